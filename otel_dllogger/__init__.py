@@ -1,0 +1,137 @@
+"""DLLogger's API, with every metric of a training run in OpenTelemetry and Prometheus.
+
+``import otel_dllogger as dllogger`` serves scripts written for NVIDIA's ``dllogger`` and
+for TCAP's ``tcap_dllogger``. Importing it does nothing: no thread, no socket, no file.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn, TYPE_CHECKING
+
+from otel_dllogger.backends.json_stream import JSONStreamBackend
+from otel_dllogger.backends.otel import OTelBackend
+from otel_dllogger.backends.prometheus import PrometheusBackend
+from otel_dllogger.backends.stdout import (
+    StdOutBackend,
+    default_metric_format,
+    default_prefix_format,
+    default_step_format,
+)
+from otel_dllogger.errors import (
+    ConfigurationError,
+    DLLLoggerAlreadyInitialized,
+    DLLoggerNotInitialized,
+)
+from otel_dllogger.logger import Backend, Logger, Verbosity
+from otel_dllogger.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "GLOBAL_LOGGER",
+    "Backend",
+    "ConfigurationError",
+    "DLLLoggerAlreadyInitialized",
+    "DLLoggerNotInitialized",
+    "JSONStreamBackend",
+    "Logger",
+    "OTelBackend",
+    "PrometheusBackend",
+    "StdOutBackend",
+    "Verbosity",
+    "__version__",
+    "default_metric_format",
+    "default_prefix_format",
+    "default_step_format",
+    "flush",
+    "info",
+    "init",
+    "log",
+    "metadata",
+    "metadata_batch",
+    "shutdown",
+]
+
+
+class NotInitializedObject:
+    """Stand in for the global Logger before ``init``, and refuse every use."""
+
+    def __getattribute__(self, _name: str) -> NoReturn:
+        raise DLLoggerNotInitialized(
+            "DLLogger not initialized. Initialize DLLogger with init(backends) function"
+        )
+
+
+GLOBAL_LOGGER: Any = NotInitializedObject()
+"""The Logger of the module's functions, once ``init`` was called."""
+
+
+def init(backends: Iterable[Any]) -> None:
+    """Make the global Logger.
+
+    Args:
+        backends: Its backends, as for ``Logger``; an empty list is a Logger as well.
+
+    Raises:
+        DLLLoggerAlreadyInitialized: If there is one; ``shutdown()`` ends it.
+    """
+    global GLOBAL_LOGGER  # noqa: PLW0603 - DLLogger's own interface
+    if type(GLOBAL_LOGGER) is not NotInitializedObject:
+        raise DLLLoggerAlreadyInitialized(
+            "DLLogger is initialized already; call init() once, or shutdown() before"
+        )
+    GLOBAL_LOGGER = Logger(backends)
+
+
+def log(step: Any, data: Any, verbosity: int = Verbosity.DEFAULT) -> None:
+    """Log the values of one step; see ``Logger.log``.
+
+    Raises:
+        DLLoggerNotInitialized: Before ``init``.
+    """
+    GLOBAL_LOGGER.log(step, data, verbosity=verbosity)
+
+
+def metadata(metric: Any, metadata: Any) -> None:
+    """Say what a metric is; see ``Logger.metadata``.
+
+    Raises:
+        DLLoggerNotInitialized: Before ``init``.
+    """
+    GLOBAL_LOGGER.metadata(metric, metadata)
+
+
+def metadata_batch(metrics: Iterable[Any], metadata: Any) -> None:
+    """Say the same of several metrics; see ``Logger.metadata_batch``.
+
+    Raises:
+        DLLoggerNotInitialized: Before ``init``.
+    """
+    GLOBAL_LOGGER.metadata_batch(metrics, metadata)
+
+
+def info(data: Any) -> None:
+    """Log text or settings that belong to no step; see ``Logger.info``.
+
+    Raises:
+        DLLoggerNotInitialized: Before ``init``.
+    """
+    GLOBAL_LOGGER.info(data)
+
+
+def flush() -> None:
+    """Flush every backend; see ``Logger.flush``.
+
+    Raises:
+        DLLoggerNotInitialized: Before ``init``.
+    """
+    GLOBAL_LOGGER.flush()
+
+
+def shutdown() -> None:
+    """Close the global Logger; ``init`` may then be called again. Without one, do nothing."""
+    global GLOBAL_LOGGER  # noqa: PLW0603 - DLLogger's own interface
+    logger, GLOBAL_LOGGER = GLOBAL_LOGGER, NotInitializedObject()
+    if type(logger) is not NotInitializedObject:
+        logger.close()

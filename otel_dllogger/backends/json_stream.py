@@ -1,0 +1,148 @@
+"""DLLogger's JSON lines, in the kernel before ``log`` returns."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime
+from typing import Any, TYPE_CHECKING
+
+import orjson
+
+from otel_dllogger.backends.append_file import AppendFile, open_append_file
+from otel_dllogger.encoding import encode_plain
+from otel_dllogger.logger import RecordBackend
+from otel_dllogger.topology import detect_topology
+from otel_dllogger.values import to_plain
+
+if TYPE_CHECKING:
+    from otel_dllogger.record import Info, Metadata, Record
+
+_FIELDS = ("{rank}", "{run}", "{host}")
+
+
+class JSONStreamBackend(RecordBackend):
+    """Write one line of JSON per call, as DLLogger does, each with one ``write``.
+
+    Args:
+        verbosity: The highest verbosity of a ``log`` call that is written.
+        filename: The file, a ``str`` or a path. ``{rank}``, ``{run}`` and ``{host}`` in
+            it are filled in, so that ``"log_rank{rank}.json"`` is a file per rank.
+        append: Keep what the file holds; otherwise it is emptied, as DLLogger does.
+
+    Raises:
+        OSError: If the file cannot be opened, for a reason that will not pass.
+    """
+
+    def __init__(
+        self, verbosity: int, filename: str | os.PathLike[str], append: bool = False
+    ) -> None:
+        super().__init__(verbosity)
+        self._filename = _fill_in(filename)
+        self.file: AppendFile = open_append_file(self._filename, append=append)
+        self._second = _Second()
+        self._local_rank = detect_topology().local_rank
+
+    def write_record(self, record: Record) -> None:
+        """Write a LOG line."""
+        number, microsecond = divmod(record.time_us, 1_000_000)
+        second = self._second
+        if second.number != number:
+            second = self._next_second(number)
+        local = second.datetime
+        local_fraction = fraction = b"%06d" % microsecond
+        if not microsecond % 10:  # a float shows no zeros at its end
+            fraction = fraction.rstrip(b"0") or b"0"
+            if not microsecond:  # and a datetime no empty fraction
+                local, local_fraction = local[:-1], b""
+        step = record.step
+        if type(step) is tuple and len(step) == 2 and type(step[0]) is int is type(step[1]):
+            step_json = b"[%d, %d]" % step
+        else:
+            step_json = encode_plain(to_plain(step))
+        self.file.write_line(
+            b"".join(
+                (
+                    second.timestamp,
+                    fraction,
+                    local,
+                    local_fraction,
+                    second.offset,
+                    orjson.dumps(record.elapsed_us / 1e6),
+                    b'", "type": "LOG", "step": ',
+                    step_json,
+                    b', "data": ',
+                    record.encoded or record.encode(),
+                    b"}\n",
+                )
+            )
+        )
+
+    def write_metadata(self, metadata: Metadata) -> None:
+        """Write a METADATA line."""
+        self._write_entry(
+            "DLLL",
+            {
+                "timestamp": str(metadata.time_us / 1e6),
+                "elapsedtime": str(metadata.elapsed_s),
+                "datetime": str(metadata.timestamp.astimezone()),
+                "type": "METADATA",
+                "metric": to_plain(metadata.metric),
+                "metadata": to_plain(metadata.metadata),
+            },
+        )
+
+    def write_info(self, info: Info) -> None:
+        """Write an INFO line, as TCAP DLLogger does."""
+        self._write_entry(
+            "INFO",
+            {
+                "local_rank": self._local_rank,
+                "datetime": str(info.timestamp),
+                "type": "INFO",
+                "data": to_plain(info.data),
+            },
+        )
+
+    def flush(self) -> None:
+        """Offer to the disk what it refused before; nothing else is held back."""
+        self.file.flush()
+
+    def close(self) -> None:
+        """Flush and close the file; a line that comes later opens it again."""
+        self.file.close()
+
+    def _write_entry(self, prefix: str, entry: dict[str, Any]) -> None:
+        self.file.write_line(f"{prefix} {json.dumps(entry)}\n".encode())
+
+    def _next_second(self, number: int) -> _Second:
+        """Format what the lines of one second share, and look after the file once in it."""
+        self.file.check_path()
+        text = str(datetime.fromtimestamp(number).astimezone())
+        self._second = _Second()
+        self._second.number = number
+        self._second.timestamp = f'DLLL {{"timestamp": "{number}.'.encode()
+        self._second.datetime = f'", "datetime": "{text[:19]}.'.encode()
+        self._second.offset = f'{text[19:]}", "elapsedtime": "'.encode()
+        return self._second
+
+
+class _Second:
+    """Hold the text that all LOG lines of one second share."""
+
+    __slots__ = ("datetime", "number", "offset", "timestamp")
+
+    def __init__(self) -> None:
+        self.number = -1
+        self.timestamp = self.datetime = self.offset = b""
+
+
+def _fill_in(filename: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Fill in ``{rank}``, ``{run}`` and ``{host}``; any other brace stays what it is."""
+    text = os.fspath(filename)
+    if not isinstance(text, str) or not any(field in text for field in _FIELDS):
+        return filename
+    topology = detect_topology()
+    for field, value in zip(_FIELDS, (topology.rank, topology.run, topology.host), strict=True):
+        text = text.replace(field, str(value).replace("/", "_"))
+    return text

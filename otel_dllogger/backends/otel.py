@@ -1,0 +1,138 @@
+"""Every metric as an OpenTelemetry instrument, on a MeterProvider of the user's."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.faults import FAULTS
+from otel_dllogger.logger import RecordBackend
+from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
+from otel_dllogger.topology import detect_topology
+from otel_dllogger.version import __version__
+
+if TYPE_CHECKING:
+    from otel_dllogger.record import Info, Metadata, Record
+    from opentelemetry.metrics import MeterProvider
+
+    from otel_dllogger.metrics.instruments import Instruments
+
+
+class OTelBackend(RecordBackend):
+    """Export metrics through OpenTelemetry.
+
+    The provider is never set, flushed nor shut down here: it is the application's. With
+    the global one, ``opentelemetry-instrument`` and OTEL_METRICS_EXPORTER just work.
+
+    Args:
+        verbosity: The highest verbosity of a ``log`` call that is exported.
+        meter_provider: Where the instruments are made; by default the global one.
+        run: The run's name; by default what the launcher says.
+        rank: The rank; by default what the launcher says.
+        max_series: Series that this process exports at most; more are counted as dropped.
+        text_parameters: Export parameters that are text as well, as a label. Names that
+            speak of secrets never are.
+
+    Raises:
+        ConfigurationError: If ``max_series`` is not a positive number.
+    """
+
+    def __init__(
+        self,
+        verbosity: int,
+        *,
+        meter_provider: MeterProvider | None = None,
+        run: str | None = None,
+        rank: int | None = None,
+        max_series: int = DEFAULT_MAX_SERIES,
+        text_parameters: bool = False,
+    ) -> None:
+        super().__init__(verbosity)
+        if not isinstance(max_series, int) or max_series < 1:
+            raise ConfigurationError(
+                f"max_series={max_series!r} is not a positive number; leave it out for "
+                f"{DEFAULT_MAX_SERIES}"
+            )
+        self.topology = detect_topology(run=run, rank=rank)
+        self._store = SeriesStore(
+            run=self.topology.run,
+            rank=self.topology.rank,
+            start_us=time.time_ns() // 1000,
+            max_series=max_series,
+        )
+        self._text_parameters = text_parameters
+        self._instruments = self._make_instruments(meter_provider)
+
+    def _make_instruments(self, meter_provider: MeterProvider | None) -> Instruments:
+        # Imported here, so that importing the package does not wait for OpenTelemetry.
+        from opentelemetry.metrics import get_meter_provider  # noqa: PLC0415
+
+        instruments = self._instruments_on(meter_provider or get_meter_provider())
+        self._registrar = _Registrar(instruments)
+        self._store.on_new_series = self._registrar.wake
+        return instruments
+
+    def _instruments_on(self, meter_provider: MeterProvider) -> Instruments:
+        from otel_dllogger.metrics.instruments import Instruments  # noqa: PLC0415
+
+        return Instruments(
+            self._store,
+            self.topology,
+            meter_provider,
+            version=__version__,
+            text_parameters=self._text_parameters,
+        )
+
+    def write_record(self, record: Record) -> None:
+        """Take the values of one ``log`` call."""
+        self._store.record(record)
+
+    def write_metadata(self, metadata: Metadata) -> None:
+        """Take one ``metadata`` call."""
+        self._store.write_metadata(metadata)
+
+    def write_info(self, info: Info) -> None:
+        """Take one ``info`` call: its numbers are parameters."""
+        self._store.write_info(info)
+
+    def flush(self) -> None:
+        """Make the instruments of new metrics, so that the next export has them."""
+        if os.getpid() == self.topology.pid:
+            self._instruments.register_new()
+
+    def close(self) -> None:
+        """Say that the run is finished; the provider stays the application's."""
+        self._store.finish()
+        self.flush()
+
+
+class _Registrar:
+    """Make instruments off the training thread.
+
+    The SDK's lock is held while it collects, for as long as the slowest callback of the
+    application takes: ``log`` must not wait for it, not even at a metric's first value.
+    """
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._instruments = instruments
+        self._wanted = threading.Event()
+        self._started = False
+
+    def wake(self) -> None:
+        self._wanted.set()
+        if not self._started:
+            self._started = True
+            name = "otel-dllogger-instruments"
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            try:
+                self._instruments.register_new()
+            except Exception as error:
+                FAULTS.drop("instrument", f"an instrument could not be made: {error}")

@@ -1,0 +1,187 @@
+"""Every metric on a ``/metrics`` page of this rank's own, for Prometheus to scrape."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from otel_dllogger import settings
+from otel_dllogger.backends.otel import OTelBackend
+from otel_dllogger.errors import ConfigurationError, EndpointError
+from otel_dllogger.faults import FAULTS
+from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from prometheus_client import CollectorRegistry
+
+    from otel_dllogger.metrics.discovery import DiscoveryFile
+    from otel_dllogger.metrics.endpoint import MetricsEndpoint
+    from otel_dllogger.metrics.instruments import Instruments
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 9464
+_MAX_PORT = 65535
+
+logger = logging.getLogger("otel_dllogger")
+
+
+class PrometheusBackend(OTelBackend):
+    """Serve the metrics of this process over HTTP.
+
+    Brings a MeterProvider of its own. Where no port can be had, training goes on
+    without the page: that is warned of, and counted as ``endpoint``.
+
+    Args:
+        verbosity: The highest verbosity of a ``log`` call that is exported.
+        host: The address to listen on; OTEL_EXPORTER_PROMETHEUS_HOST, else 127.0.0.1.
+        port: The port of local rank 0, the others count up from it; a taken one is
+            passed over, 0 is any free one. OTEL_EXPORTER_PROMETHEUS_PORT, else 9464.
+        discovery_dir: A folder for a Prometheus file_sd file of this rank;
+            OTEL_DLLOGGER_DISCOVERY_DIR, else no file is written.
+        linger_s: Seconds that ``close`` waits for one more scrape, so that Prometheus
+            sees the last values and the end; OTEL_DLLOGGER_LINGER_SECONDS, else 0.
+        run: The run's name; by default what the launcher says.
+        rank: The rank; by default what the launcher says.
+        max_series: Series at most; OTEL_DLLOGGER_MAX_SERIES, else 10,000.
+        text_parameters: Export parameters that are text as well, as a label.
+
+    Raises:
+        ConfigurationError: If an argument cannot mean anything.
+    """
+
+    def __init__(
+        self,
+        verbosity: int,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        discovery_dir: str | os.PathLike[str] | None = None,
+        linger_s: float | None = None,
+        run: str | None = None,
+        rank: int | None = None,
+        max_series: int | None = None,
+        text_parameters: bool = False,
+    ) -> None:
+        if port is not None and not (isinstance(port, int) and 0 <= port <= _MAX_PORT):
+            raise ConfigurationError(
+                f"port={port!r} is not a number from 0 to {_MAX_PORT}; pass port=0 for any free one"
+            )
+        if linger_s is None:
+            linger_s = settings.number(settings.LINGER, 0.0, least=0.0, most=3600.0)
+        if max_series is None:
+            max_series = int(
+                settings.number(settings.MAX_SERIES, DEFAULT_MAX_SERIES, least=1, most=1e9)
+            )
+        self._linger_s = linger_s
+        self._scraped = threading.Event()
+        self._closed = False
+        super().__init__(
+            verbosity, run=run, rank=rank, max_series=max_series, text_parameters=text_parameters
+        )
+        self.endpoint = self._open_endpoint(host, port)
+        self.discovery = self._announce(discovery_dir)
+        atexit.register(self.close)
+
+    @property
+    def url(self) -> str | None:
+        """Return the address of the page, None where no port could be had."""
+        return None if self.endpoint is None else self.endpoint.url
+
+    def _make_instruments(self, _meter_provider: MeterProvider | None) -> Instruments:
+        from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
+        from prometheus_client import CollectorRegistry  # noqa: PLC0415
+
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._provider = MeterProvider(
+            metric_readers=[_reader(self._registry, self._store.max_series)],
+            resource=_resource(f"{self.topology.run}/{self.topology.rank}"),
+            shutdown_on_exit=False,
+        )
+        return self._instruments_on(self._provider)
+
+    def _open_endpoint(self, host: str | None, port: int | None) -> MetricsEndpoint | None:
+        from otel_dllogger.metrics.endpoint import MetricsEndpoint  # noqa: PLC0415
+
+        if host is None:
+            host = settings.text(settings.HOST, DEFAULT_HOST)
+        if port is None:
+            port = int(settings.number(settings.PORT, DEFAULT_PORT, least=0, most=_MAX_PORT))
+        if port:
+            port = min(port + self.topology.local_rank, _MAX_PORT)
+        try:
+            endpoint = MetricsEndpoint(self._render, host=host, port=port, health=self._health)
+        except EndpointError as error:
+            FAULTS.drop("endpoint", f"no metrics are served: {error}")
+            return None
+        logger.info("rank %d serves its metrics at %s", self.topology.rank, endpoint.url)
+        return endpoint
+
+    def _announce(self, directory: str | os.PathLike[str] | None) -> DiscoveryFile | None:
+        from otel_dllogger.metrics.discovery import DiscoveryFile  # noqa: PLC0415
+
+        directory = directory or settings.text(settings.DISCOVERY_DIR, "")
+        if not directory or self.endpoint is None:
+            return None
+        address = self.endpoint.url.removeprefix("http://").removesuffix("/metrics")
+        return DiscoveryFile(directory, self.topology, address=address)
+
+    def _render(self, accept: str) -> tuple[str, bytes]:
+        from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
+
+        self._instruments.register_new()
+        encode, content_type = choose_encoder(accept)
+        page: bytes = encode(self._registry)
+        self._scraped.set()
+        return content_type, page
+
+    def _health(self) -> dict[str, Any]:
+        return {
+            "run": self.topology.run,
+            "rank": self.topology.rank,
+            "seconds_since_last_log": self._store.seconds_since_last_log(time.time()),
+        }
+
+    def close(self) -> None:
+        """Say that the run is finished, free the port, and remove the discovery file."""
+        if self._closed or os.getpid() != self.topology.pid:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        self._store.finish()
+        if self.endpoint is not None:
+            if self._linger_s > 0:
+                self._scraped.clear()
+                self._scraped.wait(self._linger_s)
+            self.endpoint.close()
+        if self.discovery is not None:
+            self.discovery.remove()
+        self._provider.shutdown()
+
+
+def _reader(registry: CollectorRegistry, max_series: int) -> Any:
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415
+    from opentelemetry.sdk.metrics import ObservableCounter, ObservableGauge  # noqa: PLC0415
+
+    # Ours is the limit that counts and warns; the SDK's own, where it has one, would
+    # merge all series beyond 2,000 of a name into one.
+    options: dict[str, Any] = {}
+    if "cardinality_limits" in inspect.signature(PrometheusMetricReader).parameters:
+        limits = dict.fromkeys((ObservableGauge, ObservableCounter), max_series + 1)
+        options["cardinality_limits"] = limits
+    return PrometheusMetricReader(registry=registry, scope_info_enabled=False, **options)
+
+
+def _resource(instance: str) -> Any:
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+
+    # The SDK's own instance id is random: every restart would be a new instance.
+    resource = Resource.create({"service.instance.id": instance})
+    if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
+        resource = resource.merge(Resource({"service.name": "otel_dllogger"}))
+    return resource

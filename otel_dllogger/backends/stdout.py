@@ -1,0 +1,187 @@
+"""DLLogger's lines of text on the standard output, one write per line."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import os
+import sys
+from collections import defaultdict
+from typing import Any, TextIO, TYPE_CHECKING
+
+from otel_dllogger.faults import FAULTS
+from otel_dllogger.logger import RecordBackend
+from otel_dllogger.topology import detect_topology
+from otel_dllogger.values import convert, safe_repr, safe_text, to_plain
+
+if TYPE_CHECKING:
+    from otel_dllogger.record import Info, Metadata, Record, Timed
+    from datetime import datetime
+    from collections.abc import Callable
+
+MAX_ERRORS_IN_A_ROW = 10
+"""Lines that may fail one after the other before the backend gives the output up."""
+
+
+def default_step_format(step: Any) -> str:
+    """Return a step as text, as DLLogger does."""
+    return str(step)
+
+
+def default_metric_format(metric: Any, metadata: Any, value: Any) -> str:
+    """Return a metric as ``name : value unit``, as DLLogger does.
+
+    Args:
+        metric: The metric's name.
+        metadata: Its metadata; ``format`` (as ``":.3f"``) and ``unit`` are used.
+        value: Its value as the user logged it.
+
+    Raises:
+        Exception: Whatever a damaged ``format`` makes ``str.format`` raise.
+    """
+    unit = metadata.get("unit", "")
+    template = "{" + metadata["format"] + "}" if "format" in metadata else "{}"
+    return f"{metric} : {value if value is None else template.format(value)} {unit}"
+
+
+def default_prefix_format(timestamp: datetime) -> str:
+    """Return the beginning of a line, as DLLogger does."""
+    return f"DLL {timestamp} - "
+
+
+class StdOutBackend(RecordBackend):
+    """Print one line of text per ``log`` and ``info`` call.
+
+    Args:
+        verbosity: The highest verbosity of a ``log`` call that is printed.
+        step_format: Returns a step as text; called with ``(step)``.
+        metric_format: Returns a metric as text; ``(metric, metadata, value)``.
+        prefix_format: Returns the beginning of the line; ``(timestamp)``, or as in TCAP
+            DLLogger ``(rank, timestamp)``.
+    """
+
+    def __init__(
+        self,
+        verbosity: int,
+        step_format: Callable[[Any], str] = default_step_format,
+        metric_format: Callable[[Any, Any, Any], str] = default_metric_format,
+        prefix_format: Callable[..., str] = default_prefix_format,
+    ) -> None:
+        super().__init__(verbosity)
+        self._metadata: defaultdict[Any, dict[Any, Any]] = defaultdict(dict)
+        self.step_format = step_format
+        self.metric_format = metric_format
+        self.prefix_format = prefix_format
+        self._errors_in_a_row = 0
+
+    def write_record(self, record: Record) -> None:
+        """Print ``prefix step metric metric ...``."""
+        try:
+            step = self.step_format(record.step)
+        except Exception as error:
+            step = _unformatted("step_format", record.step, error)
+        try:
+            items = record.data.items()
+        except AttributeError:
+            metrics = safe_text(record.data)
+        else:
+            metrics = " ".join([self._metric_text(name, value) for name, value in items])
+        self._print(f"{self._prefix(record, record.data)}{step} {metrics}")
+
+    def write_metadata(self, metadata: Metadata) -> None:
+        """Remember a metric's metadata for its lines."""
+        try:
+            self._metadata[metadata.metric].update(metadata.metadata)
+        except (TypeError, ValueError):  # not a mapping, or not a name
+            FAULTS.drop(
+                "format_failed",
+                f"metadata {safe_repr(metadata.metadata)} of {safe_repr(metadata.metric)} is no dict",
+            )
+
+    def write_info(self, info: Info) -> None:
+        """Print ``prefix text``."""
+        text = info.data if isinstance(info.data, str) else convert(info.data).plain
+        self._print(f"{self._prefix(info, None)}{text}")
+
+    def _metric_text(self, name: Any, value: Any) -> str:
+        try:
+            return self.metric_format(name, self._metadata[name], value)
+        except Exception as error:
+            metadata = self._metadata.get(name, {})
+            text = _unformatted("metric_format", value, error, metadata.get("format"))
+            return f"{safe_text(name)} : {text} {safe_text(metadata.get('unit', ''))}"
+
+    def _prefix(self, entry: Timed, data: Any) -> str:
+        try:
+            if _wants_rank(self.prefix_format):
+                return self.prefix_format(_rank_of(data), entry.timestamp)
+            return self.prefix_format(entry.timestamp)
+        except Exception as error:
+            _unformatted("prefix_format", entry.timestamp, error)
+            return default_prefix_format(entry.timestamp)
+
+    def _print(self, line: str) -> None:
+        stream = sys.stdout
+        if stream is None or self._errors_in_a_row >= MAX_ERRORS_IN_A_ROW:
+            FAULTS.drop("stdout", "nothing more is printed: the standard output takes no lines")
+            return
+        try:
+            _write_line(stream, line + "\n")
+            self._errors_in_a_row = 0
+        except (OSError, ValueError) as error:  # full, broken pipe; closed
+            self._errors_in_a_row += 1
+            FAULTS.drop("stdout", f"the standard output does not take a line: {error}")
+
+
+def _write_line(stream: TextIO, line: str) -> None:
+    """Write a line in one piece, so that the ranks on one terminal do not glue theirs.
+
+    A text stream on a descriptor is passed by: its buffer is cut at any byte. Whatever
+    else stands in for ``sys.stdout`` gets one ``write``, as from ``print``.
+    """
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    if type(stream) is io.TextIOWrapper and isinstance(stream.buffer, _ON_DESCRIPTOR):
+        stream.flush()
+        rest = line.encode(encoding, "backslashreplace")
+        while rest:
+            rest = rest[os.write(stream.fileno(), rest) :]
+        return
+    try:
+        stream.write(line)
+    except UnicodeEncodeError:
+        stream.write(line.encode(encoding, "backslashreplace").decode(encoding))
+
+
+_ON_DESCRIPTOR = (io.BufferedWriter, io.FileIO)
+
+
+def _unformatted(what: str, value: object, error: Exception, template: object = None) -> str:
+    """Return the ``repr`` of what could not be formatted, and count it."""
+    of = "" if template is None else f" with format {safe_repr(template)}"
+    FAULTS.drop(
+        "format_failed",
+        f"{what}{of} raised {type(error).__name__}: the line shows the plain value instead",
+    )
+    return safe_repr(value)
+
+
+def _wants_rank(prefix_format: Callable[..., str]) -> bool:
+    """Tell TCAP DLLogger's ``(rank, timestamp)`` from DLLogger's ``(timestamp)``."""
+    if prefix_format is default_prefix_format:
+        return False
+    try:
+        parameters = inspect.signature(prefix_format).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    required = [
+        p
+        for p in parameters
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(required) == 2
+
+
+def _rank_of(data: Any) -> Any:
+    """Return the rank of a record: from its data, else the process's own."""
+    rank = data.get("rank") if isinstance(data, dict) else None
+    return detect_topology().rank if rank is None else to_plain(rank)

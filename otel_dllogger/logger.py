@@ -1,0 +1,271 @@
+"""The Logger: one call in, one record to every backend, and nothing raised into training."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.faults import FAULTS
+from otel_dllogger.log_time import LOG_TIME
+from otel_dllogger.record import Info, Metadata, Record, microseconds
+
+
+class Verbosity:
+    """Name DLLogger's verbosity levels, which are plain ints; scripts pass 2 as well."""
+
+    OFF = -1
+    DEFAULT = 0
+    VERBOSE = 1
+
+
+class Backend(ABC):
+    """Receive what a Logger is given; DLLogger's own plug point.
+
+    A subclass defines ``log`` and ``metadata``; ``info``, ``flush`` and ``close`` do
+    nothing unless it says otherwise.
+
+    Args:
+        verbosity: The highest ``verbosity`` of a ``log`` call that this backend takes.
+    """
+
+    # Whether the Logger hands over whole records (see RecordBackend).
+    _takes_records = _takes_metadata = _takes_info = False
+
+    def __init__(self, verbosity: int) -> None:
+        self._verbosity = verbosity
+
+    @property
+    def verbosity(self) -> int:
+        """Return the highest verbosity that this backend takes."""
+        return self._verbosity
+
+    @abstractmethod
+    def log(self, timestamp: datetime, elapsedtime: float, step: Any, data: Any) -> None:
+        """Take one ``log`` call.
+
+        Args:
+            timestamp: The naive local time of the call.
+            elapsedtime: Seconds since the Logger was made.
+            step: The step as the user passed it.
+            data: The data as the user passed it.
+        """
+
+    @abstractmethod
+    def metadata(self, timestamp: datetime, elapsedtime: float, metric: Any, metadata: Any) -> None:
+        """Take one ``metadata`` call; arguments as for ``log``."""
+
+    def info(self, timestamp: datetime, data: Any) -> None:
+        """Take one ``info`` call of TCAP DLLogger; ignored unless a subclass wants it."""
+
+    def flush(self) -> None:
+        """Write what is held back; nothing, unless a subclass holds something back."""
+
+    def close(self) -> None:
+        """Release what the backend holds; by default the same as ``flush``."""
+        self.flush()
+
+
+class RecordBackend(Backend):
+    """Take whole records, converted once for all backends.
+
+    The package's own backends are of this kind. A user's subclass that overrides
+    DLLogger's ``log``, ``metadata`` or ``info`` is called through those instead.
+    """
+
+    _takes_records = _takes_metadata = _takes_info = True
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._takes_records = cls.log is RecordBackend.log
+        cls._takes_metadata = cls.metadata is RecordBackend.metadata
+        cls._takes_info = cls.info is RecordBackend.info
+
+    @abstractmethod
+    def write_record(self, record: Record) -> None:
+        """Take one ``log`` call."""
+
+    @abstractmethod
+    def write_metadata(self, metadata: Metadata) -> None:
+        """Take one ``metadata`` call."""
+
+    def write_info(self, info: Info) -> None:
+        """Take one ``info`` call; ignored unless a subclass wants it."""
+
+    def log(self, timestamp: datetime, elapsedtime: float, step: Any, data: Any) -> None:
+        """Take one ``log`` call in DLLogger's form."""
+        elapsed_us = round(elapsedtime * 1e6)
+        self.write_record(Record(microseconds(timestamp), elapsed_us, step, data))
+
+    def metadata(self, timestamp: datetime, elapsedtime: float, metric: Any, metadata: Any) -> None:
+        """Take one ``metadata`` call in DLLogger's form."""
+        elapsed_us = round(elapsedtime * 1e6)
+        self.write_metadata(Metadata(microseconds(timestamp), elapsed_us, metric, metadata))
+
+    def info(self, timestamp: datetime, data: Any) -> None:
+        """Take one ``info`` call in TCAP DLLogger's form."""
+        self.write_info(Info(microseconds(timestamp), 0, data))
+
+
+_attached: list[Backend] = []
+
+
+@contextlib.contextmanager
+def attached(backend: Backend) -> Iterator[Backend]:
+    """Feed every Logger of this process to one more backend, for as long as the block lasts.
+
+    A Logger that has a backend of the same class of its own is left alone: one process
+    must not export a series twice.
+
+    Args:
+        backend: The backend; it stands beside ``Logger.backends``, not in it.
+    """
+    _attached.append(backend)
+    try:
+        yield backend
+    finally:
+        _attached.remove(backend)
+
+
+class Logger:
+    """Send every call to every backend.
+
+    A backend that raises neither fails the call nor keeps it from the other backends:
+    it is counted in ``dllogger_dropped_total{reason="backend_failed"}``.
+
+    Args:
+        backends: The backends in order, kept as the list that is given: scripts change
+            it at any time.
+
+    Raises:
+        ConfigurationError: If ``backends`` is not a collection of backends.
+    """
+
+    def __init__(self, backends: Iterable[Any]) -> None:
+        if not isinstance(backends, Iterable):
+            raise ConfigurationError(
+                f"backends={backends!r} is not a list; pass one, as in Logger([StdOutBackend(0)])"
+            )
+        self.backends = list(backends) if isinstance(backends, Iterator) else backends
+        self.starttime = datetime.now()  # noqa: DTZ005 - naive, as DLLogger's
+        self._start_ns = time.monotonic_ns()
+        atexit.register(self.flush)
+
+    def log(self, step: Any, data: Any, verbosity: int = 1) -> None:
+        """Log the values of one step.
+
+        Args:
+            step: Where in the training this is: a number, a tuple of (epoch, iteration,
+                validation iteration), ``()`` for the run, ``"PARAMETER"``, or any text.
+            data: Values by metric name.
+            verbosity: Backends of at least this verbosity take it.
+        """
+        start_ns = time.monotonic_ns()
+        elapsed_us = (start_ns - self._start_ns) // 1000
+        record = Record(time.time_ns() // 1000, elapsed_us, step, data)
+        for backend in self._receivers() if _attached else self.backends:
+            try:
+                if backend.verbosity >= verbosity:
+                    try:
+                        takes_records = backend._takes_records
+                    except AttributeError:  # not derived from our Backend
+                        takes_records = False
+                    if takes_records is True:
+                        backend.write_record(record)
+                    else:
+                        backend.log(record.timestamp, record.elapsed_s, step, data)
+            except Exception as error:
+                _caught(backend, "log", error)
+        LOG_TIME.nanoseconds += time.monotonic_ns() - start_ns
+
+    def metadata(self, metric: Any, metadata: Any) -> None:
+        """Say what a metric is.
+
+        Args:
+            metric: The metric's name.
+            metadata: ``unit``, ``GOAL`` (MINIMIZE, MAXIMIZE), ``STAGE`` (TRAIN, VAL,
+                TEST, INFER), ``format``, ``description``: all optional.
+        """
+        entry = Metadata(*self._now_us(), metric, metadata)
+        for backend in self._receivers():
+            try:
+                if _takes(backend, "_takes_metadata"):
+                    backend.write_metadata(entry)
+                else:
+                    backend.metadata(entry.timestamp, entry.elapsed_s, metric, metadata)
+            except Exception as error:
+                _caught(backend, "metadata", error)
+
+    def metadata_batch(self, metrics: Iterable[Any], metadata: Any) -> None:
+        """Say the same of several metrics, as TCAP DLLogger does.
+
+        Args:
+            metrics: The metrics' names.
+            metadata: As for ``metadata``.
+        """
+        for metric in metrics:
+            self.metadata(metric, metadata)
+
+    def info(self, data: Any) -> None:
+        """Log text or settings that belong to no step, as TCAP DLLogger does.
+
+        Args:
+            data: A string, a dict or an argparse Namespace.
+        """
+        entry = Info(*self._now_us(), data)
+        for backend in self._receivers():
+            try:
+                if _takes(backend, "_takes_info"):
+                    backend.write_info(entry)
+                elif hasattr(type(backend), "info"):  # NVIDIA's own backends have none
+                    backend.info(entry.timestamp, data)
+            except Exception as error:
+                _caught(backend, "info", error)
+
+    def flush(self) -> None:
+        """Flush every backend; nothing is held back but what a full disk refused."""
+        self._call_each("flush")
+
+    def close(self) -> None:
+        """Flush and close every backend: ports are freed, files closed, discovery removed.
+
+        A log call that comes later still reaches the files.
+        """
+        self._call_each("close")
+        atexit.unregister(self.flush)
+
+    def __enter__(self) -> Logger:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def _call_each(self, method: str) -> None:
+        for backend in list(self.backends):
+            try:
+                if hasattr(type(backend), method):
+                    getattr(backend, method)()
+            except Exception as error:
+                _caught(backend, method, error)
+
+    def _now_us(self) -> tuple[int, int]:
+        elapsed_ns = time.monotonic_ns() - self._start_ns
+        return time.time_ns() // 1000, elapsed_ns // 1000
+
+    def _receivers(self) -> list[Any]:
+        own = list(self.backends)
+        own_types = set(map(type, own))
+        return own + [backend for backend in _attached if type(backend) not in own_types]
+
+
+def _takes(backend: object, what: str) -> bool:
+    return getattr(type(backend), what, False) is True
+
+
+def _caught(backend: object, method: str, error: Exception) -> None:
+    FAULTS.caught("backend_failed", f"{type(backend).__name__}.{method} failed", error)

@@ -1,0 +1,306 @@
+"""The public contract of names and labels: from what was logged to what is exported.
+
+Pure functions over tables. A metric ``train.compute_time`` with unit ``s`` and STAGE
+TRAIN becomes the OpenTelemetry gauge ``dl.compute_time`` of unit ``s``, which a
+Prometheus scrape shows as ``dl_compute_time_seconds{stage="train"}``.
+
+Units are UCUM, suffixes follow OpenTelemetry's Prometheus compatibility rules:
+https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping
+
+from otel_dllogger.values import key_text, to_plain
+
+MAX_LABEL_CHARACTERS = 256
+"""Characters of a label's value; longer ones are cut and made unique by a hash."""
+
+_MAX_NAME_CHARACTERS = 200  # OpenTelemetry allows 255 with everything, Prometheus any
+_MAX_ANNOTATION_CHARACTERS = 61  # OpenTelemetry allows a unit 63, two of them are braces
+
+_STAGES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "eval": "val",
+    "evaluation": "val",
+    "test": "test",
+    "testing": "test",
+    "infer": "infer",
+    "inference": "infer",
+}
+_STAGE_TOKEN = re.compile(r"(train|validation|valid|val|eval|test)[./_](?=.)", re.IGNORECASE)
+
+# Typos that stand in published training scripts are in the table.
+_GOALS = {
+    "minimize": "minimize",
+    "minimise": "minimize",
+    "mimimize": "minimize",
+    "minimze": "minimize",
+    "min": "minimize",
+    "maximize": "maximize",
+    "maximise": "maximize",
+    "maximze": "maximize",
+    "maxmize": "maximize",
+    "max": "maximize",
+}
+
+# UCUM code: (suffix that Prometheus shows, spellings that scripts use)
+_UNITS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "d": ("days", ("d", "day", "days")),
+    "h": ("hours", ("h", "hr", "hrs", "hour", "hours")),
+    "min": ("minutes", ("min", "mins", "minute", "minutes")),
+    "s": ("seconds", ("s", "sec", "secs", "second", "seconds")),
+    "ms": ("milliseconds", ("ms", "msec", "msecs", "millisecond", "milliseconds")),
+    "us": ("microseconds", ("us", "usec", "usecs", "microsecond", "microseconds")),
+    "ns": ("nanoseconds", ("ns", "nsec", "nsecs", "nanosecond", "nanoseconds")),
+    "By": ("bytes", ("b", "byte", "bytes")),
+    "KBy": ("kilobytes", ("kb", "kilobyte", "kilobytes")),
+    "MBy": ("megabytes", ("mb", "megabyte", "megabytes")),
+    "GBy": ("gigabytes", ("gb", "gigabyte", "gigabytes")),
+    "TBy": ("terabytes", ("tb", "terabyte", "terabytes")),
+    "KiBy": ("kibibytes", ("kib", "kibibyte", "kibibytes")),
+    "MiBy": ("mebibytes", ("mib", "mebibyte", "mebibytes")),
+    "GiBy": ("gibibytes", ("gib", "gibibyte", "gibibytes")),
+    "TiBy": ("tebibytes", ("tib", "tebibyte", "tebibytes")),
+    "%": ("percent", ("%", "percent", "pct")),
+    "W": ("watts", ("w", "watt", "watts")),
+    "J": ("joules", ("j", "joule", "joules")),
+    "Hz": ("hertz", ("hz", "hertz")),
+    "Cel": ("celsius", ("c", "°c", "cel", "celsius")),
+}
+_UNIT_OF_SPELLING = {
+    spelling: unit for unit, (_suffix, spellings) in _UNITS.items() for spelling in spellings
+}
+# UCUM code of a rate's denominator: (suffix, spellings)
+_PER: dict[str, tuple[str, tuple[str, ...]]] = {
+    "s": ("per_second", ("s", "sec", "secs", "second", "seconds")),
+    "min": ("per_min", ("m", "min", "minute")),
+    "h": ("per_hour", ("h", "hr", "hour")),
+    "d": ("per_day", ("d", "day")),
+}
+_PER_OF_SPELLING = {
+    spelling: unit for unit, (_, spellings) in _PER.items() for spelling in spellings
+}
+_RATE = re.compile(r"(?P<what>.*?)\s*(?:/|\bper\b)\s*(?P<per>[a-z]+)\.?")
+_RATE_NAMES = {"fps": "frame", "ips": "item", "it/s": "iteration", "its": "iteration"}
+_SINGULARS = {
+    "img": "image",
+    "imgs": "image",
+    "seqs": "sequence",
+    "seq": "sequence",
+    "it": "iteration",
+}
+_RATE_IN_NAME = re.compile(r"/\s*(?:s|secs?|seconds?)\s*$", re.IGNORECASE)
+
+_NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MetricMetadata:
+    """Hold what a user said of a metric, in the terms of the contract.
+
+    Attributes:
+        unit: UCUM, ``""`` where there is none or it is unknown to the rules.
+        goal: ``minimize``, ``maximize`` or None.
+        stage: ``train``, ``val``, ``test``, ``infer``, as given in lower case, or None.
+    """
+
+    unit: str = ""
+    goal: str | None = None
+    stage: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MappedMetric:
+    """Name a metric as it is exported.
+
+    Attributes:
+        otel_name: The OpenTelemetry instrument, ``dl.<name>``.
+        unit: Its unit, UCUM.
+        prometheus_name: The name on a scrape, ``dl_<name>[_<unit>]``.
+        metric: The value of the ``metric`` label: the name as it was logged.
+        stage: The value of the ``stage`` label, or None.
+        goal: The value of the ``goal`` label, or None.
+    """
+
+    otel_name: str
+    unit: str
+    prometheus_name: str
+    metric: str
+    stage: str | None
+    goal: str | None
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Return the labels that the metric alone decides."""
+        attributes = {"metric": self.metric}
+        if self.stage is not None:
+            attributes["stage"] = self.stage
+        if self.goal is not None:
+            attributes["goal"] = self.goal
+        return attributes
+
+
+def parse_metadata(raw: object) -> MetricMetadata:
+    """Read the dict of a ``metadata`` call; what makes no sense in it counts as absent.
+
+    Args:
+        raw: ``unit``, ``GOAL``, ``STAGE`` and anything else, in any state of repair.
+    """
+    plain = to_plain(raw)
+    if not isinstance(plain, Mapping):
+        return MetricMetadata()
+    return MetricMetadata(
+        unit=parse_unit(plain.get("unit")),
+        goal=parse_goal(plain.get("GOAL", plain.get("goal"))),
+        stage=parse_stage(plain.get("STAGE", plain.get("stage"))),
+    )
+
+
+def parse_unit(raw: object) -> str:
+    """Return a unit as UCUM.
+
+    ``images/s``, ``img/s`` and ``imgs/s`` are one unit, ``{image}/s``. A unit that is
+    in no table stays as an annotation, ``{bleu}``, which adds no suffix to a name.
+
+    Args:
+        raw: The unit as a script gives it; None and ``"1"`` are no unit.
+    """
+    if not isinstance(raw, str):
+        return ""
+    text = " ".join(raw.split())
+    spelling = text.lower()
+    if spelling in ("", "1", "none", "null", "-", "n/a"):
+        return ""
+    if spelling in _UNIT_OF_SPELLING:
+        return _UNIT_OF_SPELLING[spelling]
+    if spelling in _RATE_NAMES:
+        return f"{{{_RATE_NAMES[spelling]}}}/s"
+    rate = _RATE.fullmatch(spelling)
+    if rate and rate["per"] in _PER_OF_SPELLING:
+        return f"{_numerator(rate['what'])}/{_PER_OF_SPELLING[rate['per']]}"
+    return _annotation(text)
+
+
+def _numerator(what: str) -> str:
+    if unit := _UNIT_OF_SPELLING.get(what):
+        # "b/s" and the like are bytes, but "s/s" or "%/s" are more likely a label.
+        return unit if unit.endswith("By") else _annotation(what)
+    if what not in _SINGULARS and what.endswith("s") and not what.endswith("ss"):
+        what = what[:-1]
+    return _annotation(_SINGULARS.get(what, what))
+
+
+def _annotation(text: str) -> str:
+    text = text.strip().strip("{}")
+    if not text or not text.isascii() or not text.isprintable() or "{" in text or "}" in text:
+        return ""
+    return f"{{{text[: _MAX_ANNOTATION_CHARACTERS - 4]}}}"  # room for the "/min" of a rate
+
+
+def unit_suffix(unit: str) -> str:
+    """Return what a unit adds to a Prometheus name, ``""`` for an annotation.
+
+    Source: OpenTelemetry specification, Prometheus compatibility, "Metric Metadata".
+
+    Args:
+        unit: UCUM, as ``parse_unit`` returns it.
+    """
+    top, slash, bottom = unit.partition("/") if not unit.startswith("{") else _split(unit)
+    top_suffix = _UNITS[top][0] if top in _UNITS else ""
+    if not slash:
+        return top_suffix
+    per = _PER[bottom][0]
+    return f"{top_suffix}_{per}" if top_suffix else per
+
+
+def _split(unit: str) -> tuple[str, str, str]:
+    annotation, _brace, rest = unit.partition("}")
+    return f"{annotation}}}", rest[:1], rest[1:]
+
+
+def parse_goal(raw: object) -> str | None:
+    """Return ``minimize``, ``maximize``, or None for NONE and anything else."""
+    return _GOALS.get(raw.strip().lower()) if isinstance(raw, str) else None
+
+
+def parse_stage(raw: object) -> str | None:
+    """Return a stage: one of the table's, else in lower case as it was given."""
+    if not isinstance(raw, str):
+        return None
+    stage = raw.strip().lower()
+    return None if stage in ("", "none") else _STAGES.get(stage, label_text(stage))
+
+
+def map_metric(name: str, metadata: MetricMetadata) -> MappedMetric:
+    """Return how a metric is exported.
+
+    Args:
+        name: The name as it was logged.
+        metadata: What is known of it; an empty one where nothing is.
+    """
+    base, stage = name, metadata.stage
+    token = _STAGE_TOKEN.match(name)
+    if token:
+        token_stage = _STAGES[token[1].lower()]
+        if stage is None or stage == token_stage:
+            base, stage = name[token.end() :], token_stage
+    suffix = unit_suffix(metadata.unit)
+    base = _without_unit(_sanitize(base), metadata.unit)
+    return MappedMetric(
+        otel_name=f"dl.{base}",
+        unit=metadata.unit,
+        prometheus_name=f"dl_{base}_{suffix}" if suffix else f"dl_{base}",
+        metric=label_text(name),
+        stage=stage,
+        goal=metadata.goal,
+    )
+
+
+def _sanitize(name: str) -> str:
+    """Return a name in lower-case letters, digits and single underscores."""
+    name = _RATE_IN_NAME.sub("_per_second", name)
+    letters = unicodedata.normalize("NFKD", name).lower()
+    letters = "".join(c for c in letters if not unicodedata.combining(c))
+    return _NOT_IN_NAMES.sub("_", letters)[:_MAX_NAME_CHARACTERS].strip("_") or "unnamed"
+
+
+def _without_unit(base: str, unit: str) -> str:
+    """Take a unit off the end of a name, so that its suffix does not say it twice."""
+    if unit in _UNITS:
+        spellings = _UNITS[unit][1]
+    elif unit.endswith("/s"):
+        spellings = ("per_second", "per_sec")
+    else:
+        return base
+    for spelling in sorted(spellings, key=len, reverse=True):
+        if base.endswith(f"_{spelling}"):
+            return base[: -len(spelling) - 1].rstrip("_") or base
+    return base
+
+
+def label_text(value: object) -> str:
+    """Return a value that any Prometheus page and any OTLP message can carry.
+
+    Text that is printable and of a fair length stays exactly as it is. Control
+    characters and lone surrogates are escaped and long text is cut; a short hash then
+    keeps what was different different.
+    """
+    text = value if isinstance(value, str) else key_text(value)
+    safe = _CONTROL.sub(lambda m: f"\\u{ord(m[0]):04x}", text)
+    if len(safe) > MAX_LABEL_CHARACTERS:
+        safe = safe[: MAX_LABEL_CHARACTERS - 9]
+    if safe == text:
+        return text
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    return f"{safe}~{digest}"

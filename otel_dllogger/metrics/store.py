@@ -1,0 +1,398 @@
+"""The last value of every series, and what the package itself knows of each rank.
+
+``log`` only writes here: a dict update and a few counters. Names, labels and the
+objects of OpenTelemetry are worked out when somebody collects (``instruments.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Any, TYPE_CHECKING
+
+from otel_dllogger.faults import FAULTS
+from otel_dllogger.metrics.mapping import MetricMetadata, label_text, parse_metadata
+from otel_dllogger.record import (
+    GRANULARITIES,
+    ITERATION,
+    Info,
+    Metadata,
+    Place,
+    Record,
+    is_parameter_step,
+    step_position,
+)
+from otel_dllogger.values import convert, key_text, to_number, to_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+DEFAULT_MAX_SERIES = 10_000
+
+MAX_PARAMETER_DEPTH = 8
+
+_FIGURES_OF_A_RANK = 14
+"""Series that a rank has before it logs a metric: all ``dllogger_*`` without a ``metric``."""
+
+# A parameter of such a name is nobody's business; the words are those of its name.
+_SECRET_WORDS = frozenset(
+    ("password", "passwd", "pwd", "secret", "secrets", "credential", "credentials", "apikey")
+)
+_SECRET_ENDINGS = (("api", "key"), ("access", "key"), ("private", "key"), ("auth",), ("token",))
+
+
+class RankState:
+    """Hold what one rank logged last.
+
+    Attributes:
+        rank: The value of the ``rank`` label.
+        cells: Last values by metric name, for each granularity. A value that is not
+            finite stays in it, and is not exported.
+        nonfinite: NaN and Inf seen, by metric name.
+        best: The best finite value by metric name, where the goal is known.
+        parameters: Numeric hyper-parameters by name.
+        texts: Other hyper-parameters by name.
+        logs: Calls of ``log``, without those of parameters.
+        calls: Calls of the other types.
+        place: Where the last step was.
+        epoch: Where the rank is, where a step said so.
+        iteration: Where the rank is, where a step said so.
+        steps: Training steps since the start of the process.
+        step_us: Microseconds that these steps took.
+        start_us: Microseconds since the Unix epoch of the first sign of the rank.
+        last_log_us: Microseconds since the Unix epoch of the last record.
+        finished: Whether the run's summary was logged, or the Logger closed.
+    """
+
+    def __init__(self, rank: int, start_us: int) -> None:
+        self.rank = str(rank)
+        self.cells: dict[str, dict[str, float]] = {name: {} for name in GRANULARITIES}
+        self.nonfinite: dict[str, int] = {}
+        self.best: dict[str, float] = {}
+        self.parameters: dict[str, float] = {}
+        self.texts: dict[str, str] = {}
+        self.logs = 0
+        self.calls = dict.fromkeys(("metadata", "info", "parameter"), 0)
+        self.place: Place | None = None
+        self.epoch: float | None = None
+        self.iteration: float | None = None
+        self.steps = 0.0
+        self.step_us = 0
+        self.start_us = start_us
+        self.last_log_us: int | None = None
+        self.finished = False
+        self._step: Any = None  # the place of the last training iteration
+        self._step_elapsed_us = 0
+        self._stride = 1.0
+
+    def move(self, granularity: str, place: Place, elapsed_us: int) -> None:
+        """Take note of a new epoch or iteration, or of the end of the run.
+
+        A script that logs every tenth iteration moves by ten training steps. Where the
+        iteration goes back, at an epoch that counts from 0 again, the last distance is
+        taken.
+
+        Args:
+            granularity: The kind of step.
+            place: Where it is.
+            elapsed_us: Its time, microseconds of a monotonic clock.
+        """
+        self.place = place
+        if not place:
+            self.finished = True
+            return
+        epoch, iteration = place
+        if epoch is not None:
+            self.epoch = epoch
+            self.finished = False
+        if iteration is None:
+            return
+        self.iteration = iteration
+        self.finished = False
+        if granularity is not ITERATION:
+            return
+        last = self._step
+        if last is None:
+            self.steps += 1
+        elif last == place:
+            return
+        else:
+            distance = iteration - last[1]
+            if distance > 0:
+                self._stride = distance
+            self.steps += self._stride
+            self.step_us += elapsed_us - self._step_elapsed_us
+        self._step = place
+        self._step_elapsed_us = elapsed_us
+
+
+class SeriesStore:
+    """Keep the last value of every series of one run.
+
+    Args:
+        run: The run's name, label ``run``.
+        rank: The rank of records that do not name their own.
+        start_us: When the run started, microseconds since the Unix epoch.
+        max_series: How many series there may be; what comes beyond is counted as dropped.
+    """
+
+    def __init__(
+        self, *, run: str, rank: int, start_us: int, max_series: int = DEFAULT_MAX_SERIES
+    ) -> None:
+        self.run = run
+        self.ranks: dict[int, RankState] = {}
+        self.metadata: dict[str, MetricMetadata] = {}
+        self.changed_metadata: set[str] = set()
+        self.on_new_series: Callable[[], None] = lambda: None
+        self._raw_metadata: dict[str, dict[str, Any]] = {}
+        self._minimize: dict[str, bool] = {}
+        self.max_series = max_series
+        self._series = _FIGURES_OF_A_RANK
+        self._full = False
+        self._lock = threading.RLock()
+        self._own = RankState(rank, start_us)
+        self.ranks[rank] = self._own
+        _stores.add(self)
+
+    def record(self, record: Record) -> None:
+        """Take the values of one ``log`` call."""
+        finite = record.numbers_only
+        if finite:
+            numbers = record.data
+        else:
+            values = record.convert()
+            numbers, finite = values.numbers, values.finite
+        step = record.step
+        if type(step) is tuple and len(step) == 2 and type(step[0]) is int is type(step[1]):
+            granularity = ITERATION
+            place: Place = step
+        elif is_parameter_step(step):
+            self._parameters(record)
+            return
+        else:
+            position = step_position(step)
+            granularity, place = position.granularity, position.place
+        with self._lock:
+            state = self._own
+            if "rank" in numbers:
+                rank, numbers = _take_rank(numbers)
+                found = self._rank_state(rank, record.time_us)
+                if found is None:
+                    self._overflow(len(numbers))
+                    return
+                state = found
+            state.logs += 1
+            state.last_log_us = record.time_us
+            if place != state.place:
+                state.move(granularity, place, record.elapsed_us)
+            cell = state.cells[granularity]
+            size = len(cell)
+            if self._full:
+                numbers = self._known(cell, numbers)
+            cell.update(numbers)
+            if len(cell) != size:
+                self._admit_names(state, cell, list(cell)[size:])
+            if not finite:
+                _count_nonfinite(state, cell, numbers)
+            if self._minimize:
+                self._improve(state, numbers)
+
+    def write_metadata(self, entry: Metadata) -> None:
+        """Take one ``metadata`` call; later ones add to and override earlier ones."""
+        name = key_text(entry.metric)
+        plain = to_plain(entry.metadata)
+        with self._lock:
+            self._own.calls["metadata"] += 1
+            if not isinstance(plain, dict):
+                return
+            raw = self._raw_metadata.get(name)
+            if raw is None:
+                if len(self._raw_metadata) >= self.max_series:
+                    self._overflow(1)
+                    return
+                raw = self._raw_metadata[name] = {}
+            raw.update((key, plain[key]) for key in _METADATA_KEYS if key in plain)
+            metadata = parse_metadata(raw)
+            if metadata == self.metadata.get(name, MetricMetadata()):
+                return
+            self.metadata[name] = metadata
+            self.changed_metadata.add(name)
+            self._set_goal(name, metadata.goal)
+        self.on_new_series()
+
+    def write_info(self, entry: Info) -> None:
+        """Take one ``info`` call; the numbers of a dict or Namespace are parameters."""
+        with self._lock:
+            self._own.calls["info"] += 1
+            self._own.last_log_us = entry.time_us
+            if not isinstance(entry.data, str):
+                self._add_parameters(self._own, convert(entry.data).plain)
+
+    def finish(self) -> None:
+        """Say that the run ended as it should."""
+        with self._lock:
+            for state in self.ranks.values():
+                state.finished = True
+
+    def seconds_since_last_log(self, now_s: float) -> float | None:
+        """Return how long the youngest record is ago, None before the first.
+
+        Args:
+            now_s: The time now, seconds since the Unix epoch.
+        """
+        times = [s.last_log_us for s in self.rank_states() if s.last_log_us is not None]
+        return round(now_s - max(times) / 1e6, 3) if times else None
+
+    def rank_states(self) -> list[RankState]:
+        """Return the ranks as they are now."""
+        return list(self.ranks.values())
+
+    def _rank_state(self, rank: int | None, time_us: int) -> RankState | None:
+        if rank is None:
+            return self._own
+        state = self.ranks.get(rank)
+        if state is None and self._admit(_FIGURES_OF_A_RANK):
+            state = self.ranks[rank] = RankState(rank, time_us)
+            self.on_new_series()
+        return state
+
+    def _known(self, cell: dict[str, float], numbers: Mapping[str, float]) -> Mapping[str, float]:
+        """Leave out the names that are new, when there is no room for any."""
+        known = {name: value for name, value in numbers.items() if name in cell}
+        if len(known) < len(numbers):
+            self._overflow(len(numbers) - len(known))
+        return known
+
+    def _admit_names(self, state: RankState, cell: dict[str, float], names: list[str]) -> None:
+        for name in names:
+            # The value and, at a metric's first, its count of NaN and Inf.
+            if self._admit(1 if name in state.nonfinite else 2):
+                state.nonfinite.setdefault(name, 0)
+            else:
+                del cell[name]
+                self._overflow(1)
+        self.on_new_series()
+
+    def _admit(self, series: int) -> bool:
+        if self._series + series > self.max_series:
+            self._full = True
+            return False
+        self._series += series
+        return True
+
+    def _overflow(self, count: int) -> None:
+        FAULTS.drop(
+            "series_limit",
+            f"more than {self.max_series} series in this process: new ones are not exported; "
+            "log fewer names, or pass max_series=",
+            count=count,
+        )
+
+    def _improve(self, state: RankState, numbers: Mapping[str, float]) -> None:
+        """Keep the best finite value of the metrics whose goal is known."""
+        goals = self._minimize
+        names = goals if len(goals) < len(numbers) else numbers
+        best = state.best
+        for name in names:
+            minimize = goals.get(name)
+            value = numbers.get(name)
+            if minimize is None or value is None or value - value != 0.0:
+                continue
+            last = best.get(name)
+            if last is None:
+                if name in state.nonfinite and self._admit(1):
+                    best[name] = value
+                    self.on_new_series()
+            elif value < last if minimize else value > last:
+                best[name] = value
+
+    def _set_goal(self, name: str, goal: str | None) -> None:
+        minimize = None if goal is None else goal == "minimize"
+        if minimize == self._minimize.get(name):
+            return
+        for state in self.ranks.values():
+            if state.best.pop(name, None) is not None:
+                self._series -= 1
+                self._full = False
+        if minimize is None:
+            del self._minimize[name]
+            return
+        self._minimize[name] = minimize
+        for state in self.ranks.values():
+            for cell in state.cells.values():
+                if name in cell:
+                    self._improve(state, {name: cell[name]})
+
+    def _parameters(self, record: Record) -> None:
+        with self._lock:
+            self._own.calls["parameter"] += 1
+            self._own.last_log_us = record.time_us
+            self._add_parameters(self._own, record.convert().plain)
+
+    def _add_parameters(self, state: RankState, plain: object) -> None:
+        for name, value in _flat_items(plain):
+            if _is_secret(name):
+                continue
+            number = to_number(value)
+            if number is not None and number - number == 0.0:
+                known = name in state.parameters
+                if known or self._admit(1):
+                    state.parameters[name] = number
+                else:
+                    self._overflow(1)
+            elif isinstance(value, str) and number is None:
+                if name in state.texts or len(state.texts) < self.max_series:
+                    state.texts[name] = label_text(value)
+
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.RLock()
+        self.on_new_series = lambda: None
+
+
+_METADATA_KEYS = ("unit", "GOAL", "goal", "STAGE", "stage")
+
+
+def _take_rank(numbers: Mapping[str, float]) -> tuple[int | None, dict[str, float]]:
+    """Take the rank out of a record's numbers: it is a label, not a metric."""
+    raw = float(numbers["rank"])
+    rest = {name: value for name, value in numbers.items() if name != "rank"}
+    # -1 is TCAP DLLogger's single card.
+    return (max(int(raw), 0) if raw.is_integer() else None), rest
+
+
+def _count_nonfinite(
+    state: RankState, cell: dict[str, float], numbers: Mapping[str, float]
+) -> None:
+    for name, value in numbers.items():
+        if value - value != 0.0 and name in cell:
+            state.nonfinite[name] += 1
+
+
+def _flat_items(plain: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested parameters as ``optimizer.lr``."""
+    if not isinstance(plain, dict) or depth >= MAX_PARAMETER_DEPTH:
+        return
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            yield from _flat_items(value, f"{prefix}{key}.", depth + 1)
+        elif not isinstance(value, list):
+            yield f"{prefix}{key}", value
+
+
+def _is_secret(name: str) -> bool:
+    words = tuple("".join(c if c.isalnum() else " " for c in name.lower()).split())
+    return not _SECRET_WORDS.isdisjoint(words) or any(
+        words[-len(ending) :] == ending for ending in _SECRET_ENDINGS
+    )
+
+
+_stores: weakref.WeakSet[SeriesStore] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for store in list(_stores):
+        store._after_fork_in_child()  # noqa: SLF001 - this module's own class
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,186 @@
+"""The values that flow from a source to the backends, and what a step means."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+
+from otel_dllogger.encoding import encode_values
+from otel_dllogger.values import Values, convert, to_number, to_plain
+
+ITERATION = "iteration"
+EPOCH = "epoch"
+VALIDATION = "validation"
+RUN = "run"
+
+GRANULARITIES = (RUN, EPOCH, ITERATION, VALIDATION)
+"""The kinds of step, in the order of a tuple's length."""
+
+_PARAMETER_STEPS = frozenset(("PARAMETER", "PARAMETERS", "HPARAM", "HPARAMS", "HYPERPARAMETERS"))
+
+
+Place = tuple[float | None, float | None] | tuple[()]
+"""Epoch and iteration, each None where a step does not say it; empty for the whole run."""
+
+
+class Position(NamedTuple):
+    """Say where in the training a step is.
+
+    Attributes:
+        granularity: ``iteration``, ``epoch``, ``validation`` or ``run``.
+        place: Epoch and iteration; ``()`` for the summary of the run.
+    """
+
+    granularity: str
+    place: Place
+
+
+def step_position(step: object) -> Position:
+    """Read a step as DLLogger's documentation defines it.
+
+    ``()`` is the summary of the run, ``(epoch,)`` of an epoch, ``(epoch, iteration)`` a
+    training iteration, ``(epoch, iteration, validation_iteration)`` one of validation,
+    and a bare number an iteration. Text other than a number ("event", "infer") belongs
+    to the run as a whole. A tuple that begins with text, as ``("Calibration", 3)``,
+    keeps the granularity of its length but says nothing about epoch and iteration.
+
+    Args:
+        step: What the user passed as ``step``; lists count as tuples.
+    """
+    if isinstance(step, (tuple, list)):
+        length = len(step)
+        if not length:
+            return Position(RUN, ())
+        granularity = GRANULARITIES[length] if length < len(GRANULARITIES) else VALIDATION
+        epoch = _coordinate(step[0])
+        if epoch is None or length == 1:
+            return Position(granularity, (epoch, None))
+        return Position(granularity, (epoch, _coordinate(step[1])))
+    iteration = _coordinate(step)
+    return Position(RUN if iteration is None else ITERATION, (None, iteration))
+
+
+def _coordinate(value: object) -> float | None:
+    """Return a finite number for an int, a float, a numpy integer or numeric text."""
+    number = to_number(to_plain(value))
+    return number if number is not None and number - number == 0.0 else None
+
+
+def is_parameter_step(step: object) -> bool:
+    """Tell whether a step marks hyper-parameters, as ``"PARAMETER"`` does."""
+    return type(step) is str and step.strip().upper() in _PARAMETER_STEPS
+
+
+class Timed:
+    """Give the two times of an entry in the forms of DLLogger's backends."""
+
+    __slots__ = ()
+    time_us: int
+    elapsed_us: int
+
+    @property
+    def timestamp(self) -> datetime:
+        """Return the time of the call as a naive local datetime, as DLLogger passes it."""
+        return datetime.fromtimestamp(self.time_us / 1e6)  # noqa: DTZ006 - naive by contract
+
+    @property
+    def elapsed_s(self) -> float:
+        """Return the seconds since the Logger was made."""
+        return self.elapsed_us / 1e6
+
+
+class Record(Timed):
+    """Hold one ``log`` call. Not frozen, since freezing alone costs a microsecond.
+
+    What was logged is converted once, by the first backend that asks, and only as far
+    as it asks: a dict of finite numbers, which is the rule, is neither copied nor walked.
+
+    Attributes:
+        time_us: Microseconds since the Unix epoch, by the wall clock.
+        elapsed_us: Microseconds since the Logger was made, by the monotonic clock.
+        step: The step exactly as the user passed it.
+        data: The data exactly as the user passed it.
+        values: The converted data, once ``convert`` was called.
+        encoded: The data as JSON, once ``encode`` was called.
+        numbers_only: Whether encoding found a dict of finite numbers and nothing else.
+    """
+
+    __slots__ = ("data", "elapsed_us", "encoded", "numbers_only", "step", "time_us", "values")
+
+    def __init__(self, time_us: int, elapsed_us: int, step: Any, data: Any) -> None:
+        self.time_us = time_us
+        self.elapsed_us = elapsed_us
+        self.step = step
+        self.data = data
+        self.values: Values | None = None
+        self.encoded: bytes | None = None
+        self.numbers_only = False
+
+    def convert(self) -> Values:
+        """Convert the data, once for all backends."""
+        values = self.values
+        if values is None:
+            if self.numbers_only:
+                values = Values(self.data, self.data, True, True)
+            else:
+                values = convert(self.data)
+            self.values = values
+        return values
+
+    def encode(self) -> bytes:
+        """Encode the data as JSON, once for all backends."""
+        if self.encoded is not None:
+            return self.encoded
+        data = self.data
+        if type(data) is dict and self.values is None:
+            try:
+                encoded = orjson.dumps(data)
+                total = sum(data.values())  # refuses text, lists, None; is NaN if anything is
+                if total - total == 0.0 and encoded.isascii():
+                    self.numbers_only = True
+                    self.encoded = encoded
+                    return encoded
+            except Exception:  # noqa: S110 - whatever it is, the longer way can do it
+                pass
+        self.encoded = encode_values(self.convert())
+        return self.encoded
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Metadata(Timed):
+    """Hold one ``metadata`` call.
+
+    Attributes:
+        time_us: Microseconds since the Unix epoch.
+        elapsed_us: Microseconds since the Logger was made.
+        metric: The metric's name as the user passed it.
+        metadata: The metadata as the user passed it.
+    """
+
+    time_us: int
+    elapsed_us: int
+    metric: Any
+    metadata: Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Info(Timed):
+    """Hold one ``info`` call of TCAP DLLogger.
+
+    Attributes:
+        time_us: Microseconds since the Unix epoch.
+        elapsed_us: Microseconds since the Logger was made.
+        data: A string, a dict or an argparse Namespace, as the user passed it.
+    """
+
+    time_us: int
+    elapsed_us: int
+    data: Any
+
+
+def microseconds(timestamp: datetime) -> int:
+    """Return a naive local or an aware datetime as microseconds since the Unix epoch."""
+    return round(timestamp.timestamp() * 1e6)

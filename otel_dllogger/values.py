@@ -1,0 +1,338 @@
+"""Any object a user logs, turned into plain numbers, strings and lists.
+
+Scripts log tensors, numpy scalars, numbers as text, whole configurations and worse.
+One conversion per record gives every backend what it needs: a JSON-able copy for the
+log, and the numbers for the metrics. Nothing here raises, and neither numpy nor torch
+is imported: their objects are known by what they can do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import enum
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+MAX_DEPTH = 64
+"""Levels of nesting that are converted; the standard encoder's own limit is about 900."""
+
+MAX_ARRAY_ELEMENTS = 100_000
+"""Elements of an array that are written out; a larger one is described instead."""
+
+MAX_REPR_CHARACTERS = 10_000
+"""Characters of a ``repr`` that are kept."""
+
+_NUMERIC_TEXT = re.compile(
+    r"\s*[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|inf|infinity)\s*",
+    re.IGNORECASE | re.ASCII,
+)
+_TEXT = frozenset((str,))
+_NUMBER_TYPES = frozenset((float, int, bool))
+_FLAT_TYPES = frozenset((float, int, bool, str, type(None)))
+
+
+@dataclasses.dataclass(slots=True)
+class Values:
+    """Hold what one ``log`` call logged, in the forms that backends need.
+
+    Attributes:
+        plain: A JSON-able copy; for a mapping a ``dict`` with ``str`` keys.
+        numbers: The metrics among it by name: ints, floats, bools, NaN and Inf included.
+        finite: Whether all numbers are finite.
+        flat: Whether ``plain`` is a dict of numbers, strings and None alone, so that
+            a fast encoder writes it as the standard one does (if it is also finite).
+    """
+
+    plain: Any
+    numbers: Mapping[str, float]
+    finite: bool
+    flat: bool
+
+
+def convert(data: object) -> Values:
+    """Convert what one ``log`` call was given.
+
+    Args:
+        data: What the user passed as ``data``: a dict of metrics as a rule, but a
+            Namespace, a configuration object or plain text as well.
+
+    Returns:
+        The values. A dict that is already plain and finite is not copied: it is
+        only good until ``log`` returns to the user.
+    """
+    if type(data) is dict and _NUMBER_TYPES.issuperset(map(type, data.values())):
+        try:
+            total = sum(data.values())
+            if total - total == 0.0 and _TEXT.issuperset(map(type, data)):
+                return Values(data, data, True, True)
+        except OverflowError:  # an int beyond float's range
+            pass
+    return _convert_any(data)
+
+
+def _convert_any(data: object) -> Values:
+    pairs = _items(data)
+    if pairs is None:
+        return Values(to_plain(data), {}, finite=True, flat=False)
+    plain: dict[str, Any] = {}
+    numbers: dict[str, float] = {}
+    finite = flat = True
+    for key, value in pairs:
+        name = key if type(key) is str else key_text(key)
+        kind = type(value)
+        if kind not in _FLAT_TYPES:
+            value = to_plain(value)  # noqa: PLW2901 - the plain value takes its place
+            kind = type(value)
+        plain[name] = value
+        if kind is float:
+            number = value
+        elif kind is int or kind is bool or kind is str:
+            number = to_number(value)
+            if number is None:
+                continue
+        else:
+            flat = flat and value is None
+            continue
+        numbers[name] = number
+        if number - number != 0.0:
+            finite = False
+    return Values(plain, numbers, finite, flat)
+
+
+def _items(data: object) -> list[tuple[object, Any]] | None:
+    """List the pairs of a mapping-like object; None where it is not one."""
+    try:
+        if isinstance(data, Mapping):
+            # A copy first: another thread may be changing the dict.
+            return list(dict(data).items())
+        if dataclasses.is_dataclass(data) and not isinstance(data, type):
+            return [(f.name, getattr(data, f.name, None)) for f in dataclasses.fields(data)]
+        if type(data).__name__ == "Namespace" and hasattr(data, "__dict__"):
+            return list(vars(data).items())
+    except Exception:
+        return None
+    return None
+
+
+def to_number(value: object) -> float | None:
+    """Return a plain value as a number, or None where it is none.
+
+    Ints beyond the range of a float become plus or minus infinity. Text counts when it
+    spells a decimal number, NaN or Inf: TCAP DLLogger writes its figures as text.
+
+    Args:
+        value: A plain value, as ``to_plain`` returns it.
+    """
+    if isinstance(value, str):
+        if _NUMERIC_TEXT.fullmatch(value) is None:
+            return None
+    elif not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")  # type: ignore[operator]
+    except ValueError:
+        return None
+
+
+def to_plain(value: object) -> Any:
+    """Return a JSON-able copy of any object, without ever raising.
+
+    Args:
+        value: Anything: numpy scalars, tensors of any dtype and device, Decimals,
+            bytes, sets, enums, paths, configuration objects, cycles.
+
+    Returns:
+        None, bool, int, float, str, or lists and ``str``-keyed dicts of those.
+    """
+    try:
+        return _plain(value, ())
+    except (RecursionError, MemoryError):
+        return f"<{_type_name(value)} too large to be logged>"
+
+
+def _plain(value: Any, parents: tuple[int, ...]) -> Any:
+    converter = _CONVERTERS.get(type(value))
+    if converter is None:
+        converter = _CONVERTERS.setdefault(type(value), _converter_of(type(value)))
+        if len(_CONVERTERS) > _MAX_CACHED_TYPES:  # types made in a loop must not pile up
+            for kind in list(_CONVERTERS)[len(_BUILT_IN) :]:
+                _CONVERTERS.pop(kind, None)
+    if converter is _same:
+        return value
+    try:
+        return converter(value, parents)
+    except (RecursionError, MemoryError):
+        raise
+    except Exception:
+        return safe_repr(value)
+
+
+def _converter_of(kind: type) -> Callable[[Any, tuple[int, ...]], Any]:
+    """Choose the conversion for a type, once: the table is then all that is asked."""
+    for base, converter in _BY_BASE:
+        if issubclass(kind, base):
+            return converter
+    if hasattr(kind, "item") and (hasattr(kind, "ndim") or hasattr(kind, "shape")):
+        return _plain_array
+    if dataclasses.is_dataclass(kind):
+        return _plain_mapping
+    if kind.__name__ == "Namespace":
+        return _plain_mapping
+    if hasattr(kind, "__float__"):
+        return lambda value, _parents: float(value)
+    if hasattr(kind, "__index__"):
+        return lambda value, _parents: _plain_int(int(value), ())
+    return lambda value, _parents: safe_repr(value)
+
+
+def _same(value: Any, _parents: tuple[int, ...]) -> Any:
+    return value
+
+
+def _plain_int(value: int, _parents: tuple[int, ...]) -> int | str:
+    value = int(value)
+    if value.bit_length() > _SAFE_INT_BITS:
+        try:
+            str(value)
+        except ValueError:  # sys.set_int_max_str_digits: 4,300 digits by default
+            return f"{value:#x}"
+    return value
+
+
+def _plain_text(value: str, _parents: tuple[int, ...]) -> str:
+    return str.__str__(value)
+
+
+def _plain_bytes(value: bytes | bytearray | memoryview, _parents: tuple[int, ...]) -> str:
+    return bytes(value).decode("utf-8", "backslashreplace")
+
+
+def _plain_enum(value: enum.Enum, parents: tuple[int, ...]) -> Any:
+    return _plain(value.value, parents)
+
+
+def _plain_path(value: os.PathLike[Any], _parents: tuple[int, ...]) -> str:
+    return os.fsdecode(value)
+
+
+def _plain_date(value: dt.date, _parents: tuple[int, ...]) -> str:
+    return str(value)
+
+
+def _plain_mapping(value: Any, parents: tuple[int, ...]) -> Any:
+    pairs = _items(value)
+    if pairs is None:
+        return safe_repr(value)
+    inner = _descend(value, parents)
+    if inner is None:
+        return _too_deep(value, parents)
+    return {key_text(key): _plain(item, inner) for key, item in pairs}
+
+
+def _plain_sequence(value: Iterable[Any], parents: tuple[int, ...]) -> Any:
+    inner = _descend(value, parents)
+    if inner is None:
+        return _too_deep(value, parents)
+    return [_plain(item, inner) for item in list(value)]
+
+
+def _plain_set(value: Iterable[Any], parents: tuple[int, ...]) -> Any:
+    items = _plain_sequence(value, parents)
+    # Sets have no order, and the order of text changes from process to process.
+    return sorted(items, key=lambda item: (type(item).__name__, repr(item)))
+
+
+def _plain_array(value: Any, parents: tuple[int, ...]) -> Any:
+    shape = tuple(value.shape)
+    if not shape:
+        item = value.item()
+        if type(item) is type(value):  # numpy's longdouble has no Python equal
+            return float(item)
+        return _plain(item, parents)
+    size = 1
+    for length in shape:
+        size *= int(length)
+    if size > MAX_ARRAY_ELEMENTS:
+        return f"<{_type_name(value)} of {getattr(value, 'dtype', '?')}, shape {shape}>"
+    return _plain(value.tolist(), parents)
+
+
+def _descend(value: object, parents: tuple[int, ...]) -> tuple[int, ...] | None:
+    if len(parents) >= MAX_DEPTH or id(value) in parents:
+        return None
+    return (*parents, id(value))
+
+
+def _too_deep(value: object, parents: tuple[int, ...]) -> str:
+    why = "contains itself" if id(value) in parents else f"nested deeper than {MAX_DEPTH} levels"
+    return f"<{_type_name(value)}: {why}>"
+
+
+def key_text(key: object) -> str:
+    """Return a key as JSON writes it: ``true``, ``null``, numbers and text as themselves."""
+    if isinstance(key, str):
+        return str.__str__(key)
+    if key is None or isinstance(key, bool):
+        return {None: "null", True: "true", False: "false"}[key]
+    if isinstance(key, int):
+        return str(_plain_int(key, ()))
+    if isinstance(key, float):
+        return float.__repr__(key)
+    return safe_text(key)
+
+
+def safe_text(value: object) -> str:
+    """Return ``str(value)``, or a description of it where that raises."""
+    try:
+        return str(value)[:MAX_REPR_CHARACTERS]
+    except Exception:
+        return f"<{_type_name(value)} that cannot be shown>"
+
+
+def safe_repr(value: object) -> str:
+    """Return ``repr(value)``, cut to a bounded length; a description where that raises."""
+    try:
+        return repr(value)[:MAX_REPR_CHARACTERS]
+    except Exception:
+        return f"<{_type_name(value)} that cannot be shown>"
+
+
+def _type_name(value: object) -> str:
+    return type(value).__qualname__
+
+
+_SAFE_INT_BITS = 2_000  # 640 digits, the lowest limit that Python lets one set, have 2,126
+_MAX_CACHED_TYPES = 1_000
+
+_BY_BASE: tuple[tuple[Any, Callable[[Any, tuple[int, ...]], Any]], ...] = (
+    (bool, lambda value, _parents: bool(value)),
+    (enum.Enum, _plain_enum),
+    (int, _plain_int),
+    (float, lambda value, _parents: float(value)),
+    (str, _plain_text),
+    ((bytes, bytearray, memoryview), _plain_bytes),
+    (complex, lambda value, _parents: safe_repr(value)),
+    (Mapping, _plain_mapping),
+    ((list, tuple), _plain_sequence),
+    ((set, frozenset), _plain_set),
+    (os.PathLike, _plain_path),
+    ((dt.date, dt.time, dt.timedelta), _plain_date),
+    (type, lambda value, _parents: safe_repr(value)),
+)
+
+_BUILT_IN: dict[type, Callable[[Any, tuple[int, ...]], Any]] = {
+    type(None): _same,
+    bool: _same,
+    float: _same,
+    str: _same,
+    int: _plain_int,
+    dict: _plain_mapping,
+    list: _plain_sequence,
+    tuple: _plain_sequence,
+}
+_CONVERTERS = dict(_BUILT_IN)
