@@ -6,7 +6,7 @@ for TCAP's ``tcap_dllogger``. Importing it does nothing: no thread, no socket, n
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from otel_dllogger.backends.json_stream import JSONStreamBackend
 from otel_dllogger.backends.otel import OTelBackend
@@ -131,7 +131,7 @@ def flush() -> None:
 
 def shutdown() -> None:
     """Close the global Logger; ``init`` may then be called again. Without one, do nothing."""
-    global GLOBAL_LOGGER  # noqa: PLW0603 - DLLogger's own interface
+    global GLOBAL_LOGGER
     logger, GLOBAL_LOGGER = GLOBAL_LOGGER, NotInitializedObject()
     if type(logger) is not NotInitializedObject:
         logger.close()

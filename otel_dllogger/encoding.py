@@ -8,10 +8,9 @@ encoder does, and that one everything else.
 from __future__ import annotations
 
 import json
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
-
 
 if TYPE_CHECKING:
     from otel_dllogger.values import Values

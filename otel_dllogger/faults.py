@@ -7,6 +7,7 @@ minute on the standard ``otel_dllogger`` logger.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -79,10 +80,8 @@ class Faults:
             if self._silent or (warned_at is not None and now_s - warned_at < WARNING_INTERVAL_S):
                 return
             self._warned_at[reason] = now_s
-        try:
+        with contextlib.suppress(Exception):  # a broken handler is not training's problem
             logger.warning("%s", message)
-        except Exception:  # noqa: S110 - a broken logging handler is not training's problem
-            pass
 
     def caught(self, reason: str, where: str, error: Exception) -> None:
         """Account for an exception that stopped at the fault barrier.

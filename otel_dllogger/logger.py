@@ -60,10 +60,10 @@ class Backend(ABC):
     def metadata(self, timestamp: datetime, elapsedtime: float, metric: Any, metadata: Any) -> None:
         """Take one ``metadata`` call; arguments as for ``log``."""
 
-    def info(self, timestamp: datetime, data: Any) -> None:
+    def info(self, timestamp: datetime, data: Any) -> None:  # noqa: B027 - optional
         """Take one ``info`` call of TCAP DLLogger; ignored unless a subclass wants it."""
 
-    def flush(self) -> None:
+    def flush(self) -> None:  # noqa: B027 - optional, as in DLLogger
         """Write what is held back; nothing, unless a subclass holds something back."""
 
     def close(self) -> None:
@@ -172,7 +172,7 @@ class Logger:
             try:
                 if backend.verbosity >= verbosity:
                     try:
-                        takes_records = backend._takes_records
+                        takes_records = backend._takes_records  # noqa: SLF001
                     except AttributeError:  # not derived from our Backend
                         takes_records = False
                     if takes_records is True:
@@ -239,7 +239,7 @@ class Logger:
         self._call_each("close")
         atexit.unregister(self.flush)
 
-    def __enter__(self) -> Logger:
+    def __enter__(self) -> Logger:  # noqa: PYI034 - Self came with Python 3.11
         return self
 
     def __exit__(self, *_error: object) -> None:

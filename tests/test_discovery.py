@@ -401,6 +401,53 @@ def test_foreign_names_stay(tmp_path, dead_content):
     assert (0, before) == (sweep_stale(tmp_path), names(tmp_path))
 
 
+def test_a_live_process_of_another_user_stays(tmp_path, monkeypatch):
+    """A pid that may not be signalled is alive, also where /proc hides whose it is."""
+
+    def denied(pid, number):
+        raise PermissionError(1, "Operation not permitted")
+
+    DiscoveryFile(tmp_path, make_topology(), address=ADDRESS)
+    monkeypatch.setattr(os, "kill", denied)
+    monkeypatch.setattr(discovery, "read_process", lambda pid: None)
+    expected = 0
+    assert expected == sweep_stale(tmp_path)
+
+
+def test_without_proc_the_pid_must_do(tmp_path, monkeypatch):
+    """Where the system tells neither start nor namespace, files still come and go."""
+
+    def missing(path):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(discovery, "read_process", lambda pid: None)
+    monkeypatch.setattr(os, "readlink", missing)
+    file = DiscoveryFile(tmp_path, make_topology(), address=ADDRESS)
+    labels = labels_of(file.path)
+    with python("") as process:
+        process.wait(DEADLINE_S)
+    write_variant(tmp_path / "dllogger_r_1_x.json", file.path.read_bytes(), pid=str(process.pid))
+    expected = ("", "", 1, [file.path.name])
+    assert expected == (
+        labels["__meta_dllogger_start"],
+        labels["__meta_dllogger_pid_namespace"],
+        sweep_stale(tmp_path),
+        names(tmp_path),
+    )
+
+
+def test_without_a_boot_id_the_ticks_must_do(tmp_path, monkeypatch):
+    """A /proc without the kernel's random folder, as sandboxes have it, still tells the start."""
+
+    def missing(path, **options):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    DiscoveryFile(tmp_path, make_topology(), address=ADDRESS)
+    expected = 0
+    assert expected == sweep_stale(tmp_path)
+
+
 @pytest.mark.parametrize("missing", ["nowhere", "nul\0"])
 def test_a_missing_folder_has_nothing_to_sweep(missing, tmp_path):
     """A sweep before the folder exists is no fault."""

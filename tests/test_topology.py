@@ -306,6 +306,27 @@ def test_without_proc_the_pid_must_do(monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("unreadable", ["/proc/stat", "/proc/1/environ"])
+def test_unreadable_proc_files_do_not_raise(unreadable, monkeypatch):
+    """A /proc that is mounted in part, or belongs to another user, costs a detail at most."""
+    read = Path.open
+
+    def guarded(path, *arguments, **options):
+        if str(path) == unreadable:
+            raise PermissionError(13, "Permission denied")
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", guarded)
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert detect_topology({"RANK": "0"}).run.startswith(f"{topology.host_name()}-1")
+
+
+def test_the_first_process_of_a_container_is_the_last_ancestor(monkeypatch):
+    """Where every ancestor was given a rank, as in a pod, the topmost stands for the launcher."""
+    monkeypatch.setattr(topology, "_was_started_with", lambda variable, pid: True)
+    assert detect_topology({"RANK": "0"}).run.startswith(f"{topology.host_name()}-1-")
+
+
 def _spawned_with_argument(rank, results):
     results.put(detect_topology(clean_environ(), rank=rank))
 

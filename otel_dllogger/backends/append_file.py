@@ -14,9 +14,9 @@ import stat
 import threading
 import weakref
 from collections import deque
+from typing import TYPE_CHECKING
 
 from otel_dllogger.faults import FAULTS
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ class AppendFile:
     ) -> None:
         self.name = os.fspath(path)
         self.regular = True
-        self._path = os.path.abspath(path)
+        self._path = os.path.abspath(path)  # noqa: PTH100 - links stay
         self._write = write
         self._lock = threading.RLock()
         self._state = _BEHIND
@@ -262,7 +262,7 @@ class AppendFile:
             if self._fd < 0 or self._state is _WRITING or not self.regular:
                 return
             try:
-                status = os.stat(self._path)
+                status = os.stat(self._path)  # noqa: PTH116 - twice as fast
                 if (status.st_dev, status.st_ino) == self._identity:
                     return
             except OSError:

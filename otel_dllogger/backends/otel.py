@@ -15,10 +15,10 @@ from otel_dllogger.topology import detect_topology
 from otel_dllogger.version import __version__
 
 if TYPE_CHECKING:
-    from otel_dllogger.record import Info, Metadata, Record
     from opentelemetry.metrics import MeterProvider
 
     from otel_dllogger.metrics.instruments import Instruments
+    from otel_dllogger.record import Info, Metadata, Record
 
 
 class OTelBackend(RecordBackend):

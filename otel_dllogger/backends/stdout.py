@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections import defaultdict
-from typing import Any, TextIO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.logger import RecordBackend
@@ -15,9 +15,10 @@ from otel_dllogger.topology import detect_topology
 from otel_dllogger.values import convert, safe_repr, safe_text, to_plain
 
 if TYPE_CHECKING:
-    from otel_dllogger.record import Info, Metadata, Record, Timed
-    from datetime import datetime
     from collections.abc import Callable
+    from datetime import datetime
+
+    from otel_dllogger.record import Info, Metadata, Record, Timed
 
 MAX_ERRORS_IN_A_ROW = 10
 """Lines that may fail one after the other before the backend gives the output up."""

@@ -289,4 +289,4 @@ def _announced(address: str, host: str) -> str:
         return f"{bound or host}:{port}"
     if ip.is_unspecified:
         return f"{host}:{port}"
-    return f"[{bound}]:{port}" if ip.version == 6 else f"{bound}:{port}"  # noqa: PLR2004
+    return f"[{bound}]:{port}" if ip.version == 6 else f"{bound}:{port}"

@@ -17,8 +17,9 @@ from otel_dllogger.log_time import LOG_TIME
 from otel_dllogger.metrics.mapping import MappedMetric, MetricMetadata, label_text, map_metric
 
 if TYPE_CHECKING:
-    from otel_dllogger.metrics.store import RankState, SeriesStore
     from collections.abc import Callable, Iterable, Iterator
+
+    from otel_dllogger.metrics.store import RankState, SeriesStore
     from otel_dllogger.topology import Topology
 
 SCOPE = "otel_dllogger"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.metrics.mapping import MetricMetadata, label_text, parse_metadata
@@ -341,9 +341,12 @@ class SeriesStore:
                     state.parameters[name] = number
                 else:
                     self._overflow(1)
-            elif isinstance(value, str) and number is None:
-                if name in state.texts or len(state.texts) < self.max_series:
-                    state.texts[name] = label_text(value)
+            elif (
+                isinstance(value, str)
+                and number is None
+                and (name in state.texts or len(state.texts) < self.max_series)
+            ):
+                state.texts[name] = label_text(value)
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
