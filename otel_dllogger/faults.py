@@ -8,7 +8,6 @@ minute on the standard ``otel_dllogger`` logger.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 import time
@@ -37,8 +36,6 @@ REASONS = {
     "torn_line": "a log file ended in half a line, from an earlier kill",
 }
 """The values of the ``reason`` label; each exists at 0 from the start, so that rates work."""
-
-logger = logging.getLogger("otel_dllogger")
 
 
 class Faults:
@@ -80,8 +77,10 @@ class Faults:
             if self._silent or (warned_at is not None and now_s - warned_at < WARNING_INTERVAL_S):
                 return
             self._warned_at[reason] = now_s
+        import logging  # noqa: PLC0415 - 10 ms that most runs never need
+
         with contextlib.suppress(Exception):  # a broken handler is not training's problem
-            logger.warning("%s", message)
+            logging.getLogger("otel_dllogger").warning("%s", message)
 
     def caught(self, reason: str, where: str, error: Exception) -> None:
         """Account for an exception that stopped at the fault barrier.

@@ -288,6 +288,8 @@ def key_text(key: object) -> str:
 
 def safe_text(value: object) -> str:
     """Return ``str(value)``, or a description of it where that raises."""
+    if type(value) is str:
+        return value
     try:
         return str(value)[:MAX_REPR_CHARACTERS]
     except Exception:

@@ -119,6 +119,11 @@ def faults(monkeypatch):
     return faults
 
 
+def lost(faults):
+    """Return the reasons that have counted anything."""
+    return {reason: count for reason, count in faults.dropped.items() if count}
+
+
 @pytest.fixture
 def dead_content(tmp_path_factory):
     """Return what a rank wrote that has since been killed."""
@@ -226,7 +231,7 @@ def test_a_folder_that_cannot_be_is_counted(below, tmp_path, faults, caplog):
     file = DiscoveryFile(tmp_path / below, make_topology(), address=ADDRESS)
     file.remove()
     expected = {"discovery": 1}
-    assert expected == faults.dropped
+    assert expected == lost(faults)
     (message,) = caplog.messages
     assert f"{str(tmp_path / below)!r}" in message
     assert "127.0.0.1:9464 by hand; pass discovery_dir or OTEL_DLLOGGER_DISCOVERY_DIR" in message
@@ -243,7 +248,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, faults):
     monkeypatch.setattr(Path, "replace", full)
     DiscoveryFile(tmp_path, make_topology(), address=ADDRESS)
     expected = ({"discovery": 1}, [])
-    assert expected == (faults.dropped, names(tmp_path))
+    assert expected == (lost(faults), names(tmp_path))
 
 
 def test_remove_is_idempotent(tmp_path):
@@ -263,12 +268,12 @@ def test_remove_leaves_a_file_taken_over(tmp_path):
     assert expected == json.loads(second.path.read_bytes())[0]["targets"]
 
 
-def test_remove_accepts_a_file_that_is_gone(tmp_path, faults):
+def test_remove_accepts_a_file_that_is_gone(tmp_path, faults, caplog):
     """A folder that somebody has emptied is as good as removed."""
     file = DiscoveryFile(tmp_path, make_topology(), address=ADDRESS)
     file.path.unlink()
     file.remove()
-    assert not faults.dropped
+    assert not caplog.messages
 
 
 def test_remove_that_fails_warns(tmp_path, faults, caplog, monkeypatch):
@@ -366,7 +371,7 @@ def test_a_live_rank_of_unknown_start_stays(tmp_path):
         {"host": "elsewhere"},
         {"pid_namespace": "pid:[1]"},
         {"pid": "0"},
-        {"pid": "-1"},
+        {"pid": "-99999999"},
         {"pid": str(2**40)},
         {"pid": "x"},
         {"pid": None},
@@ -374,7 +379,7 @@ def test_a_live_rank_of_unknown_start_stays(tmp_path):
 )
 def test_what_is_not_of_this_host_stays(changes, tmp_path, dead_content):
     """Pids of other hosts and other containers say nothing here, nor do pids that cannot be."""
-    path = write_variant(tmp_path / "dllogger_r_0_x.json", dead_content, **changes)
+    path = write_variant(tmp_path / f"dllogger_r_0_{host_name()}.json", dead_content, **changes)
     assert (0, [path.name]) == (sweep_stale(tmp_path), names(tmp_path))
 
 
@@ -384,19 +389,29 @@ def test_what_is_not_of_this_host_stays(changes, tmp_path, dead_content):
 )
 def test_malformed_files_stay(content, tmp_path):
     """A file that this package did not write is nobody's to remove."""
-    (tmp_path / "dllogger_r_0_x.json").write_bytes(content)
+    (tmp_path / f"dllogger_r_0_{host_name()}.json").write_bytes(content)
     expected = 0
     assert expected == sweep_stale(tmp_path)
+
+
+def test_files_of_other_hosts_are_not_even_read(tmp_path, monkeypatch):
+    """A sweep costs as much as this host has files, not as much as the cluster has."""
+    for host in ("elsewhere", f"x{host_name()}", host_name()):
+        DiscoveryFile(tmp_path, make_topology(host=host), address=ADDRESS)
+    read = []
+    monkeypatch.setattr(discovery, "_read", lambda path: read.append(path.name) or b"")
+    sweep_stale(tmp_path)
+    assert [f"dllogger_r_0_{host_name()}.json"] == read
 
 
 def test_foreign_names_stay(tmp_path, dead_content):
     """Only regular files under the package's own names are looked at, links and pipes are not."""
     (tmp_path / "targets.json").write_bytes(dead_content)
-    (tmp_path / "dllogger_r_0_x.json.bak").write_bytes(dead_content)
+    (tmp_path / f"dllogger_r_0_{host_name()}.json.bak").write_bytes(dead_content)
     (tmp_path / ".dllogger-notes.tmp").write_bytes(dead_content)
-    (tmp_path / "dllogger_link.json").symlink_to("targets.json")
-    (tmp_path / "dllogger_folder.json").mkdir()
-    os.mkfifo(tmp_path / "dllogger_pipe.json")
+    (tmp_path / f"dllogger_link_0_{host_name()}.json").symlink_to("targets.json")
+    (tmp_path / f"dllogger_folder_0_{host_name()}.json").mkdir()
+    os.mkfifo(tmp_path / f"dllogger_pipe_0_{host_name()}.json")
     before = names(tmp_path)
     assert (0, before) == (sweep_stale(tmp_path), names(tmp_path))
 
@@ -426,7 +441,9 @@ def test_without_proc_the_pid_must_do(tmp_path, monkeypatch):
     labels = labels_of(file.path)
     with python("") as process:
         process.wait(DEADLINE_S)
-    write_variant(tmp_path / "dllogger_r_1_x.json", file.path.read_bytes(), pid=str(process.pid))
+    write_variant(
+        tmp_path / f"dllogger_r_1_{host_name()}.json", file.path.read_bytes(), pid=str(process.pid)
+    )
     expected = ("", "", 1, [file.path.name])
     assert expected == (
         labels["__meta_dllogger_start"],
@@ -468,7 +485,7 @@ def test_temporary_files_of_dead_ranks_are_swept(tmp_path):
 
 def test_a_file_replaced_during_the_sweep_stays(tmp_path, dead_content, monkeypatch):
     """A new attempt that takes over a dead one's name during a sweep keeps its file."""
-    path = tmp_path / "dllogger_r_0_x.json"
+    path = tmp_path / f"dllogger_r_0_{host_name()}.json"
     path.write_bytes(dead_content)
 
     def taken_over(owner, here):

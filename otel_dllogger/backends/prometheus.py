@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import inspect
-import logging
 import os
 import threading
 import time
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 9464
 _MAX_PORT = 65535
-
-logger = logging.getLogger("otel_dllogger")
 
 
 class PrometheusBackend(OTelBackend):
@@ -106,6 +103,8 @@ class PrometheusBackend(OTelBackend):
         return self._instruments_on(self._provider)
 
     def _open_endpoint(self, host: str | None, port: int | None) -> MetricsEndpoint | None:
+        import logging  # noqa: PLC0415
+
         from otel_dllogger.metrics.endpoint import MetricsEndpoint  # noqa: PLC0415
 
         if host is None:
@@ -119,7 +118,9 @@ class PrometheusBackend(OTelBackend):
         except EndpointError as error:
             FAULTS.drop("endpoint", f"no metrics are served: {error}")
             return None
-        logger.info("rank %d serves its metrics at %s", self.topology.rank, endpoint.url)
+        logging.getLogger("otel_dllogger").info(
+            "rank %d serves its metrics at %s", self.topology.rank, endpoint.url
+        )
         return endpoint
 
     def _announce(self, directory: str | os.PathLike[str] | None) -> DiscoveryFile | None:

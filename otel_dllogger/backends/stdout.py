@@ -74,6 +74,9 @@ class StdOutBackend(RecordBackend):
         self.metric_format = metric_format
         self.prefix_format = prefix_format
         self._errors_in_a_row = 0
+        self._known_prefix_format: object = default_prefix_format
+        self._prefix_takes_rank = False
+        self._own_rank: int | None = None
 
     def write_record(self, record: Record) -> None:
         """Print ``prefix step metric metric ...``."""
@@ -82,7 +85,7 @@ class StdOutBackend(RecordBackend):
         except Exception as error:
             step = _unformatted("step_format", record.step, error)
         try:
-            items = record.data.items()
+            items = list(record.data.items())  # at once: another thread may change it
         except AttributeError:
             metrics = safe_text(record.data)
         else:
@@ -96,7 +99,8 @@ class StdOutBackend(RecordBackend):
         except (TypeError, ValueError):  # not a mapping, or not a name
             FAULTS.drop(
                 "format_failed",
-                f"metadata {safe_repr(metadata.metadata)} of {safe_repr(metadata.metric)} is no dict",
+                f"the metadata of {safe_repr(metadata.metric)} is no dict: pass one, as in "
+                "metadata('loss', {'unit': 's'})",
             )
 
     def write_info(self, info: Info) -> None:
@@ -106,7 +110,7 @@ class StdOutBackend(RecordBackend):
 
     def _metric_text(self, name: Any, value: Any) -> str:
         try:
-            return self.metric_format(name, self._metadata[name], value)
+            return safe_text(self.metric_format(name, self._metadata[name], value))
         except Exception as error:
             metadata = self._metadata.get(name, {})
             text = _unformatted("metric_format", value, error, metadata.get("format"))
@@ -114,12 +118,25 @@ class StdOutBackend(RecordBackend):
 
     def _prefix(self, entry: Timed, data: Any) -> str:
         try:
-            if _wants_rank(self.prefix_format):
-                return self.prefix_format(_rank_of(data), entry.timestamp)
-            return self.prefix_format(entry.timestamp)
+            prefix_format = self.prefix_format  # scripts put in another one later
+            if prefix_format is not self._known_prefix_format:
+                self._known_prefix_format = prefix_format
+                self._prefix_takes_rank = _takes_rank(prefix_format)
+            if self._prefix_takes_rank:
+                return prefix_format(self._rank_of(data), entry.timestamp)
+            return prefix_format(entry.timestamp)
         except Exception as error:
             _unformatted("prefix_format", entry.timestamp, error)
             return default_prefix_format(entry.timestamp)
+
+    def _rank_of(self, data: Any) -> Any:
+        """Return the rank of a record: from its data, else the process's own."""
+        rank = data.get("rank") if isinstance(data, dict) else None
+        if rank is not None:
+            return to_plain(rank)
+        if self._own_rank is None:
+            self._own_rank = detect_topology().rank
+        return self._own_rank
 
     def _print(self, line: str) -> None:
         stream = sys.stdout
@@ -166,10 +183,8 @@ def _unformatted(what: str, value: object, error: Exception, template: object = 
     return safe_repr(value)
 
 
-def _wants_rank(prefix_format: Callable[..., str]) -> bool:
+def _takes_rank(prefix_format: Callable[..., str]) -> bool:
     """Tell TCAP DLLogger's ``(rank, timestamp)`` from DLLogger's ``(timestamp)``."""
-    if prefix_format is default_prefix_format:
-        return False
     try:
         parameters = inspect.signature(prefix_format).parameters.values()
     except (TypeError, ValueError):
@@ -180,9 +195,3 @@ def _wants_rank(prefix_format: Callable[..., str]) -> bool:
         if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
     return len(required) == 2
-
-
-def _rank_of(data: Any) -> Any:
-    """Return the rank of a record: from its data, else the process's own."""
-    rank = data.get("rank") if isinstance(data, dict) else None
-    return detect_topology().rank if rank is None else to_plain(rank)

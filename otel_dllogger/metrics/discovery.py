@@ -116,13 +116,14 @@ def sweep_stale(directory: str | os.PathLike[str]) -> int:
         names = os.listdir(directory)  # noqa: PTH208 - a folder without a name to match costs least
     except (OSError, ValueError):
         return 0
-    return sum(_sweep_file(Path(directory, name)) for name in names)
-
-
-def _sweep_file(path: Path) -> bool:
     here = _this_process()
+    return sum(_sweep_file(Path(directory, name), here) for name in names)
+
+
+def _sweep_file(path: Path, here: _Owner) -> bool:
     try:
-        if path.name.startswith("dllogger_") and path.suffix == ".json":
+        # By name first: a thousand hosts that read each other's files would stall a shared disk.
+        if path.name.startswith("dllogger_") and path.name.endswith(_file_name_end(here.host)):
             content = _read(path)
             owner = _parse_owner(content)
             return owner is not None and _is_dead(owner, here) and _discard(path, content)
@@ -265,8 +266,11 @@ def _file_name(topology: Topology) -> str:
     # No underscore in the host, so that the three parts can be told apart and no
     # two (run, rank, host) share a name.
     run = _safe(topology.run, r"[^A-Za-z0-9._-]", 128)
-    host = _safe(topology.host, r"[^A-Za-z0-9.-]", 64)
-    return f"dllogger_{run}_{topology.rank}_{host}.json"
+    return f"dllogger_{run}_{topology.rank}{_file_name_end(topology.host)}"
+
+
+def _file_name_end(host: str) -> str:
+    return f"_{_safe(host, r'[^A-Za-z0-9.-]', 64)}.json"
 
 
 def _safe(text: str, unsafe: str, length_max: int) -> str:

@@ -11,9 +11,9 @@ https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetric
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 import unicodedata
+import zlib
 from collections.abc import Mapping
 
 from otel_dllogger.values import key_text, to_plain
@@ -302,5 +302,4 @@ def label_text(value: object) -> str:
         safe = safe[: MAX_LABEL_CHARACTERS - 9]
     if safe == text:
         return text
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-    return f"{safe}~{digest}"
+    return f"{safe}~{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"

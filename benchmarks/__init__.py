@@ -1,0 +1,1 @@
+"""What logging costs, as ratios to what DLLogger does, measured in one interleaved run."""
