@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from time import monotonic_ns, time_ns
 from typing import Any
 
 from otel_dllogger.errors import ConfigurationError
@@ -153,7 +153,7 @@ class Logger:
             )
         self.backends = list(backends) if isinstance(backends, Iterator) else backends
         self.starttime = datetime.now()  # noqa: DTZ005 - naive, as DLLogger's
-        self._start_ns = time.monotonic_ns()
+        self._start_ns = monotonic_ns()
         atexit.register(self.flush)
 
     def log(self, step: Any, data: Any, verbosity: int = 1) -> None:
@@ -165,9 +165,9 @@ class Logger:
             data: Values by metric name.
             verbosity: Backends of at least this verbosity take it.
         """
-        start_ns = time.monotonic_ns()
+        start_ns = monotonic_ns()
         elapsed_us = (start_ns - self._start_ns) // 1000
-        record = Record(time.time_ns() // 1000, elapsed_us, step, data)
+        record = Record(time_ns() // 1000, elapsed_us, step, data)
         for backend in self._receivers() if _attached else self.backends:
             try:
                 if backend.verbosity >= verbosity:
@@ -181,7 +181,7 @@ class Logger:
                         backend.log(record.timestamp, record.elapsed_s, step, data)
             except Exception as error:
                 _caught(backend, "log", error)
-        LOG_TIME.nanoseconds += time.monotonic_ns() - start_ns
+        LOG_TIME.nanoseconds += monotonic_ns() - start_ns
 
     def metadata(self, metric: Any, metadata: Any) -> None:
         """Say what a metric is.
@@ -254,8 +254,8 @@ class Logger:
                 _caught(backend, method, error)
 
     def _now_us(self) -> tuple[int, int]:
-        elapsed_ns = time.monotonic_ns() - self._start_ns
-        return time.time_ns() // 1000, elapsed_ns // 1000
+        elapsed_ns = monotonic_ns() - self._start_ns
+        return time_ns() // 1000, elapsed_ns // 1000
 
     def _receivers(self) -> list[Any]:
         own = list(self.backends)

@@ -6,7 +6,7 @@ import dataclasses
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import orjson
+from orjson import dumps
 
 from otel_dllogger.encoding import encode_values
 from otel_dllogger.values import Values, convert, to_number, to_plain
@@ -108,16 +108,16 @@ class Record(Timed):
         numbers_only: Whether encoding found a dict of finite numbers and nothing else.
     """
 
-    __slots__ = ("data", "elapsed_us", "encoded", "numbers_only", "step", "time_us", "values")
+    # Of the class until they are known: no slots, since setting seven costs more than four.
+    values: Values | None = None
+    encoded: bytes | None = None
+    numbers_only = False
 
     def __init__(self, time_us: int, elapsed_us: int, step: Any, data: Any) -> None:
         self.time_us = time_us
         self.elapsed_us = elapsed_us
         self.step = step
         self.data = data
-        self.values: Values | None = None
-        self.encoded: bytes | None = None
-        self.numbers_only = False
 
     def convert(self) -> Values:
         """Convert the data, once for all backends."""
@@ -132,14 +132,12 @@ class Record(Timed):
 
     def encode(self) -> bytes:
         """Encode the data as JSON, once for all backends."""
-        if self.encoded is not None:
-            return self.encoded
         data = self.data
-        if type(data) is dict and self.values is None:
+        if self.values is None:
             try:
-                encoded = orjson.dumps(data)
+                encoded = dumps(data)
                 total = sum(data.values())  # refuses text, lists, None; is NaN if anything is
-                if total - total == 0.0 and encoded.isascii():
+                if total - total == 0.0 and type(data) is dict and encoded.isascii():
                     self.numbers_only = True
                     self.encoded = encoded
                     return encoded

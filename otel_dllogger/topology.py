@@ -11,7 +11,6 @@ import re
 import time
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_dllogger.errors import ConfigurationError
@@ -169,7 +168,7 @@ def read_process(pid: int) -> ProcessStat | None:
         What Linux says (proc_pid_stat(5)); None if there is no such process, or no /proc.
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        stat = _read_proc(f"{pid}/stat")
         # The second field is the program's name in parentheses, and may hold any of " ()".
         fields = stat.rpartition(b")")[2].split()
         return ProcessStat(
@@ -225,10 +224,8 @@ def _run_from_process(host: str, pid: int) -> str:
 
 def _boot_unix_s() -> int | None:
     try:
-        with Path("/proc/stat").open("rb") as lines:
-            return next(
-                (int(line.split()[1]) for line in lines if line.startswith(b"btime ")), None
-            )
+        lines = _read_proc("stat").splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith(b"btime ")), None)
     except (OSError, ValueError, IndexError):
         return None
 
@@ -256,9 +253,15 @@ def _multiprocessing_parent_pid() -> int | None:
     return None if parent is None else parent.pid
 
 
+def _read_proc(name: str) -> bytes:
+    # Without pathlib, which takes longer to import than the rest of this module.
+    with open(f"/proc/{name}", "rb") as file:  # noqa: PTH123
+        return file.read()
+
+
 def _was_started_with(variable: str, pid: int) -> bool:
     try:
-        environ = Path(f"/proc/{pid}/environ").read_bytes()
+        environ = _read_proc(f"{pid}/environ")
     except OSError:
         return False
     return any(item.startswith(os.fsencode(f"{variable}=")) for item in environ.split(b"\0"))

@@ -7,7 +7,7 @@ import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import orjson
+from orjson import dumps
 
 from otel_dllogger.backends.append_file import AppendFile, open_append_file
 from otel_dllogger.encoding import encode_plain
@@ -68,7 +68,7 @@ class JSONStreamBackend(RecordBackend):
                     local,
                     local_fraction,
                     second.offset,
-                    orjson.dumps(record.elapsed_us / 1e6),
+                    dumps(record.elapsed_us / 1e6),
                     b'", "type": "LOG", "step": ',
                     step_json,
                     b', "data": ',

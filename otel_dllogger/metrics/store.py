@@ -155,7 +155,7 @@ class SeriesStore:
         self.ranks[rank] = self._own
         _stores.add(self)
 
-    def record(self, record: Record) -> None:
+    def record(self, record: Record) -> None:  # noqa: PLR0912 - the hot path calls little
         """Take the values of one ``log`` call."""
         finite = record.numbers_only
         if finite:
@@ -173,7 +173,11 @@ class SeriesStore:
         else:
             position = step_position(step)
             granularity, place = position.granularity, position.place
-        with self._lock:
+        lock = self._lock
+        # Half the price of a with block. Acquired inside of try, so that an exception from
+        # a signal handler cannot come between the two and leave the lock held.
+        try:
+            lock.acquire()
             state = self._own
             if "rank" in numbers:
                 rank, numbers = _take_rank(numbers)
@@ -197,6 +201,8 @@ class SeriesStore:
                 _count_nonfinite(state, cell, numbers)
             if self._minimize:
                 self._improve(state, numbers)
+        finally:
+            lock.release()
 
     def write_metadata(self, entry: Metadata) -> None:
         """Take one ``metadata`` call; later ones add to and override earlier ones."""
