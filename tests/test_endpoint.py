@@ -24,6 +24,7 @@ import pytest
 from otel_dllogger.errors import EndpointError
 from otel_dllogger.faults import FAULTS, RAISE_VARIABLE
 from otel_dllogger.metrics import endpoint as module
+from otel_dllogger.metrics import http_server, listener
 from otel_dllogger.metrics.endpoint import MetricsEndpoint
 from tests._http import SCRAPE, ask, connect, read_to_end, scrape_at_once, wait_until
 
@@ -341,7 +342,7 @@ def test_errors_are_one_line(serve, options, line):
 def test_refusals_that_root_never_sees(number, line):
     """The words for errors that cannot be had on demand."""
     error = OSError(number, os.strerror(number))
-    assert module._refusal(error, "127.0.0.1", 80).startswith(line)
+    assert listener._refusal(error, "127.0.0.1", 80).startswith(line)
 
 
 def test_ipv6_is_bracketed(serve):
@@ -588,19 +589,19 @@ def test_stalled_clients_are_dropped(serve, monkeypatch):
     """A request that is never finished and a response that is never read end in time."""
     page = numbers(4_000_000)
     endpoint = serve(lambda accept: (PLAIN, page))
-    monkeypatch.setattr(module, "STALLED_S", 0.2)
+    monkeypatch.setattr(http_server, "STALLED_S", 0.2)
     half, unread = connect(endpoint.port, b"GET /m"), connect(endpoint.port, SCRAPE)
     with half, unread, connect(endpoint.port) as idle:
         wait_until(lambda: len(endpoint._server.channels()) == 3)
         wait_until(lambda: len(endpoint._server.channels()) == 1)
         assert read_to_end(half) == b""
-        monkeypatch.setattr(module, "IDLE_S", 0.2)
+        monkeypatch.setattr(http_server, "IDLE_S", 0.2)
         assert read_to_end(idle) == b""
 
 
 def test_waiting_pages_are_bounded(serve, monkeypatch):
     """Many different pages that nobody reads are not all kept."""
-    monkeypatch.setattr(module, "MAX_HELD_BYTES", 8_000_000)
+    monkeypatch.setattr(http_server, "MAX_HELD_BYTES", 8_000_000)
     page = numbers(3_000_000)
     endpoint = serve(lambda accept: (PLAIN, page + accept.encode()))
     with ExitStack() as stack:

@@ -11,10 +11,11 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.faults import FAULTS, REASONS
 from otel_dllogger.metrics.mapping import MetricMetadata, label_text, parse_metadata
+from otel_dllogger.metrics.parameters import open_parameters
+from otel_dllogger.metrics.rank_state import RankState
 from otel_dllogger.record import (
-    GRANULARITIES,
     ITERATION,
     Info,
     Metadata,
@@ -26,105 +27,15 @@ from otel_dllogger.record import (
 from otel_dllogger.values import convert, key_text, to_number, to_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
 DEFAULT_MAX_SERIES = 10_000
 
-MAX_PARAMETER_DEPTH = 8
+_SERIES_OF_A_RANK = 12
+"""Series that a rank has before it logs a metric; ``dllogger_records_total`` counts as 4."""
 
-_FIGURES_OF_A_RANK = 14
-"""Series that a rank has before it logs a metric: all ``dllogger_*`` without a ``metric``."""
-
-# A parameter of such a name is nobody's business; the words are those of its name.
-_SECRET_WORDS = frozenset(
-    ("password", "passwd", "pwd", "secret", "secrets", "credential", "credentials", "apikey")
-)
-_SECRET_ENDINGS = (("api", "key"), ("access", "key"), ("private", "key"), ("auth",), ("token",))
-
-
-class RankState:
-    """Hold what one rank logged last.
-
-    Attributes:
-        rank: The value of the ``rank`` label.
-        cells: Last values by metric name, for each granularity. A value that is not
-            finite stays in it, and is not exported.
-        nonfinite: NaN and Inf seen, by metric name.
-        best: The best finite value by metric name, where the goal is known.
-        parameters: Numeric hyper-parameters by name.
-        texts: Other hyper-parameters by name.
-        logs: Calls of ``log``, without those of parameters.
-        calls: Calls of the other types.
-        place: Where the last step was.
-        epoch: Where the rank is, where a step said so.
-        iteration: Where the rank is, where a step said so.
-        steps: Training steps since the start of the process.
-        step_us: Microseconds that these steps took.
-        start_us: Microseconds since the Unix epoch of the first sign of the rank.
-        last_log_us: Microseconds since the Unix epoch of the last record.
-        finished: Whether the run's summary was logged, or the Logger closed.
-    """
-
-    def __init__(self, rank: int, start_us: int) -> None:
-        self.rank = str(rank)
-        self.cells: dict[str, dict[str, float]] = {name: {} for name in GRANULARITIES}
-        self.nonfinite: dict[str, int] = {}
-        self.best: dict[str, float] = {}
-        self.parameters: dict[str, float] = {}
-        self.texts: dict[str, str] = {}
-        self.logs = 0
-        self.calls = dict.fromkeys(("metadata", "info", "parameter"), 0)
-        self.place: Place | None = None
-        self.epoch: float | None = None
-        self.iteration: float | None = None
-        self.steps = 0.0
-        self.step_us = 0
-        self.start_us = start_us
-        self.last_log_us: int | None = None
-        self.finished = False
-        self._step: Any = None  # the place of the last training iteration
-        self._step_elapsed_us = 0
-        self._stride = 1.0
-
-    def move(self, granularity: str, place: Place, elapsed_us: int) -> None:
-        """Take note of a new epoch or iteration, or of the end of the run.
-
-        A script that logs every tenth iteration moves by ten training steps. Where the
-        iteration goes back, at an epoch that counts from 0 again, the last distance is
-        taken.
-
-        Args:
-            granularity: The kind of step.
-            place: Where it is.
-            elapsed_us: Its time, microseconds of a monotonic clock.
-        """
-        self.place = place
-        if not place:
-            self.finished = True
-            return
-        epoch, iteration = place
-        if epoch is not None:
-            self.epoch = epoch
-            self.finished = False
-        if iteration is None:
-            return
-        self.iteration = iteration
-        self.finished = False
-        if granularity is not ITERATION:
-            return
-        last = self._step
-        if last is None:
-            self.steps += 1
-        elif last == place:
-            return
-        else:
-            distance = iteration - last[1]
-            if distance > 0:
-                self._stride = distance
-            self.steps += self._stride
-            self.step_us += elapsed_us - self._step_elapsed_us
-        self._step = place
-        self._step_elapsed_us = elapsed_us
+_SERIES_OF_A_PROCESS = len(REASONS) + 2
+"""Series of the process: what was dropped, the time in ``log``, and ``target_info``."""
 
 
 class SeriesStore:
@@ -148,7 +59,7 @@ class SeriesStore:
         self._raw_metadata: dict[str, dict[str, Any]] = {}
         self._minimize: dict[str, bool] = {}
         self.max_series = max_series
-        self._series = _FIGURES_OF_A_RANK
+        self._series = _SERIES_OF_A_PROCESS + _SERIES_OF_A_RANK
         self._full = False
         self._lock = threading.RLock()
         self._own = RankState(rank, start_us)
@@ -258,7 +169,7 @@ class SeriesStore:
         if rank is None:
             return self._own
         state = self.ranks.get(rank)
-        if state is None and self._admit(_FIGURES_OF_A_RANK):
+        if state is None and self._admit(_SERIES_OF_A_RANK):
             state = self.ranks[rank] = RankState(rank, time_us)
             self.on_new_series()
         return state
@@ -337,9 +248,7 @@ class SeriesStore:
             self._add_parameters(self._own, record.convert().plain)
 
     def _add_parameters(self, state: RankState, plain: object) -> None:
-        for name, value in _flat_items(plain):
-            if _is_secret(name):
-                continue
+        for name, value in open_parameters(plain):
             number = to_number(value)
             if number is not None and number - number == 0.0:
                 known = name in state.parameters
@@ -376,24 +285,6 @@ def _count_nonfinite(
     for name, value in numbers.items():
         if value - value != 0.0 and name in cell:
             state.nonfinite[name] += 1
-
-
-def _flat_items(plain: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested parameters as ``optimizer.lr``."""
-    if not isinstance(plain, dict) or depth >= MAX_PARAMETER_DEPTH:
-        return
-    for key, value in plain.items():
-        if isinstance(value, dict):
-            yield from _flat_items(value, f"{prefix}{key}.", depth + 1)
-        elif not isinstance(value, list):
-            yield f"{prefix}{key}", value
-
-
-def _is_secret(name: str) -> bool:
-    words = tuple("".join(c if c.isalnum() else " " for c in name.lower()).split())
-    return not _SECRET_WORDS.isdisjoint(words) or any(
-        words[-len(ending) :] == ending for ending in _SECRET_ENDINGS
-    )
 
 
 _stores: weakref.WeakSet[SeriesStore] = weakref.WeakSet()

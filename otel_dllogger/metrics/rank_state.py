@@ -1,0 +1,95 @@
+"""What one rank logged last, and where in the training it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from otel_dllogger.record import GRANULARITIES, ITERATION
+
+if TYPE_CHECKING:
+    from otel_dllogger.record import Place
+
+
+class RankState:
+    """Hold what one rank logged last.
+
+    Attributes:
+        rank: The value of the ``rank`` label.
+        cells: Last values by metric name, for each granularity. A value that is not
+            finite stays in it, and is not exported.
+        nonfinite: NaN and Inf seen, by metric name.
+        best: The best finite value by metric name, where the goal is known.
+        parameters: Numeric hyper-parameters by name.
+        texts: Other hyper-parameters by name.
+        logs: Calls of ``log``, without those of parameters.
+        calls: Calls of the other types.
+        place: Where the last step was.
+        epoch: Where the rank is, where a step said so.
+        iteration: Where the rank is, where a step said so.
+        steps: Training steps since the start of the process.
+        step_us: Microseconds that these steps took.
+        start_us: Microseconds since the Unix epoch of the first sign of the rank.
+        last_log_us: Microseconds since the Unix epoch of the last record.
+        finished: Whether the run's summary was logged, or the Logger closed.
+    """
+
+    def __init__(self, rank: int, start_us: int) -> None:
+        self.rank = str(rank)
+        self.cells: dict[str, dict[str, float]] = {name: {} for name in GRANULARITIES}
+        self.nonfinite: dict[str, int] = {}
+        self.best: dict[str, float] = {}
+        self.parameters: dict[str, float] = {}
+        self.texts: dict[str, str] = {}
+        self.logs = 0
+        self.calls = dict.fromkeys(("metadata", "info", "parameter"), 0)
+        self.place: Place | None = None
+        self.epoch: float | None = None
+        self.iteration: float | None = None
+        self.steps = 0.0
+        self.step_us = 0
+        self.start_us = start_us
+        self.last_log_us: int | None = None
+        self.finished = False
+        self._step: Any = None  # the place of the last training iteration
+        self._step_elapsed_us = 0
+        self._stride = 1.0
+
+    def move(self, granularity: str, place: Place, elapsed_us: int) -> None:
+        """Take note of a new epoch or iteration, or of the end of the run.
+
+        A script that logs every tenth iteration moves by ten training steps. Where the
+        iteration goes back, at an epoch that counts from 0 again, the last distance is
+        taken.
+
+        Args:
+            granularity: The kind of step.
+            place: Where it is.
+            elapsed_us: Its time, microseconds of a monotonic clock.
+        """
+        self.place = place
+        if not place:
+            self.finished = True
+            return
+        epoch, iteration = place
+        if epoch is not None:
+            self.epoch = epoch
+            self.finished = False
+        if iteration is None:
+            return
+        self.iteration = iteration
+        self.finished = False
+        if granularity is not ITERATION:
+            return
+        last = self._step
+        if last is None:
+            self.steps += 1
+        elif last == place:
+            return
+        else:
+            distance = iteration - last[1]
+            if distance > 0:
+                self._stride = distance
+            self.steps += self._stride
+            self.step_us += elapsed_us - self._step_elapsed_us
+        self._step = place
+        self._step_elapsed_us = elapsed_us
