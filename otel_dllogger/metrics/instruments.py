@@ -19,7 +19,8 @@ from otel_dllogger.metrics.mapping import MappedMetric, MetricMetadata, label_te
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from otel_dllogger.metrics.store import RankState, SeriesStore
+    from otel_dllogger.metrics.rank_state import RankState
+    from otel_dllogger.metrics.store import SeriesStore
     from otel_dllogger.topology import Topology
 
 SCOPE = "otel_dllogger"
@@ -104,7 +105,7 @@ class Instruments:
             series = self._families[mapped.prometheus_name] = []
             self._meter.create_observable_gauge(
                 mapped.otel_name,
-                callbacks=[_observe(series)],
+                callbacks=[self._observe(series)],
                 unit=mapped.unit,
                 description=f"Last value logged as {mapped.otel_name.removeprefix('dl.')}",
             )
@@ -181,10 +182,26 @@ class Instruments:
         counter("dllogger.dropped", [self._dropped], "", _HELP["dropped"])
         counter("dllogger.log", [self._log_time], "s", _HELP["log"])
 
+    def _observe(self, family: list[_Series]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def callback(_options: CallbackOptions) -> Iterator[Observation]:
+            if self._store.silent:
+                return
+            for series in family.copy():
+                try:
+                    number = float(series.cell[series.name])
+                except (KeyError, TypeError, ValueError, OverflowError):
+                    continue
+                if number - number == 0.0:  # neither NaN nor Inf: those leave the page
+                    yield Observation(number, series.attributes)
+
+        return callback
+
     def _each(
         self, observe: Callable[[RankState, dict[str, str]], Iterable[Observation]]
     ) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def callback(_options: CallbackOptions) -> Iterator[Observation]:
+            if self._store.silent:
+                return
             for state in self._store.rank_states():
                 yield from observe(state, self._of_rank(state))
 
@@ -233,31 +250,19 @@ class Instruments:
                 yield Observation(1.0, {**labels, "name": label_text(name), "value": text})
 
     def _dropped(self, _options: CallbackOptions) -> Iterator[Observation]:
+        if self._store.silent:
+            return
         labels = {"run": self._store.run, "rank": str(self._topology.rank)}
         for reason, count in FAULTS.dropped.copy().items():
             yield Observation(float(count), {**labels, "reason": reason})
 
     def _log_time(self, _options: CallbackOptions) -> Iterator[Observation]:
+        if self._store.silent:
+            return
         # Threads that add at one moment can make the sum go back, a counter must not.
         self._log_seconds = max(self._log_seconds, LOG_TIME.nanoseconds / 1e9)
         labels = {"run": self._store.run, "rank": str(self._topology.rank)}
         yield Observation(self._log_seconds, labels)
-
-
-def _observe(family: list[_Series]) -> Callable[[CallbackOptions], Iterable[Observation]]:
-    def callback(_options: CallbackOptions) -> Iterator[Observation]:
-        for series in family.copy():
-            value = series.cell.get(series.name)
-            if value is None:
-                continue
-            try:
-                number = float(value)
-            except (TypeError, ValueError, OverflowError):
-                continue
-            if number - number == 0.0:
-                yield Observation(number, series.attributes)
-
-    return callback
 
 
 _HELP = {

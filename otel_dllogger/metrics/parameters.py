@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 8
 """Levels of nesting that are looked into."""
+
+_WORD_BREAKS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")
 
 # Words of a name, and the words that a name ends in.
 _SECRET_WORDS = frozenset(
@@ -39,7 +42,7 @@ def _leaves(plain: object, prefix: str, depth: int) -> Iterator[tuple[str, Any]]
 
 
 def _is_secret(name: str) -> bool:
-    words = tuple("".join(c if c.isalnum() else " " for c in name.lower()).split())
+    words = tuple(_WORD_BREAKS.sub(" ", name).lower().split())  # also of authToken
     return not _SECRET_WORDS.isdisjoint(words) or any(
         words[-len(ending) :] == ending for ending in _SECRET_ENDINGS
     )

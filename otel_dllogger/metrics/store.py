@@ -61,6 +61,7 @@ class SeriesStore:
         self.max_series = max_series
         self._series = _SERIES_OF_A_PROCESS + _SERIES_OF_A_RANK
         self._full = False
+        self.silent = False
         self._lock = threading.RLock()
         self._own = RankState(rank, start_us)
         self.ranks[rank] = self._own
@@ -265,6 +266,7 @@ class SeriesStore:
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
+        self.silent = True  # the series are the parent's to export
         self.on_new_series = lambda: None
 
 
