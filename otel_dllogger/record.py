@@ -103,6 +103,7 @@ class Record(Timed):
         elapsed_us: Microseconds since the Logger was made, by the monotonic clock.
         step: The step exactly as the user passed it.
         data: The data exactly as the user passed it.
+        is_pair: Whether the step is what it nearly always is, two ints: epoch, iteration.
         values: The converted data, once ``convert`` was called.
         encoded: The data as JSON, once ``encode`` was called.
         numbers_only: Whether encoding found a dict of finite numbers and nothing else.
@@ -118,6 +119,9 @@ class Record(Timed):
         self.elapsed_us = elapsed_us
         self.step = step
         self.data = data
+        self.is_pair = (
+            type(step) is tuple and len(step) == 2 and type(step[0]) is int is type(step[1])
+        )
 
     def convert(self) -> Values:
         """Convert the data, once for all backends."""

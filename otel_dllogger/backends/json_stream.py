@@ -18,6 +18,7 @@ from otel_dllogger.values import to_plain
 if TYPE_CHECKING:
     from otel_dllogger.record import Info, Metadata, Record
 
+_SECOND_US = 1_000_000
 _FIELDS = ("{rank}", "{run}", "{host}")
 
 
@@ -40,26 +41,26 @@ class JSONStreamBackend(RecordBackend):
         super().__init__(verbosity)
         self._filename = _fill_in(filename)
         self.file: AppendFile = open_append_file(self._filename, append=append)
-        self._second = _Second()
+        self._second = _Second(0)
         self._local_rank = detect_topology().local_rank
 
     def write_record(self, record: Record) -> None:
         """Write a LOG line."""
-        number, microsecond = divmod(record.time_us, 1_000_000)
         second = self._second
-        if second.number != number:
-            second = self._next_second(number)
+        microsecond = record.time_us - second.start_us
+        if not 0 <= microsecond < _SECOND_US:
+            second = self._second_of(record.time_us)
+            microsecond = record.time_us - second.start_us
         local = second.datetime
         local_fraction = fraction = b"%06d" % microsecond
         if not microsecond % 10:  # a float shows no zeros at its end
             fraction = fraction.rstrip(b"0") or b"0"
             if not microsecond:  # and a datetime no empty fraction
                 local, local_fraction = local[:-1], b""
-        step = record.step
-        if type(step) is tuple and len(step) == 2 and type(step[0]) is int is type(step[1]):
-            step_json = b"[%d, %d]" % step
+        if record.is_pair:
+            step = b'", "type": "LOG", "step": [%d, %d], "data": ' % record.step
         else:
-            step_json = encode_plain(to_plain(step))
+            step = b'", "type": "LOG", "step": %b, "data": ' % encode_plain(to_plain(record.step))
         self.file.write_line(
             b"".join(
                 (
@@ -69,9 +70,7 @@ class JSONStreamBackend(RecordBackend):
                     local_fraction,
                     second.offset,
                     dumps(record.elapsed_us / 1e6),
-                    b'", "type": "LOG", "step": ',
-                    step_json,
-                    b', "data": ',
+                    step,
                     record.encoded or record.encode(),
                     b"}\n",
                 )
@@ -115,26 +114,28 @@ class JSONStreamBackend(RecordBackend):
     def _write_entry(self, prefix: str, entry: dict[str, Any]) -> None:
         self.file.write_line(f"{prefix} {json.dumps(entry)}\n".encode())
 
-    def _next_second(self, number: int) -> _Second:
+    def _second_of(self, time_us: int) -> _Second:
         """Format what the lines of one second share, and look after the file once in it."""
         self.file.check_path()
-        text = str(datetime.fromtimestamp(number).astimezone())
-        self._second = _Second()
-        self._second.number = number
-        self._second.timestamp = f'DLLL {{"timestamp": "{number}.'.encode()
-        self._second.datetime = f'", "datetime": "{text[:19]}.'.encode()
-        self._second.offset = f'{text[19:]}", "elapsedtime": "'.encode()
+        self._second = _Second(time_us // _SECOND_US)
         return self._second
 
 
 class _Second:
-    """Hold the text that all LOG lines of one second share."""
+    """Hold the text that all LOG lines of one second share.
 
-    __slots__ = ("datetime", "number", "offset", "timestamp")
+    Args:
+        number: Seconds since the Unix epoch.
+    """
 
-    def __init__(self) -> None:
-        self.number = -1
-        self.timestamp = self.datetime = self.offset = b""
+    __slots__ = ("datetime", "offset", "start_us", "timestamp")
+
+    def __init__(self, number: int) -> None:
+        text = str(datetime.fromtimestamp(number).astimezone())
+        self.start_us = number * _SECOND_US
+        self.timestamp = f'DLLL {{"timestamp": "{number}.'.encode()
+        self.datetime = f'", "datetime": "{text[:19]}.'.encode()
+        self.offset = f'{text[19:]}", "elapsedtime": "'.encode()
 
 
 def _fill_in(filename: str | os.PathLike[str]) -> str | os.PathLike[str]:

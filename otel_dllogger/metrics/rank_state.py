@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from otel_dllogger.record import GRANULARITIES, ITERATION
 
@@ -17,6 +17,7 @@ class RankState:
         rank: The value of the ``rank`` label.
         cells: Last values by metric name, for each granularity. A value that is not
             finite stays in it, and is not exported.
+        iterations: The cell that nearly every record is for.
         nonfinite: NaN and Inf seen, by metric name.
         best: The best finite value by metric name, where the goal is known.
         parameters: Numeric hyper-parameters by name.
@@ -36,6 +37,7 @@ class RankState:
     def __init__(self, rank: int, start_us: int) -> None:
         self.rank = str(rank)
         self.cells: dict[str, dict[str, float]] = {name: {} for name in GRANULARITIES}
+        self.iterations = self.cells[ITERATION]
         self.nonfinite: dict[str, int] = {}
         self.best: dict[str, float] = {}
         self.parameters: dict[str, float] = {}
@@ -50,16 +52,14 @@ class RankState:
         self.start_us = start_us
         self.last_log_us: int | None = None
         self.finished = False
-        self._step: Any = None  # the place of the last training iteration
-        self._step_elapsed_us = 0
+        # Of the last training iteration:
+        self._epoch: float | None = None
+        self._iteration: float | None = None
+        self._elapsed_us = 0
         self._stride = 1.0
 
     def move(self, granularity: str, place: Place, elapsed_us: int) -> None:
         """Take note of a new epoch or iteration, or of the end of the run.
-
-        A script that logs every tenth iteration moves by ten training steps. Where the
-        iteration goes back, at an epoch that counts from 0 again, the last distance is
-        taken.
 
         Args:
             granularity: The kind of step.
@@ -76,20 +76,34 @@ class RankState:
             self.finished = False
         if iteration is None:
             return
+        if granularity is ITERATION:
+            self.advance(epoch, iteration, elapsed_us)
         self.iteration = iteration
         self.finished = False
-        if granularity is not ITERATION:
-            return
-        last = self._step
+
+    def advance(self, epoch: float | None, iteration: float, elapsed_us: int) -> None:
+        """Count the training steps since the last iteration that was logged.
+
+        A script that logs every tenth iteration moves by ten training steps. Where the
+        iteration goes back, at an epoch that counts from 0 again, the last distance is
+        taken.
+
+        Args:
+            epoch: The epoch, where the step says it.
+            iteration: The iteration.
+            elapsed_us: Its time, microseconds of a monotonic clock.
+        """
+        last = self._iteration
         if last is None:
             self.steps += 1
-        elif last == place:
+        elif iteration == last and epoch == self._epoch:
             return
         else:
-            distance = iteration - last[1]
-            if distance > 0:
-                self._stride = distance
+            if iteration > last:
+                self._stride = iteration - last
             self.steps += self._stride
-            self.step_us += elapsed_us - self._step_elapsed_us
-        self._step = place
-        self._step_elapsed_us = elapsed_us
+            if elapsed_us > self._elapsed_us:  # not so between two Loggers
+                self.step_us += elapsed_us - self._elapsed_us
+        self._epoch = epoch
+        self._iteration = iteration
+        self._elapsed_us = elapsed_us

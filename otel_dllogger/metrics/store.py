@@ -16,10 +16,8 @@ from otel_dllogger.metrics.mapping import MetricMetadata, label_text, parse_meta
 from otel_dllogger.metrics.parameters import open_parameters
 from otel_dllogger.metrics.rank_state import RankState
 from otel_dllogger.record import (
-    ITERATION,
     Info,
     Metadata,
-    Place,
     Record,
     is_parameter_step,
     step_position,
@@ -76,15 +74,12 @@ class SeriesStore:
             values = record.convert()
             numbers, finite = values.numbers, values.finite
         step = record.step
-        if type(step) is tuple and len(step) == 2 and type(step[0]) is int is type(step[1]):
-            granularity = ITERATION
-            place: Place = step
-        elif is_parameter_step(step):
-            self._parameters(record)
-            return
-        else:
+        position = None
+        if not record.is_pair:
+            if is_parameter_step(step):
+                self._parameters(record)
+                return
             position = step_position(step)
-            granularity, place = position.granularity, position.place
         lock = self._lock
         # Half the price of a with block. Acquired inside of try, so that an exception from
         # a signal handler cannot come between the two and leave the lock held.
@@ -100,9 +95,17 @@ class SeriesStore:
                 state = found
             state.logs += 1
             state.last_log_us = record.time_us
-            if place != state.place:
-                state.move(granularity, place, record.elapsed_us)
-            cell = state.cells[granularity]
+            if position is None:
+                cell = state.iterations
+                if step != state.place:
+                    state.place = step
+                    state.epoch, state.iteration = step
+                    state.finished = False
+                    state.advance(step[0], step[1], record.elapsed_us)
+            else:
+                cell = state.cells[position.granularity]
+                if position.place != state.place:
+                    state.move(position.granularity, position.place, record.elapsed_us)
             size = len(cell)
             if self._full:
                 numbers = self._known(cell, numbers)
