@@ -6,9 +6,6 @@ import dataclasses
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from orjson import dumps
-
-from otel_dllogger.encoding import encode_values
 from otel_dllogger.values import Values, convert, to_number, to_plain
 
 ITERATION = "iteration"
@@ -105,7 +102,7 @@ class Record(Timed):
         data: The data exactly as the user passed it.
         is_pair: Whether the step is what it nearly always is, two ints: epoch, iteration.
         values: The converted data, once ``convert`` was called.
-        encoded: The data as JSON, once ``encode`` was called.
+        encoded: The data as JSON, once ``encode_record`` was called.
         numbers_only: Whether encoding found a dict of finite numbers and nothing else.
     """
 
@@ -133,22 +130,6 @@ class Record(Timed):
                 values = convert(self.data)
             self.values = values
         return values
-
-    def encode(self) -> bytes:
-        """Encode the data as JSON, once for all backends."""
-        data = self.data
-        if self.values is None:
-            try:
-                encoded = dumps(data)
-                total = sum(data.values())  # refuses text, lists, None; is NaN if anything is
-                if total - total == 0.0 and type(data) is dict and encoded.isascii():
-                    self.numbers_only = True
-                    self.encoded = encoded
-                    return encoded
-            except Exception:  # noqa: S110 - whatever it is, the longer way can do it
-                pass
-        self.encoded = encode_values(self.convert())
-        return self.encoded
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

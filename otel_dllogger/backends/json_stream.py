@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from orjson import dumps
-
 from otel_dllogger.backends.append_file import AppendFile, open_append_file
-from otel_dllogger.encoding import encode_plain
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.topology import detect_topology
 from otel_dllogger.values import to_plain
@@ -39,6 +35,16 @@ class JSONStreamBackend(RecordBackend):
         self, verbosity: int, filename: str | os.PathLike[str], append: bool = False
     ) -> None:
         super().__init__(verbosity)
+        # Imported here, since orjson brings with it half of what importing the package
+        # would take.
+        from orjson import dumps  # noqa: PLC0415
+
+        from otel_dllogger.encoding import encode_entry, encode_plain, encode_record  # noqa: PLC0415
+
+        self._encode_number = dumps
+        self._encode_entry = encode_entry
+        self._encode_plain = encode_plain
+        self._encode_record = encode_record
         self._filename = _fill_in(filename)
         self.file: AppendFile = open_append_file(self._filename, append=append)
         self._second = _Second(0)
@@ -60,7 +66,9 @@ class JSONStreamBackend(RecordBackend):
         if record.is_pair:
             step = b'", "type": "LOG", "step": [%d, %d], "data": ' % record.step
         else:
-            step = b'", "type": "LOG", "step": %b, "data": ' % encode_plain(to_plain(record.step))
+            step = b'", "type": "LOG", "step": %b, "data": ' % self._encode_plain(
+                to_plain(record.step)
+            )
         self.file.write_line(
             b"".join(
                 (
@@ -69,9 +77,9 @@ class JSONStreamBackend(RecordBackend):
                     local,
                     local_fraction,
                     second.offset,
-                    dumps(record.elapsed_us / 1e6),
+                    self._encode_number(record.elapsed_us / 1e6),
                     step,
-                    record.encoded or record.encode(),
+                    record.encoded or self._encode_record(record),
                     b"}\n",
                 )
             )
@@ -80,7 +88,7 @@ class JSONStreamBackend(RecordBackend):
     def write_metadata(self, metadata: Metadata) -> None:
         """Write a METADATA line."""
         self._write_entry(
-            "DLLL",
+            b"DLLL",
             {
                 "timestamp": str(metadata.time_us / 1e6),
                 "elapsedtime": str(metadata.elapsed_s),
@@ -94,7 +102,7 @@ class JSONStreamBackend(RecordBackend):
     def write_info(self, info: Info) -> None:
         """Write an INFO line, as TCAP DLLogger does."""
         self._write_entry(
-            "INFO",
+            b"INFO",
             {
                 "local_rank": self._local_rank,
                 "datetime": str(info.timestamp),
@@ -111,8 +119,8 @@ class JSONStreamBackend(RecordBackend):
         """Flush and close the file; a line that comes later opens it again."""
         self.file.close()
 
-    def _write_entry(self, prefix: str, entry: dict[str, Any]) -> None:
-        self.file.write_line(f"{prefix} {json.dumps(entry)}\n".encode())
+    def _write_entry(self, prefix: bytes, entry: dict[str, Any]) -> None:
+        self.file.write_line(b"%b %b\n" % (prefix, self._encode_entry(entry)))
 
     def _second_of(self, time_us: int) -> _Second:
         """Format what the lines of one second share, and look after the file once in it."""
