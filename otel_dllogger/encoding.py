@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from orjson import dumps
 
+from otel_dllogger.values import to_plain
+
 if TYPE_CHECKING:
     from otel_dllogger.record import Record
     from otel_dllogger.values import Values
@@ -54,16 +56,19 @@ def encode_values(values: Values) -> bytes:
         else:
             if encoded.isascii():
                 return encoded
-    return encode_plain(values.plain)
+    try:
+        return encode_plain(values.plain)
+    except (TypeError, ValueError):  # another thread put something else in, after the conversion
+        return encode_plain(to_plain(values.plain))
 
 
-def encode_entry(entry: dict[str, Any]) -> bytes:
-    """Encode a whole line with DLLogger's blanks, where speed does not matter.
+def encode_spaced(plain: Any) -> bytes:
+    """Encode a plain value with DLLogger's blanks after ``,`` and ``:``.
 
     Args:
-        entry: Plain values by key.
+        plain: What ``to_plain`` returned.
     """
-    return json.dumps(entry).encode()
+    return json.dumps(plain).encode()
 
 
 def encode_plain(plain: Any) -> bytes:

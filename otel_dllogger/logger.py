@@ -171,11 +171,11 @@ class Logger:
         for backend in self._receivers() if _attached else self.backends:
             try:
                 if backend.verbosity >= verbosity:
-                    try:
-                        takes_records = backend._takes_records  # noqa: SLF001
+                    try:  # of the type: a proxy may hand on what it does not know itself
+                        takes_records = type(backend)._takes_records  # noqa: SLF001
                     except AttributeError:  # not derived from our Backend
                         takes_records = False
-                    if takes_records is True:
+                    if takes_records:
                         backend.write_record(record)
                     else:
                         backend.log(record.timestamp, record.elapsed_s, step, data)
@@ -222,8 +222,8 @@ class Logger:
             try:
                 if _takes(backend, "_takes_info"):
                     backend.write_info(entry)
-                elif hasattr(type(backend), "info"):  # NVIDIA's own backends have none
-                    backend.info(entry.timestamp, data)
+                elif callable(info := getattr(backend, "info", None)):  # NVIDIA's have none
+                    info(entry.timestamp, data)
             except Exception as error:
                 _caught(backend, "info", error)
 
@@ -248,8 +248,8 @@ class Logger:
     def _call_each(self, method: str) -> None:
         for backend in list(self.backends):
             try:
-                if hasattr(type(backend), method):
-                    getattr(backend, method)()
+                if callable(call := getattr(backend, method, None)):
+                    call()
             except Exception as error:
                 _caught(backend, method, error)
 

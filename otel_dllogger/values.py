@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import numbers
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -22,16 +23,22 @@ MAX_DEPTH = 64
 MAX_ARRAY_ELEMENTS = 100_000
 """Elements of an array that are written out; a larger one is described instead."""
 
+MAX_ITEMS = 1_000_000
+"""Items that are converted within one value; lists within lists can be more than the memory."""
+
 MAX_REPR_CHARACTERS = 10_000
 """Characters of a ``repr`` that are kept."""
 
 _NUMERIC_TEXT = re.compile(
-    r"\s*[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|inf|infinity)\s*",
+    r"\s*[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|nan|inf|infinity)\s*",
     re.IGNORECASE | re.ASCII,
 )
 _TEXT = frozenset((str,))
 _NUMBER_TYPES = frozenset((float, int, bool))
 _FLAT_TYPES = frozenset((float, int, bool, str, type(None)))
+
+_Parents = tuple[Any, ...]
+"""How many more items may be converted, in a list of one, and the ids of the containers around."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -65,7 +72,7 @@ def convert(data: object) -> Values:
     """
     if type(data) is dict and _NUMBER_TYPES.issuperset(map(type, data.values())):
         try:
-            total = sum(data.values())
+            total = sum(data.values(), 0.0)
             if total - total == 0.0 and _TEXT.issuperset(map(type, data)):
                 return Values(data, data, True, True)
         except OverflowError:  # an int beyond float's range
@@ -99,6 +106,7 @@ def _convert_any(data: object) -> Values:
         numbers[name] = number
         if number - number != 0.0:
             finite = False
+            plain[name] = to_plain(value)  # an int can have too many digits to be written
     return Values(plain, numbers, finite, flat)
 
 
@@ -155,16 +163,16 @@ def to_plain(value: object) -> Any:
         return f"<{_type_name(value)} too large to be logged>"
 
 
-def _plain(value: Any, parents: tuple[int, ...]) -> Any:
-    converter = _CONVERTERS.get(type(value))
-    if converter is None:
-        converter = _CONVERTERS.setdefault(type(value), _converter_of(type(value)))
-        if len(_CONVERTERS) > _MAX_CACHED_TYPES:  # types made in a loop must not pile up
-            for kind in list(_CONVERTERS)[len(_BUILT_IN) :]:
-                _CONVERTERS.pop(kind, None)
-    if converter is _same:
-        return value
-    try:
+def _plain(value: Any, parents: _Parents) -> Any:
+    try:  # even to ask for a type can raise, where its metaclass does
+        converter = _CONVERTERS.get(type(value))
+        if converter is None:
+            converter = _CONVERTERS.setdefault(type(value), _converter_of(type(value)))
+            if len(_CONVERTERS) > _MAX_CACHED_TYPES:  # types made in a loop must not pile up
+                for kind in list(_CONVERTERS)[len(_BUILT_IN) :]:
+                    _CONVERTERS.pop(kind, None)
+        if converter is _same:
+            return value
         return converter(value, parents)
     except (RecursionError, MemoryError):
         raise
@@ -172,7 +180,7 @@ def _plain(value: Any, parents: tuple[int, ...]) -> Any:
         return safe_repr(value)
 
 
-def _converter_of(kind: type) -> Callable[[Any, tuple[int, ...]], Any]:
+def _converter_of(kind: type) -> Callable[[Any, _Parents], Any]:
     """Choose the conversion for a type, once: the table is then all that is asked."""
     for base, converter in _BY_BASE:
         if issubclass(kind, base):
@@ -190,11 +198,11 @@ def _converter_of(kind: type) -> Callable[[Any, tuple[int, ...]], Any]:
     return lambda value, _parents: safe_repr(value)
 
 
-def _same(value: Any, _parents: tuple[int, ...]) -> Any:
+def _same(value: Any, _parents: _Parents) -> Any:
     return value
 
 
-def _plain_int(value: int, _parents: tuple[int, ...]) -> int | str:
+def _plain_int(value: int, _parents: _Parents) -> int | str:
     value = int(value)
     if value.bit_length() > _SAFE_INT_BITS:
         try:
@@ -204,55 +212,58 @@ def _plain_int(value: int, _parents: tuple[int, ...]) -> int | str:
     return value
 
 
-def _plain_text(value: str, _parents: tuple[int, ...]) -> str:
+def _plain_text(value: str, _parents: _Parents) -> str:
     return str.__str__(value)
 
 
-def _plain_bytes(value: bytes | bytearray | memoryview, _parents: tuple[int, ...]) -> str:
+def _plain_bytes(value: bytes | bytearray | memoryview, _parents: _Parents) -> str:
     return bytes(value).decode("utf-8", "backslashreplace")
 
 
-def _plain_enum(value: enum.Enum, parents: tuple[int, ...]) -> Any:
+def _plain_enum(value: enum.Enum, parents: _Parents) -> Any:
     return _plain(value.value, parents)
 
 
-def _plain_path(value: os.PathLike[Any], _parents: tuple[int, ...]) -> str:
+def _plain_path(value: os.PathLike[Any], _parents: _Parents) -> str:
     return os.fsdecode(value)
 
 
-def _plain_date(value: dt.date, _parents: tuple[int, ...]) -> str:
+def _plain_date(value: dt.date, _parents: _Parents) -> str:
     return str(value)
 
 
-def _plain_mapping(value: Any, parents: tuple[int, ...]) -> Any:
+def _plain_mapping(value: Any, parents: _Parents) -> Any:
     pairs = _items(value)
     if pairs is None:
         return safe_repr(value)
-    inner = _descend(value, parents)
-    if inner is None:
-        return _too_deep(value, parents)
+    inner = _descend(value, parents, len(pairs))
+    if isinstance(inner, str):
+        return inner
     return {key_text(key): _plain(item, inner) for key, item in pairs}
 
 
-def _plain_sequence(value: Iterable[Any], parents: tuple[int, ...]) -> Any:
-    inner = _descend(value, parents)
-    if inner is None:
-        return _too_deep(value, parents)
-    return [_plain(item, inner) for item in list(value)]
+def _plain_sequence(value: Iterable[Any], parents: _Parents) -> Any:
+    items = list(value)
+    inner = _descend(value, parents, len(items))
+    if isinstance(inner, str):
+        return inner
+    return [_plain(item, inner) for item in items]
 
 
-def _plain_set(value: Iterable[Any], parents: tuple[int, ...]) -> Any:
+def _plain_set(value: Iterable[Any], parents: _Parents) -> Any:
     items = _plain_sequence(value, parents)
+    if isinstance(items, str):
+        return items
     # Sets have no order, and the order of text changes from process to process.
     return sorted(items, key=lambda item: (type(item).__name__, repr(item)))
 
 
-def _plain_array(value: Any, parents: tuple[int, ...]) -> Any:
+def _plain_array(value: Any, parents: _Parents) -> Any:
     shape = tuple(value.shape)
     if not shape:
         item = value.item()
         if type(item) is type(value):  # numpy's longdouble has no Python equal
-            return float(item)
+            return float(item) if isinstance(item, numbers.Real) else safe_repr(item)
         return _plain(item, parents)
     size = 1
     for length in shape:
@@ -262,27 +273,32 @@ def _plain_array(value: Any, parents: tuple[int, ...]) -> Any:
     return _plain(value.tolist(), parents)
 
 
-def _descend(value: object, parents: tuple[int, ...]) -> tuple[int, ...] | None:
-    if len(parents) >= MAX_DEPTH or id(value) in parents:
-        return None
-    return (*parents, id(value))
-
-
-def _too_deep(value: object, parents: tuple[int, ...]) -> str:
-    why = "contains itself" if id(value) in parents else f"nested deeper than {MAX_DEPTH} levels"
-    return f"<{_type_name(value)}: {why}>"
+def _descend(value: object, parents: _Parents, length: int) -> _Parents | str:
+    """Go into a container; text that says why not, where that leads too far."""
+    budget, *around = parents or ([MAX_ITEMS],)
+    budget[0] -= length
+    if id(value) in around:
+        return f"<{_type_name(value)}: contains itself>"
+    if len(around) >= MAX_DEPTH:
+        return f"<{_type_name(value)}: nested deeper than {MAX_DEPTH} levels>"
+    if budget[0] < 0:
+        return f"<{_type_name(value)}: more than {MAX_ITEMS} items>"
+    return (budget, *around, id(value))
 
 
 def key_text(key: object) -> str:
     """Return a key as JSON writes it: ``true``, ``null``, numbers and text as themselves."""
-    if isinstance(key, str):
-        return str.__str__(key)
-    if key is None or isinstance(key, bool):
+    if key is None or key is True or key is False:
         return {None: "null", True: "true", False: "false"}[key]
-    if isinstance(key, int):
-        return str(_plain_int(key, ()))
-    if isinstance(key, float):
-        return float.__repr__(key)
+    try:  # an object may raise when it is asked for its class
+        if isinstance(key, str):
+            return str.__str__(key)
+        if isinstance(key, int):
+            return str(_plain_int(key, ()))
+        if isinstance(key, float):
+            return float.__repr__(key)
+    except Exception:  # noqa: S110 - it is text then
+        pass
     return safe_text(key)
 
 
@@ -311,7 +327,7 @@ def _type_name(value: object) -> str:
 _SAFE_INT_BITS = 2_000  # 640 digits, the lowest limit that Python lets one set, have 2,126
 _MAX_CACHED_TYPES = 1_000
 
-_BY_BASE: tuple[tuple[Any, Callable[[Any, tuple[int, ...]], Any]], ...] = (
+_BY_BASE: tuple[tuple[Any, Callable[[Any, _Parents], Any]], ...] = (
     (bool, lambda value, _parents: bool(value)),
     (enum.Enum, _plain_enum),
     (int, _plain_int),
@@ -327,7 +343,7 @@ _BY_BASE: tuple[tuple[Any, Callable[[Any, tuple[int, ...]], Any]], ...] = (
     (type, lambda value, _parents: safe_repr(value)),
 )
 
-_BUILT_IN: dict[type, Callable[[Any, tuple[int, ...]], Any]] = {
+_BUILT_IN: dict[type, Callable[[Any, _Parents], Any]] = {
     type(None): _same,
     bool: _same,
     float: _same,

@@ -7,11 +7,13 @@ within bounded memory, and offered again with the next line.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import stat
 import threading
+import time
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING
@@ -24,14 +26,27 @@ if TYPE_CHECKING:
 MAX_PENDING_BYTES = 8 * 1024 * 1024
 """Bytes that are kept for a disk that is full; beyond it the oldest lines are dropped."""
 
-MAX_LINES_A_CALL = 256
-"""Kept lines that one call writes at most, so that no call pays for a long outage alone."""
+MAX_WRITES_A_CALL = 256
+"""Writes that one call makes at most, so that no call pays for a long outage alone."""
+
+_LOCK_WAIT_S = 1.0  # others hold the exclusive lock for as long as it takes to open a file
+_LOOK_S = 0.001
+_LOOKS = 20  # in the end of a file that somebody else may be writing to at this moment
 
 # What a file is in: open with nothing kept; in the middle of a write; or neither.
 _READY, _WRITING, _BEHIND = "ready", "writing", "behind"
 
 _PASSING_ERRNOS = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EAGAIN)
+    (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ESTALE,
+        errno.EAGAIN,
+    )
 )
 
 _open_files: weakref.WeakValueDictionary[str, AppendFile] = weakref.WeakValueDictionary()
@@ -75,6 +90,8 @@ class AppendFile:
         OSError: If the file cannot be opened, for a reason that will not pass.
     """
 
+    _fd = -1
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -88,10 +105,10 @@ class AppendFile:
         self._write = write
         self._lock = threading.RLock()
         self._state = _BEHIND
-        self._rest = b""  # the end of a line whose beginning is on the disk
-        self._pending: deque[bytes] = deque()
+        self._line = b""  # what is being written, or was refused
+        self._written = 0  # bytes of it that are in the file
+        self._pending: deque[bytes] = deque()  # the lines after it
         self._pending_bytes = 0
-        self._fd = -1
         self._identity: tuple[int, int] | None = None
         try:
             self._open(truncate=not append)
@@ -99,9 +116,13 @@ class AppendFile:
             if error.errno not in _PASSING_ERRNOS:
                 raise
             self._say_failed(error)
-        if self._fd >= 0 and not self._rest:
+        else:
             self._state = _READY
         _files.add(self)
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            self.close()
 
     def _open(self, *, truncate: bool = False) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
@@ -110,44 +131,54 @@ class AppendFile:
             status = os.fstat(fd)
             self.regular = stat.S_ISREG(status.st_mode)
             if self.regular:
-                self._claim(fd, status.st_size, truncate=truncate)
+                self._claim(fd, truncate=truncate)
         except BaseException:
             os.close(fd)
             raise
         self._fd = fd
         self._identity = (status.st_dev, status.st_ino)
 
-    def _claim(self, fd: int, size: int, *, truncate: bool) -> None:
+    def _claim(self, fd: int, *, truncate: bool) -> None:
         """Empty the file or mend its end, whichever is asked and safe.
 
         Every writer holds a shared lock; only who can get the exclusive one empties the
         file. So 8 ranks that open one path with DLLogger's default mode keep each
         other's lines.
         """
-        if truncate and size:
-            if _flock(fd, fcntl.LOCK_EX):
-                os.ftruncate(fd, 0)
-                size = 0
-            else:
-                FAULTS.warn(
-                    "shared_path",
-                    f"{self._path} is being written by another process: appending instead of "
-                    "emptying it; give each rank its own file, as in 'log_rank{rank}.json'",
-                )
-        _flock(fd, fcntl.LOCK_SH)
-        if size and not self._rest and not self._ends_with_newline(size):
-            self._rest = b"\n"
+        alone = _flock(fd, fcntl.LOCK_EX)
+        if truncate and alone:
+            os.ftruncate(fd, 0)
+        elif truncate and os.fstat(fd).st_size:
+            FAULTS.warn(
+                "shared_path",
+                f"{self._path} is being written by another process: appending instead of "
+                "emptying it; give each rank its own file, as in 'log_rank{rank}.json'",
+            )
+        if self._is_torn(fd, looks=1 if alone else _LOOKS):
+            os.write(fd, b"\n")
             FAULTS.drop("torn_line", f"{self._path} ended in a torn line: a newline closes it")
+        # The kernel gives the one lock up before it takes the other: who wants to empty
+        # the file may come between, as long as nothing of ours is in it.
+        deadline_s = time.monotonic() + _LOCK_WAIT_S
+        while not _flock(fd, fcntl.LOCK_SH) and time.monotonic() < deadline_s:
+            time.sleep(_LOOK_S)
 
-    def _ends_with_newline(self, size: int) -> bool:
+    def _is_torn(self, fd: int, *, looks: int) -> bool:
+        """Tell whether the file ends in half a line that nobody is about to complete."""
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            reader = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:  # a file that we may write but not read
-            return True
+            return False
         try:
-            return os.pread(fd, 1, size - 1) == b"\n"
+            for look in range(looks):
+                if look:
+                    time.sleep(_LOOK_S)
+                size = os.fstat(fd).st_size
+                if not size or os.pread(reader, 1, size - 1) == b"\n":
+                    return False
+            return True
         finally:
-            os.close(fd)
+            os.close(reader)
 
     @property
     def closed(self) -> bool:
@@ -168,57 +199,73 @@ class AppendFile:
             if self._state is not _READY:
                 self._keep(line)
                 if self._state is _BEHIND:  # else a signal handler logs, and who writes goes on
-                    self._drain(MAX_LINES_A_CALL)
+                    self._drain(MAX_WRITES_A_CALL)
                 return
             self._state = _WRITING
             try:
                 try:
                     written = self._write(self._fd, line)
-                except OSError as error:
-                    self._go_on(line, self._put(line) if self._passes_at_once(error) else line)
+                except OSError:
+                    written = 0  # the next attempt meets the same error, and sees to it
+                if written == len(line) and not self._pending:
+                    self._state = _READY
                 else:
-                    if written == len(line) and not self._pending:
-                        self._state = _READY
-                    else:
-                        self._go_on(line, self._put(line[written:]))
+                    self._go_on(line, written)
             except BaseException:  # out of a signal handler: after the write, not before
                 self._state = _BEHIND
                 raise
 
-    def _go_on(self, line: bytes, rest: bytes) -> None:
+    def _go_on(self, line: bytes, written: int) -> None:
         """End a write that was not one whole line and nothing else."""
-        if rest:
-            self._set_aside(line, rest)
-            self._state = _BEHIND
-        else:
-            self._drain(MAX_LINES_A_CALL)
+        if written < len(line):
+            self._line, self._written = line, written
+        self._drain(MAX_WRITES_A_CALL)
 
-    def _put(self, line: bytes) -> bytes:
-        """Write a line; return the part of it that the disk refused."""
-        while line:
-            try:
-                line = line[self._write(self._fd, line) :]
-            except OSError as error:
-                if not self._passes_at_once(error):
+    def _keep(self, line: bytes) -> None:
+        # A signal handler that logs can come at any call: none stands within a sum.
+        size = len(line)
+        self._pending.append(line)
+        self._pending_bytes += size
+        while self._pending_bytes > MAX_PENDING_BYTES and len(self._pending) > 1:
+            size = len(self._pending.popleft())
+            self._pending_bytes -= size
+            FAULTS.drop(
+                "disk_full", f"{self._path} takes no lines: the oldest kept ones are dropped"
+            )
+
+    def _drain(self, attempts: int) -> None:
+        """Write what was kept, in order, until the disk refuses again."""
+        self._state = _WRITING
+        try:
+            while attempts and (self._fd >= 0 or self._reopen()):
+                attempts -= 1
+                if not self._line:
+                    if not self._pending:
+                        break
+                    self._line, self._written = self._pending.popleft(), 0
+                    size = len(self._line)
+                    self._pending_bytes -= size
+                if not self._put():
                     break
-        return line
+        finally:
+            behind = self._fd < 0 or self._line or self._pending
+            self._state = _BEHIND if behind else _READY
 
-    def _passes_at_once(self, error: OSError) -> bool:
-        if isinstance(error, InterruptedError):
+    def _put(self) -> bool:
+        """Write what is left of the line at hand; tell whether to go on."""
+        try:
+            written = self._write(self._fd, self._line[self._written :])
+        except InterruptedError:
             return True
-        if error.errno == errno.EBADF and self._fd >= 0:  # somebody closed it: open it again
-            self._fd = -1
-            return self._reopen()
-        self._say_failed(error)
-        return False
-
-    def _set_aside(self, line: bytes, rest: bytes) -> None:
-        """Keep what is left of a line in the first place of the order."""
-        if len(rest) < len(line):
-            self._rest = rest
-        else:
-            self._pending.appendleft(line)
-            self._pending_bytes += len(line)
+        except OSError as error:
+            self._say_failed(error)
+            if error.errno == errno.EBADF:  # somebody closed it: open it again
+                self._fd = -1
+            return self._fd < 0
+        self._written += written
+        if self._written == len(self._line):
+            self._line = b""
+        return written > 0
 
     def _reopen(self) -> bool:
         """Open the path again after a close, our own or somebody else's, or a rotation."""
@@ -227,54 +274,27 @@ class AppendFile:
         except OSError as error:
             self._say_failed(error)
             return False
+        self._written = 0  # what was begun elsewhere is begun anew
         return True
-
-    def _keep(self, line: bytes) -> None:
-        self._pending.append(line)
-        self._pending_bytes += len(line)
-        while self._pending_bytes > MAX_PENDING_BYTES and len(self._pending) > 1:
-            self._pending_bytes -= len(self._pending.popleft())
-            FAULTS.drop(
-                "disk_full", f"{self._path} takes no lines: the oldest kept ones are dropped"
-            )
-
-    def _drain(self, most_lines: int) -> None:
-        """Write what was kept, in order, until the disk refuses again."""
-        self._state = _WRITING
-        try:
-            if self._fd < 0 and not self._reopen():
-                return
-            self._rest = self._put(self._rest)
-            while self._pending and most_lines and not self._rest:
-                most_lines -= 1
-                line = self._pending.popleft()
-                self._pending_bytes -= len(line)
-                if rest := self._put(line):
-                    self._set_aside(line, rest)
-                    return
-        finally:
-            behind = self._fd < 0 or self._rest or self._pending
-            self._state = _BEHIND if behind else _READY
 
     def check_path(self) -> None:
         """Open the path anew where it no longer names the open file: rotated or deleted."""
         with self._lock:
             if self._fd < 0 or self._state is _WRITING or not self.regular:
                 return
-            try:
-                status = os.stat(self._path)  # noqa: PTH116 - twice as fast
-                if (status.st_dev, status.st_ino) == self._identity:
-                    return
-            except OSError:
-                pass
-            old_fd, old_rest, self._rest = self._fd, self._rest, b""
-            if self._reopen():
+            ours = _identity(self._fd) == self._identity
+            if ours and _identity(self._path) == self._identity:
+                return
+            old_fd = self._fd
+            if not ours:  # closed by somebody, and the number may be another file's by now
+                self._fd, self._state = -1, _BEHIND
+                why = "it is opened again"
+            elif self._reopen():
                 os.close(old_fd)
                 why = "the lines since the last look went with it, the next ones go to a new file"
             else:
-                self._rest = old_rest
                 why = "it cannot be made again, and lines still go to the old file"
-            FAULTS.drop("file_replaced", f"{self._path} was moved or deleted: {why}")
+            FAULTS.drop("file_replaced", f"{self._path} was moved, deleted or closed: {why}")
 
     def _say_failed(self, error: OSError) -> None:
         FAULTS.warn(
@@ -291,8 +311,8 @@ class AppendFile:
     def flush(self) -> None:
         """Offer what a full disk refused once more; nothing else is ever held back."""
         with self._lock:
-            if (self._rest or self._pending) and self._state is _BEHIND:
-                self._drain(len(self._pending))
+            if (self._line or self._pending) and self._state is not _WRITING:
+                self._drain(len(self._pending) + MAX_WRITES_A_CALL)
 
     def close(self) -> None:
         """Flush and close the descriptor; a line that comes later opens it again."""
@@ -300,30 +320,42 @@ class AppendFile:
         with self._lock:
             if self._state is _WRITING:
                 return
-            if self._pending:
+            if lost := len(self._pending) + bool(self._line):
                 FAULTS.drop(
-                    "disk_full",
-                    f"{self._path} was closed while it took no lines",
-                    count=len(self._pending),
+                    "disk_full", f"{self._path} was closed while it took no lines", count=lost
                 )
-                self._pending.clear()
-                self._pending_bytes = 0
+            self._forget()
             fd, self._fd = self._fd, -1
-            self._state = _BEHIND
             if fd >= 0:
                 try:
                     os.close(fd)
                 except OSError as error:  # a network file system reports a lost write here
                     self._say_failed(error)
 
-    def _after_fork_in_child(self) -> None:
-        # What is pending is the parent's to write, and the lock may be held by a thread
-        # that does not exist here.
-        self._lock = threading.RLock()
+    def _forget(self) -> None:
         self._state = _BEHIND
-        self._rest = b""
-        self._pending = deque()
+        self._line = b""
+        self._pending.clear()
         self._pending_bytes = 0
+
+    def _after_fork_in_child(self) -> None:
+        # What is pending is the parent's to write, and its lock may be held by a thread that
+        # does not exist here. The descriptor shares the parent's flock: a child that
+        # outlives it would keep the next run from emptying the file.
+        self._lock = threading.RLock()
+        self._forget()
+        if self._fd >= 0 and self.regular:
+            fd, self._fd = self._fd, -1
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def _identity(file: int | str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(file)  # noqa: PTH116 - twice as fast
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _flock(fd: int, operation: int) -> bool:

@@ -39,12 +39,11 @@ class JSONStreamBackend(RecordBackend):
         # would take.
         from orjson import dumps  # noqa: PLC0415
 
-        from otel_dllogger.encoding import encode_entry, encode_plain, encode_record  # noqa: PLC0415
+        from otel_dllogger.encoding import encode_record, encode_spaced  # noqa: PLC0415
 
         self._encode_number = dumps
-        self._encode_entry = encode_entry
-        self._encode_plain = encode_plain
         self._encode_record = encode_record
+        self._encode_spaced = encode_spaced
         self._filename = _fill_in(filename)
         self.file: AppendFile = open_append_file(self._filename, append=append)
         self._second = _Second(0)
@@ -66,7 +65,7 @@ class JSONStreamBackend(RecordBackend):
         if record.is_pair:
             step = b'", "type": "LOG", "step": [%d, %d], "data": ' % record.step
         else:
-            step = b'", "type": "LOG", "step": %b, "data": ' % self._encode_plain(
+            step = b'", "type": "LOG", "step": %b, "data": ' % self._encode_spaced(
                 to_plain(record.step)
             )
         self.file.write_line(
@@ -120,7 +119,7 @@ class JSONStreamBackend(RecordBackend):
         self.file.close()
 
     def _write_entry(self, prefix: bytes, entry: dict[str, Any]) -> None:
-        self.file.write_line(b"%b %b\n" % (prefix, self._encode_entry(entry)))
+        self.file.write_line(b"%b %b\n" % (prefix, self._encode_spaced(entry)))
 
     def _second_of(self, time_us: int) -> _Second:
         """Format what the lines of one second share, and look after the file once in it."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 9464
 _MAX_PORT = 65535
+_DRAIN_S = 2.0  # for the last page to reach who asked for it
 
 
 class PrometheusBackend(OTelBackend):
@@ -76,7 +77,7 @@ class PrometheusBackend(OTelBackend):
                 settings.number(settings.MAX_SERIES, DEFAULT_MAX_SERIES, least=1, most=1e9)
             )
         self._linger_s = linger_s
-        self._scraped = threading.Event()
+        self._end_scraped = threading.Event()
         self._closed = False
         super().__init__(
             verbosity, run=run, rank=rank, max_series=max_series, text_parameters=text_parameters
@@ -135,10 +136,12 @@ class PrometheusBackend(OTelBackend):
     def _render(self, accept: str) -> tuple[str, bytes]:
         from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
 
+        finished = self._closed
         self._instruments.register_new()
         encode, content_type = choose_encoder(accept)
         page: bytes = encode(self._registry)
-        self._scraped.set()
+        if finished:
+            self._end_scraped.set()
         return content_type, page
 
     def _health(self) -> dict[str, Any]:
@@ -152,13 +155,13 @@ class PrometheusBackend(OTelBackend):
         """Say that the run is finished, free the port, and remove the discovery file."""
         if self._closed or os.getpid() != self.topology.pid:
             return
+        self._store.finish()
         self._closed = True
         atexit.unregister(self.close)
-        self._store.finish()
         if self.endpoint is not None:
             if self._linger_s > 0:
-                self._scraped.clear()
-                self._scraped.wait(self._linger_s)
+                self._end_scraped.wait(self._linger_s)
+                self.endpoint.drain(_DRAIN_S)
             self.endpoint.close()
         if self.discovery is not None:
             self.discovery.remove()

@@ -16,6 +16,7 @@ import os
 import socket
 import stat
 import threading
+import time
 import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ CLOSE_S = 2.0
 """Seconds that ``close`` waits for each thread."""
 
 _GZIP_FROM_BYTES = 1024
+_LOOK_S = 0.005
 _SHARED_PAGES = 4
 _EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104 - compared with, never listened on
 
@@ -113,6 +115,16 @@ class MetricsEndpoint:
             raise EndpointError(
                 f"{self.url} needs two threads ({error}); raise the limit on threads (ulimit -u)"
             ) from error
+
+    def drain(self, most_s: float) -> None:
+        """Wait until the requests at hand are answered.
+
+        Args:
+            most_s: Seconds to wait at most, for clients that do not read their answer.
+        """
+        deadline_s = time.monotonic() + most_s
+        while self._server.busy() and time.monotonic() < deadline_s:
+            time.sleep(_LOOK_S)
 
     def close(self) -> None:
         """Stop the threads and free the port at once; a second call does nothing."""

@@ -163,6 +163,10 @@ class BoundedServer(TcpWSGIServer):
         """Return the open connections."""
         return list(self.active_channels.values())
 
+    def busy(self) -> bool:
+        """Tell whether a request waits for its answer, or an answer for its client."""
+        return any(one.requests or one.total_outbufs_len for one in self.channels())
+
     def add_task(self, task: Any) -> None:
         """Let a request wait for the next batch; waitress calls it with the connection."""
         self.waiting.put(task)

@@ -97,27 +97,32 @@ class Instruments:
                             self._add(state, granularity, cell, name)
 
     def _add(self, state: RankState, granularity: str, cell: dict[str, float], name: str) -> None:
-        mapped = self._mapped(name)
+        exported = self._exported.get(name)
+        if exported is None:
+            exported = self._exported[name] = _Exported(self._mapped(name))
+        mapped = exported.mapped
         series = self._families.get(mapped.prometheus_name)
         if series is None:
             # One instrument per name that Prometheus sees: instruments whose names merge
             # there would overwrite each other. The first decides OpenTelemetry's name.
             series = self._families[mapped.prometheus_name] = []
-            self._meter.create_observable_gauge(
-                mapped.otel_name,
-                callbacks=[self._observe(series)],
-                unit=mapped.unit,
-                description=f"Last value logged as {mapped.otel_name.removeprefix('dl.')}",
-            )
+            try:
+                self._meter.create_observable_gauge(
+                    mapped.otel_name,
+                    callbacks=[self._observe(series)],
+                    unit=mapped.unit,
+                    description=f"Last value logged as {mapped.otel_name.removeprefix('dl.')}",
+                )
+            except Exception as error:
+                FAULTS.caught("instrument", f"the instrument {mapped.otel_name} is refused", error)
         attributes = {**self._of_rank(state), "granularity": granularity, **mapped.attributes}
         series.append(_Series(cell, name, attributes))
 
     def _mapped(self, name: str) -> MappedMetric:
         exported = self._exported.get(name)
-        if exported is None:
-            metadata = self._store.metadata.get(name, MetricMetadata())
-            exported = self._exported[name] = _Exported(map_metric(name, metadata))
-        return exported.mapped
+        if exported is not None:
+            return exported.mapped
+        return map_metric(name, self._store.metadata.get(name, MetricMetadata()))
 
     def _metadata_changed(self, name: str) -> None:
         """Move a metric's series to where its metadata says, at most once."""

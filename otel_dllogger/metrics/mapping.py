@@ -70,7 +70,8 @@ _UNITS: dict[str, tuple[str, tuple[str, ...]]] = {
     "KiBy": ("kibibytes", ("kib", "kibibyte", "kibibytes")),
     "MiBy": ("mebibytes", ("mib", "mebibyte", "mebibytes")),
     "GiBy": ("gibibytes", ("gib", "gibibyte", "gibibytes")),
-    "TiBy": ("tebibytes", ("tib", "tebibyte", "tebibytes")),
+    # Spelt as OpenTelemetry does.
+    "TiBy": ("tibibytes", ("tib", "tebibyte", "tebibytes", "tibibytes")),
     "%": ("percent", ("%", "percent", "pct")),
     "W": ("watts", ("w", "watt", "watts")),
     "J": ("joules", ("j", "joule", "joules")),
@@ -256,11 +257,11 @@ def map_metric(name: str, metadata: MetricMetadata) -> MappedMetric:
         if stage is None or stage == token_stage:
             base, stage = name[token.end() :], token_stage
     suffix = unit_suffix(metadata.unit)
-    base = _without_unit(_sanitize(base), metadata.unit)
+    base = _without_unit(_sanitize(base), metadata.unit) or suffix
     return MappedMetric(
         otel_name=f"dl.{base}",
         unit=metadata.unit,
-        prometheus_name=f"dl_{base}_{suffix}" if suffix else f"dl_{base}",
+        prometheus_name=f"dl_{base}" if suffix in ("", base) else f"dl_{base}_{suffix}",
         metric=label_text(name),
         stage=stage,
         goal=metadata.goal,
@@ -276,7 +277,11 @@ def _sanitize(name: str) -> str:
 
 
 def _without_unit(base: str, unit: str) -> str:
-    """Take a unit off the end of a name, so that its suffix does not say it twice."""
+    """Take a unit off the end of a name, so that its suffix does not say it twice.
+
+    Returns:
+        The rest; empty if the name is the unit and nothing else.
+    """
     if unit in _UNITS:
         spellings = _UNITS[unit][1]
     elif unit.endswith("/s"):
@@ -284,8 +289,8 @@ def _without_unit(base: str, unit: str) -> str:
     else:
         return base
     for spelling in sorted(spellings, key=len, reverse=True):
-        if base.endswith(f"_{spelling}"):
-            return base[: -len(spelling) - 1].rstrip("_") or base
+        if base == spelling or base.endswith(f"_{spelling}"):
+            return base[: -len(spelling)].rstrip("_")
     return base
 
 
