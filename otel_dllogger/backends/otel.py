@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -65,6 +67,7 @@ class OTelBackend(RecordBackend):
         )
         self._text_parameters = text_parameters
         self._instruments = self._make_instruments(meter_provider)
+        atexit.register(self._close_at_exit)
 
     def _make_instruments(self, meter_provider: MeterProvider | None) -> Instruments:
         # Imported here, so that importing the package does not wait for OpenTelemetry.
@@ -104,9 +107,19 @@ class OTelBackend(RecordBackend):
             self._instruments.register_new()
 
     def close(self) -> None:
-        """Say that the run is finished; the provider stays the application's."""
-        self._store.finish()
+        """Say that the run is finished; the provider stays the application's.
+
+        On the way out of an exception it is not: that is no clean close.
+        """
+        atexit.unregister(self._close_at_exit)
+        if sys.exc_info()[1] is None:
+            self._store.finish()
         self.flush()
+
+    def _close_at_exit(self) -> None:
+        # Python leaves here what ended the script, if it was an exception.
+        if not hasattr(sys, "last_value"):
+            self.close()
 
 
 class _Registrar:

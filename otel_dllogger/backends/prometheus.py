@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import inspect
 import os
 import threading
@@ -84,7 +83,6 @@ class PrometheusBackend(OTelBackend):
         )
         self.endpoint = self._open_endpoint(host, port)
         self.discovery = self._announce(discovery_dir)
-        atexit.register(self.close)
 
     @property
     def url(self) -> str | None:
@@ -152,12 +150,15 @@ class PrometheusBackend(OTelBackend):
         }
 
     def close(self) -> None:
-        """Say that the run is finished, free the port, and remove the discovery file."""
+        """Say that the run is finished, free the port, and remove the discovery file.
+
+        Also called at exit, but not where an exception ended the script: then the file
+        stays, and Prometheus sees a target that is down.
+        """
         if self._closed or os.getpid() != self.topology.pid:
             return
-        self._store.finish()
+        super().close()
         self._closed = True
-        atexit.unregister(self.close)
         if self.endpoint is not None:
             if self._linger_s > 0:
                 self._end_scraped.wait(self._linger_s)

@@ -1,0 +1,1 @@
+"""The commands of ``otel-dllogger``, one per file, imported when they are called."""

@@ -1,0 +1,113 @@
+"""``otel-dllogger check``: tell a page from a log, and have it described."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from otel_dllogger.commands.log_report import describe_log
+from otel_dllogger.commands.page_report import describe_page
+from otel_dllogger.commands.report import Report
+from otel_dllogger.commands.scrape import MAX_PAGE_BYTES, UnreachableError, fetch
+from otel_dllogger.commands.user_error import UserError
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+_ADDRESS = re.compile(r"(?:(?P<host>[\w.-]+|\[[0-9a-fA-F:.]+\])?:)?(?P<port>\d{1,5})(?P<path>/.*)?")
+_PAGE_LINE = re.compile(rb"^# (?:HELP|TYPE) [a-zA-Z_:]", re.MULTILINE)
+_SNIFFED_BYTES = 65536
+_HTTP_OK = 200
+
+
+def check_target(target: str) -> int:
+    """Describe a page or a log on the standard output.
+
+    Args:
+        target: An address or a path.
+
+    Returns:
+        1 if something is wrong, else 0.
+
+    Raises:
+        UserError: If there is nothing to read.
+    """
+    path = Path(target)
+    if path.exists():
+        report = _check_file(path)
+    else:
+        url = page_url(target)
+        if url is None:
+            raise UserError(
+                f"no file {target!r}; pass a log, a saved page, or the address of a page such as "
+                "127.0.0.1:9464"
+            )
+        report = _check_url(url)
+    click.echo(report.format())
+    return report.exit_code
+
+
+def page_url(target: str) -> str | None:
+    """Return the address of a page, None for what is no address.
+
+    Args:
+        target: A URL with or without a path, ``host:port``, or a port of this machine.
+    """
+    if target.startswith(("http://", "https://")):
+        scheme, _, rest = target.partition("://")
+        host, _slash, path = rest.partition("/")
+        return f"{scheme}://{host}/{path or 'metrics'}" if host else None
+    match = _ADDRESS.fullmatch(target)
+    if match is None or int(match["port"]) > 65535:
+        return None
+    path = match["path"] or ""
+    return f"http://{match['host'] or '127.0.0.1'}:{match['port']}" + (
+        path if len(path) > 1 else "/metrics"
+    )
+
+
+def _check_url(url: str) -> Report:
+    try:
+        answer = fetch(url)
+    except UnreachableError as error:
+        raise UserError(
+            f"{url} cannot be reached: {error}; is the run still going, and is this its port? "
+            "The discovery folder has the ports of all ranks"
+        ) from error
+    if answer.status != _HTTP_OK:
+        report = Report([f"{url} answers with HTTP status {answer.status}."])
+        report.wrong.append("it is not a metrics page; check the path, which is mostly /metrics")
+        return report
+    return describe_page(
+        f"Metrics page {url}", answer.text, answer.content_type, read_at_s=time.time()
+    )
+
+
+def _check_file(path: Path) -> Report:
+    if path.is_dir():
+        raise UserError(f"{str(path)!r} is a folder; pass one of the files in it")
+    try:
+        with io.BufferedReader(io.FileIO(path), _SNIFFED_BYTES) as stream:
+            # A pipe can be read once: the head must stay in the buffer.
+            head = stream.peek(_SNIFFED_BYTES)
+            if _PAGE_LINE.search(head):
+                text = stream.read(MAX_PAGE_BYTES).decode("utf-8", "replace")
+                read_at_s = path.stat().st_mtime
+                return describe_page(f"Saved metrics page {path}", text, "", read_at_s=read_at_s)
+            return _check_log(path, head, stream)
+    except OSError as error:
+        raise UserError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def _check_log(path: Path, head: bytes, stream: BinaryIO) -> Report:
+    if not head:
+        return Report(wrong=[f"{path} is empty: nothing was logged, or the script still starts"])
+    if b"\0" in head or head.startswith(b"\x1f\x8b"):
+        hint = "unpack it first" if head.startswith(b"\x1f\x8b") else "pass the log itself"
+        return Report(wrong=[f"{path} is a binary file, neither a log nor a page; {hint}"])
+    return describe_log(str(path), stream)
