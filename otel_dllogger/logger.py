@@ -75,14 +75,17 @@ class RecordBackend(Backend):
     """Take whole records, converted once for all backends.
 
     The package's own backends are of this kind. A user's subclass that overrides
-    DLLogger's ``log``, ``metadata`` or ``info`` is called through those instead.
+    DLLogger's ``log``, ``metadata``, ``info`` or ``verbosity`` is called through those
+    instead.
     """
 
     _takes_records = _takes_metadata = _takes_info = True
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls._takes_records = cls.log is RecordBackend.log
+        cls._takes_records = (
+            cls.log is RecordBackend.log and cls.verbosity is RecordBackend.verbosity
+        )
         cls._takes_metadata = cls.metadata is RecordBackend.metadata
         cls._takes_info = cls.info is RecordBackend.info
 
@@ -170,15 +173,15 @@ class Logger:
         record = Record(time_ns() // 1000, elapsed_us, step, data)
         for backend in self._receivers() if _attached else self.backends:
             try:
-                if backend.verbosity >= verbosity:
-                    try:  # of the type: a proxy may hand on what it does not know itself
-                        takes_records = type(backend)._takes_records  # noqa: SLF001
-                    except AttributeError:  # not derived from our Backend
-                        takes_records = False
-                    if takes_records:
+                try:  # of the type: a proxy may hand on what it does not know itself
+                    takes_records = type(backend)._takes_records  # noqa: SLF001
+                except AttributeError:  # not derived from our Backend
+                    takes_records = False
+                if takes_records:
+                    if backend._verbosity >= verbosity:  # noqa: SLF001
                         backend.write_record(record)
-                    else:
-                        backend.log(record.timestamp, record.elapsed_s, step, data)
+                elif backend.verbosity >= verbosity:
+                    backend.log(record.timestamp, record.elapsed_s, step, data)
             except Exception as error:
                 _caught(backend, "log", error)
         LOG_TIME.nanoseconds += monotonic_ns() - start_ns

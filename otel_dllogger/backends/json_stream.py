@@ -62,12 +62,15 @@ class JSONStreamBackend(RecordBackend):
             fraction = fraction.rstrip(b"0") or b"0"
             if not microsecond:  # and a datetime no empty fraction
                 local, local_fraction = local[:-1], b""
+        step = None
         if record.is_pair:
-            step = b'", "type": "LOG", "step": [%d, %d], "data": ' % record.step
-        else:
-            step = b'", "type": "LOG", "step": %b, "data": ' % self._encode_spaced(
-                to_plain(record.step)
-            )
+            try:
+                step = b'", "type": "LOG", "step": [%d, %d], "data": ' % record.step
+            except ValueError:
+                pass
+        if step is None:
+            encoded_step = self._encode_spaced(to_plain(record.step))
+            step = b'", "type": "LOG", "step": %b, "data": ' % encoded_step
         self.file.write_line(
             b"".join(
                 (
@@ -124,8 +127,8 @@ class JSONStreamBackend(RecordBackend):
     def _second_of(self, time_us: int) -> _Second:
         """Format what the lines of one second share, and look after the file once in it."""
         self.file.check_path()
-        self._second = _Second(time_us // _SECOND_US)
-        return self._second
+        second = self._second = _Second(time_us // _SECOND_US)
+        return second
 
 
 class _Second:

@@ -7,6 +7,7 @@ synchronous one repeats its last finite value and makes a diverged loss look hea
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -218,7 +219,7 @@ class Instruments:
         def observe(state: RankState, labels: dict[str, str]) -> Iterator[Observation]:
             value = getattr(state, attribute)
             if value is not None:
-                yield Observation(float(value) * scale, labels)
+                yield Observation(_in_range(value) * scale, labels)
 
         return self._each(observe)
 
@@ -268,6 +269,14 @@ class Instruments:
         self._log_seconds = max(self._log_seconds, LOG_TIME.nanoseconds / 1e9)
         labels = {"run": self._store.run, "rank": str(self._topology.rank)}
         yield Observation(self._log_seconds, labels)
+
+
+def _in_range(value: float) -> float:
+    """Return a figure as a float; an int beyond that is the greatest there is."""
+    try:
+        return float(value)
+    except OverflowError:
+        return sys.float_info.max if value > 0 else -sys.float_info.max
 
 
 _HELP = {

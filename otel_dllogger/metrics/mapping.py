@@ -302,7 +302,7 @@ def label_text(value: object) -> str:
     keeps what was different different.
     """
     text = value if isinstance(value, str) else key_text(value)
-    safe = _CONTROL.sub(lambda m: f"\\u{ord(m[0]):04x}", text)
+    safe = _CONTROL.sub(lambda m: f"\\u{ord(m[0]):04x}", text[: MAX_LABEL_CHARACTERS + 1])
     if len(safe) > MAX_LABEL_CHARACTERS:
         safe = safe[: MAX_LABEL_CHARACTERS - 9]
     if safe == text:

@@ -47,7 +47,7 @@ class RankState:
         self.place: Place | None = None
         self.epoch: float | None = None
         self.iteration: float | None = None
-        self.steps = 0.0
+        self.steps: float = 0  # an int as long as steps are: those have no range to leave
         self.step_us = 0
         self.start_us = start_us
         self.last_log_us: int | None = None
@@ -56,7 +56,7 @@ class RankState:
         self._epoch: float | None = None
         self._iteration: float | None = None
         self._elapsed_us = 0
-        self._stride = 1.0
+        self._stride: float = 1
 
     def move(self, granularity: str, place: Place, elapsed_us: int) -> None:
         """Take note of a new epoch or iteration, or of the end of the run.

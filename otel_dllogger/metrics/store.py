@@ -80,11 +80,7 @@ class SeriesStore:
                 self._parameters(record)
                 return
             position = step_position(step)
-        lock = self._lock
-        # Half the price of a with block. Acquired inside of try, so that an exception from
-        # a signal handler cannot come between the two and leave the lock held.
-        try:
-            lock.acquire()
+        with self._lock:
             state = self._own
             if "rank" in numbers:
                 rank, numbers = _take_rank(numbers)
@@ -116,8 +112,6 @@ class SeriesStore:
                 _count_nonfinite(state, cell, numbers)
             if self._minimize:
                 self._improve(state, numbers)
-        finally:
-            lock.release()
 
     def write_metadata(self, entry: Metadata) -> None:
         """Take one ``metadata`` call; later ones add to and override earlier ones."""
