@@ -11,7 +11,9 @@ from benchmarks import import_time, log_call, memory
 
 def main() -> None:
     """Run every benchmark and print Markdown."""
-    print(f"Python {platform.python_version()}, {platform.machine()}; medians of interleaved rounds\n")
+    print(
+        f"Python {platform.python_version()}, {platform.machine()}; medians of interleaved rounds\n"
+    )
     with tempfile.TemporaryDirectory() as folder:
         rows, faster = log_call.run(Path(folder))
     print("| one `log` of ten values | us a call | of the baseline | target |")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.baseline import BaselineLogger, BufferedJSONBackend
 from benchmarks.measure import median_us
 from otel_dllogger import JSONStreamBackend, Logger, PrometheusBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 NAMES = [f"train.metric_{i}" for i in range(10)]
 LABELS = {"run": "bench", "rank": "0", "stage": "train"}

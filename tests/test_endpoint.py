@@ -658,8 +658,9 @@ def test_abuse(record_property):
                 peak[0] = max(peak[0], server.num_threads())
                 peak[1] = max(peak[1], server.memory_info().rss)
 
-        with ThreadPoolExecutor(2) as pool:
-            stack.callback(over.set)
+        # Ended first when the test fails, or the pool would wait for ever.
+        with ThreadPoolExecutor(2) as pool, ExitStack() as ending:
+            ending.callback(over.set)
             pool.submit(dribble)
             crowd = pool.submit(scrape_at_once, port, 200)
             took_s = []

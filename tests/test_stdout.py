@@ -61,7 +61,7 @@ def run(code, *arguments, cwd, stdout=subprocess.PIPE, shell="", **environ):
     wrapper = ["sh", "-c", f'exec "$@" {shell}', "sh"] if shell else []
     result = subprocess.run(
         [*wrapper, sys.executable, "-c", code, *arguments],
-        env={**os.environ, **environ},
+        env={**os.environ, "PYTHONUNBUFFERED": "", **environ},  # as most run it
         cwd=cwd,
         stdout=stdout,
         stderr=subprocess.PIPE,
@@ -166,6 +166,12 @@ def test_a_hook_that_raises(capsys, counted, hook, expected):
     backend(**{hook: raising}).log(AT, 0.5, (0, 1), {"loss": 0.5})
     assert capsys.readouterr().out == f"{expected}\n"
     assert counted() == {"format_failed": 1}
+
+
+def test_a_prefix_format_without_a_signature(capsys):
+    """A built-in type does not say what it takes: it is given the timestamp."""
+    backend(prefix_format=str).log(AT, 0.5, 0, {})
+    assert capsys.readouterr().out == "2024-01-02 03:04:05.0006780 \n"
 
 
 def test_hooks_that_return_no_text(capsys):

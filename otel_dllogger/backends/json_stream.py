@@ -66,11 +66,13 @@ class JSONStreamBackend(RecordBackend):
         if record.is_pair:
             try:
                 step = b'", "type": "LOG", "step": [%d, %d], "data": ' % record.step
-            except ValueError:
-                pass
+            except ValueError:  # more digits than Python writes
+                step = None
         if step is None:
             encoded_step = self._encode_spaced(to_plain(record.step))
             step = b'", "type": "LOG", "step": %b, "data": ' % encoded_step
+        elapsed_us = record.elapsed_us
+        elapsed = elapsed_us / 1e6
         self.file.write_line(
             b"".join(
                 (
@@ -79,7 +81,8 @@ class JSONStreamBackend(RecordBackend):
                     local,
                     local_fraction,
                     second.offset,
-                    self._encode_number(record.elapsed_us / 1e6),
+                    # Below 0.1 ms they write exponents differently.
+                    self._encode_number(elapsed) if elapsed_us > 99 else b"%a" % elapsed,
                     step,
                     record.encoded or self._encode_record(record),
                     b"}\n",

@@ -66,6 +66,7 @@ class OTelBackend(RecordBackend):
             max_series=max_series,
         )
         self._text_parameters = text_parameters
+        self._registrar: _Registrar | None = None
         self._instruments = self._make_instruments(meter_provider)
         atexit.register(self._close_at_exit)
 
@@ -115,6 +116,8 @@ class OTelBackend(RecordBackend):
         if sys.exc_info()[1] is None:
             self._store.finish()
         self.flush()
+        if self._registrar is not None:
+            self._registrar.end()
 
     def _close_at_exit(self) -> None:
         # Python leaves here what ended the script, if it was an exception.
@@ -133,17 +136,26 @@ class _Registrar:
         self._instruments = instruments
         self._wanted = threading.Event()
         self._started = False
+        self._ending = False
 
     def wake(self) -> None:
+        self._ending = False
         self._wanted.set()
         if not self._started:
             self._started = True
             name = "otel-dllogger-instruments"
             threading.Thread(target=self._run, name=name, daemon=True).start()
 
+    def end(self) -> None:
+        self._ending = True
+        self._wanted.set()
+
     def _run(self) -> None:
         while True:
             self._wanted.wait()
+            if self._ending:  # a record that comes after all starts another thread
+                self._started = False
+                return
             self._wanted.clear()
             try:
                 self._instruments.register_new()

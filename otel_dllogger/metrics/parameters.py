@@ -42,7 +42,10 @@ def _leaves(plain: object, prefix: str, depth: int) -> Iterator[tuple[str, Any]]
 
 
 def _is_secret(name: str) -> bool:
-    words = tuple(_WORD_BREAKS.sub(" ", name).lower().split())  # also of authToken
-    return not _SECRET_WORDS.isdisjoint(words) or any(
-        words[-len(ending) :] == ending for ending in _SECRET_ENDINGS
-    )
+    for part in name.split("."):  # what is in a secret is one: token.value
+        words = tuple(_WORD_BREAKS.sub(" ", part).lower().split())  # also of authToken
+        if not _SECRET_WORDS.isdisjoint(words) or any(
+            words[-len(ending) :] == ending for ending in _SECRET_ENDINGS
+        ):
+            return True
+    return False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from otel_dllogger.record import GRANULARITIES, ITERATION
 
 if TYPE_CHECKING:
-    from otel_dllogger.record import Place
+    from otel_dllogger.record import Position
 
 
 class RankState:
@@ -24,7 +24,8 @@ class RankState:
         texts: Other hyper-parameters by name.
         logs: Calls of ``log``, without those of parameters.
         calls: Calls of the other types.
-        place: Where the last step was.
+        place: Where the last step was: a pair of ints as it is, else its position, so that
+            a validation does not pass for the iteration that it follows.
         epoch: Where the rank is, where a step said so.
         iteration: Where the rank is, where a step said so.
         steps: Training steps since the start of the process.
@@ -44,7 +45,7 @@ class RankState:
         self.texts: dict[str, str] = {}
         self.logs = 0
         self.calls = dict.fromkeys(("metadata", "info", "parameter"), 0)
-        self.place: Place | None = None
+        self.place: Position | tuple[int, int] | None = None
         self.epoch: float | None = None
         self.iteration: float | None = None
         self.steps: float = 0  # an int as long as steps are: those have no range to leave
@@ -58,15 +59,15 @@ class RankState:
         self._elapsed_us = 0
         self._stride: float = 1
 
-    def move(self, granularity: str, place: Place, elapsed_us: int) -> None:
+    def move(self, position: Position, elapsed_us: int) -> None:
         """Take note of a new epoch or iteration, or of the end of the run.
 
         Args:
-            granularity: The kind of step.
-            place: Where it is.
+            position: The kind of step, and where it is.
             elapsed_us: Its time, microseconds of a monotonic clock.
         """
-        self.place = place
+        self.place = position
+        granularity, place = position
         if not place:
             self.finished = True
             return

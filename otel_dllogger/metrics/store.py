@@ -100,8 +100,8 @@ class SeriesStore:
                     state.advance(step[0], step[1], record.elapsed_us)
             else:
                 cell = state.cells[position.granularity]
-                if position.place != state.place:
-                    state.move(position.granularity, position.place, record.elapsed_us)
+                if position != state.place:
+                    state.move(position, record.elapsed_us)
             size = len(cell)
             if self._full:
                 numbers = self._known(cell, numbers)
@@ -216,9 +216,13 @@ class SeriesStore:
                 continue
             last = best.get(name)
             if last is None:
-                if name in state.nonfinite and self._admit(1):
+                if name not in state.nonfinite:  # itself beyond the limit
+                    continue
+                if self._admit(1):
                     best[name] = value
                     self.on_new_series()
+                else:
+                    self._overflow(1)
             elif value < last if minimize else value > last:
                 best[name] = value
 

@@ -1,0 +1,140 @@
+"""A real Prometheus on a free port, and what tests ask of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CONFIGURATION = """\
+global:
+  scrape_interval: 1s
+  scrape_timeout: 1s
+scrape_configs:
+  - job_name: training
+    file_sd_configs:
+      - files: ["{discovery}/*.json"]
+        refresh_interval: 1s
+"""
+
+_LISTENING = re.compile(r'msg="Listening on" address=127\.0\.0\.1:(\d+)')
+
+# Tests wait for what must come, and fail when it does not: this is not how long they take.
+DEADLINE_S = 60.0
+
+
+def find_program(name: str) -> str:
+    """Return a program's path; without it the test is skipped, and says why."""
+    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.prefix, "bin")))
+    return found or pytest.skip(f"{name} is not installed: apt-get install prometheus")
+
+
+def wait_for(
+    get: Callable[[], Any], condition: Callable[[Any], object], *, within_s: float = DEADLINE_S
+) -> Any:
+    """Ask until the answer is as wanted, and return it; a late one fails the test."""
+    deadline_s = time.monotonic() + within_s
+    while not condition(answer := get()):
+        assert time.monotonic() < deadline_s, f"not within {within_s} s; the last answer: {answer}"
+        time.sleep(0.05)
+    return answer
+
+
+class Prometheus:
+    """Scrape every target of a discovery folder once a second.
+
+    Args:
+        folder: Where its configuration, database and log go.
+        discovery: The folder with a file_sd file per rank.
+    """
+
+    def __init__(self, folder: Path, *, discovery: Path) -> None:
+        self.discovery = discovery
+        folder.mkdir()
+        configuration = folder / "prometheus.yml"
+        configuration.write_text(_CONFIGURATION.format(discovery=discovery))
+        self._log = folder / "log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    find_program("prometheus"),
+                    f"--config.file={configuration}",
+                    f"--storage.tsdb.path={folder / 'data'}",
+                    "--web.listen-address=127.0.0.1:0",
+                ],
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+            )
+
+    def __enter__(self) -> Prometheus:  # noqa: PYI034 - Self came with Python 3.11
+        try:
+            listening = wait_for(lambda: _LISTENING.search(self._log.read_text()), bool)
+            self.url = f"http://127.0.0.1:{listening[1]}"
+            wait_for(self._is_ready, bool)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+    def _is_ready(self) -> bool:
+        assert self._process.poll() is None, self._log.read_text()
+        try:
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        """End the process, by force if it does not want to."""
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Return labels and value of each series of an instant query."""
+        arguments = urllib.parse.urlencode({"query": expression})
+        with urllib.request.urlopen(f"{self.url}/api/v1/query?{arguments}", timeout=10) as answer:
+            series = json.load(answer)["data"]["result"]
+        return [(one["metric"], float(one["value"][1])) for one in series]
+
+    def by_rank(self, expression: str) -> dict[str, float]:
+        """Return the values of an instant query by their ``rank``, which must not repeat."""
+        series = self.query(expression)
+        values = {labels["rank"]: value for labels, value in series}
+        assert len(values) == len(series), series
+        return values
+
+    def wait_by_rank(
+        self, expression: str, condition: Callable[[dict[str, float]], object]
+    ) -> dict[str, float]:
+        """Return the values by rank once they are as wanted."""
+        return wait_for(lambda: self.by_rank(expression), condition)
+
+
+def check_metrics(page: bytes) -> subprocess.CompletedProcess[str]:
+    """Give a page to ``promtool check metrics``: 1 is a broken page, 3 a matter of taste."""
+    checked = subprocess.run(
+        [find_program("promtool"), "check", "metrics"], input=page, capture_output=True, check=False
+    )
+    return subprocess.CompletedProcess(
+        checked.args, checked.returncode, checked.stdout.decode(), checked.stderr.decode()
+    )

@@ -1,0 +1,57 @@
+"""What every test starts from: an environment without launchers, and no faults yet."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from otel_dllogger.faults import FAULTS
+from otel_dllogger.topology import RANK_VARIABLES
+from tests._prometheus import Prometheus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_LAUNCHERS = (
+    "OTEL_",
+    "SLURM_",
+    "TORCHELASTIC_",
+    "PBS_",
+    "LSB_",
+    "PMI_",
+    "OMPI_",
+    "MV2_",
+    "PADDLE_",
+)
+_RANKS = {
+    name
+    for variables in RANK_VARIABLES
+    for name in (variables.rank, variables.world_size, variables.local_rank)
+}
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove what a launcher, a scheduler or the user's shell may have set."""
+    for name in list(os.environ):
+        if name in _RANKS or name.startswith(_LAUNCHERS):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def no_faults() -> None:
+    """Begin with no fault counted and no warning spent: the counters belong to the process."""
+    FAULTS.dropped.update(dict.fromkeys(FAULTS.dropped, 0))
+    FAULTS._warned_at.clear()
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
+    """Run a Prometheus that scrapes what the folder ``discovery`` of the test announces."""
+    discovery = tmp_path / "discovery"
+    discovery.mkdir()
+    with Prometheus(tmp_path / "prometheus", discovery=discovery) as server:
+        yield server

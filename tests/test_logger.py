@@ -1,0 +1,279 @@
+"""The Logger: every call to every backend, and nothing raised into training."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import json
+import threading
+import weakref
+
+import pytest
+
+from otel_dllogger import Backend, JSONStreamBackend, Logger, StdOutBackend
+from otel_dllogger.faults import FAULTS, REASONS
+from otel_dllogger.log_time import LOG_TIME
+from otel_dllogger.logger import RecordBackend
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Return what is dropped from now on, by reason."""
+    monkeypatch.setattr(FAULTS, "dropped", dict.fromkeys(REASONS, 0))
+    monkeypatch.setattr(FAULTS, "_warned_at", {})
+    return lambda: {reason: count for reason, count in FAULTS.dropped.items() if count}
+
+
+class Keeper(Backend):
+    """A backend that keeps the names of its calls."""
+
+    def __init__(self, verbosity=1):
+        super().__init__(verbosity)
+        self.calls = []
+
+    def log(self, timestamp, elapsedtime, step, data):
+        self.calls.append("log")
+
+    def metadata(self, timestamp, elapsedtime, metric, metadata):
+        self.calls.append("metadata")
+
+    def info(self, timestamp, data):
+        self.calls.append("info")
+
+    def flush(self):
+        self.calls.append("flush")
+
+    def close(self):
+        self.calls.append("close")
+
+
+class Failing(Keeper):
+    """A backend whose every call raises."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def fail(self, *_arguments):
+        raise self.error
+
+    log = metadata = info = flush = close = fail
+
+
+class FailingOnRecords(RecordBackend):
+    """A backend of the package's own kind whose every call raises."""
+
+    def write_record(self, record):
+        raise OSError("record")
+
+    def write_metadata(self, metadata):
+        raise OSError("metadata")
+
+    def write_info(self, info):
+        raise OSError("info")
+
+    def flush(self):
+        raise OSError("flush")
+
+
+def unregistered(*backends):
+    """Make a Logger that is not flushed at the end of the tests."""
+    logger = Logger(list(backends))
+    atexit.unregister(logger.flush)
+    return logger
+
+
+CALLS = {
+    "log": lambda logger: logger.log((0, 1), {"loss": 1.0}),
+    "metadata": lambda logger: logger.metadata("loss", {}),
+    "info": lambda logger: logger.info("text"),
+    "flush": lambda logger: logger.flush(),
+    "close": lambda logger: logger.close(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    "failing",
+    [lambda: Failing(ValueError("theirs")), lambda: FailingOnRecords(1)],
+    ids=["user's", "own"],
+)
+def test_a_backend_that_raises_does_not_keep_others(counted, call, failing):
+    """The call goes on to the other backends, and each fault is counted."""
+    first, last = Keeper(), Keeper()
+    CALLS[call](unregistered(first, failing(), failing(), last))
+    assert [first.calls, last.calls] == [[call], [call]]
+    assert counted() == {"backend_failed": 2}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_otel_dllogger_raise_turns_faults_into_exceptions(monkeypatch, counted, call):
+    """Under tests a fault is raised where it happened, with its own type."""
+    monkeypatch.setenv("OTEL_DLLOGGER_RAISE", "1")
+    error = ValueError("theirs")
+    with pytest.raises(ValueError, match="theirs") as raised:
+        CALLS[call](unregistered(Failing(error)))
+    assert raised.value is error
+    assert counted() == {}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_what_ends_the_process_passes_through(counted, call, error):
+    """Ctrl-C in the middle of a call stops training, as ever."""
+    with pytest.raises(error):
+        CALLS[call](unregistered(Failing(error())))
+    assert counted() == {}
+
+
+@pytest.mark.parametrize("verbosity", [None, "1", object()], ids=["None", "str", "object"])
+def test_a_verbosity_that_cannot_be_compared(counted, verbosity):
+    """It is a fault of that call, for each backend, and not of training."""
+    keeper = Keeper()
+    logger = Logger([keeper, Keeper()])
+    logger.log(0, {}, verbosity)
+    logger.log(0, {}, 1)
+    assert (keeper.calls, counted()) == (["log"], {"backend_failed": 2})
+
+
+@pytest.mark.parametrize("backend", [None, 3, "text", object(), Keeper])
+def test_a_backend_that_is_none(counted, backend):
+    """Whatever stands in the list, the others are served."""
+    keeper = Keeper()
+    logger = unregistered(backend, keeper)
+    for call in CALLS.values():
+        call(logger)
+    assert keeper.calls == list(CALLS)
+    assert set(counted()) <= {"backend_failed"}
+    assert counted()["backend_failed"] >= 2
+
+
+def test_a_backend_that_takes_itself_off_the_list(counted):
+    """A backend may change the list during a call."""
+
+    class Once(Keeper):
+        def log(self, timestamp, elapsedtime, step, data):
+            super().log(timestamp, elapsedtime, step, data)
+            logger.backends.remove(self)
+
+    once, keeper = Once(), Keeper()
+    logger = Logger([keeper, once])
+    logger.log(0, {})
+    logger.log(1, {})
+    assert [keeper.calls, once.calls, counted()] == [["log"] * 2, ["log"], {}]
+
+
+def test_a_backend_that_logs_in_its_log(tmp_path, counted):
+    """A backend may call the Logger it belongs to."""
+
+    class Reentrant(Keeper):
+        def log(self, timestamp, elapsedtime, step, data):
+            super().log(timestamp, elapsedtime, step, data)
+            if step == (0, 1):
+                logger.log("event", {"n": 1})
+
+    path = tmp_path / "log.json"
+    reentrant = Reentrant()
+    logger = Logger([reentrant, JSONStreamBackend(1, path)])
+    logger.log((0, 1), {"loss": 1.0})
+    assert [json.loads(line[5:])["step"] for line in path.read_text().splitlines()] == [
+        "event",
+        [0, 1],
+    ]
+    assert counted() == {}
+
+
+def test_all_backends_share_one_time(tmp_path, capsys):
+    """A call has one timestamp, whatever the backends before took."""
+    seen = []
+
+    class Timed(Keeper):
+        def log(self, timestamp, elapsedtime, step, data):
+            seen.append((str(timestamp), elapsedtime))
+
+    path = tmp_path / "log.json"
+    printing = StdOutBackend(1, prefix_format=lambda timestamp: f"{timestamp}|")
+    logger = Logger([Timed(), JSONStreamBackend(1, path), printing, Timed()])
+    logger.log(0, {})
+    line = json.loads(path.read_text()[5:])
+    assert seen[0] == seen[1]
+    assert capsys.readouterr().out.split("|")[0] == seen[0][0]
+    assert line["datetime"].startswith(seen[0][0])
+    assert float(line["elapsedtime"]) == seen[0][1]
+
+
+def test_elapsed_time_begins_with_the_logger_and_never_goes_back(tmp_path):
+    """It is of the monotonic clock: a step of the wall clock does not move it."""
+    path = tmp_path / "log.json"
+    logger = Logger([JSONStreamBackend(1, path)])
+    for step in range(100):
+        logger.log(step, {})
+    elapsed = [float(json.loads(line[5:])["elapsedtime"]) for line in path.read_text().splitlines()]
+    assert elapsed == sorted(elapsed)
+    assert 0 <= elapsed[0] < 60
+
+
+def test_the_time_in_log_is_added_up():
+    """It grows with every call, by what the call took and no more."""
+    logger = Logger([Keeper()])
+    before = LOG_TIME.nanoseconds
+    logger.log(0, {})
+    once = LOG_TIME.nanoseconds
+    logger.metadata("loss", {})
+    assert before < once == LOG_TIME.nanoseconds
+
+
+def test_a_subclass_says_what_it_takes():
+    """Only a subclass that overrides DLLogger's methods is called through them."""
+
+    class Plain(JSONStreamBackend):
+        pass
+
+    class Own(Plain):
+        def log(self, timestamp, elapsedtime, step, data):
+            """Take DLLogger's arguments."""
+
+    class Derived(Own):
+        def metadata(self, timestamp, elapsedtime, metric, metadata):
+            """Take DLLogger's arguments."""
+
+    takes = [(k._takes_records, k._takes_metadata, k._takes_info) for k in (Plain, Own, Derived)]
+    assert takes == [(True, True, True), (False, True, True), (False, False, True)]
+    assert [Backend._takes_records, Backend._takes_metadata, Backend._takes_info] == [False] * 3
+
+
+def test_close_takes_the_logger_from_the_exit_handlers():
+    """A closed Logger and its backends can be forgotten."""
+    logger = Logger([Keeper()])
+    logger.close()
+    alive = weakref.ref(logger)
+    del logger
+    gc.collect()
+    assert alive() is None
+
+
+def test_every_call_of_many_threads_arrives():
+    """The Logger itself adds no limit to how many threads log."""
+    keeper = Keeper()
+    logger = Logger([keeper])
+
+    def train():
+        for step in range(100):
+            logger.log(step, {})
+
+    threads = [threading.Thread(target=train) for _number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert keeper.calls == ["log"] * 400
+
+
+def test_closing_works_with_an_exit_stack():
+    """A Logger is a context manager like any other."""
+    keeper = Keeper()
+    with contextlib.ExitStack() as stack:
+        logger = stack.enter_context(Logger([keeper]))
+        logger.flush()
+    assert keeper.calls == ["flush", "close"]
