@@ -12,7 +12,7 @@ from otel_dllogger.topology import RANK_VARIABLES
 from tests._prometheus import Prometheus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _LAUNCHERS = (
@@ -46,6 +46,12 @@ def no_faults() -> None:
     """Begin with no fault counted and no warning spent: the counters belong to the process."""
     FAULTS.dropped.update(dict.fromkeys(FAULTS.dropped, 0))
     FAULTS._warned_at.clear()
+
+
+@pytest.fixture
+def counted() -> Callable[[], dict[str, int]]:
+    """Return what was dropped in this test, by reason."""
+    return lambda: {reason: count for reason, count in FAULTS.dropped.items() if count}
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ from otel_dllogger import (
     StdOutBackend,
     Verbosity,
 )
-from otel_dllogger.faults import FAULTS, REASONS
 from otel_dllogger.logger import attached
 
 DEADLINE_S = 30
@@ -47,14 +46,6 @@ MODULE_CALLS = {
 def _no_global_logger():
     yield
     dllogger.shutdown()
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """Return what is dropped from now on, by reason."""
-    monkeypatch.setattr(FAULTS, "dropped", dict.fromkeys(REASONS, 0))
-    monkeypatch.setattr(FAULTS, "_warned_at", {})
-    return lambda: {reason: count for reason, count in FAULTS.dropped.items() if count}
 
 
 class Keeper(Backend):

@@ -14,19 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otel_dllogger import JSONStreamBackend, Logger
-from otel_dllogger.faults import FAULTS, REASONS
 from otel_dllogger.record import Info, Metadata, Record
 
 FIRST_US = 1_000_000_000_000_000  # in the year 2001
 LATEST_US = 4_000_000_000_000_000  # in the year 2096
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """Return what is dropped from now on, by reason."""
-    monkeypatch.setattr(FAULTS, "dropped", dict.fromkeys(REASONS, 0))
-    monkeypatch.setattr(FAULTS, "_warned_at", {})
-    return lambda: {reason: count for reason, count in FAULTS.dropped.items() if count}
 
 
 class InMemory:

@@ -12,17 +12,8 @@ import weakref
 import pytest
 
 from otel_dllogger import Backend, JSONStreamBackend, Logger, StdOutBackend
-from otel_dllogger.faults import FAULTS, REASONS
 from otel_dllogger.log_time import LOG_TIME
 from otel_dllogger.logger import RecordBackend
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """Return what is dropped from now on, by reason."""
-    monkeypatch.setattr(FAULTS, "dropped", dict.fromkeys(REASONS, 0))
-    monkeypatch.setattr(FAULTS, "_warned_at", {})
-    return lambda: {reason: count for reason, count in FAULTS.dropped.items() if count}
 
 
 class Keeper(Backend):

@@ -24,7 +24,6 @@ from otel_dllogger import (
     default_step_format,
 )
 from otel_dllogger.backends.stdout import MAX_ERRORS_IN_A_ROW
-from otel_dllogger.faults import FAULTS, REASONS
 
 DEADLINE_S = 30
 AT = datetime(2024, 1, 2, 3, 4, 5, 678)  # noqa: DTZ001 - naive by contract
@@ -41,14 +40,6 @@ for step in range(int(sys.argv[1])):
 logger.close()
 print({reason: count for reason, count in FAULTS.dropped.items() if count}, file=sys.stderr)
 """
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """Return what is dropped from now on, by reason."""
-    monkeypatch.setattr(FAULTS, "dropped", dict.fromkeys(REASONS, 0))
-    monkeypatch.setattr(FAULTS, "_warned_at", {})
-    return lambda: {reason: count for reason, count in FAULTS.dropped.items() if count}
 
 
 def backend(**hooks):

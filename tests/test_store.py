@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_dllogger.encoding import encode_record
-from otel_dllogger.faults import FAULTS, REASONS
+from otel_dllogger.faults import REASONS
 from otel_dllogger.metrics.mapping import MetricMetadata
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Info, Metadata, Record
@@ -20,14 +20,6 @@ from otel_dllogger.record import Info, Metadata, Record
 # counts as 4), what the process has, and target_info.
 A_RANK = 12
 A_PROCESS = len(REASONS) + 2
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """Return what is dropped from now on, by reason."""
-    monkeypatch.setattr(FAULTS, "dropped", dict.fromkeys(REASONS, 0))
-    monkeypatch.setattr(FAULTS, "_warned_at", {})
-    return lambda: {reason: count for reason, count in FAULTS.dropped.items() if count}
 
 
 class Store(SeriesStore):
