@@ -26,14 +26,14 @@ EXIT_INTERRUPTED = 130
 @click.version_option(__version__, prog_name=PROGRAM)
 @click.pass_context
 def cli(context: click.Context) -> None:
-    r"""Watch the metrics of training scripts that log with DLLogger.
+    """Watch the metrics of training scripts that log with DLLogger.
 
     \b
-    otel-dllogger demo                       see it work, with a training on this machine
-    otel-dllogger run train.py               give your own script a /metrics page
-    otel-dllogger check 127.0.0.1:9464       read that page, in words
-    otel-dllogger check log.json             or the log file
-    """
+    otel-dllogger demo                  see it work, on this machine
+    otel-dllogger run train.py          give your own script a /metrics page
+    otel-dllogger check 127.0.0.1:9464  read that page, in words
+    otel-dllogger check log.json        or the log file
+    """  # noqa: D301 - click looks for the character itself
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -62,7 +62,7 @@ def cli(context: click.Context) -> None:
     "linger_s",
     type=click.FloatRange(0, 3600),
     metavar="SECONDS",
-    help="Wait so long at the end for one more scrape, so that the last values are seen."
+    help="Wait this long at the end for one more scrape, so that the last values are seen."
     "  [default: 0]",
 )
 @click.option(
@@ -88,7 +88,7 @@ def run(
     script: str,
     arguments: tuple[str, ...],
 ) -> Callable[[], int]:
-    r"""Run a script that uses dllogger or tcap_dllogger, and serve its metrics.
+    """Run a script that uses dllogger or tcap_dllogger, and serve its metrics.
 
     The script is not changed: it finds this package under both names, and whatever it logs
     is on a /metrics page as well. Everything after SCRIPT belongs to the script.
@@ -100,7 +100,7 @@ def run(
 
     It ends as the script does, with the script's exit code; with 2 where it could not be
     started.
-    """
+    """  # noqa: D301 - click looks for the character itself
     from otel_dllogger.commands.run import PageOptions, prepare  # noqa: PLC0415
 
     page = PageOptions(

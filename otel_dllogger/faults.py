@@ -80,7 +80,9 @@ class Faults:
         import logging  # noqa: PLC0415 - 10 ms that most runs never need
 
         with contextlib.suppress(Exception):  # a broken handler is not training's problem
-            logging.getLogger("otel_dllogger").warning("%s", message)
+            logger = logging.getLogger("otel_dllogger")
+            # Where logging is not configured, a line does not say by itself who speaks.
+            logger.warning("%s", message if logger.hasHandlers() else f"otel_dllogger: {message}")
 
     def caught(self, reason: str, where: str, error: Exception) -> None:
         """Account for an exception that stopped at the fault barrier.

@@ -295,7 +295,7 @@ GOOD = log_of(1.0)
         (GOOD.replace("MINIMIZE", "MIMIMIZE"), 0, ["'MIMIMIZE' of 'train.loss' is read as MINI"]),
         (GOOD.replace("MINIMIZE", "BETTER"), 0, ["'BETTER' of 'train.loss' is unknown"]),
         (log_of(1) + log_line("METADATA", '"metric": "a", "metadata": 3'), 0, ["is no dict but 3"]),
-        (log_of(1, 2) + log_of(3, 4), 0, ["2 runs, one after the other"]),
+        (log_of(1, 2) + log_of(3, 4), 0, ["elapsed times jump back 1 time"]),
         (GOOD * 3, 0, ["all 3 iteration steps are the same one"]),
         ("", 1, ["log.json is empty"]),
         ("hello\nworld\n", 1, ["no line is of DLLogger"]),

@@ -205,5 +205,5 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), FAULTS.dropped["stdout
         timeout=DEADLINE_S,
         check=True,
     )
-    expected = 'of the parent (counted in dllogger_dropped_total{reason="stdout"})\n'
+    expected = 'otel_dllogger: of the parent (counted in dllogger_dropped_total{reason="stdout"})\n'
     assert (result.stdout, result.stderr) == ("1 1\n", expected)

@@ -148,7 +148,7 @@ class AppendFile:
         alone = _flock(fd, fcntl.LOCK_EX)
         if truncate and alone:
             os.ftruncate(fd, 0)
-        elif truncate and os.fstat(fd).st_size:
+        elif truncate:
             FAULTS.warn(
                 "shared_path",
                 f"{self._path} is being written by another process: appending instead of "

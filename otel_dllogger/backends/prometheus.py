@@ -117,6 +117,8 @@ class PrometheusBackend(OTelBackend):
         except EndpointError as error:
             FAULTS.drop("endpoint", f"no metrics are served: {error}")
             return None
+        if port not in (0, endpoint.port):
+            FAULTS.warn("port_taken", f"port {port} is taken: metrics are at {endpoint.url}")
         logging.getLogger("otel_dllogger").info(
             "rank %d serves its metrics at %s", self.topology.rank, endpoint.url
         )
@@ -177,7 +179,8 @@ def _reader(registry: CollectorRegistry, max_series: int) -> Any:
     # merge all series beyond 2,000 of a name into one.
     options: dict[str, Any] = {}
     if "cardinality_limits" in inspect.signature(PrometheusMetricReader).parameters:
-        limits = dict.fromkeys((ObservableGauge, ObservableCounter), max_series + 1)
+        limit = max(max_series, DEFAULT_MAX_SERIES) + 1
+        limits = dict.fromkeys((ObservableGauge, ObservableCounter), limit)
         options["cardinality_limits"] = limits
     return PrometheusMetricReader(registry=registry, scope_info_enabled=False, **options)
 

@@ -81,7 +81,7 @@ def _check_url(url: str) -> Report:
         ) from error
     if answer.status != _HTTP_OK:
         report = Report([f"{url} answers with HTTP status {answer.status}."])
-        report.wrong.append("it is not a metrics page; check the path, which is mostly /metrics")
+        report.wrong.append("it is not a metrics page; is this the port of a rank?")
         return report
     return describe_page(
         f"Metrics page {url}", answer.text, answer.content_type, read_at_s=time.time()
@@ -106,7 +106,9 @@ def _check_file(path: Path) -> Report:
 
 def _check_log(path: Path, head: bytes, stream: BinaryIO) -> Report:
     if not head:
-        return Report(wrong=[f"{path} is empty: nothing was logged, or the script still starts"])
+        return Report(
+            wrong=[f"{path} is empty: nothing was logged, or the script is still starting"]
+        )
     if b"\0" in head or head.startswith(b"\x1f\x8b"):
         hint = "unpack it first" if head.startswith(b"\x1f\x8b") else "pass the log itself"
         return Report(wrong=[f"{path} is a binary file, neither a log nor a page; {hint}"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -64,7 +65,9 @@ def run_demo(options: DemoOptions) -> int:
     try:
         from rich.console import Console  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise UserError("the demo draws with rich; pip install 'otel-dllogger[demo]'") from error
+        raise UserError(
+            "the demo draws with rich, which is missing; pip install 'otel-dllogger[demo]'"
+        ) from error
     _check_port(options)
     program = find_prometheus() if options.with_prometheus else None
     demo = _Demo(options, Console(highlight=False))
@@ -243,7 +246,7 @@ class _Demo:
         if self._prometheus is not None:
             lines += ["", "What Prometheus answered last:", *self._prometheus.format_answers()]
         lines += ["", f"Logs: {self._options.directory}/log_rank*.json"]
-        lines.append(f"Read one in words: otel-dllogger check {self._ranks[0].log}")
+        lines.append(f"Read one in words: {_program()} check {self._ranks[0].log}")
         self._print(lines)
         dead = [rank for rank in self._ranks if rank.died]
         for rank in dead:
@@ -283,3 +286,9 @@ def _check_port(options: DemoOptions) -> None:
         ) from error
     except OSError:
         pass  # taken: the ranks pass it over
+
+
+def _program() -> str:
+    """Return how this program was started: out of an environment, mostly, not on the PATH."""
+    name = sys.argv[0]
+    return name if "/" in name and name.endswith("otel-dllogger") else "otel-dllogger"

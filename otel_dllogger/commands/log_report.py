@@ -120,7 +120,10 @@ class _Log:
         if summary.ranks:
             facts.append(f"  ranks {', '.join(sorted(summary.ranks, key=float)[:20])}")
         if summary.runs > 1:
-            facts.append(f"  {summary.runs} runs, one after the other, by their elapsed times")
+            facts.append(
+                f"  elapsed times jump back {count_of(summary.runs - 1, 'time')}: several runs, or "
+                "several ranks at once, are in this file"
+            )
 
     def _describe_metrics(self) -> None:
         summary = self._summary

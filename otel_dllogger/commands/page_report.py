@@ -86,7 +86,7 @@ class _Page:
         if not ranks:
             names = ", ".join(family.name for family in families[:5])
             report.wrong.append(
-                f"no series of this package's, whose names begin with dllogger_ and dl_ (there "
+                f"no series of this package, whose names begin with dllogger_ or dl_ (there "
                 f"are {names or 'none at all'}); is this the port of a rank?"
             )
             return
