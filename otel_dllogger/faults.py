@@ -11,6 +11,7 @@ import contextlib
 import os
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 WARNING_INTERVAL_S = 60.0
 """Seconds between two warnings of one reason."""
+
+MAX_UNSAID = 100
+"""Warnings that wait for the end of a call at most."""
 
 RAISE_VARIABLE = "OTEL_DLLOGGER_RAISE"
 """Set to 1, it turns caught faults back into exceptions: for tests, not for training."""
@@ -51,11 +55,41 @@ class Faults:
         self._silent = False
         self._warned_at: dict[str, float] = {}
         self.dropped = dict.fromkeys(REASONS, 0)
+        self.unsaid: deque[tuple[str, str]] = deque()
         os.register_at_fork(after_in_child=self._after_fork_in_child)
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
         self._silent = True
+
+    def drop_quietly(self, reason: str, message: str, *, count: int = 1) -> None:
+        """Count a loss where locks are held, and leave the warning to ``speak``.
+
+        A handler of ``logging`` may wait for anything, even for a thread that waits here.
+
+        Args:
+            reason: One of ``REASONS``.
+            message: As for ``drop``.
+            count: As for ``drop``.
+        """
+        with self._lock:
+            self.dropped[reason] += count
+            if len(self.unsaid) < MAX_UNSAID:
+                self.unsaid.append((reason, f"{message} {_counted(reason)}"))
+
+    def warn_quietly(self, reason: str, message: str) -> None:
+        """Leave a warning to ``speak``, as ``drop_quietly`` does."""
+        if len(self.unsaid) < MAX_UNSAID:
+            self.unsaid.append((reason, message))
+
+    def speak(self) -> None:
+        """Give the warnings that were left; to be called where no lock is held."""
+        while self.unsaid:
+            try:
+                reason, message = self.unsaid.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            self.warn(reason, message)
 
     def drop(self, reason: str, message: str, *, count: int = 1) -> None:
         """Count a loss and warn about it, at most once a minute per reason.
@@ -67,7 +101,7 @@ class Faults:
         """
         with self._lock:
             self.dropped[reason] += count
-        self.warn(reason, f'{message} (counted in dllogger_dropped_total{{reason="{reason}"}})')
+        self.warn(reason, f"{message} {_counted(reason)}")
 
     def warn(self, reason: str, message: str) -> None:
         """Warn without counting, at most once a minute per reason."""
@@ -98,6 +132,10 @@ class Faults:
         if os.environ.get(RAISE_VARIABLE) == "1":
             raise error
         self.drop(reason, f"{where}: {type(error).__name__}: {_one_line(error)}")
+
+
+def _counted(reason: str) -> str:
+    return f'(counted in dllogger_dropped_total{{reason="{reason}"}})'
 
 
 def _one_line(error: Exception) -> str:

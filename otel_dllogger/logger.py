@@ -171,7 +171,7 @@ class Logger:
         start_ns = monotonic_ns()
         elapsed_us = (start_ns - self._start_ns) // 1000
         record = Record(time_ns() // 1000, elapsed_us, step, data)
-        for backend in self._receivers() if _attached else self.backends:
+        for backend in self._receivers() if _attached else self.backends or ():
             try:
                 try:  # of the type: a proxy may hand on what it does not know itself
                     takes_records = type(backend)._takes_records  # noqa: SLF001
@@ -184,6 +184,8 @@ class Logger:
                     backend.log(record.timestamp, record.elapsed_s, step, data)
             except Exception as error:
                 _caught(backend, "log", error)
+        if FAULTS.unsaid:
+            FAULTS.speak()
         LOG_TIME.nanoseconds += monotonic_ns() - start_ns
 
     def metadata(self, metric: Any, metadata: Any) -> None:
@@ -203,6 +205,7 @@ class Logger:
                     backend.metadata(entry.timestamp, entry.elapsed_s, metric, metadata)
             except Exception as error:
                 _caught(backend, "metadata", error)
+        FAULTS.speak()
 
     def metadata_batch(self, metrics: Iterable[Any], metadata: Any) -> None:
         """Say the same of several metrics, as TCAP DLLogger does.
@@ -229,6 +232,7 @@ class Logger:
                     info(entry.timestamp, data)
             except Exception as error:
                 _caught(backend, "info", error)
+        FAULTS.speak()
 
     def flush(self) -> None:
         """Flush every backend; nothing is held back but what a full disk refused."""
@@ -249,19 +253,20 @@ class Logger:
         self.close()
 
     def _call_each(self, method: str) -> None:
-        for backend in list(self.backends):
+        for backend in list(self.backends or ()):
             try:
                 if callable(call := getattr(backend, method, None)):
                     call()
             except Exception as error:
                 _caught(backend, method, error)
+        FAULTS.speak()
 
     def _now_us(self) -> tuple[int, int]:
         elapsed_ns = monotonic_ns() - self._start_ns
         return time_ns() // 1000, elapsed_ns // 1000
 
     def _receivers(self) -> list[Any]:
-        own = list(self.backends)
+        own = list(self.backends or ())
         own_types = set(map(type, own))
         return own + [backend for backend in _attached if type(backend) not in own_types]
 

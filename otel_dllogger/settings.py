@@ -44,7 +44,7 @@ def number(variable: str, default: float, *, least: float, most: float) -> float
     if least <= value <= most:
         return value
     FAULTS.warn(
-        "environment",
+        f"environment {variable}",
         f"{variable}={raw!r} is not a number from {least:g} to {most:g}: using {default:g}; "
         f"correct it or unset it",
     )

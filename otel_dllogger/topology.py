@@ -184,7 +184,7 @@ def _whole_number(environ: Mapping[str, str], name: str) -> int | None:
         return None
     if not _WHOLE_NUMBER.fullmatch(text):
         FAULTS.warn(
-            "environment",
+            f"environment {name}",
             f"{name}={text[:40]!r} is ignored: it must be a whole number from 0 up, or -1 for 0; "
             "correct or unset it, or pass rank and run as arguments",
         )

@@ -46,6 +46,7 @@ def no_faults() -> None:
     """Begin with no fault counted and no warning spent: the counters belong to the process."""
     FAULTS.dropped.update(dict.fromkeys(FAULTS.dropped, 0))
     FAULTS._warned_at.clear()
+    FAULTS.unsaid.clear()
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import atexit
 import contextlib
 import gc
 import json
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -268,3 +270,38 @@ def test_closing_works_with_an_exit_stack():
         logger = stack.enter_context(Logger([keeper]))
         logger.flush()
     assert keeper.calls == ["flush", "close"]
+
+
+def test_a_log_handler_that_logs_here_does_not_block():
+    """Warnings are given with no lock held: a handler may wait for a thread that logs."""
+    code = """
+import logging, threading
+import otel_dllogger as dllogger
+
+entered = threading.Event()
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        if record.name == "app":
+            entered.set()
+            warned.wait(20)
+            dllogger.log((0, 2), {"loss": 2})
+
+warned = threading.Event()
+logging.getLogger().addHandler(Handler())
+dllogger.init([dllogger.JSONStreamBackend(1, "/dev/full")])
+thread = threading.Thread(target=lambda: logging.getLogger("app").warning("x"), daemon=True)
+thread.start()
+entered.wait(20)
+other = threading.Thread(target=lambda: dllogger.log((0, 1), {"loss": 1}), daemon=True)
+other.start()
+other.join(0.2)  # it waits for the handler's lock, and must hold none of ours
+warned.set()
+thread.join(20)
+other.join(20)
+print(thread.is_alive(), other.is_alive())
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout == "False False\n"

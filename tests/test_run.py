@@ -445,3 +445,20 @@ def test_the_log_is_what_dllogger_would_have_written(run, tmp_path):
     )
     lines = (tmp_path / "log.json").read_text().splitlines()
     assert [json.loads(line[4:])["type"] for line in lines] == ["METADATA", "LOG"]
+
+
+def test_a_script_that_was_changed_runs_as_it_is_now(tmp_path):
+    """No cache of bytecode is read or written, even at equal size and time."""
+    script = tmp_path / "train.py"
+    environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    printed = []
+    for rate in (2, 3):
+        script.write_text(f"print('lr=0.{rate}')\n")
+        os.utime(script, (1_700_000_000, 1_700_000_000))
+        command = [sys.executable, "-m", "otel_dllogger", "run", "-q", "--port", "0", str(script)]
+        done = subprocess.run(
+            command, env=environ, capture_output=True, text=True, timeout=60, check=True
+        )
+        printed.append(done.stdout)
+    assert printed == ["lr=0.2\n", "lr=0.3\n"]
+    assert not (tmp_path / "__pycache__").exists()

@@ -64,11 +64,18 @@ def open_append_file(path: str | os.PathLike[str], *, append: bool) -> AppendFil
     Raises:
         OSError: If the file cannot be opened, for a reason that will not pass.
     """
+    try:
+        return _open_once(path, append=append)
+    finally:
+        FAULTS.speak()
+
+
+def _open_once(path: str | os.PathLike[str], *, append: bool) -> AppendFile:
     key = os.path.realpath(path)
     with _open_files_lock:
         file = _open_files.get(key)
         if file is not None and not file.closed:
-            FAULTS.warn(
+            FAULTS.warn_quietly(
                 "shared_path", f"{key} is open already: its lines go to one and the same file"
             )
             return file
@@ -149,14 +156,16 @@ class AppendFile:
         if truncate and alone:
             os.ftruncate(fd, 0)
         elif truncate:
-            FAULTS.warn(
+            FAULTS.warn_quietly(
                 "shared_path",
                 f"{self._path} is being written by another process: appending instead of "
                 "emptying it; give each rank its own file, as in 'log_rank{rank}.json'",
             )
         if self._is_torn(fd, looks=1 if alone else _LOOKS):
             os.write(fd, b"\n")
-            FAULTS.drop("torn_line", f"{self._path} ended in a torn line: a newline closes it")
+            FAULTS.drop_quietly(
+                "torn_line", f"{self._path} ended in a torn line: a newline closes it"
+            )
         # The kernel gives the one lock up before it takes the other: who wants to empty
         # the file may come between, as long as nothing of ours is in it.
         deadline_s = time.monotonic() + _LOCK_WAIT_S
@@ -229,7 +238,7 @@ class AppendFile:
         while self._pending_bytes > MAX_PENDING_BYTES and len(self._pending) > 1:
             size = len(self._pending.popleft())
             self._pending_bytes -= size
-            FAULTS.drop(
+            FAULTS.drop_quietly(
                 "disk_full", f"{self._path} takes no lines: the oldest kept ones are dropped"
             )
 
@@ -294,10 +303,12 @@ class AppendFile:
                 why = "the lines since the last look went with it, the next ones go to a new file"
             else:
                 why = "it cannot be made again, and lines still go to the old file"
-            FAULTS.drop("file_replaced", f"{self._path} was moved, deleted or closed: {why}")
+            FAULTS.drop_quietly(
+                "file_replaced", f"{self._path} was moved, deleted or closed: {why}"
+            )
 
     def _say_failed(self, error: OSError) -> None:
-        FAULTS.warn(
+        FAULTS.warn_quietly(
             "write_failed",
             f"{self._path} takes no lines now ({error.strerror}): up to "
             f"{MAX_PENDING_BYTES >> 20} MiB are kept, and written once it does",
@@ -321,7 +332,7 @@ class AppendFile:
             if self._state is _WRITING:
                 return
             if lost := len(self._pending) + bool(self._line):
-                FAULTS.drop(
+                FAULTS.drop_quietly(
                     "disk_full", f"{self._path} was closed while it took no lines", count=lost
                 )
             self._forget()

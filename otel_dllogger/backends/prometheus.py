@@ -12,6 +12,7 @@ from otel_dllogger import settings
 from otel_dllogger.backends.otel import OTelBackend
 from otel_dllogger.errors import ConfigurationError, EndpointError
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.metrics.mapping import label_text
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 9464
 _MAX_PORT = 65535
+_MAX_LINGER_S = 3600.0
 _DRAIN_S = 2.0  # for the last page to reach who asked for it
 
 
@@ -70,12 +72,18 @@ class PrometheusBackend(OTelBackend):
                 f"port={port!r} is not a number from 0 to {_MAX_PORT}; pass port=0 for any free one"
             )
         if linger_s is None:
-            linger_s = settings.number(settings.LINGER, 0.0, least=0.0, most=3600.0)
+            linger_s = settings.number(settings.LINGER, 0.0, least=0.0, most=_MAX_LINGER_S)
         if max_series is None:
             max_series = int(
                 settings.number(settings.MAX_SERIES, DEFAULT_MAX_SERIES, least=1, most=1e9)
             )
+        if not 0 <= linger_s <= _MAX_LINGER_S:
+            raise ConfigurationError(
+                f"linger_s={linger_s!r} is not a number of seconds from 0 to {_MAX_LINGER_S:g}"
+            )
         self._linger_s = linger_s
+        self.endpoint: MetricsEndpoint | None = None
+        self.discovery: DiscoveryFile | None = None
         self._end_scraped = threading.Event()
         self._closed = False
         super().__init__(
@@ -90,13 +98,17 @@ class PrometheusBackend(OTelBackend):
         return None if self.endpoint is None else self.endpoint.url
 
     def _make_instruments(self, _meter_provider: MeterProvider | None) -> Instruments:
-        from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
+        from opentelemetry.sdk.metrics import (  # noqa: PLC0415
+            AlwaysOffExemplarFilter,
+            MeterProvider,
+        )
         from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
         self._registry = CollectorRegistry(auto_describe=False)
         self._provider = MeterProvider(
             metric_readers=[_reader(self._registry, self._store.max_series)],
             resource=_resource(f"{self.topology.run}/{self.topology.rank}"),
+            exemplar_filter=AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
         )
         return self._instruments_on(self._provider)
@@ -192,4 +204,9 @@ def _resource(instance: str) -> Any:
     resource = Resource.create({"service.instance.id": instance})
     if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "otel_dllogger"}))
-    return resource
+    # One byte that is no text in the environment would make every page unreadable.
+    clean = {
+        key: label_text(value) if isinstance(value, str) else value
+        for key, value in resource.attributes.items()
+    }
+    return Resource(clean, resource.schema_url)

@@ -58,7 +58,11 @@ class Program:
         sys.modules["__main__"] = main
         sys.argv[:] = self.argv
         try:
-            code: CodeType = self.loader.get_code(self.name)
+            code: CodeType
+            if self.spec is None:  # a script: python neither reads nor writes a cache of it
+                code = self.loader.source_to_code(self.loader.get_data(self.file), self.file)
+            else:
+                code = self.loader.get_code(self.name)
             exec(code, main.__dict__)  # noqa: S102 - it is what was asked for
         except SystemExit:
             raise

@@ -197,7 +197,7 @@ class SeriesStore:
         return True
 
     def _overflow(self, count: int) -> None:
-        FAULTS.drop(
+        FAULTS.drop_quietly(
             "series_limit",
             f"more than {self.max_series} series in this process: new ones are not exported; "
             "log fewer names, or pass max_series=",
