@@ -395,3 +395,36 @@ def test_a_periodic_export_goes_on_while_training_logs(tmp_path: Path) -> None:
         logger.close()
         provider.shutdown()
     assert step in steps_exported()
+
+
+def test_a_second_backend_on_a_provider_is_exported(
+    provider: MeterProvider, reader: InMemoryMetricReader
+) -> None:
+    """A process that trains twice exports the second run, and no longer the first."""
+
+    def losses() -> dict[str, float]:
+        data = reader.get_metrics_data()
+        assert data is not None
+        return {
+            point.attributes["run"]: point.value
+            for resource in data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == "dl.loss"
+            for point in metric.data.data_points
+        }
+
+    first = Logger([OTelBackend(1, meter_provider=provider, run="first")])
+    first.log((0, 1), {"loss": 1.0})
+    first.flush()
+    beside = Logger([OTelBackend(1, meter_provider=provider, run="beside")])
+    beside.log((0, 1), {"loss": 2.0})
+    beside.flush()
+    assert losses() == {"first": 1.0, "beside": 2.0}
+    first.close()
+    second = Logger([OTelBackend(1, meter_provider=provider, run="second")])
+    second.log((0, 1), {"loss": 3.0})
+    second.flush()
+    assert losses() == {"beside": 2.0, "second": 3.0}
+    for logger in (beside, second):
+        logger.close()

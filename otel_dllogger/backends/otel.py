@@ -116,6 +116,7 @@ class OTelBackend(RecordBackend):
         if sys.exc_info()[1] is None:
             self._store.finish()
         self.flush()
+        self._store.closed = True
         if self._registrar is not None:
             self._registrar.end()
 

@@ -16,6 +16,7 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.log_time import LOG_TIME
 from otel_dllogger.metrics.mapping import MappedMetric, MetricMetadata, label_text, map_metric
+from otel_dllogger.metrics.shared_meter import SharedMeter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -71,7 +72,7 @@ class Instruments:
         self._store = store
         self._topology = topology
         self._text_parameters = text_parameters
-        self._meter = meter_provider.get_meter(SCOPE, version)
+        self._meter = SharedMeter(meter_provider, SCOPE, version, store)
         self._lock = threading.Lock()
         self._families: dict[str, list[_Series]] = {}
         self._exported: dict[str, _Exported] = {}

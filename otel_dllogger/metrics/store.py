@@ -60,6 +60,7 @@ class SeriesStore:
         self._series = _SERIES_OF_A_PROCESS + _SERIES_OF_A_RANK
         self._full = False
         self.silent = False
+        self.closed = False
         self._lock = threading.RLock()
         self._own = RankState(rank, start_us)
         self.ranks[rank] = self._own
