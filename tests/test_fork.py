@@ -21,7 +21,7 @@ from otel_dllogger import JSONStreamBackend, PrometheusBackend
 from tests._http import ask, wait_until
 
 SCRIPTS = Path(__file__).parent / "scripts"
-DEADLINE_S = 60
+DEADLINE_S = 150
 
 
 @contextmanager
