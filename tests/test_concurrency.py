@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from otel_dllogger import JSONStreamBackend, Logger, PrometheusBackend
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.record import Record
+from tests._command import uncovered
 from tests._http import ask
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -117,6 +118,7 @@ def test_a_signal_handler_may_log_at_any_moment(lines, size, tmp_path):
         check=True,
         capture_output=True,
         text=True,
+        env=uncovered(),
         timeout=DEADLINE_S,
     )
     handled, counted, state, kept = json.loads(result.stdout)

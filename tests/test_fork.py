@@ -18,10 +18,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from otel_dllogger import JSONStreamBackend, PrometheusBackend
+from tests._command import uncovered
 from tests._http import ask, wait_until
 
 SCRIPTS = Path(__file__).parent / "scripts"
-DEADLINE_S = 150
+DEADLINE_S = 60
 
 
 @contextmanager
@@ -31,6 +32,7 @@ def script(name, *arguments):
         [sys.executable, "-W", "ignore", SCRIPTS / name, *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
+        env=uncovered(),
         start_new_session=True,
     )
     try:
