@@ -27,7 +27,7 @@ demo: .venv/.demo ## Show a training run live; options in ARGS="..."
 test: test-newest test-oldest ## Run the tests, on the newest OpenTelemetry and on the oldest
 
 test-newest: .venv/.dev .venv-example/.done ## The newest only, with coverage; ARGS="-k name"
-	@scripts/install-missing prometheus promtool
+	@scripts/install-missing prometheus promtool vmagent vmalert victoria-metrics
 	@rm -f .coverage .coverage.*
 	.venv/bin/python -m pytest $(ARGS) --cov --cov-report=term $(if $(ARGS),,--cov-fail-under=95)
 

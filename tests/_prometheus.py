@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _CONFIGURATION = """\
 global:
@@ -38,7 +38,8 @@ DEADLINE_S = 60.0
 def find_program(name: str) -> str:
     """Return a program's path; without it the test is skipped, and says why."""
     found = shutil.which(name) or shutil.which(name, path=str(Path(sys.prefix, "bin")))
-    return found or pytest.skip(f"{name} is not installed: apt-get install prometheus")
+    package = "victoria-metrics" if name.startswith(("vm", "victoria")) else "prometheus"
+    return found or pytest.skip(f"{name} is not installed: apt-get install {package}")
 
 
 def wait_for(
@@ -53,18 +54,28 @@ def wait_for(
 
 
 class Prometheus:
-    """Scrape every target of a discovery folder once a second.
+    """Scrape every target of a discovery folder, once a second unless told otherwise.
 
     Args:
         folder: Where its configuration, database and log go.
         discovery: The folder with a file_sd file per rank.
+        configuration: A configuration file in place of the test's own.
+        flags: Further arguments of the program.
     """
 
-    def __init__(self, folder: Path, *, discovery: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        discovery: Path,
+        configuration: Path | None = None,
+        flags: Sequence[str] = (),
+    ) -> None:
         self.discovery = discovery
-        folder.mkdir()
-        configuration = folder / "prometheus.yml"
-        configuration.write_text(_CONFIGURATION.format(discovery=discovery))
+        folder.mkdir(exist_ok=configuration is not None)
+        if configuration is None:
+            configuration = folder / "prometheus.yml"
+            configuration.write_text(_CONFIGURATION.format(discovery=discovery))
         self._log = folder / "log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -73,11 +84,17 @@ class Prometheus:
                     f"--config.file={configuration}",
                     f"--storage.tsdb.path={folder / 'data'}",
                     "--web.listen-address=127.0.0.1:0",
+                    *flags,
                 ],
                 stdout=log,
                 stderr=log,
                 cwd=folder,
             )
+
+    @property
+    def pid(self) -> int:
+        """Return its process id."""
+        return self._process.pid
 
     def __enter__(self) -> Prometheus:  # noqa: PYI034 - Self came with Python 3.11
         try:
@@ -109,11 +126,15 @@ class Prometheus:
             self._process.kill()
             self._process.wait()
 
+    def get(self, path: str, *, timeout_s: float = 10.0, **arguments: str) -> Any:
+        """Return the data that ``/api/v1/<path>`` answers."""
+        url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(arguments)}"
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+            return json.load(answer)["data"]
+
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """Return labels and value of each series of an instant query."""
-        arguments = urllib.parse.urlencode({"query": expression})
-        with urllib.request.urlopen(f"{self.url}/api/v1/query?{arguments}", timeout=10) as answer:
-            series = json.load(answer)["data"]["result"]
+        series = self.get("query", query=expression)["result"]
         return [(one["metric"], float(one["value"][1])) for one in series]
 
     def by_rank(self, expression: str) -> dict[str, float]:
