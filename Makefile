@@ -11,10 +11,12 @@ ARGS ?=
 
 # The oldest versions are about OpenTelemetry and prometheus-client. These files take
 # most of the time of the tests and touch neither, so they run against the newest alone.
-SLOW_AND_ELSEWHERE := test_endpoint test_discovery test_topology test_append_file test_example
+SLOW_AND_ELSEWHERE := test_endpoint test_discovery test_topology test_append_file test_example \
+	test_dashboards test_preview_dashboard test_preview test_rules test_scale test_stack \
+	test_stack_end_to_end
 OLDEST_ARGS := $(SLOW_AND_ELSEWHERE:%=--ignore=tests/%.py) -m 'not slow'
 
-.PHONY: help demo test test-newest test-oldest bench lint clean
+.PHONY: help demo test test-newest test-oldest bench dashboards pictures lint clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
@@ -38,10 +40,18 @@ test-oldest: .venv-oldest/.done ## The oldest only
 bench: .venv/.dev ## Measure; options in ARGS="..."
 	.venv/bin/python -m benchmarks $(ARGS)
 
+dashboards: .venv/.dev ## Write grafana/dashboards from grafana/source
+	.venv/bin/python -m grafana.source
+
+pictures: .venv/.dev ## Train, ask what the dashboards ask, draw docs/images
+	@scripts/install-missing prometheus
+	.venv/bin/python -m grafana.preview $(ARGS)
+
 lint: .venv/.dev ## Check style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/mypy --python-version 3.11 -p grafana.source -p grafana.preview
 
 clean: ## Remove environments, caches and results
 	rm -rf .venv .venv-oldest .venv-example build dist demo-run .coverage .coverage.* \

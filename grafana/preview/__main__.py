@@ -1,0 +1,58 @@
+"""Train, and draw the dashboards of it: ``python -m grafana.preview --help``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from grafana.preview.interpolation import DashboardError
+from otel_dllogger.commands.user_error import UserError
+
+_INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: What stands after the program's name.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m grafana.preview", description="Train, and draw the dashboards of it."
+    )
+    parser.add_argument("--seconds", type=float, default=240.0, help="how long to train")
+    parser.add_argument("--ranks", type=int, default=8, help="processes of the larger run")
+    parser.add_argument("--output", type=Path, default=Path("docs/images"), help="the folder")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        from grafana.preview.run import preview  # noqa: PLC0415 - matplotlib is an extra
+
+        preview(options.output, seconds=options.seconds, ranks=options.ranks, say=_say)
+    except ImportError as error:
+        _complain(f"{error}; pip install 'otel-dllogger[dashboards]'")
+        return 1
+    except (DashboardError, UserError, OSError) as error:
+        _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"grafana.preview: {text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

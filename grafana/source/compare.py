@@ -1,0 +1,157 @@
+"""Compare runs: the same metric of several runs, by time since the start and by step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grafana.source import promql, variables
+from grafana.source.board import add_row, new_board
+from grafana.source.graphs import curves
+from grafana.source.panels import FINISHED, RED, About, Query
+from grafana.source.promql import CHOSEN, LOGGED, RANGE_END, RANK, RUN, RUNS, SERIES, THROUGHPUT
+from grafana.source.tables import Column, matrix, rows
+
+if TYPE_CHECKING:
+    from grafana.source.sdk import Builder, dashboard, models, xychart
+
+UID = "otel-dllogger-compare"
+
+_START = (
+    f"min by ({RUN}) (min_over_time("
+    f"dllogger_run_start_timestamp_seconds{{{RUNS}}}[$__range] @ end()))"
+)
+_NEWEST = f"topk by (job) ($k, {_START})"
+
+# When a run ends its ranks leave one by one, and figures over those that are left mislead.
+_DRAWN = (
+    f"and on ({RUN}) {_NEWEST}"
+    f" unless on ({RUN}) max by ({RUN}) (dllogger_run_finished{{{RUNS}}}) == 1"
+)
+
+
+def build() -> dashboard.Dashboard:
+    """Return the dashboard that a run is judged on against others."""
+    board = new_board(
+        "Compare runs",
+        UID,
+        "The same metric of several runs, the median over their ranks, drawn by time since each "
+        "run's start and by training step. The newest of the runs that are chosen are drawn.",
+        [
+            variables.datasource(),
+            variables.job(),
+            variables.run(several=True),
+            variables.stage(),
+            variables.granularity(),
+            variables.metric(),
+            variables.how_many("Newest", "How many of the runs that are chosen are drawn"),
+        ],
+    )
+    losses = f"{promql.quantile(0.5, promql.losses(RUNS))} {_DRAWN}"
+    throughput = (
+        f'sum by ({SERIES}) ({{{THROUGHPUT}, goal!="minimize", {RUNS}, {CHOSEN}}}) {_DRAWN}'
+    )
+    add_row(
+        board,
+        "Losses",
+        _by_time("Losses", "the median over ranks", losses),
+        _by_step("Losses", "the median over ranks", losses),
+    )
+    add_row(
+        board,
+        "Throughput",
+        _by_time("Throughput", "the sum over ranks", throughput),
+        _by_step("Throughput", "the sum over ranks", throughput),
+    )
+    add_row(board, "Figures", _figures(), _best(), _parameters())
+    # Of runs that are over as well: what is logged once, at the end, is there only then.
+    every = promql.quantile(0.5, f"{{{LOGGED}, {RUNS}, {CHOSEN}}}") + f" and on ({RUN}) {_NEWEST}"
+    add_row(
+        board,
+        "Every metric",
+        _by_step("$metric", "the median over ranks", every)
+        .span(8)
+        .repeat("metric")
+        .repeat_direction("h")
+        .max_per_row(3),
+        folded=True,
+    )
+    return board
+
+
+def _by_time(title: str, what: str, of_run: str) -> xychart.Panel:
+    about = About(
+        f"{title} by time",
+        f"Each run from its own start: {what}. Losses that are lower sooner: faster on the clock.",
+    )
+    x = f"({of_run}) * 0 + on ({RUN}) group_left () (time() - {_START})"
+    return curves(about, Query(x), Query(of_run), x_label="since the start", x_unit="dthms")
+
+
+def _by_step(title: str, what: str, of_run: str) -> xychart.Panel:
+    about = About(
+        f"{title} by step",
+        f"Each run by the training steps of its rank that is furthest: {what}. Losses that are "
+        "lower sooner: more learned from each step. A run that was restarted begins at 0 again.",
+    )
+    steps = f"max by ({RUN}) (dllogger_steps_total{{{RUNS}}})"
+    x = f"({of_run}) * 0 + on ({RUN}) group_left () {steps}"
+    return curves(about, Query(x), Query(of_run), x_label="training steps", x_unit="short")
+
+
+def _figures() -> Builder[models.Panel]:
+    def last(metric: str) -> str:
+        return f"last_over_time({metric}{{{RUNS}}}[$__range])"
+
+    step_time = promql.quantile(0.5, promql.step_time(RUNS, RANGE_END), by=RUN)
+    lasted = f"max by ({RUN}) ({last('dllogger_last_log_timestamp_seconds')}) - {_START}"
+    return rows(
+        About("Runs", "Every run that is chosen, over the time looked at."),
+        [
+            Query(f"1000 * {_START}"),
+            Query(lasted),
+            Query(f"count by ({RUN}) (group by ({RANK}) ({last('dllogger_rank_info')}))"),
+            Query(f"max by ({RUN}) ({last('dllogger_steps_total')})"),
+            Query(step_time),
+            Query(
+                f"round(sum by ({RUN}) (increase(dllogger_nonfinite_total{{{RUNS}}}[$__range])))"
+            ),
+            Query(f"max by ({RUN}) ({last('dllogger_run_finished')})"),
+        ],
+        [
+            Column("run", "Run"),
+            Column("Value #A", "Started", unit="dateTimeAsIso"),
+            Column("Value #B", "Logged for", unit="s"),
+            Column("Value #C", "Ranks"),
+            Column("Value #D", "Steps"),
+            Column("Value #E", "Step time", unit="s"),
+            Column("Value #F", "NaN and Inf", steps=((None, "transparent"), (1, RED))),
+            Column("Value #G", "Finished", names=FINISHED),
+            Column("job", "Job"),
+        ],
+        sort_by="Started",
+        width=24,
+        height=7,
+    )
+
+
+def _best() -> Builder[models.Panel]:
+    def best(goal: str) -> str:
+        matchers = f'{RUNS}, metric=~"$metric", stage=~"$stage", goal="{goal}"'
+        return f"by ({RUN}, metric) (last_over_time(dllogger_best{{{matchers}}}[$__range]))"
+
+    return matrix(
+        About("Best values", "The best finite value of each metric with a GOAL, over all ranks."),
+        Query(f"(min {best('minimize')} or max {best('maximize')}) and on ({RUN}) {_NEWEST}"),
+        row="metric",
+        column="run",
+    )
+
+
+def _parameters() -> Builder[models.Panel]:
+    value = f"max by ({RUN}, name) (last_over_time(dllogger_parameter{{{RUNS}}}[$__range]))"
+    return matrix(
+        About("Parameters", "Numeric hyper-parameters of the runs, side by side."),
+        Query(f"{value} and on ({RUN}) {_NEWEST}"),
+        row="name",
+        column="run",
+    )

@@ -1,0 +1,204 @@
+"""The panels that draw: lines, large figures, heat maps, curves."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+from grafana.source.panels import About, Query, ask, describe, legend, tooltip
+from grafana.source.sdk import (
+    Builder,
+    common,
+    common_models,
+    dashboard,
+    heatmap,
+    heatmap_models,
+    models,
+    stat,
+    statushistory,
+    timeseries,
+    xychart,
+    xychart_models,
+)
+
+
+def lines(
+    about: About,
+    *queries: Query,
+    width: int = 12,
+    height: int = 9,
+    calc: str = "lastNotNull",
+    worst_first: bool = False,
+) -> timeseries.Panel:
+    """Draw values over time.
+
+    Args:
+        about: What every panel says of itself.
+        queries: What is drawn.
+        width: Of 24 columns of the dashboard.
+        height: In units of the dashboard's grid.
+        calc: Which value of a line stands in the legend.
+        worst_first: Sort the legend by it, the largest first.
+    """
+    panel = describe(timeseries.Panel(), about, width, height)
+    ask(panel, queries, instant=False, as_table=False)
+    panel.legend(legend(calc, worst_first=worst_first)).tooltip(tooltip())
+    panel.line_width(2).fill_opacity(0).show_points(common_models.VisibilityMode.AUTO)
+    panel.span_nulls(False)
+    if len(about.steps) > 1 and about.limits:
+        mode = common_models.GraphThresholdsStyleMode.DASHED
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(mode))
+    for ref_id, query in zip(string.ascii_uppercase, queries, strict=False):
+        if query.style != "line":
+            panel.override_by_query(
+                ref_id,
+                [
+                    models.DynamicConfigValue(id_val=name, value=value)
+                    for name, value in _STYLES[query.style].items()
+                ],
+            )
+    return panel
+
+
+_DASHES = {"fill": "dash", "dash": [4, 6]}
+_STYLES: dict[str, dict[str, Any]] = {
+    "dashed": {"custom.lineStyle": _DASHES},
+    "edge": {
+        "custom.lineWidth": 1,
+        "custom.lineStyle": _DASHES,
+        "color": {"mode": "fixed", "fixedColor": "gray"},
+        "custom.hideFrom": {"legend": True, "tooltip": False, "viz": False},
+    },
+}
+
+
+def figure(
+    about: About, query: Query, *, width: int = 4, height: int = 4, instant: bool = False
+) -> stat.Panel:
+    """Show one value per series, large.
+
+    Args:
+        about: What every panel says of itself.
+        query: The value.
+        width: Of 24 columns of the dashboard.
+        height: In units of the dashboard's grid.
+        instant: Ask for the end of the time looked at alone, without the past behind it:
+            for what is summed up over all of that time.
+    """
+    panel = describe(stat.Panel(), about, width, height)
+    ask(panel, [query], instant=instant, as_table=False)
+    panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
+    panel.color_mode(
+        common_models.BigValueColorMode.BACKGROUND
+        if len(about.steps) > 1
+        else common_models.BigValueColorMode.VALUE
+    )
+    panel.graph_mode(
+        common_models.BigValueGraphMode.NONE if instant else common_models.BigValueGraphMode.AREA
+    )
+    panel.text_mode(common_models.BigValueTextMode.AUTO)
+    return panel
+
+
+def named_figure(about: About, query: Query, *, width: int = 8, height: int = 4) -> stat.Panel:
+    """Show values, large, with their names, where one alone would not say what it is."""
+    panel = figure(about, query, width=width, height=height)
+    return panel.text_mode(common_models.BigValueTextMode.VALUE_AND_NAME)
+
+
+def distribution(about: About, query: Query, *, width: int = 12, height: int = 9) -> heatmap.Panel:
+    """Draw how many ranks are in each class, over time; a class is a series."""
+    panel = describe(heatmap.Panel(), about, width, height)
+    ask(panel, [query], instant=False, as_table=False)
+    panel.max_data_points(120).calculate(False).cell_gap(1).show_legend()
+    panel.rows_frame(
+        heatmap.RowsHeatmapOptions().layout(common_models.HeatmapCellLayout.UNKNOWN).value("ranks")
+    )
+    panel.color(
+        heatmap.HeatmapColorOptions()
+        .mode(heatmap_models.HeatmapColorMode.SCHEME)
+        .scheme("Oranges")
+        .steps(64)
+        .fill("dark-orange")
+        .exponent(0.5)
+    )
+    panel.y_axis(heatmap.YAxisConfig().unit(about.unit).axis_label("of the median"))
+    panel.filter_values(heatmap.FilterValueRange().le(1e-9))
+    return panel
+
+
+def history(about: About, query: Query, *, width: int = 12, height: int = 9) -> statushistory.Panel:
+    """Draw a row of coloured cells per series, over time."""
+    panel = describe(statushistory.Panel(), about, width, height)
+    ask(panel, [query], instant=False, as_table=False)
+    panel.max_data_points(80).row_height(0.9).fill_opacity(80).line_width(0)
+    panel.show_value(common_models.VisibilityMode.NEVER)
+    panel.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
+    none = common.VizLegendOptions().show_legend(False).calcs([])
+    none.display_mode(common_models.LegendDisplayMode.LIST)
+    return panel.legend(none.placement(common_models.LegendPlacement.BOTTOM))
+
+
+def curves(
+    about: About,
+    x: Query,
+    y: Query,
+    *,
+    x_label: str,
+    x_unit: str,
+    width: int = 12,
+    height: int = 12,
+) -> xychart.Panel:
+    """Draw one query over another, a line for each set of labels that both have.
+
+    Prometheus cannot shift each run by a time of its own, so x is a query like y. Both come
+    as tables, are merged where time and labels agree, and are parted again by labels.
+    """
+    panel = describe(xychart.Panel(), about, width, height)
+    ask(panel, [x, y], instant=False, as_table=True)
+    fields = ["job", "run", "stage", "metric", "granularity"]
+    naming: dict[str, Any] = {"asLabels": True}
+    panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
+    panel.with_transformation(
+        models.DataTransformerConfig(
+            id_val="partitionByValues",
+            options={"fields": fields, "keepFields": False, "naming": naming},
+        )
+    )
+    panel.mapping(xychart_models.SeriesMapping.AUTO)
+    panel.series(
+        [
+            xychart.XYSeriesConfig()
+            .x(xychart.XychartXYSeriesConfigX().matcher(_ByName("Value #A")))
+            .y(xychart.XychartXYSeriesConfigY().matcher(_ByName("Value #B")))
+        ]
+    )
+    panel.show(xychart_models.XYShowMode.LINES).line_width(2)
+    panel.override_by_name(
+        "Value #A",
+        [
+            models.DynamicConfigValue(id_val="unit", value=x_unit),
+            models.DynamicConfigValue(id_val="custom.axisLabel", value=x_label),
+        ],
+    )
+    panel.override_by_name(
+        "Value #B",
+        [
+            models.DynamicConfigValue(
+                id_val="displayName",
+                value="${__field.labels.run} ${__field.labels.metric} "
+                "${__field.labels.granularity}",
+            )
+        ],
+    )
+    return panel.legend(legend()).tooltip(tooltip())
+
+
+class _ByName(Builder[xychart_models.MatcherConfig]):
+    """Build a matcher of a field; the SDK takes nothing but builders here."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def build(self) -> xychart_models.MatcherConfig:
+        return xychart_models.MatcherConfig(id_val="byName", options=self._name)

@@ -1,0 +1,419 @@
+"""Training overview: is it learning, how fast, where is it, is it well."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grafana.source import promql, variables
+from grafana.source.board import add_row, new_board
+from grafana.source.graphs import figure, lines, named_figure
+from grafana.source.panels import BLUE, FINISHED, GREEN, RED, YELLOW, About, Query
+from grafana.source.promql import CHOSEN, LOGGED, RANK, RANKS, RUN, RUNS, SERIES, THROUGHPUT
+from grafana.source.tables import Column, rows
+
+if TYPE_CHECKING:
+    from grafana.source.sdk import Builder, dashboard, models
+
+UID = "otel-dllogger-overview"
+
+_THROUGHPUT = f'{{{THROUGHPUT}, goal!="minimize", {RUNS}, {CHOSEN}}}'
+_PLAIN = ((None, BLUE),)  # green would say that something was judged, and is well
+_RATE_MATCHERS = 'metric=~"(?i)(.*[^a-z])?(lr|learning_?rate)([^a-z].*)?"'
+
+
+def build() -> dashboard.Dashboard:
+    """Return the dashboard that a run is followed on."""
+    board = new_board(
+        "Training overview",
+        UID,
+        "Is the run learning, how fast, where is it, is it well: bands over all ranks, and "
+        "the ranks that are chosen beside them.",
+        [
+            variables.datasource(),
+            variables.job(),
+            variables.run(several=False),
+            variables.stage(),
+            variables.granularity(),
+            variables.metric(),
+            variables.rank(),
+        ],
+    )
+    add_row(board, "Now", *_now())
+    add_row(board, "Learning", *_learning())
+    add_row(board, "Speed", *_speed())
+    add_row(board, "Progress and health", *_health())
+    add_row(board, "Parameters", *_parameters())
+    add_row(board, "Every metric", _every_metric(), folded=True)
+    return board
+
+
+def _band(of_all: str, of_rank: str, by: str, name: str) -> tuple[Query, ...]:
+    """Draw minimum, median and maximum over ranks, and single ranks beside them."""
+    return (
+        Query(f"max by ({by}) ({of_all})", f"max {name}", style="edge"),
+        Query(promql.quantile(0.5, of_all, by=by), f"median {name}"),
+        Query(f"min by ({by}) ({of_all})", f"min {name}", style="edge"),
+        Query(of_rank, f"rank {{{{rank}}}} {name}"),
+    )
+
+
+def _now() -> list[Builder[models.Panel]]:
+    step_time = promql.step_time(RUNS)
+    return [
+        figure(
+            About(
+                "Ranks",
+                "Ranks that answer now. Fewer than were started: look at the ranks dashboard.",
+                steps=_PLAIN,
+            ),
+            Query(
+                f"count by ({RUN}) (group by ({RANK}) (dllogger_rank_info{{{RUNS}}}))", "{{run}}"
+            ),
+        ),
+        figure(
+            About("Epoch", "The epoch of the rank that is furthest.", steps=_PLAIN),
+            Query(f"max by ({RUN}) (dllogger_epoch{{{RUNS}}})", "{{run}}"),
+        ),
+        figure(
+            About(
+                "Iteration",
+                "The iteration of the rank that is furthest, as it was logged: it may begin anew "
+                "with each epoch.",
+                steps=_PLAIN,
+            ),
+            Query(f"max by ({RUN}) (dllogger_iteration{{{RUNS}}})", "{{run}}"),
+        ),
+        figure(
+            About(
+                "Step time",
+                "Seconds per training step, the median over ranks.",
+                unit="s",
+                steps=_PLAIN,
+            ),
+            Query(promql.quantile(0.5, step_time, by=RUN), "{{run}}"),
+        ),
+        figure(
+            About(
+                "Last record",
+                "Time since the rank that is quiet for longest logged anything. More than a few "
+                "minutes: it hangs, or it logs rarely. Runs that are over do not count.",
+                unit="s",
+                steps=((None, GREEN), (120, YELLOW), (300, RED)),
+                decimals=0,
+            ),
+            Query(f"max by ({RUN}) ({promql.age(RUNS)})", "{{run}}"),
+        ),
+        figure(
+            About(
+                "NaN and Inf",
+                "Values that were not finite, of the metrics chosen, over the time looked at. "
+                "A loss that is not finite seldom comes back: stop, and go on from a checkpoint.",
+                steps=((None, GREEN), (1, RED)),
+                decimals=0,
+            ),
+            Query(
+                f"round(sum by ({RUN}) (increase(dllogger_nonfinite_total{{{RUNS},"
+                ' metric=~"$metric", stage=~"$stage"}[$__range])))',
+                "{{run}}",
+            ),
+            instant=True,
+        ),
+        named_figure(
+            About(
+                "Throughput",
+                "All ranks together, of every metric chosen that has a unit per second.",
+                steps=_PLAIN,
+            ),
+            Query(f"sum by ({SERIES}) ({_THROUGHPUT})", "{{metric}} {{granularity}} {{run}}"),
+        ),
+        figure(
+            About(
+                "Steps per second",
+                "Training steps per second, the median over ranks.",
+                steps=_PLAIN,
+            ),
+            Query(
+                promql.quantile(0.5, promql.rate("dllogger_steps_total", RUNS), by=RUN), "{{run}}"
+            ),
+        ),
+        figure(
+            About(
+                "Restarts",
+                "How often the rank that was restarted most has come back, over the time looked "
+                "at: processes seen of one rank, less one.",
+                steps=((None, GREEN), (1, YELLOW), (3, RED)),
+                decimals=0,
+            ),
+            Query(
+                f"max by ({RUN}) (count by ({RANK}) (count by ({RANK}, host, pid, attempt)"
+                f" (last_over_time(dllogger_rank_info{{{RUNS}}}[$__range]))) - 1)",
+                "{{run}}",
+            ),
+            instant=True,
+        ),
+        figure(
+            About(
+                "Dropped",
+                "Records or values that were not written or not exported, over the time looked "
+                "at. The ranks dashboard says why.",
+                steps=((None, GREEN), (1, RED)),
+                decimals=0,
+            ),
+            Query(
+                f"round(sum by ({RUN}) (increase(dllogger_dropped_total{{{RUNS}}}[$__range])))",
+                "{{run}}",
+            ),
+            instant=True,
+        ),
+        figure(
+            About(
+                "Finished",
+                "Whether the run's summary was logged on all ranks, or all of them closed.",
+                steps=_PLAIN,
+                names=FINISHED,
+            ),
+            Query(f"min by ({RUN}) (dllogger_run_finished{{{RUNS}}})", "{{run}}"),
+        ),
+    ]
+
+
+def _learning() -> list[Builder[models.Panel]]:
+    name = "{{metric}} {{granularity}} {{run}}"
+
+    def loss(title: str, stage: str, which: str) -> Builder[models.Panel]:
+        about = About(
+            title,
+            f"Losses {which}: metrics with GOAL minimize and no unit, or named a loss. The "
+            "median over ranks between its minimum and maximum, and the ranks that are chosen. "
+            "A gap is a value that was NaN or Inf.",
+            unit="short",
+        )
+        of_all, of_rank = promql.losses(RUNS, stage=stage), promql.losses(RANKS, stage=stage)
+        return lines(about, *_band(of_all, of_rank, SERIES, name))
+
+    return [
+        loss("Training loss", 'stage!~"val|test"', "of training, or of no stage"),
+        loss("Validation loss", 'stage=~"val|test"', "of validation and test"),
+        lines(
+            About(
+                "Learning rate",
+                "What was logged as lr or learning rate. All ranks have the same: where minimum "
+                "and maximum part, one of them schedules wrongly.",
+                unit="sci",
+            ),
+            Query(
+                f"max by ({SERIES}) ({{{LOGGED}, {RUNS}, {CHOSEN}, {_RATE_MATCHERS}}})",
+                f"max {name}",
+            ),
+            Query(
+                f"min by ({SERIES}) ({{{LOGGED}, {RUNS}, {CHOSEN}, {_RATE_MATCHERS}}})",
+                f"min {name}",
+                style="dashed",
+            ),
+        ),
+        rows(
+            About(
+                "Best so far",
+                "The best finite value of each metric with a GOAL: over all ranks, and the "
+                "median of the ranks' own best.",
+            ),
+            [
+                Query(
+                    f'min by ({RUN}, stage, metric, goal) (dllogger_best{{{RUNS}, goal="minimize",'
+                    ' metric=~"$metric", stage=~"$stage"}) or '
+                    f'max by ({RUN}, stage, metric, goal) (dllogger_best{{{RUNS}, goal="maximize",'
+                    ' metric=~"$metric", stage=~"$stage"})'
+                ),
+                Query(
+                    f"quantile by ({RUN}, stage, metric, goal) (0.5, dllogger_best{{{RUNS},"
+                    ' metric=~"$metric", stage=~"$stage"})'
+                ),
+            ],
+            [
+                Column("run", "Run"),
+                Column("metric", "Metric"),
+                Column("stage", "Stage"),
+                Column("goal", "Goal"),
+                Column("Value #A", "Best of all ranks"),
+                Column("Value #B", "Median of ranks"),
+                Column("job", "Job"),
+            ],
+        ),
+    ]
+
+
+def _speed() -> list[Builder[models.Panel]]:
+    name = "{{metric}} {{granularity}} {{run}}"
+    of_rank = _THROUGHPUT.replace(RUNS, RANKS)
+    return [
+        lines(
+            About(
+                "Throughput in total",
+                "The sum over ranks. A metric that already is a total on each rank is counted "
+                "once for each.",
+                minimum=0,
+            ),
+            Query(f"sum by ({SERIES}) ({_THROUGHPUT})", name),
+        ),
+        lines(
+            About(
+                "Throughput per rank",
+                "Metrics with a unit per second. A minimum far below the median is a slow rank.",
+                minimum=0,
+            ),
+            *_band(_THROUGHPUT, of_rank, SERIES, name),
+        ),
+        lines(
+            About(
+                "Step time",
+                "Seconds from one training step to the next, validation in between included. "
+                "Ranks that wait for each other all show the time of the slowest.",
+                unit="s",
+                minimum=0,
+            ),
+            *_band(promql.step_time(RUNS), promql.step_time(RANKS), RUN, "{{run}}"),
+        ),
+        lines(
+            About(
+                "Parts of a step",
+                "Every duration that is logged, the median over ranks: compute time, time to "
+                "wait for data. Times of more than one unit are all in seconds.",
+                unit="s",
+                minimum=0,
+            ),
+            Query(
+                f'quantile by ({SERIES}) (0.5, {{__name__=~"dl_.+_seconds", {RUNS}, {CHOSEN}}})',
+                name,
+            ),
+            Query(
+                f"quantile by ({SERIES}) "
+                f'(0.5, {{__name__=~"dl_.+_milliseconds", {RUNS}, {CHOSEN}}}) / 1000',
+                name,
+            ),
+        ),
+    ]
+
+
+def _health() -> list[Builder[models.Panel]]:
+    return [
+        lines(
+            About("Epoch", "The epochs of the first and of the last rank.", decimals=0),
+            Query(f"max by ({RUN}) (dllogger_epoch{{{RUNS}}})", "first {{run}}"),
+            Query(f"min by ({RUN}) (dllogger_epoch{{{RUNS}}})", "last {{run}}", style="dashed"),
+            width=8,
+        ),
+        lines(
+            About(
+                "Training steps",
+                "The steps of the first and of the last rank since their processes began. They "
+                "are read up to a scrape's distance apart, so that a small difference means "
+                "nothing, and a growing one that the ranks are not in step.",
+                decimals=0,
+            ),
+            Query(f"max by ({RUN}) (dllogger_steps_total{{{RUNS}}})", "first {{run}}"),
+            Query(
+                f"min by ({RUN}) (dllogger_steps_total{{{RUNS}}})", "last {{run}}", style="dashed"
+            ),
+            width=8,
+        ),
+        lines(
+            About(
+                "Age of the last record",
+                "Time since a rank logged anything: the quietest rank, the median, and the "
+                "ranks that are chosen.",
+                unit="s",
+                steps=((None, GREEN), (300, RED)),
+                minimum=0,
+            ),
+            Query(f"max by ({RUN}) ({promql.age(RUNS)})", "quietest {{run}}"),
+            Query(promql.quantile(0.5, promql.age(RUNS), by=RUN), "median {{run}}", style="dashed"),
+            Query(promql.age(RANKS), "rank {{rank}} {{run}}"),
+            width=8,
+        ),
+        lines(
+            About(
+                "NaN and Inf",
+                "How many values were not finite within a few scrapes, of the metrics chosen: "
+                "in all, and of each metric that has any.",
+                steps=((None, GREEN), (1, RED)),
+                decimals=0,
+                minimum=0,
+                limits=False,
+            ),
+            Query(
+                f"round(sum by ({RUN}) (increase(dllogger_nonfinite_total{{{RUNS},"
+                ' metric=~"$metric", stage=~"$stage"}[$__rate_interval])))',
+                "all {{run}}",
+                style="dashed",
+            ),
+            Query(
+                f"round(sum by ({RUN}, metric, stage) (increase(dllogger_nonfinite_total{{{RUNS},"
+                ' metric=~"$metric", stage=~"$stage"}[$__rate_interval]))) > 0',
+                "{{metric}} {{run}}",
+            ),
+            width=8,
+            calc="max",
+        ),
+        lines(
+            About(
+                "Processes",
+                "Processes that answer, by attempt. A new attempt is a restart.",
+                decimals=0,
+            ),
+            Query(
+                f"count by ({RUN}, attempt) (dllogger_rank_info{{{RUNS}}})",
+                "attempt {{attempt}} {{run}}",
+            ),
+            width=8,
+        ),
+        lines(
+            About(
+                "Records",
+                "Calls of log per second, all ranks together, by kind: metrics, metadata, "
+                "information, parameters.",
+            ),
+            Query(
+                f"sum by ({RUN}, type) (rate(dllogger_records_total{{{RUNS}}}[$__rate_interval]))",
+                "{{type}} {{run}}",
+            ),
+            width=8,
+        ),
+    ]
+
+
+def _parameters() -> list[Builder[models.Panel]]:
+    return [
+        rows(
+            About(
+                "Parameters",
+                "Numeric hyper-parameters, as logged with PARAMETER. Where the ranks of a run "
+                "differ, smallest and largest are not the same.",
+            ),
+            [
+                Query(f"min by ({RUN}, name) (dllogger_parameter{{{RUNS}}})"),
+                Query(f"max by ({RUN}, name) (dllogger_parameter{{{RUNS}}})"),
+            ],
+            [
+                Column("run", "Run"),
+                Column("name", "Parameter"),
+                Column("Value #A", "Smallest of ranks"),
+                Column("Value #B", "Largest of ranks"),
+                Column("job", "Job"),
+            ],
+            width=24,
+            height=7,
+        ),
+    ]
+
+
+def _every_metric() -> Builder[models.Panel]:
+    def of(runs: str) -> str:
+        return f"{{{LOGGED}, {runs}, {CHOSEN}}}"
+
+    about = About(
+        "$metric",
+        "The median over ranks between its minimum and maximum, and the ranks that are chosen.",
+    )
+    name = "{{stage}} {{granularity}} {{run}}"
+    panel = lines(about, *_band(of(RUNS), of(RANKS), SERIES, name), width=8)
+    return panel.repeat("metric").repeat_direction("h").max_per_row(3)

@@ -1,0 +1,143 @@
+"""What panels of all kinds have in common: what they say of themselves, and what they ask."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from grafana.source.sdk import (
+    common,
+    common_models,
+    dashboard,
+    heatmap,
+    models,
+    prometheus,
+    prometheus_models,
+    stat,
+    statushistory,
+    table,
+    timeseries,
+    xychart,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DATASOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
+
+GREEN, YELLOW, RED, BLUE = "green", "yellow", "red", "blue"
+
+Panel = TypeVar(
+    "Panel",
+    stat.Panel,
+    table.Panel,
+    timeseries.Panel,
+    heatmap.Panel,
+    statushistory.Panel,
+    xychart.Panel,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question to Prometheus.
+
+    Attributes:
+        expression: PromQL.
+        legend: The name of each series, by its labels.
+        style: How a line is drawn. An edge is thin and grey and not in the legend: what lies
+            around the line that is looked at.
+    """
+
+    expression: str
+    legend: str = ""
+    style: Literal["line", "dashed", "edge"] = "line"
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What every panel must say of itself.
+
+    Attributes:
+        title: What it shows.
+        description: How to read it, and what to do where it looks bad.
+        unit: Grafana's id of the unit.
+        steps: Colours by the value from which they hold; the first is for all below.
+        decimals: Digits after the point, Grafana's choice by default.
+        minimum: Where the axis begins at the latest; 0 where a zoomed one would mislead.
+        limits: Draw the values of the steps as lines.
+        names: Words for values.
+    """
+
+    title: str
+    description: str
+    unit: str = "short"
+    steps: tuple[tuple[float | None, str], ...] = ((None, GREEN),)
+    decimals: int | None = None
+    minimum: float | None = None
+    limits: bool = True
+    names: tuple[tuple[str, str, str], ...] = ()
+
+
+FINISHED = (("0", "training", BLUE), ("1", "finished", GREEN))
+"""What ``dllogger_run_finished`` says, in words and colours."""
+
+
+def describe(panel: Panel, about: About, width: int, height: int) -> Panel:
+    """Say of a panel what every panel must say."""
+    panel.title(about.title).description(about.description).datasource(DATASOURCE)
+    panel.unit(about.unit).span(width).height(height)
+    if about.decimals is not None:
+        panel.decimals(about.decimals)
+    if about.minimum is not None:
+        panel.min(about.minimum)
+    if about.names:
+        panel.mappings([mapping(about.names)])
+    steps = [models.Threshold(value=value, color=color) for value, color in about.steps]
+    panel.thresholds(dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps))
+    return panel
+
+
+def mapping(names: Sequence[tuple[str, str, str]]) -> models.ValueMap:
+    """Return words and colours for values."""
+    return models.ValueMap(
+        options={
+            value: models.ValueMappingResult(text=text, color=color, index=index)
+            for index, (value, text, color) in enumerate(names)
+        }
+    )
+
+
+def ask(panel: Panel, queries: Sequence[Query], *, instant: bool, as_table: bool) -> Panel:
+    """Let a panel ask Prometheus.
+
+    Args:
+        panel: Any panel.
+        queries: What it asks, as A, B and so on.
+        instant: Ask for the end of the time looked at alone.
+        as_table: Ask for labels as columns.
+    """
+    for ref_id, query in zip(string.ascii_uppercase, queries, strict=False):
+        target = prometheus.Dataquery().expr(query.expression).ref_id(ref_id)
+        target.datasource(DATASOURCE).editor_mode(prometheus_models.QueryEditorMode.CODE)
+        target.legend_format(query.legend or "__auto")
+        if as_table:
+            target.format(prometheus_models.PromQueryFormat.TABLE)
+        panel.with_target(target.instant() if instant else target.range())
+    return panel
+
+
+def legend(*calcs: str, worst_first: bool = False) -> common.VizLegendOptions:
+    """Return a legend below the panel, with these values of each series."""
+    options = common.VizLegendOptions().show_legend(True).calcs(list(calcs))
+    options.display_mode(common_models.LegendDisplayMode.TABLE)
+    if worst_first:
+        options.sort_by("Max" if "max" in calcs else "Last *").sort_desc(True)
+    return options.placement(common_models.LegendPlacement.BOTTOM)
+
+
+def tooltip() -> common.VizTooltipOptions:
+    """Return a tooltip for all series at once, the largest value first."""
+    options = common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI)
+    return options.sort(common_models.SortOrder.DESCENDING)

@@ -1,0 +1,353 @@
+"""Ranks: which one is slow, which machine is that, which one is behind or silent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grafana.source import promql, variables
+from grafana.source.board import add_row, new_board
+from grafana.source.graphs import distribution, history, lines
+from grafana.source.panels import GREEN, RED, YELLOW, About, Query
+from grafana.source.promql import CHOSEN, RANGE_END, RANK, RANKS, RUN, RUNS, SERIES, THROUGHPUT
+from grafana.source.tables import Column, rows
+
+if TYPE_CHECKING:
+    from grafana.source.sdk import Builder, dashboard, models
+
+UID = "otel-dllogger-ranks"
+
+_OF_MEDIAN = ((None, GREEN), (1.1, YELLOW), (1.25, RED))
+_INFO = f"max by ({RANK}, host, local_rank) (dllogger_rank_info{{{RUNS}}})"
+_STEP_TIME = promql.step_time(RUNS)
+_RELATIVE = promql.over_median(_STEP_TIME)
+_RELATIVE_OF_RANGE = promql.over_median(promql.step_time(RUNS, RANGE_END))
+
+
+def build() -> dashboard.Dashboard:
+    """Return the dashboard that a slow, silent or lost rank is found on."""
+    board = new_board(
+        "Ranks",
+        UID,
+        "Which rank is slow, which machine is that, which one is behind, silent or loses "
+        "records. Only the worst are drawn, and the ranks that are chosen.",
+        [
+            variables.datasource(),
+            variables.job(),
+            variables.run(several=False),
+            variables.stage(),
+            variables.granularity(),
+            variables.metric(),
+            variables.rank(),
+            variables.how_many("Worst", "How many of the worst ranks are drawn"),
+        ],
+    )
+    add_row(board, "Slowest", *_slowest())
+    add_row(board, "Against the median", *_against_the_median())
+    add_row(board, "Behind or silent", *_behind())
+    add_row(board, "Logging itself", *_logging())
+    return board
+
+
+def _slowest() -> list[Builder[models.Panel]]:
+    def worst(expression: str) -> str:
+        return promql.of_the_slowest(expression, RUNS)
+
+    return [
+        rows(
+            About(
+                "Slowest ranks",
+                "The ranks whose steps took longest over the time looked at, and where they run. "
+                "The same machine again and again: take it out. Ranks that wait for each other "
+                "all have the same step time: look at the parts of a step below.",
+            ),
+            [
+                Query(f"{_INFO} and on ({RANK}) {promql.slowest(RUNS)}"),
+                Query(promql.slowest(RUNS)),
+                Query(worst(_RELATIVE_OF_RANGE)),
+                Query(worst(f"max by ({RANK}) (dllogger_steps_total{{{RUNS}}})")),
+                Query(worst(promql.age(RUNS))),
+            ],
+            [
+                Column(
+                    "rank",
+                    "Rank",
+                    link=f"/d/{UID}?${{__url_time_range}}"
+                    "&var-datasource=${datasource}&var-job=${__data.fields.Job:percentencode}"
+                    "&var-run=${__data.fields.Run:percentencode}&var-rank=${__value.text}",
+                    width=70,
+                ),
+                Column("host", "Host"),
+                Column("local_rank", "Local rank", width=90),
+                Column("Value #B", "Step time", unit="s"),
+                Column("Value #C", "Of median", unit="percentunit", steps=_OF_MEDIAN, decimals=0),
+                Column("Value #D", "Steps"),
+                Column(
+                    "Value #E",
+                    "Last record",
+                    unit="s",
+                    steps=((None, GREEN), (120, YELLOW), (300, RED)),
+                ),
+                Column("run", "Run"),
+                Column("job", "Job"),
+            ],
+            sort_by="Step time",
+            hidden=("Value #A",),
+            width=16,
+            height=8,
+        ),
+        rows(
+            About(
+                "Slowest hosts",
+                "The mean over the ranks of a host of their step time, against the median of "
+                "the run. A host that is slow as a whole has a fault of its own: heat, power, "
+                "network, a neighbour.",
+            ),
+            [
+                Query(
+                    f"topk by ({RUN}) ($k, avg by ({RUN}, host) ({_RELATIVE_OF_RANGE}"
+                    f" * on ({RANK}) group_left (host) max by ({RANK}, host)"
+                    f" (dllogger_rank_info{{{RUNS}}})))"
+                )
+            ],
+            [
+                Column("host", "Host"),
+                Column("Value", "Of median", unit="percentunit", steps=_OF_MEDIAN, decimals=0),
+                Column("run", "Run"),
+            ],
+            sort_by="Of median",
+            hidden=("job",),
+            width=8,
+            height=8,
+        ),
+    ]
+
+
+def _against_the_median() -> list[Builder[models.Panel]]:
+    name = "{{metric}} {{granularity}} {{run}}"
+    return [
+        lines(
+            About(
+                "Step time of the slowest",
+                "The slowest ranks of the time looked at, the ranks that are chosen, and the "
+                "median of the run.",
+                unit="s",
+                minimum=0,
+            ),
+            Query(promql.of_the_slowest(_STEP_TIME, RUNS), "rank {{rank}} {{run}}"),
+            Query(promql.quantile(0.5, _STEP_TIME, by=RUN), "median {{run}}", style="dashed"),
+            Query(promql.step_time(RANKS), "chosen rank {{rank}} {{run}}", style="dashed"),
+            worst_first=True,
+        ),
+        lines(
+            About(
+                "Throughput against the median",
+                "What the ranks log with a unit per second, of the median of the run: the worst "
+                "at the end of the time looked at, and the ranks that are chosen.",
+                unit="percentunit",
+                steps=((None, RED), (0.8, YELLOW), (0.9, GREEN)),
+            ),
+            Query(
+                f"{_share()} and on ({RANK}, metric, granularity)"
+                f" bottomk by ({RUN}) ($k, {_share(' @ end()')})",
+                f"rank {{{{rank}}}} {name}",
+            ),
+            Query(
+                f"{_share()} and on ({RANK}) dllogger_rank_info{{{RANKS}}}",
+                f"chosen rank {{{{rank}}}} {name}",
+                style="dashed",
+            ),
+        ),
+        distribution(
+            About(
+                "Step times of all ranks",
+                "How many ranks take how much of the median step time, in classes of 10 %, from "
+                "half to double. One band: all are alike. A second one: a group of slow ranks. "
+                "A class without ranks is not shown.",
+                unit="percentunit",
+            ),
+            Query(
+                f'count_values by ({RUN}) ("of_median", clamp(round({_RELATIVE}, 0.1), 0.5, 2))',
+                "{{of_median}}",
+            ),
+        ),
+        history(
+            About(
+                "The slowest over time",
+                "Step time of the slowest ranks of the time looked at, against the median of the "
+                "run. Always red: a slow machine. Now and then: data, checkpoints, neighbours.",
+                unit="percentunit",
+                steps=_OF_MEDIAN,
+            ),
+            Query(promql.of_the_slowest(_RELATIVE, RUNS), "rank {{rank}} {{run}}"),
+        ),
+        lines(
+            About(
+                "Parts of a step, over the median",
+                "How much longer than the median a rank takes for anything it logs in seconds: "
+                "the worst at the end of the time looked at, and the ranks that are chosen. "
+                "Where ranks wait for each other, the culprit is found here: its time to read "
+                "data is up, and so is the others' time to compute, which holds their waiting.",
+                unit="s",
+            ),
+            Query(
+                f"{_excess()} and on ({RANK}, metric, granularity)"
+                f" topk by ({RUN}) ($k, {_excess(' @ end()')})",
+                f"rank {{{{rank}}}} {name}",
+            ),
+            Query(
+                f"{_excess()} and on ({RANK}) dllogger_rank_info{{{RANKS}}}",
+                f"chosen rank {{{{rank}}}} {name}",
+                style="dashed",
+            ),
+            width=24,
+        ),
+    ]
+
+
+def _share(moment: str = "") -> str:
+    """Divide each rank's throughput by the median of its run."""
+    throughput = f'{{{THROUGHPUT}, goal!="minimize", {RUNS}, {CHOSEN}}}{moment}'
+    median = promql.quantile(0.5, throughput)
+    return f"({throughput} / on ({SERIES}) group_left () {median})"
+
+
+def _excess(moment: str = "") -> str:
+    """Take the median of the run from each duration of each rank."""
+    durations = f'{{__name__=~"dl_.+_seconds", {RUNS}, {CHOSEN}}}{moment}'
+    return f"({durations} - on ({SERIES}) group_left () {promql.quantile(0.5, durations)})"
+
+
+def _behind() -> list[Builder[models.Panel]]:
+    steps = f"max by ({RANK}) (dllogger_steps_total{{{RUNS}}})"
+    first = f"max by ({RUN}) (dllogger_steps_total{{{RUNS}}})"
+    last = f"min by ({RUN}) ({steps})"
+    behind = f"({first} - on ({RUN}) group_right () {steps})"
+
+    def logged(moment: str = "") -> str:
+        return f"max by ({RANK}) (dllogger_last_log_timestamp_seconds{{{RUNS}}}{moment})"
+
+    return [
+        lines(
+            About(
+                "Iteration skew",
+                "What the first rank is ahead of the last one, in time: iterations since the "
+                "processes began, times the median step time. Up to two scrapes' distance is how "
+                "they are read; what grows is a rank that falls behind. A rank that was restarted "
+                "alone begins at 0 again.",
+                unit="s",
+                steps=((None, GREEN), (60, RED)),
+                minimum=0,
+            ),
+            Query(
+                f"({first} - {last}) * on ({RUN}) {promql.quantile(0.5, _STEP_TIME, by=RUN)}",
+                "{{run}}",
+            ),
+            width=8,
+        ),
+        lines(
+            About(
+                "Ranks behind",
+                "Iterations to the first rank, since the processes began: the ranks that are last "
+                "at the end of the time looked at, and those that are chosen.",
+                decimals=0,
+                minimum=0,
+            ),
+            Query(
+                f"{behind} and on ({RANK}) bottomk by ({RUN}) ($k,"
+                f" max by ({RANK}) (dllogger_steps_total{{{RUNS}}} @ end()))",
+                "rank {{rank}} {{run}}",
+            ),
+            Query(
+                f"{behind} and on ({RANK}) dllogger_rank_info{{{RANKS}}}",
+                "chosen rank {{rank}} {{run}}",
+                style="dashed",
+            ),
+            width=8,
+            worst_first=True,
+        ),
+        lines(
+            About(
+                "Quiet ranks",
+                "Time since the last record, of the ranks that are quiet for longest at the end "
+                "of the time looked at, and of those that are chosen. All grow at once: a "
+                "collective hangs, and the first that went quiet is where to look.",
+                unit="s",
+                steps=((None, GREEN), (300, RED)),
+                minimum=0,
+            ),
+            Query(
+                f"time() - ({logged()} and on ({RANK}) bottomk by ({RUN}) ($k,"
+                f" {logged(' @ end()')}))",
+                "rank {{rank}} {{run}}",
+            ),
+            Query(promql.age(RANKS), "chosen rank {{rank}} {{run}}", style="dashed"),
+            width=8,
+            worst_first=True,
+        ),
+    ]
+
+
+def _logging() -> list[Builder[models.Panel]]:
+    overhead = (
+        f"{promql.rate('dllogger_log_seconds_total', RUNS)}"
+        f" / ({promql.rate('dllogger_step_seconds_total', RUNS)} > 0)"
+    )
+    return [
+        lines(
+            About(
+                "Logging, of the step time",
+                "The share of training that is spent in log(). Far below 1 % unless tensors on "
+                "an accelerator are logged, which wait for it: log every n-th step then. It is "
+                "time on the clock: with more processes than cores, waiting for one is in it.",
+                unit="percentunit",
+                minimum=0,
+                steps=((None, GREEN), (0.01, YELLOW), (0.05, RED)),
+            ),
+            Query(f"max by ({RUN}) ({overhead})", "worst rank {{run}}"),
+            Query(promql.quantile(0.5, overhead, by=RUN), "median {{run}}", style="dashed"),
+        ),
+        lines(
+            About(
+                "Dropped",
+                "How many records and values were not written or not exported within a few "
+                "scrapes: in all, and by reason where there are any. The README says what each "
+                "reason means.",
+                steps=((None, GREEN), (1, RED)),
+                decimals=0,
+                minimum=0,
+                limits=False,
+            ),
+            Query(
+                f"round(sum by ({RUN})"
+                f" (increase(dllogger_dropped_total{{{RUNS}}}[$__rate_interval])))",
+                "all {{run}}",
+                style="dashed",
+            ),
+            Query(
+                f"round(sum by ({RUN}, reason)"
+                f" (increase(dllogger_dropped_total{{{RUNS}}}[$__rate_interval]))) > 0",
+                "{{reason}} {{run}}",
+            ),
+            calc="max",
+        ),
+        rows(
+            About(
+                "Chosen ranks",
+                "Where the chosen ranks run: process, attempt, port.",
+            ),
+            [Query(f"dllogger_rank_info{{{RANKS}}}")],
+            [
+                Column("rank", "Rank"),
+                Column("host", "Host"),
+                Column("local_rank", "Local rank"),
+                Column("pid", "Process"),
+                Column("attempt", "Attempt"),
+                Column("world_size", "World size"),
+                Column("instance", "Address"),
+                Column("run", "Run"),
+                Column("job", "Job"),
+            ],
+            width=24,
+            height=5,
+        ),
+    ]

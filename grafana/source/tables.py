@@ -1,0 +1,136 @@
+"""The panels that are tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from grafana.source.panels import About, Query, ask, describe, mapping
+from grafana.source.sdk import common, models, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        field: A label; ``Value``, or with several queries ``Value #A`` for the first one's.
+        title: What stands above it.
+        unit: Grafana's id of the unit, for a value.
+        steps: Colours of the cell, as in ``About``.
+        link: Where a click goes.
+        decimals: Digits after the point.
+        width: In pixels, as wide as there is room for by default.
+        names: Words for values.
+    """
+
+    field: str
+    title: str
+    unit: str | None = None
+    steps: tuple[tuple[float | None, str], ...] | None = None
+    link: str | None = None
+    decimals: int | None = None
+    width: int | None = None
+    names: tuple[tuple[str, str, str], ...] = ()
+
+
+def rows(
+    about: About,
+    queries: Sequence[Query],
+    columns: Sequence[Column],
+    *,
+    sort_by: str | None = None,
+    hidden: Sequence[str] = (),
+    width: int = 12,
+    height: int = 9,
+) -> table.Panel:
+    """Show the present values of several queries as a table, a row per set of labels.
+
+    Args:
+        about: What every panel says of itself.
+        queries: Of values that are merged into one row where their labels agree.
+        columns: From left to right.
+        sort_by: The title of the column whose largest value comes first.
+        hidden: Labels, or values of queries, that are no column.
+        width: Of 24 columns of the dashboard.
+        height: In units of the dashboard's grid.
+    """
+    panel = describe(table.Panel(), about, width, height)
+    ask(panel, queries, instant=True, as_table=True)
+    if len(queries) > 1:
+        panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
+    fields = [column.field for column in columns]
+    panel.with_transformation(
+        models.DataTransformerConfig(
+            id_val="organize",
+            options={
+                "excludeByName": {
+                    field: True
+                    for field in ("Time", "__name__", "Value", *hidden)
+                    if field not in fields
+                },
+                "includeByName": {},
+                "indexByName": {field: index for index, field in enumerate(fields)},
+                "renameByName": {
+                    field: column.title for field, column in zip(fields, columns, strict=True)
+                },
+            },
+        )
+    )
+    for column in columns:
+        properties = []
+        if column.unit is not None:
+            properties.append(models.DynamicConfigValue(id_val="unit", value=column.unit))
+        if column.steps is not None:
+            steps = [{"color": color, "value": value} for value, color in column.steps]
+            properties += [
+                models.DynamicConfigValue(
+                    id_val="thresholds", value={"mode": "absolute", "steps": steps}
+                ),
+                models.DynamicConfigValue(
+                    id_val="custom.cellOptions", value={"type": "color-background", "mode": "basic"}
+                ),
+            ]
+        if column.decimals is not None:
+            properties.append(models.DynamicConfigValue(id_val="decimals", value=column.decimals))
+        if column.width is not None:
+            properties.append(models.DynamicConfigValue(id_val="custom.width", value=column.width))
+        if column.names:
+            names = [mapping(column.names)]
+            properties.append(models.DynamicConfigValue(id_val="mappings", value=names))
+        if column.link is not None:
+            links = [{"title": "Show this rank", "url": column.link}]
+            properties.append(models.DynamicConfigValue(id_val="links", value=links))
+        if properties:
+            panel.override_by_name(column.title, properties)
+    panel.show_header(True).filterable(True)
+    if sort_by is not None:
+        panel.sort_by([common.TableSortByFieldState().display_name(sort_by).desc(True)])
+    return panel
+
+
+def matrix(
+    about: About, query: Query, *, row: str, column: str, width: int = 12, height: int = 9
+) -> table.Panel:
+    """Show present values as a table of one label by another.
+
+    Args:
+        about: What every panel says of itself.
+        query: The values.
+        row: The label that has a row for each of its values.
+        column: The label that has a column for each.
+        width: Of 24 columns of the dashboard.
+        height: In units of the dashboard's grid.
+    """
+    panel = describe(table.Panel(), about, width, height)
+    ask(panel, [query], instant=True, as_table=True)
+    panel.with_transformation(
+        models.DataTransformerConfig(
+            id_val="groupingToMatrix",
+            options={"columnField": column, "rowField": row, "valueField": "Value"},
+        )
+    )
+    return panel.show_header(True).filterable(True)
