@@ -32,6 +32,7 @@ LEVELS = (
         "metrics.parameters",
         "metrics.store",
     ),
+    ("logfiles",),
     ("metrics", "logger"),
     ("backends",),
     ("",),  # the face, otel_dllogger/__init__.py

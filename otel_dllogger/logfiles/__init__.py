@@ -1,0 +1,1 @@
+"""Logs that others wrote, as records."""

@@ -1,0 +1,154 @@
+"""Times of log lines: without a zone, with an hour that comes twice, without a year."""
+
+from __future__ import annotations
+
+import functools
+import re
+import time
+import zoneinfo
+from datetime import datetime, timedelta, timezone, tzinfo
+
+from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.record import microseconds
+
+MAX_TIME_US = 10**17
+"""The year 5138; what is beyond is no time but damage."""
+
+_OUT_OF_ORDER_US = 60 * 10**6
+_FOLD_US = 2 * 3600 * 10**6
+_CLOCK_SKEW_US = 300 * 10**6
+_YEARS_BACK = 9  # between two leap years there are up to eight
+
+_DATETIME = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?\s*(Z|[+-]\d\d:?\d\d)?",
+    re.ASCII,
+)
+_OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)", re.ASCII)
+
+
+@functools.lru_cache(maxsize=64)
+def parse_zone(name: str | None) -> tzinfo | None:
+    """Return a time zone.
+
+    Args:
+        name: A name of the IANA database (``Europe/Berlin``, ``UTC``), an offset
+            (``+08:00``), or None for the machine's own.
+
+    Returns:
+        The zone; None is the machine's own.
+
+    Raises:
+        ConfigurationError: If there is no such zone.
+    """
+    if name is None:
+        return None
+    offset = _parse_offset(name)
+    if offset is not None:
+        return offset
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ConfigurationError(
+            f"no time zone {name!r}: pass a name of the IANA database, as Europe/Berlin, or an "
+            "offset, as +08:00; where a machine has no zones at all, install tzdata"
+        ) from None
+
+
+def _parse_offset(text: str) -> timezone | None:
+    if text in ("Z", "UTC"):
+        return timezone.utc
+    found = _OFFSET.fullmatch(text)
+    if found is None or int(found[2]) > 23 or int(found[3]) > 59:
+        return None
+    offset = timedelta(hours=int(found[2]), minutes=int(found[3]))
+    return timezone(-offset if found[1] == "-" else offset)
+
+
+def parse_datetime(text: str, *, zone: str | None, last_us: int | None) -> int | None:
+    """Read ``2024-08-29 06:21:57.392533``, with or without an offset.
+
+    Args:
+        text: The text; it may hold more after the time.
+        zone: The zone where the text has no offset, as ``parse_zone`` takes it.
+        last_us: The time of the record before, for the hour that comes twice.
+
+    Returns:
+        Microseconds since the Unix epoch, None where the text is no time.
+    """
+    found = _DATETIME.match(text)
+    if found is None:
+        return None
+    year, month, day, hour, minute, second = map(int, found.groups()[:6])
+    try:
+        naive = datetime(  # noqa: DTZ001 - what the text says; its zone follows
+            year, month, day, hour, minute, second, int(f"{found[7] or ''}000000"[:6])
+        )
+    except ValueError:
+        return None
+    offset = _parse_offset(found[8]) if found[8] else None
+    if offset is not None:
+        return _valid(microseconds(naive.replace(tzinfo=offset)))
+    return _local_us(naive, zone, last_us)
+
+
+def find_year(
+    month: int,
+    day: int,
+    clock: tuple[int, int, int],
+    *,
+    zone: str | None,
+    reference_us: int | None,
+    last_us: int | None,
+) -> int | None:
+    """Read a time without a year: the latest year in which it is not after a reference.
+
+    A line is written before its file is last changed. Where the file server's clock is
+    up to five minutes behind, the time is the reference itself, not a year earlier.
+
+    Args:
+        month: The month.
+        day: The day; the 29th of February is one of a leap year.
+        clock: Hours, minutes and seconds.
+        zone: The zone, as ``parse_zone`` takes it.
+        reference_us: When the file was last changed, microseconds since the Unix epoch;
+            None is now.
+        last_us: The time of the record before, for the hour that comes twice.
+
+    Returns:
+        Microseconds since the Unix epoch, None where there is no such day.
+    """
+    if reference_us is None:
+        reference_us = time.time_ns() // 1000
+    latest = datetime.fromtimestamp(reference_us // 10**6, timezone.utc).year + 1
+    for year in range(latest, latest - _YEARS_BACK - 1, -1):
+        try:
+            naive = datetime(year, month, day, *clock)  # noqa: DTZ001 - its zone follows
+        except ValueError:
+            continue
+        time_us = _local_us(naive, zone, last_us)
+        if time_us is not None and time_us <= reference_us + _CLOCK_SKEW_US:
+            return min(time_us, reference_us)
+    return None
+
+
+def _local_us(naive: datetime, zone: str | None, last_us: int | None) -> int | None:
+    """Return a local time as microseconds since the Unix epoch.
+
+    When clocks are set back an hour comes twice. Its first pass is taken, unless that
+    lies more than a minute (and no more than two hours) before the record before: logs
+    go forward, and ranks that write at once are out of order by less than a minute.
+    When clocks are set forward an hour is left out; a time in it counts as by the clock
+    that was not set (Python's ``fold=0``, PEP 495).
+    """
+    try:
+        local = naive.replace(tzinfo=parse_zone(zone))
+        first_us = microseconds(local)
+        if last_us is not None and _OUT_OF_ORDER_US < last_us - first_us <= _FOLD_US:
+            first_us = max(first_us, microseconds(local.replace(fold=1)))
+    except (ValueError, OverflowError, OSError):  # the year 1, and what the C library refuses
+        return None
+    return _valid(first_us)
+
+
+def _valid(time_us: int) -> int | None:
+    return time_us if 0 < time_us < MAX_TIME_US else None
