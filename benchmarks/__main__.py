@@ -6,7 +6,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import import_time, log_call, memory
+from benchmarks import dialects, follow, import_time, log_call, memory
 
 
 def main() -> None:
@@ -30,6 +30,28 @@ def main() -> None:
     print(
         f"`import otel_dllogger`: {import_time.import_ms():.0f} ms "
         f"(target: under {import_time.TARGET_MS:g})."
+    )
+    _print_log_files()
+
+
+def _print_log_files() -> None:
+    """Print what reading and following other people's logs takes."""
+    print("\n| log lines read | lines/s | target |")
+    print("|---|---:|---:|")
+    for name, rate, target in dialects.run():
+        print(f"| {name} | {rate:,.0f} | {'' if target is None else f'at least {target:,}'} |")
+    with tempfile.TemporaryDirectory() as folder:
+        growth = follow.growth(Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        poll_ms, _ = follow.discovery_ms(Path(folder))
+    print(
+        f"\n{follow.FILES:,} files that grow by {follow.LINES_A_SECOND} lines/s: lag p99 "
+        f"{growth.lag_p99_s:.2f} s (target: {follow.LAG_TARGET_S:g}), {growth.cpu:.2f} cores "
+        f"({follow.CPU_TARGET:g}), {growth.descriptors} descriptors ({follow.DESCRIPTORS_TARGET})."
+    )
+    print(
+        f"A poll of {follow.DISCOVERED_FILES:,} files at rest: {poll_ms:.0f} ms "
+        f"(target: {follow.DISCOVERY_TARGET_MS:g})."
     )
 
 

@@ -1,0 +1,198 @@
+"""Follow many files that another process lets grow: how late lines come, and what that costs."""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_dllogger.logfiles.follow import Follower
+from otel_dllogger.logfiles.followed import Batch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILES = 1_000
+LINES_A_SECOND = 10
+"""Lines that each file gets in a second."""
+GROW_S = 20.0
+POLL_INTERVAL_S = 0.5
+COMMIT_INTERVAL_S = 1.0
+LAG_TARGET_S = 2.0
+CPU_TARGET = 1.0
+DESCRIPTORS_TARGET = 512
+
+DISCOVERED_FILES = 10_000
+DISCOVERIES = 15
+DISCOVERY_TARGET_MS = 200.0
+
+READ_BYTES = 64 << 20
+READ_ROUNDS = 5
+
+# In a process of its own, so that the time it takes is not the follower's. Each line says
+# when it was written, by the clock that all processes of a machine share.
+_WRITER = """
+import os, sys, time
+folder, files, rate, seconds = sys.argv[1], *map(float, sys.argv[2:])
+files = int(files)
+flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+rest = b' {"step": [1, 2], "data": {"train.loss": 0.123456, "train.ips": 1234.5}}\\n'
+fds = []
+for i in range(files):
+    path = f"{folder}/rank{i}.log"
+    fds.append(os.open(path, flags))
+step_s = 1 / (files * rate)
+start_s = time.monotonic()
+for n in range(int(files * rate * seconds)):
+    late_s = time.monotonic() - start_s - n * step_s
+    if late_s < -0.002:
+        time.sleep(-late_s)
+    os.write(fds[n % files], b"%d" % time.monotonic_ns() + rest)
+"""
+
+
+class Growth(NamedTuple):
+    """Hold what following growing files took.
+
+    Attributes:
+        lines: Lines that came.
+        lag_p50_s: The median of the seconds from the write of a line to its delivery.
+        lag_p99_s: The 99th percentile of them.
+        cpu: Seconds of processor time a second.
+        descriptors: The most descriptors that the process had open.
+        poll_ms: The median of the milliseconds that a poll took.
+    """
+
+    lines: int
+    lag_p50_s: float
+    lag_p99_s: float
+    cpu: float
+    descriptors: int
+    poll_ms: float
+
+
+def growth(
+    folder: Path,
+    *,
+    files: int = FILES,
+    rate: float = LINES_A_SECOND,
+    grow_s: float = GROW_S,
+) -> Growth:
+    """Follow files while they grow, with a checkpoint each second.
+
+    Args:
+        folder: Where to write; empty.
+        files: How many files.
+        rate: Lines a second and file.
+        grow_s: Seconds for which they grow.
+
+    Raises:
+        RuntimeError: If lines were lost.
+    """
+    logs = folder / "logs"
+    logs.mkdir()
+    expected = int(files * rate * grow_s)
+    lags_ns: list[int] = []
+    polls_s: list[float] = []
+    descriptors = 0
+    with Follower([logs], checkpoint=folder / "checkpoint") as follower:
+        arguments = [str(logs), str(files), str(rate), str(grow_s)]
+        writer = subprocess.Popen([sys.executable, "-c", _WRITER, *arguments])
+        start_s, start_cpu_s = time.monotonic(), _cpu_s()
+        commit_s = start_s
+        while len(lags_ns) < expected and time.monotonic() < start_s + 3 * grow_s:
+            poll_s = time.monotonic()
+            items = follower.poll()
+            now_ns = time.monotonic_ns()
+            polls_s.append(now_ns / 1e9 - poll_s)
+            for item in items:
+                if isinstance(item, Batch):
+                    lags_ns.extend(now_ns - int(line.partition(b" ")[0]) for line in item.lines)
+            if now_ns / 1e9 - commit_s >= COMMIT_INTERVAL_S:
+                follower.commit()
+                commit_s = time.monotonic()
+            descriptors = max(descriptors, len(os.listdir("/proc/self/fd")))  # noqa: PTH208
+            if not follower.behind:
+                time.sleep(max(0.0, poll_s + POLL_INTERVAL_S - time.monotonic()))
+        took_s, cpu_s = time.monotonic() - start_s, _cpu_s() - start_cpu_s
+        writer.kill()
+        writer.wait()
+    if len(lags_ns) != expected:
+        raise RuntimeError(f"{len(lags_ns)} of {expected} lines came; the others are lost or late")
+    lags_ns.sort()
+    return Growth(
+        lines=expected,
+        lag_p50_s=lags_ns[expected // 2] / 1e9,
+        lag_p99_s=lags_ns[expected * 99 // 100] / 1e9,
+        cpu=cpu_s / took_s,
+        descriptors=descriptors,
+        poll_ms=statistics.median(polls_s) * 1000,
+    )
+
+
+def discovery_ms(
+    folder: Path, *, files: int = DISCOVERED_FILES, polls: int = DISCOVERIES
+) -> tuple[float, float]:
+    """Return the medians of a poll of many files at rest, and of one ``lstat`` of each.
+
+    Args:
+        folder: Where to write; empty.
+        files: How many files, in a hundred folders.
+        polls: How many polls, each next to a round of ``lstat``.
+    """
+    paths = []
+    for i in range(files):
+        run = folder / f"run{i % 100}"
+        run.mkdir(exist_ok=True)
+        path = run / f"rank{i}.log"
+        path.write_bytes(b"a line\n")
+        paths.append(str(path))
+    polls_s, stats_s = [], []
+    with Follower([folder]) as follower:
+        for _ in range(3):  # read all, look again, be at rest
+            follower.poll()
+        for _ in range(polls):
+            start_s = time.perf_counter()
+            follower.poll()
+            middle_s = time.perf_counter()
+            for name in paths:
+                os.lstat(name)
+            polls_s.append(middle_s - start_s)
+            stats_s.append(time.perf_counter() - middle_s)
+    return statistics.median(polls_s) * 1000, statistics.median(stats_s) * 1000
+
+
+def reading_rate(folder: Path) -> tuple[float, float]:
+    """Return MB/s of following a file that is there, and of Python's own loop over lines.
+
+    Args:
+        folder: Where to write.
+    """
+    path = folder / "large.log"
+    line = b'{"step": [1, 2], "data": {"train.loss": 0.123456, "train.ips": 1234.5}}\n'
+    path.write_bytes(line * (READ_BYTES // len(line)))
+    ours_s, plain_s = [], []
+    for _ in range(READ_ROUNDS):
+        start_s = time.perf_counter()
+        with Follower([path]) as follower:
+            follower.poll()
+            while follower.behind:
+                follower.poll()
+        middle_s = time.perf_counter()
+        with path.open("rb") as file:
+            for _line in file:
+                pass
+        ours_s.append(middle_s - start_s)
+        plain_s.append(time.perf_counter() - middle_s)
+    size_mb = path.stat().st_size / 1e6
+    path.unlink()
+    return size_mb / statistics.median(ours_s), size_mb / statistics.median(plain_s)
+
+
+def _cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
