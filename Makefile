@@ -30,6 +30,7 @@ test: test-newest test-oldest ## Run the tests, on the newest OpenTelemetry and 
 
 test-newest: .venv/.dev .venv-example/.done ## The newest only, with coverage; ARGS="-k name"
 	@scripts/install-missing prometheus promtool vmagent vmalert victoria-metrics
+	@scripts/fetch-victoriametrics
 	@rm -f .coverage .coverage.*
 	.venv/bin/python -m pytest $(ARGS) --cov --cov-report=term $(if $(ARGS),,--cov-fail-under=95)
 
@@ -67,7 +68,7 @@ clean: ## Remove environments, caches and results
 	@touch $@
 
 .venv-oldest/.done: pyproject.toml constraints/oldest.txt scripts/environment
-	scripts/environment .venv-oldest -c constraints/oldest.txt -e '.[demo,test]'
+	scripts/environment .venv-oldest -c constraints/oldest.txt -e '.[demo,otlp,test]'
 	@touch $@
 
 # PyTorch is a gigabyte that the package does not need: in an environment of its own, for

@@ -6,7 +6,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import dialects, follow, import_time, log_call, memory
+from benchmarks import dialects, follow, import_time, log_call, memory, otlp
 
 
 def main() -> None:
@@ -31,6 +31,8 @@ def main() -> None:
         f"`import otel_dllogger`: {import_time.import_ms():.0f} ms "
         f"(target: under {import_time.TARGET_MS:g})."
     )
+    print()
+    otlp.main()
     _print_log_files()
 
 

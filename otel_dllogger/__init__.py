@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from otel_dllogger.backends.json_stream import JSONStreamBackend
 from otel_dllogger.backends.otel import OTelBackend
+from otel_dllogger.backends.otlp import OTLPBackend
 from otel_dllogger.backends.prometheus import PrometheusBackend
 from otel_dllogger.backends.stdout import (
     StdOutBackend,
@@ -36,6 +37,7 @@ __all__ = [
     "DLLoggerNotInitialized",
     "JSONStreamBackend",
     "Logger",
+    "OTLPBackend",
     "OTelBackend",
     "PrometheusBackend",
     "StdOutBackend",

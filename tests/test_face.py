@@ -17,6 +17,7 @@ NAMES = [
     "DLLoggerNotInitialized",
     "JSONStreamBackend",
     "Logger",
+    "OTLPBackend",
     "OTelBackend",
     "PrometheusBackend",
     "StdOutBackend",
@@ -58,6 +59,9 @@ SIGNATURES = {
     "Backend.close": "(self)",
     "StdOutBackend": "(verbosity, step_format, metric_format, prefix_format)",
     "JSONStreamBackend": "(verbosity, filename, append=False)",
+    "OTLPBackend": "(verbosity, *, endpoint=None, protocol=None, headers=None, timeout_s=None, "
+    "compression=None, interval_s=5.0, max_queue_bytes=67108864, run=None, rank=None, "
+    "max_series=None, text_parameters=False)",
     "OTelBackend": "(verbosity, *, meter_provider=None, run=None, rank=None, max_series=10000, "
     "text_parameters=False)",
     "PrometheusBackend": "(verbosity, *, host=None, port=None, discovery_dir=None, linger_s=None, "

@@ -12,7 +12,7 @@ from otel_dllogger import settings
 from otel_dllogger.backends.otel import OTelBackend
 from otel_dllogger.errors import ConfigurationError, EndpointError
 from otel_dllogger.faults import FAULTS
-from otel_dllogger.metrics.mapping import label_text
+from otel_dllogger.metrics.resource import rank_resource
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class PrometheusBackend(OTelBackend):
         self._registry = CollectorRegistry(auto_describe=False)
         self._provider = MeterProvider(
             metric_readers=[_reader(self._registry, self._store.max_series)],
-            resource=_resource(f"{self.topology.run}/{self.topology.rank}"),
+            resource=rank_resource(self.topology.run, self.topology.rank),
             exemplar_filter=AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
         )
@@ -195,18 +195,3 @@ def _reader(registry: CollectorRegistry, max_series: int) -> Any:
         limits = dict.fromkeys((ObservableGauge, ObservableCounter), limit)
         options["cardinality_limits"] = limits
     return PrometheusMetricReader(registry=registry, scope_info_enabled=False, **options)
-
-
-def _resource(instance: str) -> Any:
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-
-    # The SDK's own instance id is random: every restart would be a new instance.
-    resource = Resource.create({"service.instance.id": instance})
-    if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
-        resource = resource.merge(Resource({"service.name": "otel_dllogger"}))
-    # One byte that is no text in the environment would make every page unreadable.
-    clean = {
-        key: label_text(value) if isinstance(value, str) else value
-        for key, value in resource.attributes.items()
-    }
-    return Resource(clean, resource.schema_url)

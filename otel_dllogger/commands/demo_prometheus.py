@@ -108,16 +108,22 @@ class Prometheus:
         return f"prometheus ended with {code}; read {self._log}"
 
     def ask(self) -> None:
-        """Ask the questions; an answer stays until there is a newer one."""
+        """Ask the questions; answers stay until there are newer ones of as many ranks.
+
+        Ranks do not end at one moment: the last of them alone would be no answer.
+        """
+        answers = {}
         for query in QUERIES:
             try:
                 encoded = urllib.parse.urlencode({"query": query})
                 answer = fetch(f"{self.url}/api/v1/query?{encoded}", timeout_s=_TIMEOUT_S)
                 result = json.loads(answer.text)["data"]["result"]
                 if result:
-                    self.answers[query] = [(one["metric"], one["value"][1]) for one in result]
+                    answers[query] = [(one["metric"], one["value"][1]) for one in result]
             except (UnreachableError, ValueError, LookupError, TypeError):
                 return  # not ready yet
+        if sum(map(len, answers.values())) >= sum(map(len, self.answers.values())):
+            self.answers = answers
 
     def format_answers(self) -> list[str]:
         """Return the questions with their last answers, one line for each value."""

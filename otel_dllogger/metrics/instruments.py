@@ -164,30 +164,30 @@ class Instruments:
     def _register_figures(self) -> None:
         """Register what the package knows of itself: the ``dllogger_*`` table of the contract."""
         gauge, counter = self._meter.create_observable_gauge, self._meter.create_observable_counter
-        gauge("dllogger.rank_info", [self._each(self._rank_info)], "", _HELP["rank_info"])
-        gauge("dllogger.epoch", [self._figure("epoch")], "", _HELP["epoch"])
-        gauge("dllogger.iteration", [self._figure("iteration")], "", _HELP["iteration"])
-        counter("dllogger.steps", [self._figure("steps")], "", _HELP["steps"])
-        counter("dllogger.step", [self._figure("step_us", 1e-6)], "s", _HELP["step"])
-        counter("dllogger.records", [self._each(self._records)], "", _HELP["records"])
-        counter("dllogger.nonfinite", [self._each(self._nonfinite)], "", _HELP["nonfinite"])
-        gauge("dllogger.best", [self._each(self._best)], "", _HELP["best"])
-        gauge("dllogger.parameter", [self._each(self._parameters)], "", _HELP["parameter"])
+        gauge("dllogger.rank_info", [self._each(self._rank_info)], "", HELP["rank_info"])
+        gauge("dllogger.epoch", [self._figure("epoch")], "", HELP["epoch"])
+        gauge("dllogger.iteration", [self._figure("iteration")], "", HELP["iteration"])
+        counter("dllogger.steps", [self._figure("steps")], "", HELP["steps"])
+        counter("dllogger.step", [self._figure("step_us", 1e-6)], "s", HELP["step"])
+        counter("dllogger.records", [self._each(self._records)], "", HELP["records"])
+        counter("dllogger.nonfinite", [self._each(self._nonfinite)], "", HELP["nonfinite"])
+        gauge("dllogger.best", [self._each(self._best)], "", HELP["best"])
+        gauge("dllogger.parameter", [self._each(self._parameters)], "", HELP["parameter"])
         gauge(
             "dllogger.last_log_timestamp",
             [self._figure("last_log_us", 1e-6)],
             "s",
-            _HELP["last_log_timestamp"],
+            HELP["last_log_timestamp"],
         )
         gauge(
             "dllogger.run_start_timestamp",
             [self._figure("start_us", 1e-6)],
             "s",
-            _HELP["run_start_timestamp"],
+            HELP["run_start_timestamp"],
         )
-        gauge("dllogger.run_finished", [self._figure("finished")], "", _HELP["run_finished"])
-        counter("dllogger.dropped", [self._dropped], "", _HELP["dropped"])
-        counter("dllogger.log", [self._log_time], "s", _HELP["log"])
+        gauge("dllogger.run_finished", [self._figure("finished")], "", HELP["run_finished"])
+        counter("dllogger.dropped", [self._dropped], "", HELP["dropped"])
+        counter("dllogger.log", [self._log_time], "s", HELP["log"])
 
     def _observe(self, family: list[_Series]) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def callback(_options: CallbackOptions) -> Iterator[Observation]:
@@ -280,7 +280,7 @@ def _in_range(value: float) -> float:
         return sys.float_info.max if value > 0 else -sys.float_info.max
 
 
-_HELP = {
+HELP = {
     "rank_info": "Where a rank runs; join on run and rank",
     "epoch": "Epoch that was logged last",
     "iteration": "Iteration that was logged last",

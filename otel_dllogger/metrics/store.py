@@ -11,7 +11,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.faults import FAULTS, REASONS
+from otel_dllogger.faults import FAULTS
 from otel_dllogger.metrics.mapping import MetricMetadata, label_text, parse_metadata
 from otel_dllogger.metrics.parameters import open_parameters
 from otel_dllogger.metrics.rank_state import RankState
@@ -32,8 +32,8 @@ DEFAULT_MAX_SERIES = 10_000
 _SERIES_OF_A_RANK = 12
 """Series that a rank has before it logs a metric; ``dllogger_records_total`` counts as 4."""
 
-_SERIES_OF_A_PROCESS = len(REASONS) + 2
-"""Series of the process: what was dropped, the time in ``log``, and ``target_info``."""
+_SERIES_OF_A_PROCESS = 2
+"""The time in ``log`` and ``target_info``; what was dropped comes to it, a series a reason."""
 
 
 class SeriesStore:
@@ -57,7 +57,7 @@ class SeriesStore:
         self._raw_metadata: dict[str, dict[str, Any]] = {}
         self._minimize: dict[str, bool] = {}
         self.max_series = max_series
-        self._series = _SERIES_OF_A_PROCESS + _SERIES_OF_A_RANK
+        self._series = len(FAULTS.dropped) + _SERIES_OF_A_PROCESS + _SERIES_OF_A_RANK
         self._full = False
         self.silent = False
         self.closed = False

@@ -1,0 +1,231 @@
+"""Every logged step over OTLP, with the time at which it was logged."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from otel_dllogger import settings
+from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.faults import FAULTS
+from otel_dllogger.logger import RecordBackend
+from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
+from otel_dllogger.otlp.losses import AT_EXIT, count_from_zero
+from otel_dllogger.otlp.queue import QUEUE_SHARE, EntryQueue, Finish
+from otel_dllogger.record import Info, Metadata, Record, is_parameter_step
+from otel_dllogger.topology import detect_topology
+from otel_dllogger.values import Values, convert, key_text, to_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_dllogger.otlp.options import OTLPOptions
+    from otel_dllogger.otlp.sender import Sender
+
+DEFAULT_MAX_QUEUE_BYTES = 64 << 20
+LEAST_MAX_QUEUE_BYTES = 64 << 10
+DEFAULT_INTERVAL_S = 5.0
+MAX_INTERVAL_S = 300.0
+
+_DISABLED = "OTEL_SDK_DISABLED"
+
+
+class OTLPBackend(RecordBackend):
+    """Send every step to a collector, with its own time.
+
+    ``log`` appends to a queue and never waits. A thread sends what is in it, again after a
+    failure, and drops the oldest values when no collector takes them for so long that the
+    queue is full: that is counted as ``otlp_queue``. What a collector refuses counts as
+    ``otlp_refused``, what none had taken at the end of the process as ``otlp_exit``.
+
+    Names, units and labels are those of a metrics page. A value that is NaN or Inf is marked
+    as no value, which ends its series until the next finite one. Epoch and iteration have a
+    point at each step that changes them; the other ``dllogger_*`` metrics have one every 15
+    seconds and at the end, as if they were scraped.
+
+    Where an argument is not given, the OTEL_EXPORTER_OTLP_METRICS_* variable holds, else
+    the OTEL_EXPORTER_OTLP_* one. OTEL_SDK_DISABLED=true sends nothing.
+
+    Args:
+        verbosity: The highest verbosity of a ``log`` call that is sent.
+        endpoint: The collector's URL. For HTTP, one without a path gets ``/v1/metrics``.
+        protocol: ``http/protobuf`` or ``grpc``.
+        headers: Headers of each request, as for authorization.
+        timeout_s: Seconds that one request may take.
+        compression: ``none`` or ``gzip``.
+        interval_s: Seconds that a value waits for others to share a request, about.
+        max_queue_bytes: Memory for what waits to be sent, by estimate.
+        run: The run's name; by default what the launcher says.
+        rank: The rank; by default what the launcher says.
+        max_series: Series at most; OTEL_DLLOGGER_MAX_SERIES, else 10,000.
+        text_parameters: Send parameters that are text as well, as a label.
+
+    Raises:
+        ConfigurationError: If an argument cannot mean anything.
+        ImportError: If the packages of the extra ``otlp`` are missing.
+    """
+
+    def __init__(
+        self,
+        verbosity: int,
+        *,
+        endpoint: str | None = None,
+        protocol: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+        compression: str | None = None,
+        interval_s: float = DEFAULT_INTERVAL_S,
+        max_queue_bytes: int = DEFAULT_MAX_QUEUE_BYTES,
+        run: str | None = None,
+        rank: int | None = None,
+        max_series: int | None = None,
+        text_parameters: bool = False,
+    ) -> None:
+        super().__init__(verbosity)
+        if not 0 < interval_s <= MAX_INTERVAL_S:
+            raise ConfigurationError(
+                f"interval_s={interval_s!r} is not a number of seconds up to {MAX_INTERVAL_S:g}"
+            )
+        if not isinstance(max_queue_bytes, int) or max_queue_bytes < LEAST_MAX_QUEUE_BYTES:
+            raise ConfigurationError(
+                f"max_queue_bytes={max_queue_bytes!r} is not a number from "
+                f"{LEAST_MAX_QUEUE_BYTES}; leave it out for {DEFAULT_MAX_QUEUE_BYTES}"
+            )
+        self.topology = detect_topology(run=run, rank=rank)
+        self._closed = False
+        self._sender: Sender | None = None
+        self._queue = EntryQueue(max_queue_bytes, self.flush)
+        self._put = self._queue.put
+        if settings.text(_DISABLED, "").lower() == "true":
+            self._closed = True
+            self._queue.silence()
+            return
+        count_from_zero()
+        from otel_dllogger.otlp.options import read_options  # noqa: PLC0415
+
+        self._sender = self._make_sender(
+            read_options(
+                endpoint=endpoint,
+                protocol=protocol,
+                headers=headers,
+                timeout_s=timeout_s,
+                compression=compression,
+            ),
+            interval_s=interval_s,
+            max_queue_bytes=max_queue_bytes,
+            max_series=max_series,
+            text_parameters=text_parameters,
+        )
+        self._sender.start()
+        atexit.register(self._close_at_exit)
+
+    def _make_sender(
+        self,
+        options: OTLPOptions,
+        *,
+        interval_s: float,
+        max_queue_bytes: int,
+        max_series: int | None,
+        text_parameters: bool,
+    ) -> Sender:
+        # Imported here, so that importing the package does not wait for OpenTelemetry.
+        from otel_dllogger.otlp.transport import open_transport  # noqa: PLC0415
+
+        transport = open_transport(options)
+        from otel_dllogger.metrics.resource import rank_resource  # noqa: PLC0415
+        from otel_dllogger.otlp.batches import Backlog  # noqa: PLC0415
+        from otel_dllogger.otlp.encoding import Encoder  # noqa: PLC0415
+        from otel_dllogger.otlp.figures import Figures  # noqa: PLC0415
+        from otel_dllogger.otlp.replay import Replay  # noqa: PLC0415
+        from otel_dllogger.otlp.sender import Sender  # noqa: PLC0415
+
+        if max_series is None:
+            max_series = int(
+                settings.number(settings.MAX_SERIES, DEFAULT_MAX_SERIES, least=1, most=1e9)
+            )
+        start_us = time.time_ns() // 1000
+        store = SeriesStore(
+            run=self.topology.run,
+            rank=self.topology.rank,
+            start_us=start_us,
+            max_series=max_series,
+        )
+        figures = Figures(store, self.topology, start_us=start_us, text_parameters=text_parameters)
+        backlog = Backlog(max_queue_bytes - max_queue_bytes // QUEUE_SHARE)
+        replay = Replay(self._queue, backlog, store, figures, max_queue_bytes=max_queue_bytes)
+        resource = rank_resource(self.topology.run, self.topology.rank)
+        return Sender(
+            replay,
+            backlog,
+            Encoder(resource, replay.names),
+            transport,
+            interval_s=interval_s,
+            timeout_s=options.timeout_s,
+        )
+
+    def write_record(self, record: Record) -> None:
+        """Take the values of one ``log`` call."""
+        if record.numbers_only and record.is_pair:
+            numbers = record.data.copy()
+            entry = (record.time_us, record.elapsed_us, record.step, numbers)
+            self._put(entry, len(numbers))
+            return
+        # Detached from what the user may change once log() returned.
+        values, step = record.convert(), record.step
+        plain = values.plain if is_parameter_step(step) else {}
+        if isinstance(plain, dict):
+            plain = plain.copy()
+        detached = Record(
+            record.time_us, record.elapsed_us, step if type(step) is str else to_plain(step), None
+        )
+        detached.values = Values(plain, dict(values.numbers), values.finite, values.flat)
+        self._queue.put(detached, len(values.numbers))
+
+    def write_metadata(self, metadata: Metadata) -> None:
+        """Take one ``metadata`` call."""
+        detached = Metadata(
+            metadata.time_us,
+            metadata.elapsed_us,
+            key_text(metadata.metric),
+            to_plain(metadata.metadata),
+        )
+        self._queue.put(detached, 0)
+
+    def write_info(self, info: Info) -> None:
+        """Take one ``info`` call: its numbers are parameters."""
+        data: Any = info.data if isinstance(info.data, str) else convert(info.data).plain
+        self._queue.put(Info(info.time_us, info.elapsed_us, data), 0)
+
+    def flush(self) -> None:
+        """Let what was logged be sent now. Wait for nothing: ``log`` is not the only hot call."""
+        if self._sender is not None:
+            self._sender.wake()
+
+    def close(self) -> None:
+        """Say that the run is finished, and send what there is, for two seconds at most.
+
+        On the way out of an exception the run is not finished: that is no clean close.
+        """
+        self._close(finished=sys.exc_info()[1] is None)
+
+    def _close_at_exit(self) -> None:
+        # Python leaves here what ended the script, if it was an exception.
+        self._close(finished=not hasattr(sys, "last_value"))
+
+    def _close(self, *, finished: bool) -> None:
+        if self._closed or self._sender is None or os.getpid() != self.topology.pid:
+            return
+        self._closed = True
+        atexit.unregister(self._close_at_exit)
+        if finished:
+            self._queue.put(Finish(), 0)
+        lost = self._sender.close() + self._queue.close()
+        if lost:
+            FAULTS.drop(
+                AT_EXIT,
+                "the process ends before a collector took the last values; the JSON log has them",
+                count=lost,
+            )

@@ -1,0 +1,148 @@
+"""Data points that wait to be sent: compact columns, in batches of a bounded size and age.
+
+A point is 16 bytes here, a time and a value, so that hours without a collector fit into
+memory. Names and labels are worked out when a batch is encoded, so metadata that comes a
+little late still counts.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from otel_dllogger.otlp.series import Series
+
+MAX_POINTS = 2_000
+"""Points of a batch: with labels of any length it stays below gRPC's limit of 4 MiB."""
+
+MAX_SPAN_US = 60_000_000
+"""Microseconds that a batch spans.
+
+Prometheus refuses a whole request for one point that is too old for its out-of-order window,
+so old points do not travel with fresh ones.
+"""
+
+_POINT_BYTES = 18  # two numbers of 8, and the room that an array grows into
+_COLUMN_BYTES = 350
+_MILLISECOND_US = 1_000
+
+
+class Column:
+    """The points of one series in a batch, in the order in which they were logged."""
+
+    __slots__ = ("times_us", "values")
+
+    def __init__(self) -> None:
+        self.times_us = array("q")
+        self.values = array("d")
+
+
+class Batch:
+    """Points that are sent in one request.
+
+    Attributes:
+        columns: The points by series.
+        start_us: The time of its first entry, microseconds since the Unix epoch.
+        last_us: The time of its last entry.
+        points: How many points it has.
+        logged: How many of them are values that the user logged.
+    """
+
+    __slots__ = ("columns", "last_us", "logged", "points", "start_us")
+
+    def __init__(self, start_us: int) -> None:
+        self.columns: dict[Series, Column] = {}
+        self.start_us = self.last_us = start_us
+        self.points = 0
+        self.logged = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Return what it takes in memory, by estimate."""
+        return _COLUMN_BYTES * len(self.columns) + _POINT_BYTES * self.points
+
+    def has_room(self, time_us: int, points: int) -> bool:
+        """Tell whether an entry of this time and size belongs in here as well."""
+        if abs(time_us - self.start_us) > MAX_SPAN_US:
+            return False
+        # A receiver that keeps milliseconds must see the points of one together, or it takes
+        # those of the second request for duplicates; but not for ever.
+        return self.points + points <= MAX_POINTS or (
+            self.points <= MAX_POINTS and _same_millisecond(self.last_us, time_us)
+        )
+
+    def add(self, series: Series, time_us: int, value: float) -> None:
+        """Add a point; the caller counts ``logged``."""
+        column = self.columns.get(series)
+        if column is None:
+            column = self.columns[series] = Column()
+        column.values.append(value)  # refuses what is no number, before a time is there
+        column.times_us.append(time_us)
+        self.points += 1
+
+
+class Backlog:
+    """Keep batches in the order of time, and drop the oldest where there is no room.
+
+    Args:
+        limit_bytes: Bytes that all batches may take, by estimate.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._batches: deque[Batch] = deque()
+        self._open: Batch | None = None
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @property
+    def size_bytes(self) -> int:
+        """Return what all batches take in memory, by estimate."""
+        return sum(batch.size_bytes for batch in self._batches)
+
+    @property
+    def logged(self) -> int:
+        """Return how many logged values wait."""
+        return sum(batch.logged for batch in tuple(self._batches))
+
+    def batch_at(self, time_us: int, points: int) -> Batch:
+        """Return the batch that an entry belongs to, a new one where the last is full.
+
+        Args:
+            time_us: The entry's time, microseconds since the Unix epoch.
+            points: How many points the entry will add, about.
+        """
+        batch = self._open
+        if batch is None or not batch.has_room(time_us, points):
+            batch = self._open = Batch(time_us)
+            self._batches.append(batch)
+        batch.last_us = time_us
+        return batch
+
+    def take_oldest(self) -> Batch:
+        """Take the oldest batch out; nothing is added to it any more."""
+        batch = self._batches.popleft()
+        if batch is self._open:
+            self._open = None
+        return batch
+
+    def put_back(self, batch: Batch) -> None:
+        """Put the oldest batch back, to be sent later."""
+        self._batches.appendleft(batch)
+
+    def shrink(self) -> int:
+        """Drop the oldest batches until the rest fits; return how many logged values went."""
+        size_bytes = self.size_bytes
+        dropped = 0
+        while size_bytes > self._limit_bytes and len(self._batches) > 1:
+            batch = self.take_oldest()
+            size_bytes -= batch.size_bytes
+            dropped += batch.logged
+        return dropped
+
+
+def _same_millisecond(one_us: int, other_us: int) -> bool:
+    return one_us // _MILLISECOND_US == other_us // _MILLISECOND_US

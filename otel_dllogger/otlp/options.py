@@ -1,0 +1,202 @@
+"""Where OTLP goes and how: arguments first, then the standard variables.
+
+Source: OpenTelemetry specification, OpenTelemetry Protocol Exporter,
+https://opentelemetry.io/docs/specs/otel/protocol/exporter/
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from otel_dllogger import settings
+from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.faults import FAULTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HTTP = "http/protobuf"
+GRPC = "grpc"
+PROTOCOLS = (HTTP, GRPC)
+COMPRESSIONS = ("none", "gzip")
+
+_HTTP_DEFAULT = "http://localhost:4318"
+_GRPC_DEFAULT = "http://localhost:4317"
+_METRICS_PATH = "/v1/metrics"
+_TIMEOUT_DEFAULT_S = 10.0
+_TIMEOUT_MAX_S = 300.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OTLPOptions:
+    """Say where requests go, and how.
+
+    Attributes:
+        protocol: ``http/protobuf`` or ``grpc``.
+        address: The whole URL for HTTP, ``host:port`` for gRPC.
+        secure: Whether TLS is used.
+        headers: Sent with each request; they may hold secrets.
+        timeout_s: Seconds that one request may take.
+        compression: ``none`` or ``gzip``.
+        certificate: A file with the authorities to trust, None for the system's.
+        client_certificate: A file with this client's certificate.
+        client_key: A file with its key.
+    """
+
+    protocol: str
+    address: str
+    secure: bool
+    headers: Mapping[str, str] = dataclasses.field(repr=False)
+    timeout_s: float
+    compression: str
+    certificate: str | None
+    client_certificate: str | None
+    client_key: str | None
+
+
+def read_options(
+    *,
+    endpoint: str | None = None,
+    protocol: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+    compression: str | None = None,
+) -> OTLPOptions:
+    """Put arguments and variables together.
+
+    Args:
+        endpoint: A URL; for HTTP one without a path gets ``/v1/metrics``.
+        protocol: One of ``PROTOCOLS``.
+        headers: Headers beside and before those of the environment.
+        timeout_s: Seconds that one request may take.
+        compression: One of ``COMPRESSIONS``.
+
+    Raises:
+        ConfigurationError: If an argument, or the endpoint in the environment, cannot
+            mean anything.
+    """
+    chosen = _choose("protocol", protocol, PROTOCOLS)
+    address, secure = _http_address(endpoint) if chosen == HTTP else _grpc_address(endpoint)
+    return OTLPOptions(
+        protocol=chosen,
+        address=address,
+        secure=secure,
+        headers=_headers(headers),
+        timeout_s=_timeout_s(timeout_s),
+        compression=_choose("compression", compression, COMPRESSIONS),
+        certificate=_variable("CERTIFICATE") or None,
+        client_certificate=_variable("CLIENT_CERTIFICATE") or None,
+        client_key=_variable("CLIENT_KEY") or None,
+    )
+
+
+def _variable(name: str) -> str:
+    """Return a setting: the one for metrics, else the one for all signals."""
+    return settings.text(f"OTEL_EXPORTER_OTLP_METRICS_{name}", "") or settings.text(
+        f"OTEL_EXPORTER_OTLP_{name}", ""
+    )
+
+
+def _choose(option: str, argument: str | None, allowed: tuple[str, ...]) -> str:
+    """Return an option; a wrong argument is an error, a wrong variable is warned of."""
+    if argument is not None:
+        if argument not in allowed:
+            raise ConfigurationError(f"{option}={argument!r} is not one of {', '.join(allowed)}")
+        return argument
+    text = _variable(option.upper()).lower()
+    if text and text not in allowed:
+        FAULTS.warn(
+            f"environment {option}",
+            f"OTEL_EXPORTER_OTLP_{option.upper()}={text!r} is not one of {', '.join(allowed)}: "
+            f"using {allowed[0]}; correct it or unset it",
+        )
+    return text if text in allowed else allowed[0]
+
+
+def _http_address(endpoint: str | None) -> tuple[str, bool]:
+    """Return the URL to post to.
+
+    OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is taken as it is, OTEL_EXPORTER_OTLP_ENDPOINT gets
+    the path of the signal, and so does an argument that names none.
+    """
+    url = endpoint or settings.text("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "")
+    if not url:
+        base = settings.text("OTEL_EXPORTER_OTLP_ENDPOINT", _HTTP_DEFAULT)
+        url = base.rstrip("/") + _METRICS_PATH
+    elif endpoint and not _split(url).path.strip("/"):
+        url = endpoint.rstrip("/") + _METRICS_PATH
+    scheme = _split(url).scheme
+    if scheme not in ("http", "https"):
+        raise _not_an_address(url, "http://localhost:4318")
+    return url, scheme == "https"
+
+
+def _grpc_address(endpoint: str | None) -> tuple[str, bool]:
+    """Return the target of the channel, and whether it is TLS.
+
+    The scheme decides; without one OTEL_EXPORTER_OTLP_INSECURE does, which is false by default.
+    """
+    url = endpoint or _variable("ENDPOINT") or _GRPC_DEFAULT
+    if "://" not in url:
+        insecure = _variable("INSECURE").lower() == "true"
+        url = f"{'http' if insecure else 'https'}://{url}"
+    parts = _split(url)
+    if parts.scheme == "unix":
+        return url, False
+    if parts.scheme not in ("http", "https"):
+        raise _not_an_address(url, "http://localhost:4317")
+    return parts.netloc.rpartition("@")[2], parts.scheme == "https"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Parts:
+    scheme: str
+    netloc: str
+    path: str
+
+
+def _split(url: str) -> _Parts:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # refuses what is no number
+    except ValueError:
+        raise _not_an_address(url, _HTTP_DEFAULT) from None
+    if not parts.hostname and parts.scheme != "unix":
+        raise _not_an_address(url, _HTTP_DEFAULT)
+    return _Parts(parts.scheme.lower(), parts.netloc, parts.path)
+
+
+def _not_an_address(url: str, example: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"endpoint={url!r} is not the address of a collector; pass endpoint={example!r} or the "
+        "like, or set OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
+
+
+def _headers(argument: Mapping[str, str] | None) -> dict[str, str]:
+    from opentelemetry.util.re import parse_env_headers  # noqa: PLC0415 - not at import
+
+    headers = dict(parse_env_headers(_variable("HEADERS"), liberal=True))
+    headers.update({name.lower(): value for name, value in (argument or {}).items()})
+    return headers
+
+
+def _timeout_s(argument: float | None) -> float:
+    """Return the time limit of a request.
+
+    The specification has milliseconds in OTEL_EXPORTER_OTLP_TIMEOUT, OpenTelemetry's exporters
+    for Python read seconds. Nobody wants 10 ms, nor three hours, so both can be served.
+    """
+    if argument is not None:
+        if not 0 < argument <= _TIMEOUT_MAX_S:
+            raise ConfigurationError(
+                f"timeout_s={argument!r} is not a number of seconds up to {_TIMEOUT_MAX_S:g}"
+            )
+        return argument
+    name = "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT"
+    if not settings.text(name, ""):
+        name = "OTEL_EXPORTER_OTLP_TIMEOUT"
+    value = settings.number(name, _TIMEOUT_DEFAULT_S, least=0.001, most=_TIMEOUT_MAX_S * 1000)
+    return value if value <= _TIMEOUT_MAX_S else value / 1000

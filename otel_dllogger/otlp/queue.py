@@ -1,0 +1,149 @@
+"""What was logged and not yet taken by the thread that sends it: bounded, and never waits."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING
+
+from otel_dllogger.faults import FAULTS
+from otel_dllogger.otlp.losses import AT_EXIT
+from otel_dllogger.record import Info, Metadata, Record, is_parameter_step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Numbers = tuple[int, int, tuple[int, int], dict[str, float]]
+"""A ``log`` call as it nearly always is: time_us, elapsed_us, step, and finite numbers."""
+
+
+class Finish:
+    """Say that the run ended as it should."""
+
+
+Entry = Numbers | Record | Metadata | Info | Finish
+
+QUEUE_SHARE = 4
+"""The part of all room that is the queue's even when the backlog of points is full."""
+
+ENTRY_BYTES = 400
+"""What an entry takes by itself: tuple, dict, time, and its place in the queue."""
+
+NUMBER_BYTES = 100
+"""What a number takes: itself, its place in a dict, and a name that may be its own."""
+
+
+class EntryQueue:
+    """Hand entries from the threads that log to the one that sends.
+
+    When the queue is full the oldest entries go: what is left is one unbroken stretch up to
+    now, and what is missing lies furthest back, where a backfill from the JSON log is safe.
+
+    Args:
+        limit_bytes: Bytes that the entries may take, by a cheap estimate.
+        on_pressure: Called once when half of the queue's least share is full; must not wait.
+    """
+
+    def __init__(self, limit_bytes: int, on_pressure: Callable[[], None]) -> None:
+        self._limit_bytes = limit_bytes
+        self._pressure_bytes = limit_bytes // QUEUE_SHARE // 2
+        self._on_pressure = on_pressure
+        self._entries: deque[Entry] = deque()
+        self._bytes = 0
+        self._pressed = False
+        self._dropped = 0
+        # Reentrant, for signal handlers that log.
+        self._lock = threading.RLock()
+        self._closed = False
+        self._silent = False
+        _queues.add(self)
+
+    def put(self, entry: Entry, numbers: int) -> None:
+        """Append an entry.
+
+        Args:
+            entry: What was logged, detached from objects that the user may change.
+            numbers: How many numbers are in it, as ``_numbers_of`` says.
+        """
+        with self._lock:
+            if self._closed:
+                self._refuse(entry)
+                return
+            self._entries.append(entry)
+            self._bytes += ENTRY_BYTES + NUMBER_BYTES * numbers
+            if self._bytes > self._pressure_bytes:
+                self._relieve()
+
+    def _refuse(self, entry: Entry) -> None:
+        values = count_values(entry)
+        if values and not self._silent:
+            FAULTS.drop_quietly(AT_EXIT, "logged after the OTLPBackend was closed", count=values)
+
+    def _relieve(self) -> None:
+        if not self._pressed:
+            self._pressed = True
+            self._on_pressure()
+        while self._bytes > self._limit_bytes and len(self._entries) > 1:
+            entry = self._entries.popleft()
+            self._bytes -= ENTRY_BYTES + NUMBER_BYTES * len(_numbers_of(entry))
+            self._dropped += count_values(entry)
+
+    def take(self) -> tuple[deque[Entry], int]:
+        """Return all entries, and how many values were dropped since the last call."""
+        with self._lock:
+            entries, dropped = self._entries, self._dropped
+            self._entries = deque()
+            self._bytes = self._dropped = 0
+            self._pressed = False
+        return entries, dropped
+
+    def make_room(self, limit_bytes: int) -> None:
+        """Set how many bytes the entries may take from now on."""
+        self._limit_bytes = limit_bytes
+
+    def close(self) -> int:
+        """Take nothing any more; return how many values were left."""
+        with self._lock:
+            self._closed = True
+            entries, dropped = self.take()
+        return dropped + sum(map(count_values, entries))
+
+    def silence(self) -> None:
+        """Take nothing any more, and count nothing of it."""
+        self._closed = self._silent = True
+
+    def _after_fork_in_child(self) -> None:
+        # What is in it is the parent's to send, and its lock may be held by a thread that
+        # does not exist here.
+        self._lock = threading.RLock()
+        self.silence()
+        self._entries = deque()
+
+
+def count_values(entry: Entry) -> int:
+    """Return how many values of metrics an entry holds; a rank among them is a label."""
+    if isinstance(entry, Record) and is_parameter_step(entry.step):
+        return 0
+    numbers = _numbers_of(entry)
+    return len(numbers) - ("rank" in numbers)
+
+
+def _numbers_of(entry: Entry) -> Mapping[str, float]:
+    if isinstance(entry, tuple):
+        return entry[3]
+    if isinstance(entry, Record) and entry.values is not None:
+        return entry.values.numbers
+    return {}
+
+
+_queues: weakref.WeakSet[EntryQueue] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for queue in list(_queues):
+        queue._after_fork_in_child()  # noqa: SLF001 - this module's own class
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,151 @@
+"""Where OTLP goes: arguments, then the standard variables, then the standard defaults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from otel_dllogger import ConfigurationError
+from otel_dllogger.otlp.options import read_options
+
+if TYPE_CHECKING:
+    from otel_dllogger.otlp.options import OTLPOptions
+
+
+def options(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], **arguments: Any
+) -> OTLPOptions:
+    """Read the options with these variables, without their common beginning."""
+    for name, value in variables.items():
+        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", value)
+    return read_options(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint", "expected"),
+    [
+        ({}, None, "http://localhost:4318/v1/metrics"),
+        ({"ENDPOINT": "http://a:1"}, None, "http://a:1/v1/metrics"),
+        ({"ENDPOINT": "http://a:1/"}, None, "http://a:1/v1/metrics"),
+        ({"ENDPOINT": "https://a/otlp"}, None, "https://a/otlp/v1/metrics"),
+        ({"ENDPOINT": "  "}, None, "http://localhost:4318/v1/metrics"),
+        ({"METRICS_ENDPOINT": "http://b:2"}, None, "http://b:2"),
+        ({"METRICS_ENDPOINT": "http://b/x", "ENDPOINT": "http://a"}, None, "http://b/x"),
+        ({"METRICS_ENDPOINT": "http://b/x"}, "http://c:3", "http://c:3/v1/metrics"),
+        ({}, "http://c:3/", "http://c:3/v1/metrics"),
+        ({}, "https://c/opentelemetry/v1/metrics", "https://c/opentelemetry/v1/metrics"),
+    ],
+)
+def test_the_address_for_http(
+    variables: dict[str, str],
+    endpoint: str | None,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The variable for all signals gets the path of this one, the one for metrics does not."""
+    found = options(monkeypatch, variables, endpoint=endpoint)
+    assert (expected, expected.startswith("https")) == (found.address, found.secure)
+    assert "http/protobuf" == found.protocol
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint", "expected"),
+    [
+        ({}, None, ("localhost:4317", False)),
+        ({"ENDPOINT": "http://a:1"}, None, ("a:1", False)),
+        ({"ENDPOINT": "https://a:1"}, None, ("a:1", True)),
+        ({"METRICS_ENDPOINT": "http://b:1", "ENDPOINT": "https://a:1"}, None, ("b:1", False)),
+        ({"INSECURE": "true"}, "c:1", ("c:1", False)),
+        ({"INSECURE": "true"}, "https://c:1", ("c:1", True)),
+        ({}, "c:1", ("c:1", True)),
+        ({}, "http://[::1]:1", ("[::1]:1", False)),
+        ({}, "unix:///run/otlp", ("unix:///run/otlp", False)),
+    ],
+)
+def test_the_target_for_grpc(
+    variables: dict[str, str],
+    endpoint: str | None,
+    expected: tuple[str, bool],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The scheme says whether it is TLS; without one, it is, unless INSECURE says otherwise."""
+    found = options(monkeypatch, {"PROTOCOL": "grpc", **variables}, endpoint=endpoint)
+    assert expected == (found.address, found.secure)
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize("endpoint", ["ftp://a:1", "http://", "http://a:port", "http://a:99999"])
+def test_an_address_that_is_none_is_refused(protocol: str, endpoint: str) -> None:
+    """The error names the value and gives an example."""
+    with pytest.raises(ConfigurationError, match=r"endpoint='.*' is not .*localhost:431"):
+        read_options(protocol=protocol, endpoint=endpoint)
+
+
+def test_those_for_metrics_come_before_those_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And arguments before both; headers are put together."""
+    general = {
+        "PROTOCOL": "grpc",
+        "HEADERS": "a=1,B=x%20y",
+        "TIMEOUT": "20",
+        "COMPRESSION": "gzip",
+        "CERTIFICATE": "/ca",
+        "CLIENT_CERTIFICATE": "/cert",
+        "CLIENT_KEY": "/key",
+    }
+    found = options(monkeypatch, general)
+    assert ("grpc", 20.0, "gzip") == (found.protocol, found.timeout_s, found.compression)
+    assert {"a": "1", "b": "x y"} == found.headers
+    assert ("/ca", "/cert", "/key") == (
+        found.certificate,
+        found.client_certificate,
+        found.client_key,
+    )
+    own = {
+        "METRICS_PROTOCOL": "http/protobuf",
+        "METRICS_HEADERS": "a=2",
+        "METRICS_TIMEOUT": "30",
+        "METRICS_COMPRESSION": "none",
+        "METRICS_CERTIFICATE": "/other",
+    }
+    found = options(monkeypatch, own)
+    assert ("http/protobuf", 30.0, "none") == (found.protocol, found.timeout_s, found.compression)
+    assert ({"a": "2"}, "/other") == (found.headers, found.certificate)
+    found = read_options(protocol="grpc", headers={"A": "3"}, timeout_s=1, compression="gzip")
+    assert ("grpc", 1, "gzip") == (found.protocol, found.timeout_s, found.compression)
+    assert {"a": "3"} == found.headers
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("10", 10.0), ("0.5", 0.5), ("300", 300.0), ("10000", 10.0), ("x", 10.0)]
+)
+def test_a_timeout_is_read_in_either_unit(
+    text: str, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seconds as Python's exporters have it, milliseconds as the specification does."""
+    assert expected == options(monkeypatch, {"TIMEOUT": text}).timeout_s
+
+
+def test_headers_are_not_shown() -> None:
+    """They hold secrets."""
+    assert "secret" not in repr(read_options(headers={"authorization": "secret"}))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("protocol", "http/json"), ("compression", "zip"), ("timeout_s", 0), ("timeout_s", 1e6)],
+)
+def test_an_argument_that_means_nothing_is_refused(option: str, value: Any) -> None:
+    """The error names it."""
+    with pytest.raises(ConfigurationError, match=f"{option}="):
+        read_options(**{option: value})
+
+
+@pytest.mark.parametrize("name", ["PROTOCOL", "COMPRESSION"])
+def test_a_variable_that_means_nothing_is_warned_of(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the default is taken: an environment must not fail training."""
+    found = options(monkeypatch, {name: "smoke"})
+    assert ("http/protobuf", "none") == (found.protocol, found.compression)
+    assert f"{name}='smoke' is not one of" in caplog.text
