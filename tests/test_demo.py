@@ -102,7 +102,8 @@ def test_two_ranks_train_and_leave_their_logs(tmp_path):
 @needs_prometheus
 def test_prometheus_answers(tmp_path):
     """A Prometheus of the demo's own scrapes both ranks, answers, and is gone afterwards."""
-    process = start("--seconds", "8", "--with-prometheus", cwd=tmp_path)
+    # Prometheus takes note of new ranks every 5 s: the second one may have to wait for that.
+    process = start("--seconds", "15", "--with-prometheus", cwd=tmp_path)
     with process:
         head = read_until(process, "Prometheus, with all of them: ")
         url = head.split()[-1]
