@@ -44,7 +44,7 @@ bench: .venv/.dev ## Measure; options in ARGS="..."
 dashboards: .venv/.dev ## Write grafana/dashboards from grafana/source
 	.venv/bin/python -m grafana.source
 
-pictures: .venv/.dev ## Train, ask what the dashboards ask, draw docs/images
+pictures: .venv/.dev ## Train, draw what the dashboards show; ARGS="--seconds 60 --ranks 4"
 	@scripts/install-missing prometheus
 	.venv/bin/python -m grafana.preview $(ARGS)
 

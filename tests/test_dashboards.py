@@ -64,7 +64,14 @@ TOTALS_AS_THEY_ARE = {
     ("ranks.json", "Iteration skew"): {"dllogger_steps_total"},
     ("ranks.json", "Ranks behind"): {"dllogger_steps_total"},
     ("training-overview.json", "Training steps"): {"dllogger_steps_total"},
+    # What was counted before the first scrape is in the number itself, and in no increase.
+    ("ranks.json", "Dropped"): {"dllogger_dropped_total"},
+    ("training-overview.json", "NaN and Inf"): {"dllogger_nonfinite_total"},
+    # Which ranks make steps at all.
+    ("training-overview.json", "Steps per second"): {"dllogger_steps_total"},
 }
+
+COUNTED_FROM_THE_FIRST = {"dllogger_nonfinite_total", "dllogger_dropped_total"}
 
 # What Grafana's types leave out, since a data source defines it: Prometheus moves it where it
 # belongs (grafana/grafana packages/grafana-prometheus/src/annotations.ts), or it is text for
@@ -354,7 +361,12 @@ def check_counters(board: dict[str, Any], name: str = "") -> list[str]:
         allowed = TOTALS_AS_THEY_ARE.get((name, place.rpartition(" ")[0]), set())
         function = selector.functions[-1] if selector.has_range and selector.functions else ""
         if selector.name.endswith("_total"):
-            if function not in COUNTER_FUNCTIONS and selector.name not in allowed:
+            # What a counter began with belongs to its increase, and is nowhere else.
+            first = selector.name in COUNTED_FROM_THE_FIRST and function in (
+                "min_over_time",
+                "last_over_time",
+            )
+            if function not in COUNTER_FUNCTIONS and not first and selector.name not in allowed:
                 problems.append(f"{place}: {selector.name} as it is")
         elif function in ("rate", "increase", "irate"):
             problems.append(f"{place}: {function} of {selector.name or 'a selector'}")
@@ -903,6 +915,7 @@ def without_variables(expression: str) -> str:
     """Put something harmless where Grafana puts values: a time in brackets, else a number."""
     variable = r"(?:\$\w+|\$\{[^}]+\}|\[\[\w+(?::\w+)?\]\])"
     timed = re.sub(rf"\[\s*{variable}\s*(:?)\s*\]", r"[1m\1]", expression)
+    timed = re.sub(rf"(offset\s+){variable}", r"\g<1>1m", timed)
     return re.sub(variable, "1", timed)
 
 

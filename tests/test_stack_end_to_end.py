@@ -18,6 +18,7 @@ import yaml
 from grafana.preview.dashboard import Dashboard
 from grafana.preview.datasource import DataSource
 from grafana.preview.interpolation import DashboardError
+from tests._prometheus import wait_for
 from tests._training_run import (
     DISCOVERY,
     SCRAPE_INTERVAL_S,
@@ -34,11 +35,13 @@ if TYPE_CHECKING:
     from grafana.preview.datasource import Frame, Result
     from tests._training_run import AlertHistory
 
-DASHBOARDS = sorted((Path(__file__).parents[1] / "grafana" / "dashboards").glob("*.json"))
+FOLDER = Path(__file__).parents[1] / "grafana" / "dashboards"
+DASHBOARDS = sorted(FOLDER.glob("*.json"))
 
 RUN, FINISHED = "resnet", "bert"
 WORLD_SIZE = 8
 NAN_RANK, STOPPED_RANK, RESTARTED_RANK, SLOW_RANK = 2, 3, 5, 7
+LOST_RANK = 1  # at the very end
 FAULTS = {
     NAN_RANK: {"fault": "nan", "at_s": 25, "for_s": 5},
     STOPPED_RANK: {"fault": "stops", "at_s": 28},
@@ -192,14 +195,18 @@ SHAPES = {
     (OVERVIEW, "Restarts", "A"): Shape(("run",), 1, 0, 1, last(1)),
     (OVERVIEW, "Dropped", "A"): Shape(("run",), 1, 0, 0),
     (OVERVIEW, "Finished", "A"): Shape(("run",), 1, 0, 0),
-    (OVERVIEW, "Throughput", "A"): Shape(("run", "metric"), 1, IPS, (WORLD_SIZE + 1) * IPS),
+    (OVERVIEW, "Throughput", "A"): Shape(
+        ("run", "metric"), 1, 0, (WORLD_SIZE + 1) * IPS, reaches(3 * IPS)
+    ),
     (OVERVIEW, "Training loss", "B"): Shape(("run", "metric"), 2, 0.2, 2.4, only("stage", "train")),
     (OVERVIEW, "Training loss", "D"): Shape(("run", "rank"), 2, 0.2, 2.4, only("rank", "0")),
     (OVERVIEW, "Validation loss", "B"): Shape(("run", "metric"), 2, 0.2, 3, only("stage", "val")),
     (OVERVIEW, "Learning rate", "A"): Shape(("run",), 1, 0, 0.1),
     (OVERVIEW, "Best so far", "A"): Shape(("run", "metric", "goal"), 6),
     (OVERVIEW, "Best so far", "B"): Shape(("run", "metric", "goal"), 6),
-    (OVERVIEW, "Throughput in total", "A"): Shape(("run",), 1, IPS, (WORLD_SIZE + 1) * IPS),
+    (OVERVIEW, "Throughput in total", "A"): Shape(
+        ("run",), 1, 0, (WORLD_SIZE + 1) * IPS, reaches(3 * IPS)
+    ),
     (OVERVIEW, "Processes", "A"): Shape(("run", "attempt"), 2, 1, WORLD_SIZE),
     (OVERVIEW, "Records", "A"): Shape(("run", "type"), 4),
     (OVERVIEW, "Parameters", "A"): Shape(("run", "name"), 4),
@@ -225,6 +232,8 @@ SHAPES = {
 EMPTY_BY_DESIGN = {
     (OVERVIEW, "Parts of a step", "B"): "no duration is logged in milliseconds",
     (RANKS, "Dropped", "B"): "only reasons that occurred, and nothing was dropped",
+    (RANKS, "Lost ranks", "A"): "the one rank that was killed came back",
+    (RANKS, "Lost ranks", "B"): "the one rank that was killed came back",
 }
 
 
@@ -441,6 +450,30 @@ def test_the_shipped_configuration_is_what_is_tested(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------- the end
 
 
+def test_a_rank_that_is_lost_is_found(training: TrainingRun) -> None:
+    """A killed rank is missing from the figure of ranks, and listed with where it ran."""
+    (lost,) = [one for one in training.ranks if (one.part.run, one.part.rank) == (RUN, LOST_RANK)]
+    lost.process.kill()
+    lost.process.wait()
+
+    def look() -> tuple[set[str], list[float]]:
+        source = DataSource(
+            training.prometheus.url,
+            start_s=training.start_s,
+            end_s=time.time(),
+            scrape_interval_s=SCRAPE_INTERVAL_S / FACTOR,
+        )
+        ranks = Dashboard.load(FOLDER / "ranks.json", source)
+        (table,) = [panel for panel in ranks.panels if panel.title == "Lost ranks"]
+        listed = [frame.labels for result in ranks.run(table) for frame in result.frames]
+        overview = Dashboard.load(FOLDER / "training-overview.json", source)
+        (figure,) = [panel for panel in overview.panels if panel.title == "Ranks"]
+        shown = [frame.samples[-1][1] for one in overview.run(figure) for frame in one.frames]
+        return {labels["rank"] for labels in listed}, shown
+
+    wait_for(look, lambda seen: seen == ({str(LOST_RANK)}, [WORLD_SIZE - 1.0]))
+
+
 def test_nothing_is_left_running(training: TrainingRun) -> None:
     """Every process ends by its own id, ranks cleanly, and withdraws its discovery file."""
     pids = {one.process.pid for one in training.ranks} | {training.prometheus.pid}
@@ -451,6 +484,7 @@ def test_nothing_is_left_running(training: TrainingRun) -> None:
     codes = {
         (one.part.run, one.part.rank, one.attempt): one.process.returncode for one in training.ranks
     }
-    assert {key: -9 if key == (RUN, RESTARTED_RANK, 0) else 0 for key in codes} == codes
-    assert [] == list(training.discovery.glob("*.json"))
+    killed = {(RUN, RESTARTED_RANK, 0), (RUN, LOST_RANK, 0)}
+    assert {key: -9 if key in killed else 0 for key in codes} == codes
+    assert 1 == len(list(training.discovery.glob("*.json")))  # of the one that was lost
     assert {} == {one.part: one.errors() for one in training.ranks if one.errors()}

@@ -42,10 +42,13 @@ def new_board(
 
 def _annotations() -> list[Builder[models.AnnotationQuery]]:
     runs = promql.RUNS
+    process = "job, run, rank, instance"
+    # Over the annotation's own interval, so that a run that is shorter has its marks as well.
     started = (
-        "1000 * min by (job, run, attempt) (dllogger_run_start_timestamp_seconds"
-        f"{{{runs}}} * on (job, run, rank, instance) group_left (attempt)"
-        f' dllogger_rank_info{{{runs}, attempt%s"1"}})'
+        f"1000 * min by (job, run, attempt) (max by ({process})"
+        f" (last_over_time(dllogger_run_start_timestamp_seconds{{{runs}}}[$__interval]))"
+        f" * on ({process}) group_left (attempt) topk by ({process}) (1, "
+        f'last_over_time(dllogger_rank_info{{{runs}, attempt%s"1"}}[$__interval])))'
     )
     return [
         _annotation("Start", "green", started % "=", "{{run}} started", at_value=True),
@@ -65,8 +68,13 @@ def _annotations() -> list[Builder[models.AnnotationQuery]]:
         _annotation(
             "NaN or Inf",
             "red",
-            "sum by (job, run, metric) (increase("
-            f'dllogger_nonfinite_total{{{runs}, metric=~"$metric"}}[$__interval])) > 0',
+            promql.count(
+                "dllogger_nonfinite_total",
+                f'{runs}, metric=~"$metric"',
+                "$__interval",
+                by="job, run, metric",
+            )
+            + " > 0",
             "{{metric}} is not finite in {{run}}",
         ),
     ]

@@ -20,7 +20,7 @@ _START = (
     f"min by ({RUN}) (min_over_time("
     f"dllogger_run_start_timestamp_seconds{{{RUNS}}}[$__range] @ end()))"
 )
-_NEWEST = f"topk by (job) ($k, {_START})"
+_NEWEST = f"topk by (job) ($newest, {_START})"
 
 # When a run ends its ranks leave one by one, and figures over those that are left mislead.
 _DRAWN = (
@@ -43,13 +43,13 @@ def build() -> dashboard.Dashboard:
             variables.stage(),
             variables.granularity(),
             variables.metric(),
-            variables.how_many("Newest", "How many of the runs that are chosen are drawn"),
+            variables.how_many(
+                "newest", "Newest", "How many of the runs that are chosen are drawn"
+            ),
         ],
     )
     losses = f"{promql.quantile(0.5, promql.losses(RUNS))} {_DRAWN}"
-    throughput = (
-        f'sum by ({SERIES}) ({{{THROUGHPUT}, goal!="minimize", {RUNS}, {CHOSEN}}}) {_DRAWN}'
-    )
+    throughput = f"sum by ({SERIES}) ({{{THROUGHPUT}, {RUNS}, {CHOSEN}}}) {_DRAWN}"
     add_row(
         board,
         "Losses",
@@ -90,32 +90,34 @@ def _by_time(title: str, what: str, of_run: str) -> xychart.Panel:
 def _by_step(title: str, what: str, of_run: str) -> xychart.Panel:
     about = About(
         f"{title} by step",
-        f"Each run by the training steps of its rank that is furthest: {what}. Losses that are "
-        "lower sooner: more learned from each step. A run that was restarted begins at 0 again.",
+        f"Each run by the training steps of its rank that is furthest, or by epochs where it logs "
+        f"nothing else: {what}. Losses that are lower sooner: more learned from each step. A run "
+        "that was restarted begins at 0 again.",
     )
-    steps = f"max by ({RUN}) (dllogger_steps_total{{{RUNS}}})"
+    steps = f"(max by ({RUN}) ({promql.steps(RUNS)}) or max by ({RUN}) (dllogger_epoch{{{RUNS}}}))"
     x = f"({of_run}) * 0 + on ({RUN}) group_left () {steps}"
-    return curves(about, Query(x), Query(of_run), x_label="training steps", x_unit="short")
+    return curves(
+        about, Query(x), Query(of_run), x_label="training steps, or epochs", x_unit="short"
+    )
 
 
 def _figures() -> Builder[models.Panel]:
-    def last(metric: str) -> str:
-        return f"last_over_time({metric}{{{RUNS}}}[$__range])"
-
     step_time = promql.quantile(0.5, promql.step_time(RUNS, RANGE_END), by=RUN)
-    lasted = f"max by ({RUN}) ({last('dllogger_last_log_timestamp_seconds')}) - {_START}"
+    lasted = (
+        f"max by ({RUN}) ({promql.last('dllogger_last_log_timestamp_seconds', RUNS)}) - {_START}"
+    )
     return rows(
         About("Runs", "Every run that is chosen, over the time looked at."),
         [
             Query(f"1000 * {_START}"),
             Query(lasted),
-            Query(f"count by ({RUN}) (group by ({RANK}) ({last('dllogger_rank_info')}))"),
-            Query(f"max by ({RUN}) ({last('dllogger_steps_total')})"),
-            Query(step_time),
             Query(
-                f"round(sum by ({RUN}) (increase(dllogger_nonfinite_total{{{RUNS}}}[$__range])))"
+                f"count by ({RUN}) (group by ({RANK}) ({promql.last('dllogger_rank_info', RUNS)}))"
             ),
-            Query(f"max by ({RUN}) ({last('dllogger_run_finished')})"),
+            Query(f"max by ({RUN}) ({promql.last('dllogger_steps_total', RUNS)})"),
+            Query(step_time),
+            Query(promql.count("dllogger_nonfinite_total", RUNS, "$__range", by=RUN)),
+            Query(promql.finished(RUNS)),
         ],
         [
             Column("run", "Run"),
@@ -137,7 +139,7 @@ def _figures() -> Builder[models.Panel]:
 def _best() -> Builder[models.Panel]:
     def best(goal: str) -> str:
         matchers = f'{RUNS}, metric=~"$metric", stage=~"$stage", goal="{goal}"'
-        return f"by ({RUN}, metric) (last_over_time(dllogger_best{{{matchers}}}[$__range]))"
+        return f"by ({RUN}, metric) ({promql.last('dllogger_best', matchers)})"
 
     return matrix(
         About("Best values", "The best finite value of each metric with a GOAL, over all ranks."),
@@ -148,7 +150,7 @@ def _best() -> Builder[models.Panel]:
 
 
 def _parameters() -> Builder[models.Panel]:
-    value = f"max by ({RUN}, name) (last_over_time(dllogger_parameter{{{RUNS}}}[$__range]))"
+    value = f"max by ({RUN}, name) ({promql.last('dllogger_parameter', RUNS)})"
     return matrix(
         About("Parameters", "Numeric hyper-parameters of the runs, side by side."),
         Query(f"{value} and on ({RUN}) {_NEWEST}"),

@@ -27,7 +27,6 @@ def lines(
     *queries: Query,
     width: int = 12,
     height: int = 9,
-    calc: str = "lastNotNull",
     worst_first: bool = False,
 ) -> timeseries.Panel:
     """Draw values over time.
@@ -37,12 +36,11 @@ def lines(
         queries: What is drawn.
         width: Of 24 columns of the dashboard.
         height: In units of the dashboard's grid.
-        calc: Which value of a line stands in the legend.
-        worst_first: Sort the legend by it, the largest first.
+        worst_first: Sort the legend by the last value, the largest first.
     """
     panel = describe(timeseries.Panel(), about, width, height)
     ask(panel, queries, instant=False, as_table=False)
-    panel.legend(legend(calc, worst_first=worst_first)).tooltip(tooltip())
+    panel.legend(legend("lastNotNull", worst_first=worst_first)).tooltip(tooltip())
     panel.line_width(2).fill_opacity(0).show_points(common_models.VisibilityMode.AUTO)
     panel.span_nulls(False)
     if len(about.steps) > 1 and about.limits:
@@ -188,7 +186,7 @@ def curves(
         [
             models.DynamicConfigValue(
                 id_val="displayName",
-                value="${__field.labels.run} ${__field.labels.metric} "
+                value="${__field.labels.job} ${__field.labels.run} ${__field.labels.metric} "
                 "${__field.labels.granularity}",
             )
         ],

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 UID = "otel-dllogger-overview"
 
-_THROUGHPUT = f'{{{THROUGHPUT}, goal!="minimize", {RUNS}, {CHOSEN}}}'
+_THROUGHPUT = f"{{{THROUGHPUT}, {RUNS}, {CHOSEN}}}"
+_NONFINITE = f'{RUNS}, metric=~"$metric", stage=~"$stage"'
+_AGE_NOW = (
+    f"time() - (max by ({RANK}) ({promql.last('dllogger_last_log_timestamp_seconds', RUNS)})"
+    f" unless on ({RANK}) max by ({RANK}) ({promql.last('dllogger_run_finished', RUNS)}) == 1)"
+)
 _PLAIN = ((None, BLUE),)  # green would say that something was judged, and is well
 _RATE_MATCHERS = 'metric=~"(?i)(.*[^a-z])?(lr|learning_?rate)([^a-z].*)?"'
 
@@ -63,12 +68,16 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "Ranks",
-                "Ranks that answer now. Fewer than were started: look at the ranks dashboard.",
-                steps=_PLAIN,
+                "Ranks that answer at the end of the time looked at. Fewer than were started: "
+                "the ranks dashboard has those that are lost.",
+                steps=((None, RED), (1, BLUE)),
             ),
             Query(
-                f"count by ({RUN}) (group by ({RANK}) (dllogger_rank_info{{{RUNS}}}))", "{{run}}"
+                f"count by ({RUN}) (group by ({RANK}) (dllogger_rank_info{{{RUNS}}}))"
+                f" or 0 * count by ({RUN}) ({promql.last('dllogger_rank_info', RUNS)})",
+                "{{run}}",
             ),
+            instant=True,
         ),
         figure(
             About("Epoch", "The epoch of the rank that is furthest.", steps=_PLAIN),
@@ -96,12 +105,14 @@ def _now() -> list[Builder[models.Panel]]:
             About(
                 "Last record",
                 "Time since the rank that is quiet for longest logged anything. More than a few "
-                "minutes: it hangs, or it logs rarely. Runs that are over do not count.",
+                "minutes: it hangs, it is gone, or it logs rarely. Ranks that finished do not "
+                "count.",
                 unit="s",
                 steps=((None, GREEN), (120, YELLOW), (300, RED)),
                 decimals=0,
             ),
-            Query(f"max by ({RUN}) ({promql.age(RUNS)})", "{{run}}"),
+            Query(f"max by ({RUN}) ({_AGE_NOW})", "{{run}}"),
+            instant=True,
         ),
         figure(
             About(
@@ -112,8 +123,7 @@ def _now() -> list[Builder[models.Panel]]:
                 decimals=0,
             ),
             Query(
-                f"round(sum by ({RUN}) (increase(dllogger_nonfinite_total{{{RUNS},"
-                ' metric=~"$metric", stage=~"$stage"}[$__range])))',
+                promql.count("dllogger_nonfinite_total", _NONFINITE, "$__range", by=RUN),
                 "{{run}}",
             ),
             instant=True,
@@ -129,11 +139,17 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "Steps per second",
-                "Training steps per second, the median over ranks.",
+                "Training steps per second, the median over ranks that make any.",
                 steps=_PLAIN,
             ),
             Query(
-                promql.quantile(0.5, promql.rate("dllogger_steps_total", RUNS), by=RUN), "{{run}}"
+                promql.quantile(
+                    0.5,
+                    f"{promql.rate('dllogger_steps_total', RUNS)} and on ({RANK})"
+                    f" {promql.steps(RUNS)}",
+                    by=RUN,
+                ),
+                "{{run}}",
             ),
         ),
         figure(
@@ -160,7 +176,7 @@ def _now() -> list[Builder[models.Panel]]:
                 decimals=0,
             ),
             Query(
-                f"round(sum by ({RUN}) (increase(dllogger_dropped_total{{{RUNS}}}[$__range])))",
+                promql.count("dllogger_dropped_total", RUNS, "$__range", by=RUN),
                 "{{run}}",
             ),
             instant=True,
@@ -168,16 +184,20 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "Finished",
-                "Whether the run's summary was logged on all ranks, or all of them closed.",
+                "Whether the run's summary was logged on all ranks, or all of them closed. A run "
+                "that ended between two scrapes is gone without a word: see linger_s in the "
+                "README.",
                 steps=_PLAIN,
                 names=FINISHED,
             ),
-            Query(f"min by ({RUN}) (dllogger_run_finished{{{RUNS}}})", "{{run}}"),
+            Query(promql.finished(RUNS), "{{run}}"),
+            instant=True,
         ),
     ]
 
 
 def _learning() -> list[Builder[models.Panel]]:
+    minimized, maximized = (f'{_NONFINITE}, goal="{goal}"' for goal in ("minimize", "maximize"))
     name = "{{metric}} {{granularity}} {{run}}"
 
     def loss(title: str, stage: str, which: str) -> Builder[models.Panel]:
@@ -197,8 +217,9 @@ def _learning() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Learning rate",
-                "What was logged as lr or learning rate. All ranks have the same: where minimum "
-                "and maximum part, one of them schedules wrongly.",
+                "What was logged as lr or learning rate. Ranks are read up to a scrape's distance "
+                "apart: minimum and maximum part a little while it changes. More: one of them "
+                "schedules wrongly.",
                 unit="sci",
             ),
             Query(
@@ -219,14 +240,14 @@ def _learning() -> list[Builder[models.Panel]]:
             ),
             [
                 Query(
-                    f'min by ({RUN}, stage, metric, goal) (dllogger_best{{{RUNS}, goal="minimize",'
-                    ' metric=~"$metric", stage=~"$stage"}) or '
-                    f'max by ({RUN}, stage, metric, goal) (dllogger_best{{{RUNS}, goal="maximize",'
-                    ' metric=~"$metric", stage=~"$stage"})'
+                    f"min by ({RUN}, stage, metric, goal)"
+                    f" ({promql.last('dllogger_best', minimized)})"
+                    f" or max by ({RUN}, stage, metric, goal)"
+                    f" ({promql.last('dllogger_best', maximized)})"
                 ),
                 Query(
-                    f"quantile by ({RUN}, stage, metric, goal) (0.5, dllogger_best{{{RUNS},"
-                    ' metric=~"$metric", stage=~"$stage"})'
+                    f"quantile by ({RUN}, stage, metric, goal) (0.5,"
+                    f" {promql.last('dllogger_best', _NONFINITE)})"
                 ),
             ],
             [
@@ -311,9 +332,7 @@ def _health() -> list[Builder[models.Panel]]:
                 decimals=0,
             ),
             Query(f"max by ({RUN}) (dllogger_steps_total{{{RUNS}}})", "first {{run}}"),
-            Query(
-                f"min by ({RUN}) (dllogger_steps_total{{{RUNS}}})", "last {{run}}", style="dashed"
-            ),
+            Query(f"min by ({RUN}) ({promql.steps(RUNS)})", "last {{run}}", style="dashed"),
             width=8,
         ),
         lines(
@@ -333,26 +352,23 @@ def _health() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "NaN and Inf",
-                "How many values were not finite within a few scrapes, of the metrics chosen: "
-                "in all, and of each metric that has any.",
+                "How many values were not finite since the processes began, of the metrics "
+                "chosen: in all, and of each metric that has any. A step is when it happened.",
                 steps=((None, GREEN), (1, RED)),
                 decimals=0,
                 minimum=0,
                 limits=False,
             ),
             Query(
-                f"round(sum by ({RUN}) (increase(dllogger_nonfinite_total{{{RUNS},"
-                ' metric=~"$metric", stage=~"$stage"}[$__rate_interval])))',
+                f"sum by ({RUN}) (dllogger_nonfinite_total{{{_NONFINITE}}})",
                 "all {{run}}",
                 style="dashed",
             ),
             Query(
-                f"round(sum by ({RUN}, metric, stage) (increase(dllogger_nonfinite_total{{{RUNS},"
-                ' metric=~"$metric", stage=~"$stage"}[$__rate_interval]))) > 0',
+                f"sum by ({RUN}, metric, stage) (dllogger_nonfinite_total{{{_NONFINITE}}}) > 0",
                 "{{metric}} {{run}}",
             ),
             width=8,
-            calc="max",
         ),
         lines(
             About(
@@ -390,8 +406,8 @@ def _parameters() -> list[Builder[models.Panel]]:
                 "differ, smallest and largest are not the same.",
             ),
             [
-                Query(f"min by ({RUN}, name) (dllogger_parameter{{{RUNS}}})"),
-                Query(f"max by ({RUN}, name) (dllogger_parameter{{{RUNS}}})"),
+                Query(f"min by ({RUN}, name) ({promql.last('dllogger_parameter', RUNS)})"),
+                Query(f"max by ({RUN}, name) ({promql.last('dllogger_parameter', RUNS)})"),
             ],
             [
                 Column("run", "Run"),

@@ -68,6 +68,7 @@ class About:
         minimum: Where the axis begins at the latest; 0 where a zoomed one would mislead.
         limits: Draw the values of the steps as lines.
         names: Words for values.
+        nothing: What stands where there is nothing to show.
     """
 
     title: str
@@ -78,10 +79,11 @@ class About:
     minimum: float | None = None
     limits: bool = True
     names: tuple[tuple[str, str, str], ...] = ()
+    nothing: str = ""
 
 
-FINISHED = (("0", "training", BLUE), ("1", "finished", GREEN))
-"""What ``dllogger_run_finished`` says, in words and colours."""
+FINISHED = (("0", "training", BLUE), ("1", "finished", GREEN), ("2", "gone", RED))
+"""What has become of a run, in words and colours: see ``promql.finished``."""
 
 
 def describe(panel: Panel, about: About, width: int, height: int) -> Panel:
@@ -92,6 +94,8 @@ def describe(panel: Panel, about: About, width: int, height: int) -> Panel:
         panel.decimals(about.decimals)
     if about.minimum is not None:
         panel.min(about.minimum)
+    if about.nothing:
+        panel.no_value(about.nothing)
     if about.names:
         panel.mappings([mapping(about.names)])
     steps = [models.Threshold(value=value, color=color) for value, color in about.steps]
@@ -133,7 +137,7 @@ def legend(*calcs: str, worst_first: bool = False) -> common.VizLegendOptions:
     options = common.VizLegendOptions().show_legend(True).calcs(list(calcs))
     options.display_mode(common_models.LegendDisplayMode.TABLE)
     if worst_first:
-        options.sort_by("Max" if "max" in calcs else "Last *").sort_desc(True)
+        options.sort_by("Last *").sort_desc(True)
     return options.placement(common_models.LegendPlacement.BOTTOM)
 
 

@@ -19,8 +19,10 @@ CHOSEN = 'metric=~"$metric", stage=~"$stage", granularity=~"$granularity"'
 LOGGED = '__name__=~"dl_.+"'
 """A matcher for everything that was logged, and nothing that the package knows itself."""
 
-THROUGHPUT = '__name__=~"dl_.+_per_second"'
-"""A matcher for what was logged with a unit per second."""
+THROUGHPUT = (
+    '__name__=~"dl_.+_per_second|dl_(.+_)?(ips|fps|throughput)|dl_.+_per_s(ec)?", goal!="minimize"'
+)
+"""Matchers for what was logged with a unit per second; or, without metadata, is named so."""
 
 SERIES = "job, run, stage, metric, granularity"
 """What tells the metrics of a run apart, whatever the rank."""
@@ -104,12 +106,51 @@ RANGE_END = "$__range @ end()"
 
 def slowest(matchers: str) -> str:
     """Return the k ranks of a run whose steps took longest over the time looked at."""
-    return f"topk by ({RUN}) ($k, {step_time(matchers, RANGE_END)})"
+    return f"topk by ({RUN}) ($worst, {step_time(matchers, RANGE_END)})"
 
 
 def of_the_slowest(expression: str, matchers: str) -> str:
     """Keep what belongs to the k slowest ranks: k lines, however many ranks there are."""
     return f"{expression} and on ({RANK}) {slowest(matchers)}"
+
+
+def last(metric: str, matchers: str) -> str:
+    """Return what a metric was last, over the time looked at: of what is over or gone as well."""
+    return f"last_over_time({metric}{{{matchers}}}[$__range])"
+
+
+def count(counter: str, matchers: str, window: str, *, by: str) -> str:
+    """Return how often something was counted, what a counter began with included.
+
+    ``increase`` does not see what was counted before the first scrape, which is where torn
+    lines and many a NaN are. A counter that was not there in the window before began in this
+    one.
+
+    Args:
+        counter: Its name.
+        matchers: Which series of it.
+        window: Over which time.
+        by: What to tell apart.
+    """
+    series = f"{counter}{{{matchers}}}[{window}]"
+    grown = f"sum by ({by}) (increase({series}))"
+    first = (
+        f"sum by ({by}) (min_over_time({series}) unless last_over_time({series} offset {window}))"
+    )
+    return f"round(({grown} or 0 * {first}) + ({first} or 0 * {grown}))"
+
+
+def finished(matchers: str) -> str:
+    """Return for each run 0 while it trains, 1 when it is over, 2 when it is gone otherwise."""
+    ended = f"min by ({RUN}) ({last('dllogger_run_finished', matchers)})"
+    return (
+        f"min by ({RUN}) (dllogger_run_finished{{{matchers}}}) or {ended} == 1 or 2 + 0 * {ended}"
+    )
+
+
+def steps(matchers: str) -> str:
+    """Return the training steps of each rank that makes any: in many scripts one rank logs."""
+    return f"(max by ({RANK}) (dllogger_steps_total{{{matchers}}}) > 0)"
 
 
 def age(matchers: str) -> str:

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 UID = "otel-dllogger-ranks"
 
 _OF_MEDIAN = ((None, GREEN), (1.1, YELLOW), (1.25, RED))
-_INFO = f"max by ({RANK}, host, local_rank) (dllogger_rank_info{{{RUNS}}})"
+_INFO = f"max by ({RANK}, host, local_rank) ({promql.last('dllogger_rank_info', RUNS)})"
+_LOGGED = f"max by ({RANK}) ({promql.last('dllogger_last_log_timestamp_seconds', RUNS)})"
+_ENDED = f"max by ({RANK}) ({promql.last('dllogger_run_finished', RUNS)}) == 1"
+_LOST = (
+    f"time() - {_LOGGED} unless on ({RANK}) group by ({RANK}) (dllogger_rank_info{{{RUNS}}})"
+    f" unless on ({RANK}) {_ENDED}"
+)
 _STEP_TIME = promql.step_time(RUNS)
 _RELATIVE = promql.over_median(_STEP_TIME)
 _RELATIVE_OF_RANGE = promql.over_median(promql.step_time(RUNS, RANGE_END))
@@ -38,12 +44,12 @@ def build() -> dashboard.Dashboard:
             variables.granularity(),
             variables.metric(),
             variables.rank(),
-            variables.how_many("Worst", "How many of the worst ranks are drawn"),
+            variables.how_many("worst", "Worst", "How many of the worst ranks are drawn"),
         ],
     )
     add_row(board, "Slowest", *_slowest())
     add_row(board, "Against the median", *_against_the_median())
-    add_row(board, "Behind or silent", *_behind())
+    add_row(board, "Behind, silent or lost", *_behind(), _lost())
     add_row(board, "Logging itself", *_logging())
     return board
 
@@ -64,8 +70,8 @@ def _slowest() -> list[Builder[models.Panel]]:
                 Query(f"{_INFO} and on ({RANK}) {promql.slowest(RUNS)}"),
                 Query(promql.slowest(RUNS)),
                 Query(worst(_RELATIVE_OF_RANGE)),
-                Query(worst(f"max by ({RANK}) (dllogger_steps_total{{{RUNS}}})")),
-                Query(worst(promql.age(RUNS))),
+                Query(worst(f"max by ({RANK}) ({promql.last('dllogger_steps_total', RUNS)})")),
+                Query(worst(f"time() - {_LOGGED}")),
             ],
             [
                 Column(
@@ -104,9 +110,8 @@ def _slowest() -> list[Builder[models.Panel]]:
             ),
             [
                 Query(
-                    f"topk by ({RUN}) ($k, avg by ({RUN}, host) ({_RELATIVE_OF_RANGE}"
-                    f" * on ({RANK}) group_left (host) max by ({RANK}, host)"
-                    f" (dllogger_rank_info{{{RUNS}}})))"
+                    f"topk by ({RUN}) ($worst, avg by ({RUN}, host) ({_RELATIVE_OF_RANGE}"
+                    f" * on ({RANK}) group_left (host) topk by ({RANK}) (1, {_INFO})))"
                 )
             ],
             [
@@ -120,6 +125,38 @@ def _slowest() -> list[Builder[models.Panel]]:
             height=8,
         ),
     ]
+
+
+def _lost() -> Builder[models.Panel]:
+    return rows(
+        About(
+            "Lost ranks",
+            "Ranks of the time looked at that did not finish and no longer answer, where they "
+            "ran, and for how long they have logged nothing. Look there for why they died: the "
+            "end of the output, dmesg, the scheduler.",
+            nothing="No rank is lost",
+        ),
+        [
+            Query(_LOST),
+            Query(
+                f"max by ({RANK}, host, local_rank, pid)"
+                f" ({promql.last('dllogger_rank_info', RUNS)}) and on ({RANK}) ({_LOST})"
+            ),
+        ],
+        [
+            Column("rank", "Rank", width=70),
+            Column("host", "Host"),
+            Column("local_rank", "Local rank", width=90),
+            Column("pid", "Process"),
+            Column("Value #A", "Silent for", unit="s", steps=((None, RED),)),
+            Column("run", "Run"),
+            Column("job", "Job"),
+        ],
+        sort_by="Silent for",
+        hidden=("Value #B",),
+        width=24,
+        height=6,
+    )
 
 
 def _against_the_median() -> list[Builder[models.Panel]]:
@@ -148,7 +185,7 @@ def _against_the_median() -> list[Builder[models.Panel]]:
             ),
             Query(
                 f"{_share()} and on ({RANK}, metric, granularity)"
-                f" bottomk by ({RUN}) ($k, {_share(' @ end()')})",
+                f" bottomk by ({RUN}) ($worst, {_share(' @ end()')})",
                 f"rank {{{{rank}}}} {name}",
             ),
             Query(
@@ -191,7 +228,7 @@ def _against_the_median() -> list[Builder[models.Panel]]:
             ),
             Query(
                 f"{_excess()} and on ({RANK}, metric, granularity)"
-                f" topk by ({RUN}) ($k, {_excess(' @ end()')})",
+                f" topk by ({RUN}) ($worst, {_excess(' @ end()')})",
                 f"rank {{{{rank}}}} {name}",
             ),
             Query(
@@ -206,19 +243,39 @@ def _against_the_median() -> list[Builder[models.Panel]]:
 
 def _share(moment: str = "") -> str:
     """Divide each rank's throughput by the median of its run."""
-    throughput = f'{{{THROUGHPUT}, goal!="minimize", {RUNS}, {CHOSEN}}}{moment}'
+    throughput = f"{{{THROUGHPUT}, {RUNS}, {CHOSEN}}}{moment}"
     median = promql.quantile(0.5, throughput)
     return f"({throughput} / on ({SERIES}) group_left () {median})"
 
 
 def _excess(moment: str = "") -> str:
     """Take the median of the run from each duration of each rank."""
-    durations = f'{{__name__=~"dl_.+_seconds", {RUNS}, {CHOSEN}}}{moment}'
-    return f"({durations} - on ({SERIES}) group_left () {promql.quantile(0.5, durations)})"
+    durations = _durations(moment)
+    return (
+        f"({durations} - on ({SERIES}) group_left () {promql.quantile(0.5, durations)}"
+        f" unless on ({RUN}, metric) {_longer_than_a_step()})"
+    )
+
+
+def _durations(moment: str) -> str:
+    """Select what is logged per iteration as a time, in seconds."""
+    matchers = f'{RUNS}, {CHOSEN}, granularity="iteration"'
+    return (
+        f'({{__name__=~"dl_.+_seconds", {matchers}}}{moment}'
+        f' or {{__name__=~"dl_.+_milliseconds", {matchers}}}{moment} / 1000)'
+    )
+
+
+def _longer_than_a_step() -> str:
+    """Select the metrics that are no part of a step: the time since the start, or to the end."""
+    return (
+        f"(quantile by ({RUN}, metric) (0.5, {_durations(' @ end()')}) > on ({RUN}) group_left ()"
+        f" 2 * {promql.quantile(0.5, promql.step_time(RUNS, RANGE_END), by=RUN)})"
+    )
 
 
 def _behind() -> list[Builder[models.Panel]]:
-    steps = f"max by ({RANK}) (dllogger_steps_total{{{RUNS}}})"
+    steps = promql.steps(RUNS)
     first = f"max by ({RUN}) (dllogger_steps_total{{{RUNS}}})"
     last = f"min by ({RUN}) ({steps})"
     behind = f"({first} - on ({RUN}) group_right () {steps})"
@@ -253,8 +310,8 @@ def _behind() -> list[Builder[models.Panel]]:
                 minimum=0,
             ),
             Query(
-                f"{behind} and on ({RANK}) bottomk by ({RUN}) ($k,"
-                f" max by ({RANK}) (dllogger_steps_total{{{RUNS}}} @ end()))",
+                f"{behind} and on ({RANK}) bottomk by ({RUN}) ($worst,"
+                f" max by ({RANK}) (dllogger_steps_total{{{RUNS}}} @ end()) > 0)",
                 "rank {{rank}} {{run}}",
             ),
             Query(
@@ -276,8 +333,9 @@ def _behind() -> list[Builder[models.Panel]]:
                 minimum=0,
             ),
             Query(
-                f"time() - ({logged()} and on ({RANK}) bottomk by ({RUN}) ($k,"
-                f" {logged(' @ end()')}))",
+                f"time() - ({logged()} and on ({RANK}) bottomk by ({RUN}) ($worst,"
+                f" max by ({RANK}) (last_over_time(dllogger_last_log_timestamp_seconds{{{RUNS}}}"
+                f"[$__range] @ end()))))",
                 "rank {{rank}} {{run}}",
             ),
             Query(promql.age(RANKS), "chosen rank {{rank}} {{run}}", style="dashed"),
@@ -309,33 +367,28 @@ def _logging() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Dropped",
-                "How many records and values were not written or not exported within a few "
-                "scrapes: in all, and by reason where there are any. The README says what each "
-                "reason means.",
+                "How many records and values were not written or not exported since the processes "
+                "began: in all, and by reason where there are any. The README says what each "
+                "reason means. A step is when it happened.",
                 steps=((None, GREEN), (1, RED)),
                 decimals=0,
                 minimum=0,
                 limits=False,
             ),
             Query(
-                f"round(sum by ({RUN})"
-                f" (increase(dllogger_dropped_total{{{RUNS}}}[$__rate_interval])))",
-                "all {{run}}",
-                style="dashed",
+                f"sum by ({RUN}) (dllogger_dropped_total{{{RUNS}}})", "all {{run}}", style="dashed"
             ),
             Query(
-                f"round(sum by ({RUN}, reason)"
-                f" (increase(dllogger_dropped_total{{{RUNS}}}[$__rate_interval]))) > 0",
+                f"sum by ({RUN}, reason) (dllogger_dropped_total{{{RUNS}}}) > 0",
                 "{{reason}} {{run}}",
             ),
-            calc="max",
         ),
         rows(
             About(
                 "Chosen ranks",
                 "Where the chosen ranks run: process, attempt, port.",
             ),
-            [Query(f"dllogger_rank_info{{{RANKS}}}")],
+            [Query(promql.last("dllogger_rank_info", RANKS))],
             [
                 Column("rank", "Rank"),
                 Column("host", "Host"),

@@ -33,7 +33,7 @@ def run(*, several: bool) -> dashboard.QueryVariable:
         several: Begin with all runs instead of with the newest.
     """
     variable = _query("run", "Run", _RUN_QUERY).sort(models.VariableSort.DISABLED)
-    variable.regex('/run="([^"]+)"/').description("Runs of the time looked at, newest first")
+    variable.regex('/run="(.+)"\\}/').description("Runs of the time looked at, newest first")
     return variable.current(ALL) if several else variable.include_all(False)
 
 
@@ -61,14 +61,15 @@ def rank() -> dashboard.QueryVariable:
     return variable.current(models.VariableOption(selected=True, text=["0"], value=["0"]))
 
 
-def how_many(label: str, description: str) -> dashboard.CustomVariable:
+def how_many(name: str, label: str, description: str) -> dashboard.CustomVariable:
     """Choose how many lines are drawn where there could be thousands.
 
     Args:
+        name: Of the variable.
         label: Of what.
         description: The same in a sentence.
     """
-    variable = dashboard.CustomVariable("k").label(label).values("5,10,20")
+    variable = dashboard.CustomVariable(name).label(label).values("5,10,20")
     variable.description(description)
     return variable.current(models.VariableOption(selected=True, text="5", value="5"))
 
