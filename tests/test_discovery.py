@@ -326,12 +326,134 @@ def test_the_file_of_a_killed_rank_is_swept(reaped, tmp_path):
         assert expected == (sweep_stale(tmp_path), names(tmp_path), sweep_stale(tmp_path))
 
 
-def test_a_new_rank_sweeps(tmp_path):
-    """Starting a rank removes what dead ranks of this host left."""
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a function that lets time pass for the sweep, but not for the file system."""
+    passed_s = [0.0]
+    now = time.time
+    monkeypatch.setattr(discovery.time, "time", lambda: now() + passed_s[0])
+
+    def wait(seconds):
+        passed_s[0] += seconds
+
+    return wait
+
+
+def announce(directory, rank=0, address=ADDRESS):
+    """Start a rank in this process, as far as the folder is concerned."""
+    return DiscoveryFile(directory, make_topology(rank=rank), address=address).path.name
+
+
+def test_a_new_rank_sweeps_after_the_grace(tmp_path, clock):
+    """A start marks what dead ranks of this host left; one ten minutes later removes it."""
+    with live_rank(tmp_path, rank=1):
+        (dead,) = names(tmp_path)
+    left = (tmp_path / dead).read_bytes()
+    new = announce(tmp_path)
+    both = sorted([dead, f"{dead}.dead", new])
+    marked = (names(tmp_path), (tmp_path / dead).read_bytes())
+    clock(discovery.GRACE_S - 60)
+    announce(tmp_path)
+    still = names(tmp_path)
+    clock(61)
+    announce(tmp_path)
+    assert ((both, left), both, [new]) == (marked, still, names(tmp_path))
+
+
+def test_a_mark_is_no_target(tmp_path):
+    """Prometheus reads *.json: the dead rank's own file, and not the mark beside it."""
     with live_rank(tmp_path, rank=1):
         pass
-    file = DiscoveryFile(tmp_path, make_topology(), address=ADDRESS)
-    assert [file.path.name] == names(tmp_path)
+    announce(tmp_path)
+    marks = [name for name in names(tmp_path) if not fnmatch.fnmatch(name, "*.json")]
+    assert [f"dllogger_r_1_{host_name()}.json.dead"] == marks
+
+
+def test_a_rank_that_starts_again_takes_its_file_at_once(tmp_path, clock):
+    """Its file is overwritten and its mark goes, so that its next death has all of the grace."""
+    with live_rank(tmp_path):
+        pass
+    sweep_stale(tmp_path, grace_s=discovery.GRACE_S)
+    marked = names(tmp_path)
+    clock(discovery.GRACE_S / 2)
+    with live_rank(tmp_path):
+        running = names(tmp_path)
+    clock(discovery.GRACE_S / 2 + 1)
+    swept = sweep_stale(tmp_path, grace_s=discovery.GRACE_S)
+    (name,) = running
+    both = [name, f"{name}.dead"]
+    assert (both, 0, both) == (marked, swept, names(tmp_path))
+
+
+def test_a_mark_of_an_earlier_process_does_not_count(tmp_path, clock, dead_content):
+    """A mark that stayed behind says nothing of who died under that name later."""
+    path = tmp_path / f"dllogger_r_0_{host_name()}.json"
+    path.write_bytes(dead_content)
+    path.with_name(f"{path.name}.dead").write_bytes(b"earlier")
+    clock(discovery.GRACE_S + 1)
+    swept = sweep_stale(tmp_path, grace_s=discovery.GRACE_S)
+    mark = path.with_name(f"{path.name}.dead").read_bytes()
+    assert (0, dead_content) == (swept, mark)
+
+
+def test_a_mark_without_a_file_goes(tmp_path):
+    """Where somebody deleted a dead rank's file, the mark follows; what is not a mark stays."""
+    (tmp_path / f"dllogger_r_0_{host_name()}.json.dead").touch()
+    (tmp_path / "dllogger_r_0_elsewhere.json.dead").touch()
+    (tmp_path / f"other_r_0_{host_name()}.json.dead").touch()
+    expected = (0, ["dllogger_r_0_elsewhere.json.dead", f"other_r_0_{host_name()}.json.dead"])
+    assert expected == (sweep_stale(tmp_path), names(tmp_path))
+
+
+def test_a_file_replaced_while_it_is_marked_has_no_mark(tmp_path, dead_content, monkeypatch):
+    """A rank that starts between the look at its old file and the mark is not marked."""
+    path = tmp_path / f"dllogger_r_0_{host_name()}.json"
+    path.write_bytes(dead_content)
+    write = discovery._write
+
+    def taken_over(mark, content):
+        path.write_bytes(b"new")
+        write(mark, content)
+
+    monkeypatch.setattr(discovery, "_write", taken_over)
+    assert (0, [path.name]) == (
+        sweep_stale(tmp_path, grace_s=discovery.GRACE_S),
+        names(tmp_path),
+    )
+
+
+def test_the_file_of_a_dead_rank_whose_address_is_taken_goes_at_once(tmp_path):
+    """It would keep the address announced when the rank that has it now closes."""
+    with live_rank(tmp_path, rank=1):
+        pass
+    new = announce(tmp_path, address="127.0.0.1:9465")
+    assert [new] == names(tmp_path)
+
+
+def test_a_mark_that_cannot_be_written_leaves_the_file(tmp_path, dead_content, monkeypatch):
+    """A full disk costs the mark, and neither the dead rank's file nor the start."""
+
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / f"dllogger_r_0_{host_name()}.json"
+    path.write_bytes(dead_content)
+    monkeypatch.setattr(discovery, "_write", full)
+    assert (0, [path.name]) == (
+        sweep_stale(tmp_path, grace_s=discovery.GRACE_S),
+        names(tmp_path),
+    )
+
+
+@pytest.mark.parametrize("targets", [[], ["a:1", "b:1"], None, 3])
+def test_a_dead_file_without_one_address_has_its_grace(targets, tmp_path, dead_content):
+    """An odd list of targets is nobody's address."""
+    groups = json.loads(dead_content)
+    groups[0]["targets"] = targets
+    path = tmp_path / f"dllogger_r_1_{host_name()}.json"
+    path.write_text(json.dumps(groups))
+    swept = sweep_stale(tmp_path, grace_s=discovery.GRACE_S, taken=ADDRESS)
+    assert (0, [path.name, f"{path.name}.dead"]) == (swept, names(tmp_path))
 
 
 def test_the_file_of_a_live_rank_stays(tmp_path):
@@ -509,7 +631,7 @@ def test_eight_ranks_start_at_once_over_a_dead_run(tmp_path):
         for process in ranks:
             process.stdin.write("go\n")
         announced = sorted(process.stdout.readline().strip() for process in ranks)
-        assert sorted(left) == announced == names(tmp_path)
+        assert sorted(left) == announced == names(tmp_path)  # and no mark is left behind
         assert {str(process.pid) for process in ranks} == {
             labels_of(path)["__meta_dllogger_pid"] for path in tmp_path.iterdir()
         }

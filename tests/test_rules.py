@@ -175,6 +175,7 @@ def test_alert_says_how_bad_it_is_and_what_to_do(rule):
     assert "$value" in annotations["summary"]
     assert re.fullmatch(
         r"/d/otel-dllogger-(?:overview|ranks)\?var-run=\{\{ \$labels\.run \| urlquery \}\}"
+        r"&var-job=\{\{ \$labels\.job \| urlquery \}\}"
         r"(?:&var-rank=\{\{ \$labels\.rank \| urlquery \}\})?",
         annotations["dashboard"],
     )
@@ -271,12 +272,13 @@ def test_alert_does_not_mix_jobs_nor_runs(rule):
 
 
 def test_recorded_figures_do_not_mix_jobs_nor_runs():
-    """The same for the recording rules; their level says what they are by."""
+    """The same for the recording rules; their level says what they are by, or of what target."""
     for name, rule in records().items():
         if name.startswith("dllogger:threshold:"):
             continue
         level = {"run": {"job", "run"}, "rank": {"job", "run", "rank"}}[name.split(":")[0]]
         clauses = re.findall(r"\b(?:by|on) \(([^()]*)\)", rule["expr"])
         parts = [{label.strip() for label in clause.split(",")} for clause in clauses]
-        assert all({"job", "run"} <= labels for labels in parts), name
+        target = {"job", "instance"}
+        assert all({"job", "run"} <= labels or labels == target for labels in parts), name
         assert not parts or level <= parts[0], name

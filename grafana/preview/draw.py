@@ -83,7 +83,8 @@ def draw_panel(canvas: Canvas, box: Box, panel: PanelData) -> None:
     if panel.is_empty:
         middle = inside.y + inside.height / 2
         x = inside.x + inside.width / 2
-        canvas.text(x, middle, "No data", size=14, colour=colours.FAINT_TEXT, align="center")
+        nothing = panel.model.get("fieldConfig", {}).get("defaults", {}).get("noValue", "No data")
+        canvas.text(x, middle, nothing, size=14, colour=colours.FAINT_TEXT, align="center")
     else:
         DRAWERS[panel.kind](canvas, inside, panel)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,13 +139,14 @@ class Training:
 
     def _start(self, plan: Plan) -> None:
         self.last_start_s = time.time()
-        self._ranks += start_ranks(
-            count=plan.ranks,
-            seconds=plan.length * self._seconds,
-            directory=self._folder / plan.run,
-            port=0,
-            run=plan.run,
-        )
+        with _whole():
+            self._ranks += start_ranks(
+                count=plan.ranks,
+                seconds=plan.length * self._seconds,
+                directory=self._folder / plan.run,
+                port=0,
+                run=plan.run,
+            )
 
     def _check(self) -> None:
         if failure := self._prometheus.failure:
@@ -170,6 +172,19 @@ def train(folder: Path, *, seconds: float, ranks: int) -> Iterator[Training]:
         yield training
     finally:
         training.stop()
+
+
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    """Let Ctrl-C come after the block: what was started in it is then known, and ended."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _last_line(path: Path) -> str:

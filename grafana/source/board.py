@@ -43,6 +43,7 @@ def new_board(
 def _annotations() -> list[Builder[models.AnnotationQuery]]:
     runs = promql.RUNS
     process = "job, run, rank, instance"
+    nonfinite = f'sum by (job, run, metric) (dllogger_nonfinite_total{{{runs}, metric=~"$metric"}})'
     # Over the annotation's own interval, so that a run that is shorter has its marks as well.
     started = (
         f"1000 * min by (job, run, attempt) (max by ({process})"
@@ -68,13 +69,9 @@ def _annotations() -> list[Builder[models.AnnotationQuery]]:
         _annotation(
             "NaN or Inf",
             "red",
-            promql.count(
-                "dllogger_nonfinite_total",
-                f'{runs}, metric=~"$metric"',
-                "$__interval",
-                by="job, run, metric",
-            )
-            + " > 0",
+            # Not an increase over the interval, which misses what comes between two of them.
+            f"{nonfinite} - ({nonfinite.replace('}', '} offset $__interval')}"
+            f" or 0 * {nonfinite}) > 0",
             "{{metric}} is not finite in {{run}}",
         ),
     ]

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import secrets
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +26,11 @@ from otel_dllogger.topology import Topology, host_name, read_process
 _LABEL_PREFIX = "__meta_dllogger_"
 _FILE_SIZE_BYTES_MAX = 65536
 _PID_MAX = 2**31 - 1
+
+# A start leaves the files of the dead for this long, so that Prometheus sees that their targets
+# are down: a rank that was swept at once looks like one that closed, and nobody is told.
+GRACE_S = 600.0
+_MARK = ".dead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +53,9 @@ class _Owner:
 class DiscoveryFile:
     """Announce a metrics endpoint to Prometheus for as long as this process lives.
 
-    The folder is made if it is missing, and files of dead ranks of this host are
-    removed from it. What cannot be written is counted, and never raised.
+    The folder is made if it is missing, and files of ranks of this host that were seen
+    dead ten minutes ago are removed from it. What cannot be written is counted, and never
+    raised.
 
     Args:
         directory: The folder that Prometheus watches, as ``<directory>/*.json``.
@@ -63,11 +70,13 @@ class DiscoveryFile:
         self.path = Path(directory, _file_name(topology))
         self._pid = os.getpid()
         self._content = b""
-        content = _format_content(topology, _announced(address, topology.host))
+        announced = _announced(address, topology.host)
+        content = _format_content(topology, announced)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            sweep_stale(directory)
+            sweep_stale(directory, grace_s=GRACE_S, taken=announced)
             _write(self.path, content)
+            _unmark(self.path)
         except (OSError, ValueError) as error:
             FAULTS.drop(
                 "discovery",
@@ -99,7 +108,9 @@ class DiscoveryFile:
             )
 
 
-def sweep_stale(directory: str | os.PathLike[str]) -> int:
+def sweep_stale(
+    directory: str | os.PathLike[str], *, grace_s: float = 0.0, taken: str | None = None
+) -> int:
     """Remove what dead ranks of this host left in the folder.
 
     Stale is a file that this package wrote on this host, in this pid namespace, by a
@@ -108,33 +119,94 @@ def sweep_stale(directory: str | os.PathLike[str]) -> int:
 
     Args:
         directory: The discovery folder; may be missing.
+        grace_s: How long ago a sweep must have seen first that the process is dead. Until
+            then its file stays, with a mark beside it, ``<name>.dead``.
+        taken: An address that another process listens at now. A dead one that announced it is
+            removed without grace: its file would keep the address when that process closes.
 
     Returns:
-        How many files this call removed.
+        How many files this call removed, marks not counted.
     """
     try:
         names = os.listdir(directory)  # noqa: PTH208 - a folder without a name to match costs least
     except (OSError, ValueError):
         return 0
-    here = _this_process()
-    return sum(_sweep_file(Path(directory, name), here) for name in names)
+    sweep = _Sweep(_this_process(), grace_s, taken)
+    return sum(sweep.file(Path(directory, name)) for name in names)
 
 
-def _sweep_file(path: Path, here: _Owner) -> bool:
-    try:
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    """Hold what one sweep goes by.
+
+    Args:
+        here: The process that sweeps.
+        grace_s: How long a file stays after it was seen to be a dead process's.
+        taken: The address whose files have no grace.
+    """
+
+    here: _Owner
+    grace_s: float
+    taken: str | None
+
+    def file(self, path: Path) -> bool:
+        """Remove one file if it is stale, and say whether it was."""
         # By name first: a thousand hosts that read each other's files would stall a shared disk.
-        if path.name.startswith("dllogger_") and path.name.endswith(_file_name_end(here.host)):
-            content = _read(path)
-            owner = _parse_owner(content)
-            return owner is not None and _is_dead(owner, here) and _discard(path, content)
-        if path.name.startswith(".dllogger-") and path.suffix == ".tmp":
-            owner = _parse_temporary_name(path.name, here)
-            if owner is not None and _is_dead(owner, here):
-                path.unlink()
-                return True
-    except OSError:
-        pass  # another rank was faster, or it is not ours to remove
-    return False
+        end = _file_name_end(self.here.host)
+        try:
+            if path.name.startswith("dllogger_") and path.name.endswith(end):
+                return self._announcement(path)
+            if path.name.startswith("dllogger_") and path.name.endswith(end + _MARK):
+                self._mark(path)
+            elif path.name.startswith(".dllogger-") and path.suffix == ".tmp":
+                owner = _parse_temporary_name(path.name, self.here)
+                if owner is not None and _is_dead(owner, self.here):
+                    path.unlink()
+                    return True
+        except OSError:
+            pass  # another rank was faster, or it is not ours to remove
+        return False
+
+    def _announcement(self, path: Path) -> bool:
+        content = _read(path)
+        owner = _parse_owner(content)
+        if owner is None or not _is_dead(owner, self.here):
+            return False
+        has_grace = self.grace_s > 0 and _parse_address(content) != self.taken
+        if has_grace and _marked_for_s(path, content) < self.grace_s:
+            return False
+        if not _discard(path, content):
+            return False
+        _unmark(path)
+        return True
+
+    def _mark(self, mark: Path) -> None:
+        # It is of a file that is gone: its rank started again, or somebody deleted it.
+        path = mark.with_name(mark.name.removesuffix(_MARK))
+        if not path.exists():
+            mark.unlink()
+
+
+def _marked_for_s(path: Path, content: bytes) -> float:
+    """Return how long ago this very file was marked; mark it if it was not."""
+    mark = _mark_of(path)
+    with contextlib.suppress(FileNotFoundError):
+        if _read(mark) == content:  # and not of an earlier process, which died before this one
+            return time.time() - mark.stat().st_mtime
+    _write(mark, content)
+    if _read(path) != content:  # a new rank took the file over, and may have looked for marks
+        _unmark(path)
+    return 0.0
+
+
+def _mark_of(path: Path) -> Path:
+    # Not *.json, so that Prometheus does not read it.
+    return path.with_name(path.name + _MARK)
+
+
+def _unmark(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        _mark_of(path).unlink()
 
 
 def _discard(path: Path, content: bytes) -> bool:
@@ -237,6 +309,14 @@ def _parse_owner(content: bytes) -> _Owner | None:
         )
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
+
+
+def _parse_address(content: bytes) -> str | None:
+    try:
+        (address,) = json.loads(content)[0]["targets"]
+    except (ValueError, TypeError, LookupError):
+        return None
+    return str(address)
 
 
 def _owner(host: str, pid_namespace: str, pid: str, start: str) -> _Owner | None:
