@@ -24,6 +24,13 @@ with open(sys.argv[1], "rb") as file:
     sys.stdin.read()
 """
 
+LONG_LINE = """
+import sys
+from otel_dllogger.backends.append_file import AppendFile
+line = b"x" * int(sys.argv[2]) + b"\\n"
+AppendFile(sys.argv[1], append=True).write_line(line)
+"""
+
 
 @pytest.fixture
 def lock(tmp_path):
@@ -84,6 +91,22 @@ def test_a_torn_end_is_mended_while_others_write(tmp_path, lock):
     (tmp_path / "log").write_bytes(b"1\n2")
     AppendFile(tmp_path / "log", append=True).close()
     assert b"1\n2\n" == (tmp_path / "log").read_bytes()
+
+
+def test_a_line_that_is_being_written_is_no_tear(tmp_path):
+    """However long another process takes for its line, who opens the file adds nothing to it."""
+    path, size = tmp_path / "log", 300_000_000
+    begun, deadline_s = 0, time.monotonic() + 60
+    while not 0 < begun < size and time.monotonic() < deadline_s:  # until it was in the middle
+        path.unlink(missing_ok=True)
+        with subprocess.Popen([sys.executable, "-c", LONG_LINE, path, str(size)]) as writer:
+            while not (path.exists() and path.stat().st_size) and writer.poll() is None:
+                pass
+            begun = path.stat().st_size
+            AppendFile(path, append=True).close()
+        assert (0, size + 1) == (writer.returncode, path.stat().st_size)
+    path.unlink()  # nobody should keep files of this size
+    assert (True, 0) == (0 < begun < size, FAULTS.dropped["torn_line"])
 
 
 def test_a_file_that_may_not_be_read_is_appended_to(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ MAX_WRITES_A_CALL = 256
 
 _LOCK_WAIT_S = 1.0  # others hold the exclusive lock for as long as it takes to open a file
 _LOOK_S = 0.001
-_LOOKS = 20  # in the end of a file that somebody else may be writing to at this moment
+_LOOKS = 20  # in the end of a file, where nothing can be awaited: on a network file system
 
 # What a file is in: open with nothing kept; in the middle of a write; or neither.
 _READY, _WRITING, _BEHIND = "ready", "writing", "behind"
@@ -179,11 +179,13 @@ class AppendFile:
         except OSError:  # a file that we may write but not read
             return False
         try:
+            first = os.fstat(fd).st_size
             for look in range(looks):
                 if look:
+                    _await_writer(fd)
                     time.sleep(_LOOK_S)
                 size = os.fstat(fd).st_size
-                if not size or os.pread(reader, 1, size - 1) == b"\n":
+                if not size or size != first or os.pread(reader, 1, size - 1) == b"\n":
                     return False
             return True
         finally:
@@ -367,6 +369,16 @@ def _identity(file: int | str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _await_writer(fd: int) -> None:
+    """Return when the write that is under way, if there is one, has come to its end.
+
+    A file grows while a long line is written to it, for as long as the disk and the scheduler
+    please. A change of a file's times has to wait for that: both hold the inode's lock.
+    """
+    with contextlib.suppress(OSError):
+        os.utime(fd)
 
 
 def _flock(fd: int, operation: int) -> bool:
