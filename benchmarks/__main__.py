@@ -46,6 +46,12 @@ def _print_log_files() -> None:
         growth = follow.growth(Path(folder))
     with tempfile.TemporaryDirectory() as folder:
         poll_ms, _ = follow.discovery_ms(Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        ours, plain = follow.reading_rate(Path(folder))
+    print(
+        f"\nA file that is there is followed at {ours:,.0f} MB/s, {ours / plain:.2f} of Python's "
+        "own loop over its lines."
+    )
     print(
         f"\n{follow.FILES:,} files that grow by {follow.LINES_A_SECOND} lines/s: lag p99 "
         f"{growth.lag_p99_s:.2f} s (target: {follow.LAG_TARGET_S:g}), {growth.cpu:.2f} cores "

@@ -23,6 +23,18 @@ def text(variable: str, default: str) -> str:
     return os.environ.get(variable, "").strip() or default
 
 
+def max_series(argument: int | None, default: int) -> int:
+    """Return how many series a process may have: what was said, else what the variable says.
+
+    Args:
+        argument: What was said, None for nothing.
+        default: What holds where neither says anything.
+    """
+    if argument is not None:
+        return argument
+    return int(number(MAX_SERIES, default, least=1, most=1e9))
+
+
 def number(variable: str, default: float, *, least: float, most: float) -> float:
     """Return a variable as a number; a wrong one is warned of and ignored.
 

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from otel_dllogger import JSONStreamBackend, StdOutBackend
+from otel_dllogger import StdOutBackend
 from otel_dllogger.logfiles.dialects import REASONS, FileContext, FileRecord, parse_line
 from otel_dllogger.logfiles.python_repr import parse_repr
 from otel_dllogger.record import Info, Metadata, Record
 from otel_dllogger.values import to_plain
+from tests._in_memory import in_memory_backend
 from tests.test_dialects import DATA, SAMPLES, TEXT, log_line, tcap_line
 
 EXAMPLES = settings(deadline=None, derandomize="CI" in os.environ, max_examples=250)
@@ -43,25 +44,10 @@ PLAIN = st.recursive(
 )
 
 
-class InMemory:
-    """A file of lines that keeps them."""
-
-    def __init__(self):
-        self.lines = []
-
-    def write_line(self, line):
-        self.lines.append(line)
-
-    def check_path(self):
-        """Nothing can be moved away here."""
-
-
 @pytest.fixture(scope="module")
 def backend():
     """A backend whose lines stay in memory."""
-    backend = JSONStreamBackend(1, os.devnull)
-    backend.file = InMemory()
-    return backend
+    return in_memory_backend()
 
 
 def read_one(line):

@@ -15,30 +15,16 @@ from hypothesis import strategies as st
 
 from otel_dllogger import JSONStreamBackend, Logger
 from otel_dllogger.record import Info, Metadata, Record
+from tests._in_memory import in_memory_backend
 
 FIRST_US = 1_000_000_000_000_000  # in the year 2001
 LATEST_US = 4_000_000_000_000_000  # in the year 2096
 
 
-class InMemory:
-    """A file of lines that keeps them, for examples by the hundred."""
-
-    def __init__(self):
-        self.lines = []
-
-    def write_line(self, line):
-        self.lines.append(line)
-
-    def check_path(self):
-        """Nothing can be moved away here."""
-
-
 @pytest.fixture(scope="module")
 def backend():
     """A backend whose lines stay in memory."""
-    backend = JSONStreamBackend(1, os.devnull)
-    backend.file = InMemory()
-    return backend
+    return in_memory_backend()
 
 
 def dllogger_times(time_us, elapsed_us):

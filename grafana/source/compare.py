@@ -8,7 +8,7 @@ from grafana.source import promql, variables
 from grafana.source.board import add_row, new_board
 from grafana.source.graphs import curves
 from grafana.source.panels import FINISHED, RED, About, Query
-from grafana.source.promql import CHOSEN, LOGGED, RANGE_END, RANK, RUN, RUNS, SERIES, THROUGHPUT
+from grafana.source.promql import CHOSEN, LOGGED, OF_RANGE, RANK, RUN, RUNS, SERIES, THROUGHPUT
 from grafana.source.tables import Column, matrix, rows
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _by_step(title: str, what: str, of_run: str) -> xychart.Panel:
 
 
 def _figures() -> Builder[models.Panel]:
-    step_time = promql.quantile(0.5, promql.step_time(RUNS, RANGE_END), by=RUN)
+    step_time = promql.quantile(0.5, promql.step_time(RUNS, OF_RANGE), by=RUN)
     lasted = (
         f"max by ({RUN}) ({promql.last('dllogger_last_log_timestamp_seconds', RUNS)}) - {_START}"
     )

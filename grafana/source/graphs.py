@@ -5,7 +5,8 @@ from __future__ import annotations
 import string
 from typing import Any
 
-from grafana.source.panels import About, Query, ask, describe, legend, tooltip
+from grafana.source.panels import GREEN, RED, About, Query, ask, describe, legend, tooltip
+from grafana.source.promql import RUN
 from grafana.source.sdk import (
     Builder,
     common,
@@ -68,6 +69,35 @@ _STYLES: dict[str, dict[str, Any]] = {
         "custom.hideFrom": {"legend": True, "tooltip": False, "viz": False},
     },
 }
+
+
+def tally(
+    title: str, what: str, counter: str, *, by: str, name: str, width: int = 12
+) -> timeseries.Panel:
+    """Draw how high a counter has come: in all, and by what tells apart where it counted.
+
+    Args:
+        title: What is counted.
+        what: The same in a sentence, up to where it says since when.
+        counter: The counter with its matchers.
+        by: What tells apart, beside the run.
+        name: The legend of what is told apart.
+        width: Of 24 columns of the dashboard.
+    """
+    about = About(
+        title,
+        f"{what} A step is when it happened.",
+        steps=((None, GREEN), (1, RED)),
+        decimals=0,
+        minimum=0,
+        limits=False,
+    )
+    return lines(
+        about,
+        Query(f"sum by ({RUN}) ({counter})", "all {{run}}", style="dashed"),
+        Query(f"sum by ({RUN}, {by}) ({counter}) > 0", f"{name} {{{{run}}}}"),
+        width=width,
+    )
 
 
 def figure(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from grafana.source import promql, variables
 from grafana.source.board import add_row, new_board
-from grafana.source.graphs import figure, lines, named_figure
+from grafana.source.graphs import figure, lines, named_figure, tally
 from grafana.source.panels import BLUE, FINISHED, GREEN, RED, YELLOW, About, Query
 from grafana.source.promql import CHOSEN, LOGGED, RANK, RANKS, RUN, RUNS, SERIES, THROUGHPUT
 from grafana.source.tables import Column, rows
@@ -349,25 +349,13 @@ def _health() -> list[Builder[models.Panel]]:
             Query(promql.age(RANKS), "rank {{rank}} {{run}}"),
             width=8,
         ),
-        lines(
-            About(
-                "NaN and Inf",
-                "How many values were not finite since the processes began, of the metrics "
-                "chosen: in all, and of each metric that has any. A step is when it happened.",
-                steps=((None, GREEN), (1, RED)),
-                decimals=0,
-                minimum=0,
-                limits=False,
-            ),
-            Query(
-                f"sum by ({RUN}) (dllogger_nonfinite_total{{{_NONFINITE}}})",
-                "all {{run}}",
-                style="dashed",
-            ),
-            Query(
-                f"sum by ({RUN}, metric, stage) (dllogger_nonfinite_total{{{_NONFINITE}}}) > 0",
-                "{{metric}} {{run}}",
-            ),
+        tally(
+            "NaN and Inf",
+            "How many values were not finite since the processes began, of the metrics chosen: in "
+            "all, and of each metric that has any.",
+            f"dllogger_nonfinite_total{{{_NONFINITE}}}",
+            by="metric, stage",
+            name="{{metric}}",
             width=8,
         ),
         lines(

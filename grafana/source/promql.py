@@ -32,9 +32,6 @@ RUN = "job, run"
 
 _UNITS = "seconds|milliseconds|microseconds|nanoseconds|minutes|hours|percent|bytes|per_second"
 
-SHOWN = 20
-"""How many metrics a panel with all metrics draws at most, so that it stays readable."""
-
 
 def losses(runs: str, *, stage: str = "") -> str:
     """Select what a run wants small and what is no time or size: losses, perplexity, errors.
@@ -52,7 +49,14 @@ def losses(runs: str, *, stage: str = "") -> str:
     )
 
 
-def rate(counter: str, matchers: str, window: str = "$__rate_interval", *, by: str = RANK) -> str:
+RECENT = "[$__rate_interval]"
+"""The scrapes up to each moment."""
+
+OF_RANGE = "[$__range] @ end()"
+"""The time that is looked at, the same window at each of its moments."""
+
+
+def rate(counter: str, matchers: str, window: str = RECENT, *, by: str = RANK) -> str:
     """Return the increase of a counter per second, restarts and ports aside.
 
     Args:
@@ -61,13 +65,10 @@ def rate(counter: str, matchers: str, window: str = "$__rate_interval", *, by: s
         window: Over which time.
         by: What to tell apart.
     """
-    if "@" in window:
-        window, _, moment = window.partition("@")
-        return f"sum by ({by}) (rate({counter}{{{matchers}}}[{window.strip()}] @{moment}))"
-    return f"sum by ({by}) (rate({counter}{{{matchers}}}[{window}]))"
+    return f"sum by ({by}) (rate({counter}{{{matchers}}}{window}))"
 
 
-def step_time(matchers: str, window: str = "$__rate_interval") -> str:
+def step_time(matchers: str, window: str = RECENT) -> str:
     """Return seconds per training step of each rank; a rank without steps has none.
 
     Args:
@@ -100,13 +101,9 @@ def quantile(share: float, expression: str, *, by: str = SERIES) -> str:
     return f"quantile by ({by}) ({share:g}, {expression})"
 
 
-RANGE_END = "$__range @ end()"
-"""The time that is looked at, the same window at each of its moments."""
-
-
 def slowest(matchers: str) -> str:
     """Return the k ranks of a run whose steps took longest over the time looked at."""
-    return f"topk by ({RUN}) ($worst, {step_time(matchers, RANGE_END)})"
+    return f"topk by ({RUN}) ($worst, {step_time(matchers, OF_RANGE)})"
 
 
 def of_the_slowest(expression: str, matchers: str) -> str:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from grafana.source import promql, variables
 from grafana.source.board import add_row, new_board
-from grafana.source.graphs import distribution, history, lines
+from grafana.source.graphs import distribution, history, lines, tally
 from grafana.source.panels import GREEN, RED, YELLOW, About, Query
-from grafana.source.promql import CHOSEN, RANGE_END, RANK, RANKS, RUN, RUNS, SERIES, THROUGHPUT
+from grafana.source.promql import CHOSEN, OF_RANGE, RANK, RANKS, RUN, RUNS, SERIES, THROUGHPUT
 from grafana.source.tables import Column, rows
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _LOST = (
 )
 _STEP_TIME = promql.step_time(RUNS)
 _RELATIVE = promql.over_median(_STEP_TIME)
-_RELATIVE_OF_RANGE = promql.over_median(promql.step_time(RUNS, RANGE_END))
+_RELATIVE_OF_RANGE = promql.over_median(promql.step_time(RUNS, OF_RANGE))
 
 
 def build() -> dashboard.Dashboard:
@@ -270,7 +270,7 @@ def _longer_than_a_step() -> str:
     """Select the metrics that are no part of a step: the time since the start, or to the end."""
     return (
         f"(quantile by ({RUN}, metric) (0.5, {_durations(' @ end()')}) > on ({RUN}) group_left ()"
-        f" 2 * {promql.quantile(0.5, promql.step_time(RUNS, RANGE_END), by=RUN)})"
+        f" 2 * {promql.quantile(0.5, promql.step_time(RUNS, OF_RANGE), by=RUN)})"
     )
 
 
@@ -364,24 +364,14 @@ def _logging() -> list[Builder[models.Panel]]:
             Query(f"max by ({RUN}) ({overhead})", "worst rank {{run}}"),
             Query(promql.quantile(0.5, overhead, by=RUN), "median {{run}}", style="dashed"),
         ),
-        lines(
-            About(
-                "Dropped",
-                "How many records and values were not written or not exported since the processes "
-                "began: in all, and by reason where there are any. The README says what each "
-                "reason means. A step is when it happened.",
-                steps=((None, GREEN), (1, RED)),
-                decimals=0,
-                minimum=0,
-                limits=False,
-            ),
-            Query(
-                f"sum by ({RUN}) (dllogger_dropped_total{{{RUNS}}})", "all {{run}}", style="dashed"
-            ),
-            Query(
-                f"sum by ({RUN}, reason) (dllogger_dropped_total{{{RUNS}}}) > 0",
-                "{{reason}} {{run}}",
-            ),
+        tally(
+            "Dropped",
+            "How many records and values were not written or not exported since the processes "
+            "began: in all, and by reason where there are any. The README says what each reason "
+            "means.",
+            f"dllogger_dropped_total{{{RUNS}}}",
+            by="reason",
+            name="{{reason}}",
         ),
         rows(
             About(

@@ -142,16 +142,12 @@ class OTLPBackend(RecordBackend):
         from otel_dllogger.otlp.replay import Replay  # noqa: PLC0415
         from otel_dllogger.otlp.sender import Sender  # noqa: PLC0415
 
-        if max_series is None:
-            max_series = int(
-                settings.number(settings.MAX_SERIES, DEFAULT_MAX_SERIES, least=1, most=1e9)
-            )
         start_us = time.time_ns() // 1000
         store = SeriesStore(
             run=self.topology.run,
             rank=self.topology.rank,
             start_us=start_us,
-            max_series=max_series,
+            max_series=settings.max_series(max_series, DEFAULT_MAX_SERIES),
         )
         figures = Figures(store, self.topology, start_us=start_us, text_parameters=text_parameters)
         backlog = Backlog(max_queue_bytes - max_queue_bytes // QUEUE_SHARE)

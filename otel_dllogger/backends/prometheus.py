@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import threading
 import time
@@ -12,12 +11,12 @@ from otel_dllogger import settings
 from otel_dllogger.backends.otel import OTelBackend
 from otel_dllogger.errors import ConfigurationError, EndpointError
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.metrics.cardinality import lift_cardinality_limit
 from otel_dllogger.metrics.resource import rank_resource
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
-    from prometheus_client import CollectorRegistry
 
     from otel_dllogger.metrics.discovery import DiscoveryFile
     from otel_dllogger.metrics.endpoint import MetricsEndpoint
@@ -73,10 +72,7 @@ class PrometheusBackend(OTelBackend):
             )
         if linger_s is None:
             linger_s = settings.number(settings.LINGER, 0.0, least=0.0, most=_MAX_LINGER_S)
-        if max_series is None:
-            max_series = int(
-                settings.number(settings.MAX_SERIES, DEFAULT_MAX_SERIES, least=1, most=1e9)
-            )
+        max_series = settings.max_series(max_series, DEFAULT_MAX_SERIES)
         if not 0 <= linger_s <= _MAX_LINGER_S:
             raise ConfigurationError(
                 f"linger_s={linger_s!r} is not a number of seconds from 0 to {_MAX_LINGER_S:g}"
@@ -98,6 +94,7 @@ class PrometheusBackend(OTelBackend):
         return None if self.endpoint is None else self.endpoint.url
 
     def _make_instruments(self, _meter_provider: MeterProvider | None) -> Instruments:
+        from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415
         from opentelemetry.sdk.metrics import (  # noqa: PLC0415
             AlwaysOffExemplarFilter,
             MeterProvider,
@@ -105,8 +102,10 @@ class PrometheusBackend(OTelBackend):
         from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
         self._registry = CollectorRegistry(auto_describe=False)
+        limits = lift_cardinality_limit(PrometheusMetricReader, self._store.max_series)
+        reader = PrometheusMetricReader(registry=self._registry, scope_info_enabled=False, **limits)
         self._provider = MeterProvider(
-            metric_readers=[_reader(self._registry, self._store.max_series)],
+            metric_readers=[reader],
             resource=rank_resource(self.topology.run, self.topology.rank),
             exemplar_filter=AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
@@ -181,17 +180,3 @@ class PrometheusBackend(OTelBackend):
         if self.discovery is not None:
             self.discovery.remove()
         self._provider.shutdown()
-
-
-def _reader(registry: CollectorRegistry, max_series: int) -> Any:
-    from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415
-    from opentelemetry.sdk.metrics import ObservableCounter, ObservableGauge  # noqa: PLC0415
-
-    # Ours is the limit that counts and warns; the SDK's own, where it has one, would
-    # merge all series beyond 2,000 of a name into one.
-    options: dict[str, Any] = {}
-    if "cardinality_limits" in inspect.signature(PrometheusMetricReader).parameters:
-        limit = max(max_series, DEFAULT_MAX_SERIES) + 1
-        limits = dict.fromkeys((ObservableGauge, ObservableCounter), limit)
-        options["cardinality_limits"] = limits
-    return PrometheusMetricReader(registry=registry, scope_info_enabled=False, **options)

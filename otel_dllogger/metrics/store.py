@@ -66,8 +66,12 @@ class SeriesStore:
         self.ranks[rank] = self._own
         _stores.add(self)
 
-    def record(self, record: Record) -> None:  # noqa: PLR0912 - the hot path calls little
-        """Take the values of one ``log`` call."""
+    def record(self, record: Record) -> RankState | None:  # noqa: PLR0912 - the hot path calls little
+        """Take the values of one ``log`` call.
+
+        Returns:
+            The rank that they are of; None for parameters, and where there is no room for it.
+        """
         finite = record.numbers_only
         if finite:
             numbers = record.data
@@ -79,7 +83,7 @@ class SeriesStore:
         if not record.is_pair:
             if is_parameter_step(step):
                 self._parameters(record)
-                return
+                return None
             position = step_position(step)
         with self._lock:
             state = self._own
@@ -88,7 +92,7 @@ class SeriesStore:
                 found = self._rank_state(rank, record.time_us)
                 if found is None:
                     self._overflow(len(numbers))
-                    return
+                    return None
                 state = found
             state.logs += 1
             state.last_log_us = record.time_us
@@ -113,6 +117,7 @@ class SeriesStore:
                 _count_nonfinite(state, cell, numbers)
             if self._minimize:
                 self._improve(state, numbers)
+        return state
 
     def write_metadata(self, entry: Metadata) -> None:
         """Take one ``metadata`` call; later ones add to and override earlier ones."""

@@ -6,19 +6,16 @@ sees: so names, units and labels cannot differ.
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.metrics import (
     AlwaysOffExemplarFilter,
     MeterProvider,
-    ObservableCounter,
-    ObservableGauge,
 )
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Sum
 
+from otel_dllogger.metrics.cardinality import lift_cardinality_limit
 from otel_dllogger.metrics.instruments import Instruments
-from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
 from otel_dllogger.otlp.series import Description, Series
 from otel_dllogger.version import __version__
 
@@ -44,7 +41,8 @@ class Figures:
         self, store: SeriesStore, topology: Topology, *, start_us: int, text_parameters: bool
     ) -> None:
         self._start_us = start_us
-        self._reader = _reader(store.max_series)
+        limits = lift_cardinality_limit(InMemoryMetricReader, store.max_series)
+        self._reader = InMemoryMetricReader(**limits)
         self._provider = MeterProvider(
             metric_readers=[self._reader],
             exemplar_filter=AlwaysOffExemplarFilter(),
@@ -83,13 +81,3 @@ class Figures:
             )
             series = self._series[key] = Series(description)
         return series
-
-
-def _reader(max_series: int) -> InMemoryMetricReader:
-    # Ours is the limit that counts and warns; the SDK's own, where it has one, would
-    # merge all series beyond 2,000 of a name into one.
-    options: dict[str, Any] = {}
-    if "cardinality_limits" in inspect.signature(InMemoryMetricReader).parameters:
-        limit = max(max_series, DEFAULT_MAX_SERIES) + 1
-        options["cardinality_limits"] = dict.fromkeys((ObservableGauge, ObservableCounter), limit)
-    return InMemoryMetricReader(**options)

@@ -27,7 +27,7 @@ from otel_dllogger.record import (
 from otel_dllogger.values import Values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from otel_dllogger.metrics.rank_state import RankState
     from otel_dllogger.metrics.store import SeriesStore
@@ -133,11 +133,10 @@ class Replay:
             self._store.finish()
 
     def _take_record(self, record: Record, granularity: str) -> None:
-        self._store.record(record)
-        numbers = record.convert().numbers
-        state = self._state_of(numbers)
+        state = self._store.record(record)
         if state is None:
             return
+        numbers = record.convert().numbers
         time_us = min(max(record.time_us, 0), _MAX_TIME_US)
         batch = self._backlog.batch_at(time_us, len(numbers) + 2)
         cell = state.cells[granularity]
@@ -158,14 +157,6 @@ class Replay:
             place = self._places[state.rank] = _PlaceSeries(self._store.run, state.rank)
         for figure, value in place.moved_to(state):
             batch.add(figure, time_us, value)
-
-    def _state_of(self, numbers: Mapping[str, float]) -> RankState | None:
-        """Return the rank that a record is for; None where there is no room for it."""
-        own = next(iter(self._store.ranks.values()))
-        if "rank" not in numbers:
-            return own
-        raw = float(numbers["rank"])
-        return self._store.ranks.get(max(int(raw), 0)) if raw.is_integer() else own
 
     def _observe(self) -> None:
         time_us = time.time_ns() // 1000
