@@ -6,7 +6,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import dialects, follow, import_time, log_call, memory, otlp
+from benchmarks import dialects, follow, import_time, log_call, memory, otlp, page
 
 
 def main() -> None:
@@ -61,6 +61,7 @@ def _print_log_files() -> None:
         f"A poll of {follow.DISCOVERED_FILES:,} files at rest: {poll_ms:.0f} ms "
         f"(target: {follow.DISCOVERY_TARGET_MS:g})."
     )
+    page.main()
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class Store(SeriesStore):
             encode_record(record)
         self.record(record)
 
-    def describe(self, metric, metadata):
+    def tell(self, metric, metadata):
         self.write_metadata(Metadata(0, 0, metric, metadata))
 
     def info(self, data):
@@ -275,9 +275,9 @@ def test_ranks_are_told_apart(store):
 
 def test_best_by_goal(store):
     """The best finite value so far, from the first value on."""
-    store.describe("loss", {"GOAL": "MIMIMIZE"})
-    store.describe("acc", {"GOAL": "MAXIMIZE"})
-    store.describe("lr", {"GOAL": "NONE"})
+    store.tell("loss", {"GOAL": "MIMIMIZE"})
+    store.tell("acc", {"GOAL": "MAXIMIZE"})
+    store.tell("lr", {"GOAL": "NONE"})
     best = []
     for n, value in enumerate((2.0, 1.0, math.nan, -math.inf, math.inf, 3.0)):
         store.log((0, n), {"loss": value, "acc": value, "lr": value})
@@ -294,7 +294,7 @@ def test_best_by_goal(store):
 
 def test_best_has_none_before_a_finite_value(store):
     """A metric that is NaN from the start has no best."""
-    store.describe("loss", {"GOAL": "MINIMIZE"})
+    store.tell("loss", {"GOAL": "MINIMIZE"})
     store.log((0, 1), {"loss": math.nan})
     assert store.ranks[0].best == {}
 
@@ -305,7 +305,7 @@ def test_a_goal_that_comes_late(store):
     store.log((0, 2), {"loss": 2.0})
     store.log((0,), {"loss": 1.5})
     store.log((0, 3), {"acc": 1.0})
-    store.describe("loss", {"GOAL": "MINIMIZE"})
+    store.tell("loss", {"GOAL": "MINIMIZE"})
     assert [state.best for state in store.rank_states()] == [{"loss": 1.5}, {"loss": 1.0}]
 
 
@@ -320,7 +320,7 @@ def test_a_goal_that_changes(store):
         ("NONE", 9.0),
         ("MAXIMIZE", 8.0),
     ):
-        store.describe("f1", {"GOAL": goal})
+        store.tell("f1", {"GOAL": goal})
         store.log((0, int(value)), {"f1": value})
         best.append(dict(store.ranks[0].best))
     assert best == [{"f1": 1.0}, {"f1": 1.0}, {"f1": 3.0}, {}, {"f1": 9.0}]
@@ -330,7 +330,7 @@ def test_a_goal_that_changes(store):
 def test_best_is_the_best_of_all(values, minimize):
     """Whatever is logged, the best is the least or the greatest of the finite values."""
     store = Store()
-    store.describe("m", {"GOAL": "MINIMIZE" if minimize else "MAXIMIZE"})
+    store.tell("m", {"GOAL": "MINIMIZE" if minimize else "MAXIMIZE"})
     for n, value in enumerate(values):
         store.log((0, n), {"m": value})
     finite = [value for value in values if math.isfinite(value)]
@@ -448,7 +448,7 @@ def test_metadata_is_merged(store):
         None,
         "text",
     ):
-        store.describe("loss", metadata)
+        store.tell("loss", metadata)
         found.append(store.metadata.get("loss", MetricMetadata()))
     assert found == [
         MetricMetadata("s"),
@@ -464,18 +464,18 @@ def test_metadata_is_merged(store):
 
 def test_metadata_that_says_nothing_new_changes_nothing(store):
     """Whoever moves series is told of real changes only."""
-    store.describe("loss", {"unit": None, "format": ":.3f"})
+    store.tell("loss", {"unit": None, "format": ":.3f"})
     assert (store.changed_metadata, store.woken) == (set(), 0)
-    store.describe("loss", {"unit": "s"})
+    store.tell("loss", {"unit": "s"})
     assert (store.changed_metadata, store.woken) == ({"loss"}, 1)
     store.changed_metadata.clear()
-    store.describe("loss", {"unit": "sec"})
+    store.tell("loss", {"unit": "sec"})
     assert (store.changed_metadata, store.woken) == (set(), 1)
 
 
 def test_metadata_of_a_name_that_is_no_text(store):
     """Names are those that the JSON line has."""
-    store.describe(3, {"GOAL": "MINIMIZE"})
+    store.tell(3, {"GOAL": "MINIMIZE"})
     store.log((0, 1), {3: 0.5})
     assert store.ranks[0].best == {"3": 0.5}
 
@@ -528,12 +528,12 @@ def test_parameters_beyond_the_limit_are_counted(counted):
 def test_best_counts_as_a_series(counted):
     """There is no best where there is no room, and a goal that goes makes room."""
     store = Store(room=3)
-    store.describe("a", {"GOAL": "MINIMIZE"})
+    store.tell("a", {"GOAL": "MINIMIZE"})
     store.log((0, 1), {"a": 1.0})
     assert (store.ranks[0].best, counted()) == ({"a": 1.0}, {})
     store.log((0, 2), {"b": 1.0})
     assert counted() == {"series_limit": 1}
-    store.describe("a", {"GOAL": "NONE"})
+    store.tell("a", {"GOAL": "NONE"})
     store.log((0,), {"a": 1.0})
     assert counted() == {"series_limit": 1}
     assert store.values()["epoch"] == {"a": 1.0}
@@ -543,7 +543,7 @@ def test_metadata_beyond_the_limit_is_counted(counted):
     """Metadata of a million names is not kept."""
     store = Store(room=0)
     for number in range(store.max_series + 3):
-        store.describe(f"m{number}", {"unit": "s"})
+        store.tell(f"m{number}", {"unit": "s"})
     assert (len(store.metadata), counted()) == (store.max_series, {"series_limit": 3})
 
 
@@ -567,7 +567,7 @@ def test_a_million_names_do_not_fill_the_memory(counted):
 def test_seconds_since_last_log(store):
     """The youngest record of any rank counts, and before the first there is none."""
     assert store.seconds_since_last_log(100.0) is None
-    store.describe("loss", {"unit": "s"})
+    store.tell("loss", {"unit": "s"})
     assert store.seconds_since_last_log(100.0) is None
     store.log((0, 1), {}, at_s=1.0)
     store.log((0, 1), {"rank": 1}, at_s=2.5)
@@ -581,6 +581,6 @@ def test_calls_by_type(store):
     store.log("event", {})
     store.log("PARAMETER", {})
     store.info("text")
-    store.describe("loss", {})
+    store.tell("loss", {})
     state = store.ranks[0]
     assert (state.logs, state.calls) == (2, {"metadata": 1, "info": 1, "parameter": 1})

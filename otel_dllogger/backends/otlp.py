@@ -135,10 +135,12 @@ class OTLPBackend(RecordBackend):
         from otel_dllogger.otlp.transport import open_transport  # noqa: PLC0415
 
         transport = open_transport(options)
+        from otel_dllogger.metrics.figures import View  # noqa: PLC0415
+        from otel_dllogger.metrics.names import Names  # noqa: PLC0415
+        from otel_dllogger.metrics.points import Points  # noqa: PLC0415
         from otel_dllogger.metrics.resource import rank_resource  # noqa: PLC0415
         from otel_dllogger.otlp.batches import Backlog  # noqa: PLC0415
         from otel_dllogger.otlp.encoding import Encoder  # noqa: PLC0415
-        from otel_dllogger.otlp.figures import Figures  # noqa: PLC0415
         from otel_dllogger.otlp.replay import Replay  # noqa: PLC0415
         from otel_dllogger.otlp.sender import Sender  # noqa: PLC0415
 
@@ -149,14 +151,15 @@ class OTLPBackend(RecordBackend):
             start_us=start_us,
             max_series=settings.max_series(max_series, DEFAULT_MAX_SERIES),
         )
-        figures = Figures(store, self.topology, start_us=start_us, text_parameters=text_parameters)
+        view = View(store, Names(store), self.topology, text_parameters=text_parameters)
+        points = Points(view, start_us=start_us, of_process=True)
         backlog = Backlog(max_queue_bytes - max_queue_bytes // QUEUE_SHARE)
-        replay = Replay(self._queue, backlog, store, figures, max_queue_bytes=max_queue_bytes)
+        replay = Replay(self._queue, backlog, points, max_queue_bytes=max_queue_bytes)
         resource = rank_resource(self.topology.run, self.topology.rank)
         return Sender(
             replay,
             backlog,
-            Encoder(resource, replay.names),
+            Encoder(resource),
             transport,
             interval_s=interval_s,
             timeout_s=options.timeout_s,

@@ -12,7 +12,13 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.faults import FAULTS
-from otel_dllogger.metrics.mapping import MetricMetadata, label_text, parse_metadata
+from otel_dllogger.metrics.mapping import (
+    MappedMetric,
+    MetricMetadata,
+    label_text,
+    map_metric,
+    parse_metadata,
+)
 from otel_dllogger.metrics.parameters import open_parameters
 from otel_dllogger.metrics.rank_state import RankState
 from otel_dllogger.record import (
@@ -55,6 +61,7 @@ class SeriesStore:
         self.changed_metadata: set[str] = set()
         self.on_new_series: Callable[[], None] = lambda: None
         self._raw_metadata: dict[str, dict[str, Any]] = {}
+        self._names: dict[str, str] = {}  # as they were logged, where keys are others
         self._minimize: dict[str, bool] = {}
         self.max_series = max_series
         self._series = len(FAULTS.dropped) + _SERIES_OF_A_PROCESS + _SERIES_OF_A_RANK
@@ -121,26 +128,45 @@ class SeriesStore:
 
     def write_metadata(self, entry: Metadata) -> None:
         """Take one ``metadata`` call; later ones add to and override earlier ones."""
-        name = key_text(entry.metric)
-        plain = to_plain(entry.metadata)
         with self._lock:
             self._own.calls["metadata"] += 1
-            if not isinstance(plain, dict):
-                return
-            raw = self._raw_metadata.get(name)
+        self.describe(key_text(entry.metric), to_plain(entry.metadata))
+
+    def describe(self, key: str, plain: object, *, name: str | None = None) -> None:
+        """Take what is known of a metric from elsewhere than its own ``metadata`` call.
+
+        Args:
+            key: What its values are recorded as.
+            plain: Metadata, converted; it adds to and overrides what is known.
+            name: The name as it was logged, where the key is another.
+        """
+        if not isinstance(plain, dict):
+            return
+        with self._lock:
+            raw = self._raw_metadata.get(key)
             if raw is None:
                 if len(self._raw_metadata) >= self.max_series:
                     self._overflow(1)
                     return
-                raw = self._raw_metadata[name] = {}
-            raw.update((key, plain[key]) for key in _METADATA_KEYS if key in plain)
+                raw = self._raw_metadata[key] = {}
+            if name is not None and name != key:
+                self._names[key] = name
+            raw.update((word, plain[word]) for word in _METADATA_KEYS if word in plain)
             metadata = parse_metadata(raw)
-            if metadata == self.metadata.get(name, MetricMetadata()):
+            if metadata == self.metadata.get(key, MetricMetadata()):
                 return
-            self.metadata[name] = metadata
-            self.changed_metadata.add(name)
-            self._set_goal(name, metadata.goal)
+            self.metadata[key] = metadata
+            self.changed_metadata.add(key)
+            self._set_goal(key, metadata.goal)
         self.on_new_series()
+
+    def map(self, key: str) -> MappedMetric:
+        """Return how a metric is exported by what is known of it now.
+
+        Args:
+            key: What its values are recorded as.
+        """
+        return map_metric(self._names.get(key, key), self.metadata.get(key, MetricMetadata()))
 
     def write_info(self, entry: Info) -> None:
         """Take one ``info`` call; the numbers of a dict or Namespace are parameters."""

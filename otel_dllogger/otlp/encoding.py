@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.resources import Resource
 
+    from otel_dllogger.metrics.points import Description, Series
     from otel_dllogger.otlp.batches import Batch, Column
-    from otel_dllogger.otlp.series import Description, Names, Series
 
 # The tag of a field is its number and how its length is known: 1 is 8 bytes, 2 is a length.
 _TIME = NumberDataPoint.TIME_UNIX_NANO_FIELD_NUMBER << 3 | 1
@@ -56,11 +56,9 @@ class Encoder:
 
     Args:
         resource: Who sends.
-        names: How metrics are exported.
     """
 
-    def __init__(self, resource: Resource, names: Names) -> None:
-        self._names = names
+    def __init__(self, resource: Resource) -> None:
         self._resource = ResourceMetrics(
             resource=ResourceMessage(attributes=key_values(resource.attributes)),
             schema_url=resource.schema_url,
@@ -77,7 +75,7 @@ class Encoder:
         metrics: dict[tuple[str, str, bool], list[bytes]] = {}
         texts: dict[tuple[str, str, bool], str] = {}
         for series, column in batch.columns.items():
-            description = series.describe(self._names)
+            description = series.describe()
             key = (description.name, description.unit, description.start_us is not None)
             texts[key] = description.text
             points = metrics.setdefault(key, [])

@@ -12,10 +12,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from otel_dllogger.faults import FAULTS
-from otel_dllogger.metrics.instruments import HELP
+from otel_dllogger.metrics.points import FIGURES_INTERVAL_S
 from otel_dllogger.otlp.losses import FULL
 from otel_dllogger.otlp.queue import QUEUE_SHARE, Finish, count_values
-from otel_dllogger.otlp.series import Description, LoggedSeries, Names, Series
 from otel_dllogger.record import (
     ITERATION,
     Info,
@@ -29,14 +28,9 @@ from otel_dllogger.values import Values
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_dllogger.metrics.rank_state import RankState
-    from otel_dllogger.metrics.store import SeriesStore
+    from otel_dllogger.metrics.points import Points
     from otel_dllogger.otlp.batches import Backlog
-    from otel_dllogger.otlp.figures import Figures
     from otel_dllogger.otlp.queue import Entry, EntryQueue
-
-FIGURES_INTERVAL_S = 15.0
-"""Seconds between two observations of what the package knows itself, as between scrapes."""
 
 _MAX_TIME_US = 2**63 // 1000 - 1  # nanoseconds of 64 bits: the year 2262
 
@@ -47,8 +41,7 @@ class Replay:
     Args:
         queue: What was logged.
         backlog: Where the points go.
-        store: Of this replay alone.
-        figures: What the package knows itself.
+        points: Those of a store that is of this replay alone.
         max_queue_bytes: Memory for queue and backlog together.
         clock: Monotonic seconds.
     """
@@ -57,21 +50,17 @@ class Replay:
         self,
         queue: EntryQueue,
         backlog: Backlog,
-        store: SeriesStore,
-        figures: Figures,
+        points: Points,
         *,
         max_queue_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.names = Names(store)
         self._queue = queue
         self._backlog = backlog
-        self._store = store
-        self._figures = figures
+        self._points = points
+        self._store = points.view.store
         self._max_queue_bytes = max_queue_bytes
         self._clock = clock
-        self._logged: dict[tuple[str, str], dict[str, LoggedSeries]] = {}
-        self._places: dict[str, _PlaceSeries] = {}
         self._entries: deque[Entry] = deque()
         self._observe_at_s: float | None = None  # with the first entries
 
@@ -96,7 +85,7 @@ class Replay:
                 FAULTS.caught("backend_failed", "OTLPBackend", error)
             finally:
                 entries.popleft()
-        self.names.take_changes()
+        self._points.view.names.take_changes()
         now_s = self._clock()
         due = self._observe_at_s is not None and now_s >= self._observe_at_s
         if first or due or observe:
@@ -136,51 +125,17 @@ class Replay:
         state = self._store.record(record)
         if state is None:
             return
-        numbers = record.convert().numbers
         time_us = min(max(record.time_us, 0), _MAX_TIME_US)
-        batch = self._backlog.batch_at(time_us, len(numbers) + 2)
-        cell = state.cells[granularity]
-        known = self._logged.get((state.rank, granularity))
-        if known is None:
-            known = self._logged[state.rank, granularity] = {}
-        for name, number in numbers.items():
-            series = known.get(name)
-            if series is None:
-                if name not in cell:  # beyond the limit of series, or the rank
-                    continue
-                labels = {"run": self._store.run, "rank": state.rank, "granularity": granularity}
-                series = known[name] = LoggedSeries(name, labels)
-            batch.add(series, time_us, number)
+        batch = self._backlog.batch_at(time_us, len(record.convert().numbers) + 2)
+        for series, value in self._points.logged(record, state, granularity):
+            batch.add(series, time_us, value)
             batch.logged += 1
-        place = self._places.get(state.rank)
-        if place is None:
-            place = self._places[state.rank] = _PlaceSeries(self._store.run, state.rank)
-        for figure, value in place.moved_to(state):
-            batch.add(figure, time_us, value)
+        for series, value in self._points.moved(state):
+            batch.add(series, time_us, value)
 
     def _observe(self) -> None:
         time_us = time.time_ns() // 1000
-        found = list(self._figures.observe())
+        found = list(self._points.observed())
         batch = self._backlog.batch_at(time_us, len(found))
         for series, value in found:
             batch.add(series, time_us, value)
-
-
-class _PlaceSeries:
-    """Where a rank is: the two figures that have a point at every step that changes them."""
-
-    def __init__(self, run: str, rank: str) -> None:
-        labels = {"run": run, "rank": rank}
-        self._epoch = Series(Description("dllogger.epoch", "", HELP["epoch"], labels))
-        self._iteration = Series(Description("dllogger.iteration", "", HELP["iteration"], labels))
-        self._last: tuple[float | None, float | None] = (None, None)
-
-    def moved_to(self, state: RankState) -> list[tuple[Series, float]]:
-        last_epoch, last_iteration = self._last
-        moved = []
-        if state.epoch is not None and state.epoch != last_epoch:
-            moved.append((self._epoch, float(state.epoch)))
-        if state.iteration is not None and state.iteration != last_iteration:
-            moved.append((self._iteration, float(state.iteration)))
-        self._last = (state.epoch, state.iteration)
-        return moved

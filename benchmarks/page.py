@@ -1,0 +1,91 @@
+"""What a page of very many series costs: ``python -m benchmarks.page``.
+
+The page that the bridge renders straight from stores, beside the one of OpenTelemetry's
+reader and the Prometheus client, of the same 50,000 series.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+
+from otel_dllogger.metrics.cardinality import lift_cardinality_limit
+from otel_dllogger.metrics.figures import View
+from otel_dllogger.metrics.instruments import Instruments
+from otel_dllogger.metrics.names import Names
+from otel_dllogger.metrics.page import StorePage
+from otel_dllogger.metrics.store import SeriesStore
+from otel_dllogger.record import Record
+from otel_dllogger.topology import Topology
+
+SERIES = 50_000
+RANKS = 500
+METRICS = 44
+"""A metric with a goal gives three series a rank, beside a dozen that every rank has."""
+TARGET_S = 1.0
+ROUNDS = 5
+_MAX_SERIES = 100_000
+
+
+def run() -> tuple[int, float, float]:
+    """Return how many series there are, and the CPU seconds of our page and the reader's."""
+    views, registry = _fill()
+    page = StorePage()
+    series = sum(line[:1] != b"#" for line in page.render(views, "")[1].splitlines())
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(ROUNDS):
+        for view in views:  # new values, as between two scrapes
+            _log(view)
+        start_s = time.process_time()
+        page.render(views, "")
+        between_s = time.process_time()
+        generate_latest(registry)
+        ours.append(between_s - start_s)
+        theirs.append(time.process_time() - between_s)
+    return series, statistics.median(ours), statistics.median(theirs)
+
+
+def _fill() -> tuple[list[View], CollectorRegistry]:
+    registry = CollectorRegistry(auto_describe=False)
+    limits = lift_cardinality_limit(PrometheusMetricReader, _MAX_SERIES)
+    reader = PrometheusMetricReader(registry=registry, scope_info_enabled=False, **limits)
+    provider = MeterProvider(
+        metric_readers=[reader],
+        exemplar_filter=AlwaysOffExemplarFilter(),
+        shutdown_on_exit=False,
+    )
+    views = []
+    for rank in range(RANKS):
+        topology = Topology("benchmark", rank, rank % 8, RANKS, 1, f"node{rank // 8}", 1)
+        store = SeriesStore(run="benchmark", rank=rank, start_us=0, max_series=_MAX_SERIES)
+        view = View(store, Names(store), topology)
+        _log(view)
+        Instruments(store, topology, provider, version="1").register_new()
+        views.append(view)
+    return views, registry
+
+
+def _log(view: View) -> None:
+    now_us = time.time_ns() // 1000
+    step = (now_us // 1_000_000, now_us)
+    data = {f"train.metric_{i}": now_us % 1_000_003 / (i + 7) for i in range(METRICS)}
+    view.store.record(Record(now_us, now_us, step, data))
+
+
+def main() -> None:
+    """Print what was measured."""
+    series, ours_s, theirs_s = run()
+    print(
+        f"A page of {series:,} series: {ours_s:.2f} s of CPU (target: {TARGET_S:g}), "
+        f"{theirs_s / ours_s:.0f} times as fast as OpenTelemetry's reader."
+    )
+
+
+if __name__ == "__main__":
+    main()
