@@ -17,3 +17,14 @@ class ConfigurationError(ValueError):
 
 class EndpointError(OSError):
     """Say that no metrics endpoint could be opened, in one line with the next step."""
+
+
+def in_words(error: BaseException) -> str:
+    """Return what is at the bottom of an error, as ``Connection refused``.
+
+    Args:
+        error: One that others led to: a connection's has three layers of libraries on it.
+    """
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

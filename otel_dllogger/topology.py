@@ -32,11 +32,11 @@ class Topology:
     Args:
         run: The name shared by all ranks and all attempts of a run, fit for a label value.
         rank: This process among all of the run, from 0.
-        local_rank: This process among those of its host, from 0.
+        local_rank: This process among those of its host, from 0; -1 where a log does not say it.
         world_size: How many ranks the run has, more than ``rank``.
         attempt: 1 at first, 2 after one restart.
         host: The short host name.
-        pid: The process id on that host.
+        pid: The process id on that host; -1 where a log does not say it.
     """
 
     run: str

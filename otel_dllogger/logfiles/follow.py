@@ -8,14 +8,17 @@ the last lines before a ``copytruncate``, was never readable; and the copy that 
 is another file, which is read too if it is among those that are followed.
 
 After a kill what was delivered since the last commit comes again, at equal positions.
-Only inequality of times is asked, never the clock, so clocks may be wrong.
+Of times only inequality is asked, never the clock, so clocks may be wrong; ``idle_s`` alone
+compares the two.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
+import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.errors import ConfigurationError
@@ -34,6 +37,7 @@ from otel_dllogger.logfiles.followed import (
 from otel_dllogger.logfiles.identity import WINDOW_BYTES, Key
 from otel_dllogger.logfiles.ledger import Ledger
 from otel_dllogger.logfiles.oddities import (
+    CHECKPOINT_ENTRY,
     DESCRIPTOR_LIMIT,
     FILE_LIMIT,
     INODE_REUSED,
@@ -67,6 +71,8 @@ class Follower:
         round_bytes: How much is read in a round, about.
         max_open: Descriptors that are open at most, between rounds as well.
         max_files: Files that are followed at most.
+        idle_s: A file that has not changed for so long when it is first seen is left alone
+            until it does: that of a run that is over.
         sync: ``os.fsync``, or what stands in for it in a test.
 
     Raises:
@@ -84,6 +90,7 @@ class Follower:
         round_bytes: int = 1 << 23,
         max_open: int = 256,
         max_files: int = 100_000,
+        idle_s: float = math.inf,
         sync: Callable[[int], object] = os.fsync,
     ) -> None:
         least = {
@@ -101,6 +108,7 @@ class Follower:
         self._file_bytes = file_bytes
         self._round_bytes = round_bytes
         self._max_files = max_files
+        self._idle_s = idle_s
         self._descriptors = Descriptors(max_open)
         self._files: dict[Key, FollowedFile] = {}
         self._waiting: dict[Key, None] = {}  # who is looked into next comes first
@@ -127,6 +135,14 @@ class Follower:
     def counts(self) -> dict[str, int]:
         """Return what was unusual, by reason, as ``oddities.REASONS`` explains."""
         return dict(self._oddities.counts)
+
+    def covers(self, path: str) -> bool:
+        """Tell whether a file would be followed at a path.
+
+        Args:
+            path: Absolute, without links.
+        """
+        return self._discovery.covers(path)
 
     @property
     def open_descriptors(self) -> int:
@@ -158,8 +174,12 @@ class Follower:
                 self._look_for(file, scan, whereabouts)
             else:
                 self._take(file, found)
-        for key, found in new.items():  # last: the rest of a rotated file comes before its heir
-            self._begin(key, found)
+        oldest_s = time.time() - self._idle_s
+        # Last: the rest of a rotated file comes before its heir. The oldest first: of two
+        # files of one rank, what the first process logged comes before what the second did.
+        for key, found in sorted(new.items(), key=lambda item: item[1].status.st_mtime_ns):
+            if found.status.st_mtime >= oldest_s:
+                self._begin(key, found)
         self._read_round()
         self._ledger.save_births(item for item in self._returned if isinstance(item, Batch))
         self._oddities.end_round()
@@ -176,6 +196,17 @@ class Follower:
             TypeError: If a file's ``state`` is not JSON.
         """
         return self._ledger.commit()
+
+    def touch(self, file: FollowedFile) -> None:
+        """Have a file's state saved with the next commit, though nothing of it was read."""
+        self._ledger.touch(file)
+
+    def start_over(self) -> None:
+        """Read all from 0, before the first ``poll``: the checkpoint's states are of no use."""
+        self._oddities.count(CHECKPOINT_ENTRY, len(self._files))
+        for file in list(self._files.values()):
+            self._ledger.forget(file)
+            del self._files[file.key]
 
     def _tell(self, kind: str, file: FollowedFile) -> None:
         self._returned.append(Change(kind, file, file.path, file.generation))

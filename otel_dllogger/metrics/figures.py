@@ -117,11 +117,15 @@ def _rank_info(view: View, state: RankState) -> Series:
             "host": topology.host,
             "world_size": str(topology.world_size),
             "attempt": str(topology.attempt),
-            "pid": str(topology.pid),
-            "local_rank": str(topology.local_rank) if own else "",
+            "pid": _where_known(topology.pid),
+            "local_rank": _where_known(topology.local_rank) if own else "",
         },
         1.0,
     )
+
+
+def _where_known(number: int) -> str:
+    return str(number) if number >= 0 else ""
 
 
 def _records(view: View, state: RankState) -> Series:
@@ -207,12 +211,14 @@ OF_RANKS = (
 )
 """What is known of each rank."""
 
+DROPPED_TEXT = "What was not written or not exported, by reason"
+
 OF_PROCESS = (
     Figure(
         "dllogger.dropped",
         "",
         True,
-        "What was not written or not exported, by reason",
+        DROPPED_TEXT,
         _dropped,
     ),
     Figure(

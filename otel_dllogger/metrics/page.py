@@ -9,6 +9,7 @@ https://prometheus.io/docs/specs/om/open_metrics_spec/
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from prometheus_client.exposition import choose_encoder
@@ -26,15 +27,34 @@ if TYPE_CHECKING:
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class OwnFigure:
+    """Describe what whoever has the page knows of itself.
+
+    Attributes:
+        name: The name on the page.
+        text: What it is, in words.
+        observe: Returns its series: labels and value.
+        is_counter: Whether it only grows.
+    """
+
+    name: str
+    text: str
+    observe: Callable[[], Iterable[tuple[dict[str, str], float]]]
+    is_counter: bool = False
+
+
 class StorePage:
     """Render the page of one or more stores.
 
     Args:
-        figures: The ``dllogger_*`` metrics that are on it.
+        figures: The ``dllogger_*`` metrics of ranks that are on it.
+        own: What is on it besides.
     """
 
-    def __init__(self, figures: Sequence[Figure] = OF_RANKS) -> None:
+    def __init__(self, figures: Sequence[Figure] = OF_RANKS, own: Sequence[OwnFigure] = ()) -> None:
         self._figures = figures
+        self._own = own
         self._of_views: dict[View, _ViewText] = {}
 
     def render(self, views: Iterable[View], accept: str) -> tuple[str, bytes]:
@@ -46,10 +66,14 @@ class StorePage:
         """
         content_type = choose_encoder(accept)[1]
         families: dict[str, _Family] = {}
+        for each in self._own:
+            family = families[each.name] = _Family(each.name, each.text, "", each.is_counter)
+            for labels, value in each.observe():
+                family.series[_series_text(each.name, labels)] = float(value)
         for figure in self._figures:
             name = figure.prometheus_name
             unit = "seconds" if figure.unit == "s" else ""
-            families[name] = _Family(name, figure.text, unit, is_counter=figure.is_counter)
+            families[name] = _Family(name, figure.text, unit, figure.is_counter)
         known, self._of_views = self._of_views, {}
         for view in views:
             text = self._of_views[view] = known.get(view) or _ViewText(view)
@@ -69,7 +93,7 @@ class _Family:
 
     __slots__ = ("_help", "_is_counter", "_name", "_unit", "series")
 
-    def __init__(self, name: str, text: str, unit: str, *, is_counter: bool) -> None:
+    def __init__(self, name: str, text: str, unit: str, is_counter: bool) -> None:
         self._name = name
         self._help = text
         self._unit = unit
@@ -143,7 +167,7 @@ class _ViewText:
                     mapped.prometheus_name,
                     logged_as(mapped),
                     unit_suffix(mapped.unit),
-                    is_counter=False,
+                    False,
                 )
             family.series[found[1]] = number
 
@@ -152,4 +176,4 @@ def _series_text(name: str, labels: Mapping[str, str]) -> str:
     pairs = ",".join(
         f'{label}="{value.translate(_ESCAPES)}"' for label, value in sorted(labels.items())
     )
-    return f"{name}{{{pairs}}}"
+    return f"{name}{{{pairs}}}" if pairs else name

@@ -102,6 +102,9 @@ def logged_as(mapped: MappedMetric) -> str:
     return f"Last value logged as {mapped.otel_name.removeprefix('dl.')}"
 
 
+_PLACE = (EPOCH, ITERATION)
+
+
 class Points:
     """Make the points of one store.
 
@@ -114,7 +117,7 @@ class Points:
 
     def __init__(self, view: View, *, start_us: int, of_process: bool) -> None:
         self.view = view
-        self._start_us = start_us
+        self.start_us = start_us
         self._figures = (*OF_RANKS, *OF_PROCESS) if of_process else OF_RANKS
         self._logged: dict[tuple[str, str], dict[str, LoggedSeries]] = {}
         self._places: dict[str, _Place] = {}
@@ -153,9 +156,15 @@ class Points:
             )
         return place.moved_to(state)
 
-    def observed(self) -> Iterator[tuple[Series, float]]:
-        """Yield every figure as a scrape would see it now."""
+    def observed(self, *, with_place: bool = True) -> Iterator[tuple[Series, float]]:
+        """Yield every figure as a scrape would see it now.
+
+        Args:
+            with_place: Epoch and iteration, too.
+        """
         for figure in self._figures:
+            if figure in _PLACE and not with_place:
+                continue
             for labels, value in figure.observe(self.view):
                 yield self._series_of(figure, labels), value
 
@@ -169,7 +178,7 @@ class Points:
                 text=figure.text,
                 attributes=labels,
                 prometheus_name=figure.prometheus_name,
-                start_us=self._start_us if figure.is_counter else None,
+                start_us=self.start_us if figure.is_counter else None,
             )
             series = self._observed[key] = Series(description)
         return series

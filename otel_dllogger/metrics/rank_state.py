@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
-from otel_dllogger.record import GRANULARITIES, ITERATION
+from otel_dllogger.record import GRANULARITIES, ITERATION, Position
 
-if TYPE_CHECKING:
-    from otel_dllogger.record import Position
+_NUMBER = (int, float)
+_NUMBER_OR_NONE = (int, float, type(None))
+_PLAIN: dict[str, tuple[type, ...]] = {
+    "logs": (int,),
+    "epoch": _NUMBER_OR_NONE,
+    "iteration": _NUMBER_OR_NONE,
+    "steps": _NUMBER,
+    "step_us": (int,),
+    "start_us": (int,),
+    "last_log_us": (int, type(None)),
+    "finished": (bool,),
+    "_epoch": _NUMBER_OR_NONE,
+    "_iteration": _NUMBER_OR_NONE,
+    "_elapsed_us": (int,),
+    "_stride": _NUMBER,
+}
+_PLAIN_DICTS: dict[str, tuple[type, ...]] = {
+    "nonfinite": (int,),
+    "best": _NUMBER,
+    "parameters": _NUMBER,
+    "texts": (str,),
+    "calls": (int,),
+}
 
 
 class RankState:
@@ -108,3 +129,44 @@ class RankState:
         self._epoch = epoch
         self._iteration = iteration
         self._elapsed_us = elapsed_us
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return all of it but the rank in what Python's JSON knows: dicts, lists, any number."""
+        plain = {name: getattr(self, name) for name in (*_PLAIN, *_PLAIN_DICTS)}
+        plain["cells"] = {name: cell for name, cell in self.cells.items() if cell}
+        plain["place"] = self.place
+        return plain
+
+    def load_plain(self, plain: dict[str, Any]) -> None:
+        """Take what ``to_plain`` gave, after a way through JSON.
+
+        Raises:
+            LookupError, TypeError, ValueError: If it is not that.
+        """
+        for name, types in _PLAIN.items():
+            if not isinstance(plain[name], types):
+                raise TypeError(f"{name} is {plain[name]!r}")
+            setattr(self, name, plain[name])
+        for name, types in _PLAIN_DICTS.items():
+            getattr(self, name).update(_checked(plain[name], types))
+        for name, cell in _checked(plain["cells"], (dict,)).items():
+            self.cells[name].update(_checked(cell, _NUMBER))
+        place = plain["place"]
+        if place is None:
+            self.place = None
+        elif isinstance(place[0], str):  # compared by identity, as in ``move``
+            kind = GRANULARITIES[GRANULARITIES.index(place[0])]
+            self.place = Position(kind, tuple(place[1]))
+        else:
+            self.place = (place[0], place[1])
+
+
+def _checked(plain: Any, types: tuple[type, ...]) -> dict[str, Any]:
+    """Return a dict of values of these types, as JSON has it.
+
+    Raises:
+        TypeError: If it is not that.
+    """
+    if type(plain) is not dict or not all(isinstance(value, types) for value in plain.values()):
+        raise TypeError(f"{plain!r} is no dict of {types}")
+    return plain

@@ -176,6 +176,33 @@ class SeriesStore:
             if not isinstance(entry.data, str):
                 self._add_parameters(self._own, convert(entry.data).plain)
 
+    def to_plain(self) -> dict[str, Any]:
+        """Return all that is known in what Python's JSON knows: dicts, lists, any number."""
+        with self._lock:
+            return {
+                "metadata": self._raw_metadata,
+                "names": self._names,
+                "ranks": {rank: state.to_plain() for rank, state in self.ranks.items()},
+            }
+
+    def load_plain(self, plain: dict[str, Any]) -> None:
+        """Take what ``to_plain`` gave, after a way through JSON, into a store that is new.
+
+        Raises:
+            LookupError, TypeError, ValueError: If it is not that.
+        """
+        with self._lock:
+            for key, raw in plain["metadata"].items():
+                self.describe(key, raw, name=plain["names"].get(key))
+            for text, state_plain in plain["ranks"].items():
+                state = self._rank_state(int(text), 0)
+                if state is None:
+                    continue
+                state.load_plain(state_plain)
+                self._series += sum(map(len, state.cells.values()))
+                self._series += len(state.nonfinite) + len(state.best) + len(state.parameters)
+        self.on_new_series()
+
     def finish(self) -> None:
         """Say that the run ended as it should."""
         with self._lock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import threading
 import time
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.otlp.losses import REFUSED
 from otel_dllogger.otlp.transport import Answer
+from otel_dllogger.waker import Waker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,27 +34,6 @@ MAX_RETRY_AFTER_S = 300.0
 """The longest wait that a collector is granted; more is as likely a mistake."""
 
 _ATTEMPTS_AT_EXIT = 3
-
-
-class Waker:
-    """Wake a thread that waits; once is as good as often.
-
-    Not an Event: to set one takes a lock, for which a signal handler that logs would wait for
-    ever where it came while its own thread held it, and so would a forked child.
-    """
-
-    def __init__(self) -> None:
-        self._asleep = threading.Lock()
-        self._asleep.acquire()
-
-    def wake(self) -> None:
-        """End the wait that is under way, or the next one."""
-        with contextlib.suppress(RuntimeError):  # it was woken and has not slept since
-            self._asleep.release()
-
-    def wait(self, timeout_s: float) -> None:
-        """Wait for a ``wake`` since the last wait, for so many seconds at most."""
-        self._asleep.acquire(timeout=max(timeout_s, 0.0))
 
 
 class Sender:

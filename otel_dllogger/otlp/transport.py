@@ -15,6 +15,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from otel_dllogger.errors import in_words
 from otel_dllogger.otlp.options import GRPC
 
 if TYPE_CHECKING:
@@ -246,4 +247,4 @@ def _text(body: bytes) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {_text(str(error).encode(errors='replace'))}"
+    return f"{type(error).__name__}: {_text(in_words(error).encode(errors='replace'))}"
