@@ -1,0 +1,1 @@
+"""Past runs as series with the times of their steps, for databases of several kinds."""

@@ -1,0 +1,117 @@
+"""Logs that are there, read from their beginnings: files in the order of their runs."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from otel_dllogger.backfill.faults import BackfillError
+from otel_dllogger.errors import in_words
+from otel_dllogger.logfiles.discover import Discovery
+from otel_dllogger.logfiles.oddities import Oddities
+from otel_dllogger.logfiles.origin import Origin, Origins, find_start_us, is_copy
+from otel_dllogger.logfiles.reader import FileReader, Naming, Started
+from otel_dllogger.logfiles.skipped import MAX_LINE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from otel_dllogger.bridge.source import Source
+
+_PEEKED_LINES = 1_000
+
+
+class LogFile(NamedTuple):
+    """Hold a log that was found.
+
+    Attributes:
+        path: Where it is.
+        origin: Whose lines it holds.
+        size_bytes: How long it was when it was found.
+        first_us: The time of its first record, microseconds since the Unix epoch; 0 if none
+            of its first lines has one.
+    """
+
+    path: str
+    origin: Origin
+    size_bytes: int
+    first_us: int
+
+
+def find_logs(source: Source) -> list[LogFile]:
+    """Return the logs that there are, those of one rank in the order of their first records.
+
+    What MMEngine wrote a second time is left out.
+
+    Args:
+        source: Where to look.
+
+    Raises:
+        BackfillError: If there is none, or one that cannot be read.
+        ConfigurationError: If a path, a pattern or the zone cannot mean anything.
+    """
+    origins = Origins(source.paths, run=source.run, patterns=source.patterns)
+    oddities = Oddities()
+    discovery = Discovery(source.paths, oddities=oddities)
+    logs = []
+    for found in discovery.scan().files.values():
+        if not is_copy(found.path, discovery.covers):
+            origin = origins.of(found.path)
+            first_us = _first_time(found.path, origin, source)
+            logs.append(LogFile(found.path, origin, found.status.st_size, first_us))
+    if not logs:
+        paths = " ".join(map(os.fspath, source.paths))
+        raise BackfillError(
+            f"there is no log at {paths}: name files, folders with *.json, *.jsonl, *.log or "
+            "*.txt, or globs"
+        )
+    return sorted(logs, key=lambda log: (log.origin.run, log.origin.rank, log.first_us, log.path))
+
+
+def open_reader(log: LogFile, source: Source) -> FileReader:
+    """Return a reader at the beginning of a log."""
+    reader = FileReader(
+        log.origin,
+        zone=source.zone,
+        conventions=source.conventions,
+        run_start_us=find_start_us(log.path, zone=source.zone),
+    )
+    status = os.stat(log.path)  # noqa: PTH116 - as everywhere where paths are text
+    reader.observe(size_bytes=status.st_size, modified_us=status.st_mtime_ns // 1000)
+    return reader
+
+
+def read_lines(path: str) -> Iterator[bytes]:
+    """Yield the lines of a file; of one that is too long its beginning, which is too long.
+
+    Raises:
+        BackfillError: If the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - as everywhere where paths are text
+            while line := file.readline(MAX_LINE_BYTES + 2):
+                yield line
+                if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
+                    _skip_line(file)
+    except OSError as error:
+        raise BackfillError(
+            f"{path} cannot be read ({in_words(error)}): make it readable, or leave it out"
+        ) from error
+
+
+def _skip_line(file: BinaryIO) -> None:
+    while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+        pass
+
+
+def _first_time(path: str, origin: Origin, source: Source) -> int:
+    """Return the time of the first record, so that the files of a rank go in their order."""
+    log = LogFile(path, origin, 0, 0)
+    reader = open_reader(log, source)
+    for number, line in enumerate(read_lines(path)):
+        for _rank, item in reader.read(line):
+            if not isinstance(item, (Naming, Started)):
+                return item.time_us
+        if number >= _PEEKED_LINES:
+            break
+    return 0

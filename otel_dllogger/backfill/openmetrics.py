@@ -1,0 +1,146 @@
+"""Samples as OpenMetrics text, each with its time.
+
+Source: OpenMetrics 1.0, https://prometheus.io/docs/specs/om/open_metrics_spec/, "Text format".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from typing import TYPE_CHECKING, BinaryIO
+
+import orjson
+
+from otel_dllogger.backfill.faults import BackfillError
+from otel_dllogger.backfill.series import finite_only
+from otel_dllogger.errors import in_words
+
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Iterable
+
+    from otel_dllogger.backfill.series import Chunk, SeriesName
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
+
+
+def write_openmetrics(chunks: Iterable[Chunk], path: str | os.PathLike[str]) -> int:
+    """Write samples to a file, which is there when it is whole; the same give the same bytes.
+
+    Samples that are not finite are left out: ``promtool`` would make a value of them, where
+    a metrics page shows none.
+
+    Args:
+        chunks: Samples by family, series and time, as ``SampleSorter.sorted`` gives them.
+        path: The file, which may be there already. Its folder must exist.
+
+    Returns:
+        How many samples were written.
+
+    Raises:
+        BackfillError: If it cannot be written.
+    """
+    path = os.fspath(path)
+    temporary = None
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - no Path
+            with open(path, "wb") as device:  # noqa: PTH123 - a pipe, /dev/stdout
+                return write_to(chunks, device)
+        # Next to the file that a link leads to, or the link would be lost.
+        path = os.path.realpath(path)
+        descriptor, temporary = tempfile.mkstemp(
+            dir=os.path.dirname(path),  # noqa: PTH120 - no Path here
+            prefix=f".{os.path.basename(path)[:100]}.",  # noqa: PTH119
+            suffix=".tmp",
+        )
+        with os.fdopen(descriptor, "wb") as file:
+            samples = write_to(chunks, file)
+            file.flush()
+            os.fchmod(descriptor, 0o666 & ~_umask())
+            os.fsync(descriptor)
+        os.replace(temporary, path)  # noqa: PTH105 - no Path here
+        temporary = None
+    except OSError as error:
+        raise BackfillError(
+            f"{path} cannot be written ({in_words(error)}): name another file, or make room"
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)  # noqa: PTH108 - no Path here
+    return samples
+
+
+def write_to(chunks: Iterable[Chunk], file: BinaryIO) -> int:
+    """Write samples to an open file, as ``write_openmetrics`` does.
+
+    Args:
+        chunks: Samples by family, series and time.
+        file: Where to write.
+
+    Returns:
+        How many samples were written.
+    """
+    samples = 0
+    family: str | None = None
+    series: SeriesName | None = None
+    prefix = b""
+    known_ms: array[int] | None = None
+    ends: list[bytes] = []
+    for chunk in finite_only(chunks):
+        if chunk.series != series:
+            series = chunk.series
+            if series.family != family:
+                family = series.family
+                file.write(_format_family(series))
+            prefix = format_series(series).encode() + b" "
+        # What is logged together has the same times, and formatting them takes the longest.
+        if known_ms is None or chunk.times_ms != known_ms:
+            known_ms, ends = chunk.times_ms, _format_times(chunk.times_ms)
+        # orjson writes the shortest digits that are read back as the same value, as repr does.
+        values = orjson.dumps(chunk.values.tolist())[1:-1].split(b",")
+        file.write(
+            b"".join([prefix + value + end for value, end in zip(values, ends, strict=True)])
+        )
+        samples += len(values)
+    file.write(b"# EOF\n")
+    return samples
+
+
+def format_series(series: SeriesName) -> str:
+    """Return a series as text formats and queries do, ``name{label="value"}``."""
+    labels = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in series.labels)
+    return f"{series.family}{{{labels}}}" if labels else series.family
+
+
+def _format_family(series: SeriesName) -> bytes:
+    name = series.family
+    if series.kind == "counter":
+        name = name.removesuffix("_total")
+    lines = [f"# HELP {name} {series.help.translate(_ESCAPES)}", f"# TYPE {name} {series.kind}"]
+    if series.unit and name.endswith(f"_{series.unit}"):
+        lines.append(f"# UNIT {name} {series.unit}")
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _format_times(times_ms: array[int]) -> list[bytes]:
+    """Return the ends of lines: seconds with three digits behind the point, exactly.
+
+    Prometheus takes the number as a float, times 1000, and cuts off what remains: from
+    November 2004 until 2038 no millisecond is changed by that.
+    """
+    if times_ms[0] >= 1000:  # they ascend
+        texts = orjson.dumps(times_ms.tolist())[1:-1].split(b",")
+        return [b" %b.%b\n" % (text[:-3], text[-3:]) for text in texts]
+    return [
+        b" %b%d.%03d\n" % (b"-" if time_ms < 0 else b"", *divmod(abs(time_ms), 1000))
+        for time_ms in times_ms
+    ]
+
+
+def _umask() -> int:
+    # The one way to ask is to set it; nothing else of the process makes files here.
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

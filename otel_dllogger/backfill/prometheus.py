@@ -1,0 +1,335 @@
+"""Samples as blocks of a Prometheus server, made by its own ``promtool``.
+
+Source: https://prometheus.io/docs/prometheus/latest/storage/, "Backfilling from OpenMetrics
+format". The order of things is what makes it safe to be killed at any time: blocks are made
+aside; the record that they are to be moved is committed together with what is in them; they
+are moved; the record is ended. What an earlier backfill had promised is done first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import math
+import os
+import shutil
+import sqlite3
+import subprocess
+import time
+from bisect import bisect_right
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from otel_dllogger.backfill.data_folder import FOLDER, DataFolder, is_block, read_meta, remove_tree
+from otel_dllogger.backfill.faults import BackfillError
+from otel_dllogger.backfill.installed import Installed
+from otel_dllogger.backfill.openmetrics import write_to
+from otel_dllogger.backfill.parts import Parts
+from otel_dllogger.backfill.series import Chunk, finite_only
+from otel_dllogger.errors import in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+RECENT_MS = 3 * 60 * 60 * 1000
+"""Prometheus may still be writing this much of the past: a block in it could overlap its own."""
+
+_MOST_BLOCKS = 120
+_PARTS_OF_A_BLOCK = (1, 3, 9)  # 2, 6 and 18 hours: what Prometheus itself compacts blocks to
+_FEW_SAMPLES = 10_000  # a start of promtool takes as long as it takes to read so many
+_MOST_WORKERS = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Backfilled:
+    """Say what a backfill did.
+
+    Attributes:
+        installed: Samples that are new in the data folder.
+        present: Samples that an earlier backfill had put there.
+        recent: Samples that were left out since they are of the last three hours.
+        blocks: How many blocks are new.
+        notice: What the user has to know of samples that were left out, in one line; or empty.
+    """
+
+    installed: int
+    present: int
+    recent: int
+    blocks: int
+    notice: str = ""
+
+
+def _no_progress(_stage: str, _done: float) -> None:
+    pass
+
+
+def backfill_prometheus(
+    chunks: Iterable[Chunk],
+    data_folder: str | os.PathLike[str],
+    *,
+    progress: Callable[[str, float], object] = _no_progress,
+    samples: int | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Backfilled:
+    """Put samples into a Prometheus data folder, those that no earlier backfill put there.
+
+    The server may run meanwhile. Samples that are not finite are left out.
+
+    Args:
+        chunks: Samples by family, series and time, as ``SampleSorter.sorted`` gives them.
+        data_folder: The folder that ``--storage.tsdb.path`` names; an empty one is fine.
+        progress: Called with ``samples``, ``blocks`` or ``install``, and how much of it is
+            done, from 0 to 1.
+        samples: How many samples will come, where it is known; for ``progress`` alone.
+        clock: The time, seconds since the Unix epoch.
+
+    Returns:
+        What was done.
+
+    Raises:
+        BackfillError: If it cannot be done; what is in the data folder is as it was, or is
+            completed by the next backfill.
+    """
+    try:
+        folder = DataFolder(data_folder)
+        promtool = _find_promtool()
+        with _alone(folder) as ours:
+            return _Backfill(folder, ours, promtool, progress, int(clock() * 1000)).run(
+                chunks, samples
+            )
+    except OSError as error:
+        name = error.filename or data_folder
+        raise BackfillError(
+            f"{os.fsdecode(name)} cannot be used ({in_words(error)}): free the disk or the way to "
+            "it, and run the same command again"
+        ) from error
+    except sqlite3.Error as error:
+        path = Path(data_folder, FOLDER)
+        raise BackfillError(
+            f"{path} is damaged ({error}): remove that folder and run the same command again; "
+            "samples that are there already are then stored twice, which no query shows"
+        ) from error
+
+
+def _find_promtool() -> str:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        raise BackfillError(
+            "promtool is not installed: it makes the blocks, and comes with Prometheus; "
+            "apt-get install prometheus, or https://prometheus.io/download/, and put it on PATH"
+        )
+    return promtool
+
+
+@contextlib.contextmanager
+def _alone(folder: DataFolder) -> Iterator[Path]:
+    """Give our folder in the data folder while no other backfill uses it."""
+    ours = folder.path / FOLDER
+    ours.mkdir(exist_ok=True)
+    # Whoever owns the data folder must not lead us, who may be root, anywhere else.
+    descriptor = os.open(ours, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BackfillError(
+                f"another backfill is writing to {folder.path}: run this again when it has ended"
+            ) from None
+        yield ours
+    finally:
+        os.close(descriptor)
+
+
+class _Backfill:
+    """Do one backfill, alone in the data folder."""
+
+    def __init__(
+        self,
+        folder: DataFolder,
+        ours: Path,
+        promtool: str,
+        progress: Callable[[str, float], object],
+        now_ms: int,
+    ) -> None:
+        self._folder = folder
+        self._ours = ours
+        self._staging = ours / "staging"
+        self._blocks = self._staging / "blocks"
+        self._promtool = promtool
+        self._progress = progress
+        self._limit_ms = now_ms - RECENT_MS
+        self._newest_ms = -(1 << 62)
+        self._present = 0
+        self._recent = 0
+
+    def run(self, chunks: Iterable[Chunk], samples: int | None) -> Backfilled:
+        installed = Installed(self._ours / "installed.sqlite")
+        promised = True  # for all that is known yet: what is staged must stay
+        try:
+            self._folder.give_to_owner(self._ours)
+            self._complete_earlier(installed)
+            promised = False
+            self._blocks.mkdir(parents=True)
+            installed.begin(self._folder.blocks().values())
+            parts = self._select(chunks, installed, samples)
+            new = sum(parts.samples.values())
+            names = self._make_blocks(parts) if new else []
+            self._check_whole(names, new)
+            self._folder.give_to_owner(self._staging)
+            promised = True
+            installed.commit(names)
+            self._move(installed, names)
+            promised = False
+        finally:
+            installed.close()
+            if not promised:
+                remove_tree(self._staging)
+        if self._recent and not new and not self._present:
+            raise BackfillError(self._notice())
+        return Backfilled(new, self._present, self._recent, len(names), self._notice())
+
+    def _complete_earlier(self, installed: Installed) -> None:
+        """Move what a backfill that was killed had promised, and remove what it had not."""
+        promised = installed.moving()
+        if promised:
+            self._move(installed, promised)
+        remove_tree(self._staging)
+
+    def _select(self, chunks: Iterable[Chunk], installed: Installed, samples: int | None) -> Parts:
+        """Sort out what is recent and what is there."""
+        directory = self._staging / "parts"
+        directory.mkdir()
+        parts = Parts(directory)
+        seen = 0
+        for chunk in finite_only(chunks):
+            seen += len(chunk.values)
+            old = self._old(chunk)
+            if old is None:
+                continue
+            new = installed.missing(old)
+            self._present += len(old.values) - (0 if new is None else len(new.values))
+            if new is not None:
+                installed.add(new)
+                parts.add(new)
+            if samples:
+                self._progress("samples", min(seen / samples, 1.0))
+        parts.flush()
+        self._progress("samples", 1.0)
+        return parts
+
+    def _old(self, chunk: Chunk) -> Chunk | None:
+        """Leave out what is of the last three hours, or of the future."""
+        times_ms, values = chunk.times_ms, chunk.values
+        count = bisect_right(times_ms, self._limit_ms)
+        if count == len(times_ms):
+            return chunk
+        self._recent += len(times_ms) - count
+        self._newest_ms = max(self._newest_ms, times_ms[-1])
+        return Chunk(chunk.series, times_ms[:count], values[:count]) if count else None
+
+    def _notice(self) -> str:
+        if not self._recent:
+            return ""
+        after_s = math.ceil((self._newest_ms + RECENT_MS) / 1000)
+        after = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(after_s))
+        samples = "1 sample" if self._recent == 1 else f"{self._recent:,} samples"
+        return (
+            f"{samples} of the last 3 hours left out, which Prometheus itself may still be "
+            f"writing: run the same command again after {after}"
+        )
+
+    def _make_blocks(self, parts: Parts) -> list[str]:
+        """Have ``promtool`` make the blocks, several at a time; return their names."""
+        factor = _block_parts(parts.samples)
+        runs = list(_runs(parts.samples, factor))
+        self._progress("blocks", 0.0)
+
+        def make(number: int) -> None:
+            source = f"{number}.om"
+            with (self._staging / source).open("wb") as file:
+                write_to(parts.chunks(runs[number]), file)
+            self._run_promtool(source, factor)
+            (self._staging / source).unlink()
+            parts.remove(runs[number])
+
+        with ThreadPoolExecutor(min(_MOST_WORKERS, os.cpu_count() or 1)) as pool:
+            try:
+                for done, _ in enumerate(pool.map(make, range(len(runs))), start=1):
+                    self._progress("blocks", done / len(runs))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return sorted(path.name for path in self._blocks.iterdir() if is_block(path))
+
+    def _run_promtool(self, source: str, factor: int) -> None:
+        arguments = [
+            *(self._promtool, "tsdb", "create-blocks-from", "--quiet"),
+            *(f"--max-block-duration={2 * factor}h", "openmetrics", source, "blocks"),
+        ]
+        # All paths are relative: if we are killed and it is not, it finds no folder any more
+        # once the next backfill has removed ours.
+        done = subprocess.run(  # noqa: S603 - no shell, and no argument of a user's
+            arguments,
+            cwd=self._staging,
+            env={**os.environ, "TMPDIR": "."},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            lines = (done.stderr + done.stdout).decode(errors="replace").split("\n")
+            said = next((line.strip() for line in lines if line.strip()), "it said nothing")
+            raise BackfillError(
+                f"promtool failed (exit code {done.returncode}): {said}; nothing was installed"
+            )
+
+    def _check_whole(self, names: list[str], samples: int) -> None:
+        """See that every sample is in a block, before anything is promised."""
+        metas: list[Any] = [read_meta(self._blocks / name) for name in names]
+        found = sum(meta["stats"].get("numSamples", 0) for meta in metas if meta is not None)
+        if found != samples:
+            raise BackfillError(
+                f"promtool put {found:,} of {samples:,} samples into blocks; nothing was "
+                "installed: use the promtool of Prometheus 2.42 or newer"
+            )
+
+    def _move(self, installed: Installed, names: list[str]) -> None:
+        for done, name in enumerate(names):
+            self._progress("install", done / len(names))
+            # One that is not there was moved before the kill; Prometheus may have it compacted.
+            with contextlib.suppress(FileNotFoundError):
+                (self._blocks / name).rename(self._folder.path / name)
+        self._folder.sync()
+        installed.moved()
+        self._progress("install", 1.0)
+
+
+def _block_parts(parts: Iterable[int]) -> int:
+    """Return of how many parts of two hours a block is made.
+
+    The longest is what a server with the default retention compacts its own to. Longer ones
+    would be kept too long or deleted too early, since both is done to whole blocks.
+    """
+    for factor in _PARTS_OF_A_BLOCK:
+        if len({part // factor for part in parts}) <= _MOST_BLOCKS:
+            return factor
+    return _PARTS_OF_A_BLOCK[-1]
+
+
+def _runs(samples: dict[int, int], factor: int) -> Iterator[list[int]]:
+    """Give the parts of each run of ``promtool``: those of one block, or of a few small ones."""
+    blocks: dict[int, list[int]] = {}
+    for part in sorted(samples):
+        blocks.setdefault(part // factor, []).append(part)
+    run: list[int] = []
+    count = 0
+    for block in blocks.values():
+        size = sum(samples[part] for part in block)
+        if run and count + size > _FEW_SAMPLES:
+            yield run
+            run, count = [], 0
+        run, count = [*run, *block], count + size
+    if run:
+        yield run

@@ -1,0 +1,145 @@
+"""From logs to samples: every value at its time, and figures as scrapes would have seen them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+from otel_dllogger.backfill.logs import LogFile, open_reader, read_lines
+from otel_dllogger.backfill.series import SeriesName
+from otel_dllogger.bridge.ranks import Rank, Ranks
+from otel_dllogger.logfiles.skipped import HARMLESS
+from otel_dllogger.metrics.mapping import unit_suffix
+from otel_dllogger.topology import host_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from otel_dllogger.backfill.external_sort import SampleSorter
+    from otel_dllogger.bridge.ranks import Point
+    from otel_dllogger.bridge.source import Source
+    from otel_dllogger.metrics.points import Description, Series
+
+_PROGRESS_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(slots=True)
+class Replayed:
+    """Count what logs held.
+
+    Attributes:
+        lines: Lines that were read.
+        ranks: Ranks that they are of.
+        skipped: What lines held beside records, by reason (``logfiles.skipped.REASONS``).
+    """
+
+    lines: int = 0
+    ranks: int = 0
+    skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def damaged(self) -> int:
+        """Return how much gave no record though it should have."""
+        return sum(count for reason, count in self.skipped.items() if reason not in HARMLESS)
+
+
+class Replay:
+    """Read logs, and give their samples to a sorter.
+
+    All of each log is read, since counters count from its beginning.
+
+    Args:
+        source: How to read them.
+        sorter: Takes the samples.
+        since_us: Samples before are left out; microseconds since the Unix epoch.
+        until_us: Samples from here on are left out.
+        progress: Called with how many bytes were read since the last call.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        sorter: SampleSorter,
+        *,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        progress: Callable[[int], object] = lambda _bytes: None,
+    ) -> None:
+        self._source = source
+        self._sorter = sorter
+        self._since_us = -math.inf if since_us is None else since_us
+        self._until_us = math.inf if until_us is None else until_us
+        self._progress = progress
+        self._ranks = Ranks(max_series=source.max_series)
+        self._numbers: dict[Rank, tuple[int, dict[Series, int]]] = {}
+        self._host = host_name()
+        self.found = Replayed()
+
+    def run(self, logs: Iterable[LogFile]) -> Replayed:
+        """Read logs to their ends.
+
+        Args:
+            logs: In the order of ``find_logs``.
+
+        Raises:
+            BackfillError: If a log cannot be read, or the sorter's disk is full.
+        """
+        logs = list(logs)
+        for log in logs:  # all of them first: each says how many there are
+            self._rank(log, log.origin.rank)
+        for log in logs:
+            self._read(log)
+        for rank in self._ranks:
+            self._append(rank, rank.observed(at_end=True))
+            self.found.ranks += rank.state.last_log_us is not None
+        return self.found
+
+    def _read(self, log: LogFile) -> None:
+        reader = open_reader(log, self._source)
+        known: dict[int, Rank] = {}
+        read_bytes = 0
+        for line in read_lines(log.path):
+            self.found.lines += 1
+            read_bytes += len(line)
+            if read_bytes >= _PROGRESS_BYTES:
+                self._progress(read_bytes)
+                read_bytes = 0
+            for number, item in reader.read(line):
+                rank = known.get(number)
+                if rank is None:
+                    rank = known[number] = self._rank(log, number)
+                self._append(rank, rank.points(item))
+        self._progress(read_bytes)
+        skipped = self.found.skipped
+        for reason, count in reader.skipped.items():
+            skipped[reason] = skipped.get(reason, 0) + count
+
+    def _rank(self, log: LogFile, number: int) -> Rank:
+        return self._ranks.of(log.origin.run, number, log.origin.host or self._host)
+
+    def _append(self, rank: Rank, points: Iterable[Point]) -> None:
+        append = self._sorter.append
+        since_us, until_us = self._since_us, self._until_us
+        moves, numbers = self._numbers.get(rank, (-1, {}))
+        for series, time_us, value in points:
+            if rank.moves != moves:  # metadata came late: series go by other names from here on
+                moves, numbers = rank.moves, {}
+                self._numbers[rank] = (moves, numbers)
+            number = numbers.get(series)
+            if number is None:
+                name = series_name(series.describe())
+                number = numbers[series] = self._sorter.series_id(name)
+            if since_us <= time_us < until_us:
+                append(number, time_us // 1000, value)
+
+
+def series_name(description: Description) -> SeriesName:
+    """Return how Prometheus names a series."""
+    return SeriesName(
+        family=description.prometheus_name,
+        labels=tuple(sorted((k, v) for k, v in description.attributes.items() if v)),
+        kind="gauge" if description.start_us is None else "counter",
+        help=description.text,
+        unit=unit_suffix(description.unit),
+    )

@@ -1,0 +1,419 @@
+"""Samples to VictoriaMetrics, over its import of JSON lines.
+
+Source: https://docs.victoriametrics.com/victoriametrics/#how-to-import-data-in-json-line-format
+and "How to export data in JSON line format". It keeps what it gets twice, so it is asked first
+what is there, and again before anything is sent a second time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import math
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import orjson
+
+from otel_dllogger.backfill.faults import BackfillError
+from otel_dllogger.backfill.openmetrics import format_series
+from otel_dllogger.backfill.series import Chunk, finite_only, keep
+from otel_dllogger.errors import in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_REQUEST_SAMPLES = 200_000  # some 4 MB of JSON, or 0.5 MB of gzip
+_REQUEST_SERIES = 100  # each is a selector of a question
+_ATTEMPTS = 6
+_FIRST_WAIT_S = 0.5
+_LONGEST_WAIT_S = 30.0
+_TIMEOUT_S = 60.0
+_ANSWER_BYTES = 65_536
+_RETRYABLE = frozenset((408, 425, 429, 500, 502, 503, 504))
+_LOOKS = 3  # for what should be visible
+_FLUSHED_AFTER_S = 2.0  # it makes what it took visible within a second or so
+_DIGITS = 1e-11  # it stores decimal digits, about twelve
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Imported:
+    """Say what an import did.
+
+    Attributes:
+        imported: Samples that were sent.
+        present: Samples that were there already.
+        kept: How many of those have another value there, which stays.
+    """
+
+    imported: int
+    present: int
+    kept: int
+
+
+def _no_progress(_stage: str, _done: float) -> None:
+    pass
+
+
+def import_victoriametrics(
+    chunks: Iterable[Chunk],
+    url: str,
+    *,
+    query_url: str | None = None,
+    unchecked: bool = False,
+    progress: Callable[[str, float], object] = _no_progress,
+    samples: int | None = None,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Imported:
+    """Send samples to VictoriaMetrics, those that are not there.
+
+    Samples that are not finite are left out: it does not store them.
+
+    Args:
+        chunks: Samples by family, series and time, as ``SampleSorter.sorted`` gives them.
+        url: Its address, ``http://host:8428``, for a cluster
+            ``http://vminsert:8480/insert/0/prometheus``; with ``user:password@`` for basic
+            authentication.
+        query_url: Where to ask what is there, for a cluster
+            ``http://vmselect:8481/select/0/prometheus``; ``url`` if it is not given.
+        unchecked: Send everything without asking what is there: what was sent before is then
+            stored twice.
+        progress: Called with ``samples`` and how much of them is done, from 0 to 1.
+        samples: How many samples will come, where it is known; for ``progress`` alone.
+        sleep: Wait before another attempt, for some seconds.
+
+    Returns:
+        What was done.
+
+    Raises:
+        BackfillError: If it cannot be reached, or refuses; what was sent stays, and the
+            import can be repeated.
+    """
+    with _Server(url, query_url, sleep=sleep) as server:
+        total = Imported(0, 0, 0)
+        extremes: list[Chunk] = []
+        if not unchecked:
+            server.flush()
+        for portion in _portions(finite_only(chunks)):
+            done = _import(server, portion, unchecked=unchecked)
+            if done.imported and not unchecked:
+                extremes = _extremes(extremes + portion)
+            total = Imported(
+                total.imported + done.imported,
+                total.present + done.present,
+                total.kept + done.kept,
+            )
+            if samples:
+                progress("samples", min((total.imported + total.present) / samples, 1.0))
+        # So that a query sees all of it at once, and the next run does.
+        server.flush()
+        if extremes:
+            _check_retention(server, extremes)
+        progress("samples", 1.0)
+        return total
+
+
+def _extremes(chunks: list[Chunk]) -> list[Chunk]:
+    """Return the oldest sample and the newest one, each as a chunk."""
+    oldest = min(chunks, key=lambda chunk: chunk.times_ms[0])
+    newest = max(chunks, key=lambda chunk: chunk.times_ms[-1])
+    return [
+        Chunk(oldest.series, oldest.times_ms[:1], oldest.values[:1]),
+        Chunk(newest.series, newest.times_ms[-1:], newest.values[-1:]),
+    ]
+
+
+def _check_retention(server: _Server, extremes: list[Chunk]) -> None:
+    """See that samples were kept: what it deems too old or too new is dropped in silence.
+
+    Raises:
+        BackfillError: If they were not.
+    """
+    for chunk in extremes:
+        for _ in range(_LOOKS):
+            missing, _differing = _missing([chunk], server.export([chunk]))
+            if not missing:
+                break
+            server.flush()
+        else:
+            day = time.strftime("%Y-%m-%d", time.gmtime(chunk.times_ms[0] / 1000))
+            raise BackfillError(
+                f"{server.url} does not keep samples of {day}: start it with a -retentionPeriod "
+                "that reaches back so far, as 10y, and run the same command again; it takes "
+                "nothing that is more than two days ahead of its clock"
+            )
+
+
+def _import(server: _Server, portion: list[Chunk], *, unchecked: bool) -> Imported:
+    """Bring a portion there; nothing is sent twice of which it is not known to be lost."""
+    size = sum(len(chunk.values) for chunk in portion)
+    kept = 0
+    missing = portion
+    for attempt in range(_ATTEMPTS):
+        if not unchecked:
+            if attempt:
+                server.flush()
+            missing, differing = _missing(portion, server.export(portion))
+            if not attempt:
+                kept = differing
+                new = sum(len(chunk.values) for chunk in missing)
+        elif not attempt:
+            new = size
+        if not missing or server.send(missing, attempt):
+            break
+    return Imported(new, size - new, kept)
+
+
+def _portions(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
+    portion: list[Chunk] = []
+    count = 0
+    for chunk in chunks:
+        if portion and (
+            count + len(chunk.values) > _REQUEST_SAMPLES or len(portion) == _REQUEST_SERIES
+        ):
+            yield portion
+            portion, count = [], 0
+        portion.append(chunk)
+        count += len(chunk.values)
+    if portion:
+        yield portion
+
+
+_Labels = frozenset[tuple[str, str]]
+
+
+def _labels(chunk: Chunk) -> _Labels:
+    """Return a series as it is there: an empty label is none."""
+    series = chunk.series
+    labels = (pair for pair in series.labels if pair[1])
+    return frozenset((("__name__", series.family), *labels))
+
+
+def _missing(
+    portion: list[Chunk], there: dict[_Labels, dict[int, float]]
+) -> tuple[list[Chunk], int]:
+    """Return what is not there, and how many samples are there with another value."""
+    missing: list[Chunk] = []
+    differing = 0
+    for chunk in portion:
+        present = there.get(_labels(chunk))
+        if not present:
+            missing.append(chunk)
+            continue
+        kept = []
+        for time_ms, value in zip(chunk.times_ms, chunk.values, strict=True):
+            known = present.get(time_ms)
+            kept.append(known is None)
+            differing += known is not None and not math.isclose(known, value, rel_tol=_DIGITS)
+        if chosen := keep(chunk, kept):
+            missing.append(chosen)
+    return missing, differing
+
+
+class _Server:
+    """Talk to one VictoriaMetrics over connections that stay open."""
+
+    def __init__(
+        self, url: str, query_url: str | None, *, sleep: Callable[[float], object]
+    ) -> None:
+        try:
+            import requests  # noqa: PLC0415 - optional, and 60 ms
+        except ImportError:
+            raise BackfillError(
+                "a backfill to VictoriaMetrics needs the package requests: "
+                "pip install 'otel-dllogger[otlp]'"
+            ) from None
+        self._errors = requests.RequestException
+        self._url, self._auth = _parse_url(url)
+        self._query_url, self._query_auth = self._url, self._auth
+        if query_url is not None:
+            self._query_url, self._query_auth = _parse_url(query_url)
+        self.url = self._url
+        self._sleep = sleep
+        self._session = requests.Session()
+        # Or a .netrc would say who we are.
+        self._session.auth = lambda request: request
+
+    def __enter__(self) -> _Server:  # noqa: PYI034 - private
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._session.close()
+
+    def send(self, chunks: list[Chunk], attempt: int) -> bool:
+        """Send samples; tell whether they were taken.
+
+        Raises:
+            BackfillError: If it refuses them, or this was the last attempt.
+        """
+        body = gzip.compress(b"".join(map(_format_line, chunks)), compresslevel=1)
+        try:
+            with self._session.post(
+                f"{self._url}/api/v1/import",
+                data=body,
+                headers={"content-encoding": "gzip", "content-type": "application/json"},
+                auth=self._auth,
+                timeout=_TIMEOUT_S,
+                allow_redirects=False,  # a POST would become a GET
+                stream=True,
+            ) as response:
+                if 200 <= response.status_code < 300:
+                    return True
+                why, final = _refusal(response), response.status_code not in _RETRYABLE
+        except (self._errors, OSError) as error:
+            why, final = _one_line(error), False
+        if final:
+            raise BackfillError(
+                f"{self._url} does not take the samples ({why}): give the address of "
+                "VictoriaMetrics, as http://host:8428 or http://vminsert:8480/insert/0/prometheus"
+            )
+        self._wait(attempt, self._url, why)
+        return False
+
+    def export(self, chunks: list[Chunk]) -> dict[_Labels, dict[int, float]]:
+        """Return which samples of these series are there, at the times of these.
+
+        Raises:
+            BackfillError: If it does not tell.
+        """
+        attempt = 0
+        while True:
+            try:
+                return self._export(chunks)
+            except (self._errors, OSError, ValueError, KeyError, TypeError) as error:
+                self._wait(attempt, self._query_url, _one_line(error))
+                attempt += 1
+
+    def _export(self, chunks: list[Chunk]) -> dict[_Labels, dict[int, float]]:
+        wanted: dict[_Labels, list[Chunk]] = {}
+        for chunk in chunks:
+            wanted.setdefault(_labels(chunk), []).append(chunk)
+        times_ms = {labels: _times(same) for labels, same in wanted.items()}
+        there: dict[_Labels, dict[int, float]] = {}
+        first_ms = min(chunk.times_ms[0] for chunk in chunks)
+        last_ms = max(chunk.times_ms[-1] for chunk in chunks)
+        question = {
+            "match[]": list({_selector(chunk) for chunk in chunks}),
+            "start": f"{first_ms / 1000:.3f}",
+            "end": f"{last_ms / 1000:.3f}",
+            "reduce_mem_usage": "1",
+        }
+        with self._session.post(
+            f"{self._query_url}/api/v1/export",
+            data=question,
+            auth=self._query_auth,
+            timeout=_TIMEOUT_S,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            if response.status_code != 200:
+                why = _refusal(response)
+                if response.status_code in _RETRYABLE:
+                    raise OSError(why)
+                raise BackfillError(
+                    f"{self._query_url} does not say which samples it has ({why}), and what is "
+                    "sent twice is stored twice: give the address for queries, for a cluster "
+                    "http://vmselect:8481/select/0/prometheus, or --unchecked to send it unasked"
+                )
+            for line in response.iter_lines(_ANSWER_BYTES):
+                if not line:
+                    continue
+                series = orjson.loads(line)
+                labels = frozenset(series["metric"].items())
+                # A selector matches series with further labels as well: those are others.
+                if (of_ours := times_ms.get(labels)) is not None:
+                    there.setdefault(labels, {}).update(
+                        pair
+                        for pair in zip(series["timestamps"], series["values"], strict=True)
+                        if pair[0] in of_ours
+                    )
+        return there
+
+    def flush(self) -> None:
+        """Have all that came by now be seen by queries; where that is refused, wait for it."""
+        try:
+            with self._session.get(
+                f"{self._query_url}/internal/force_flush",
+                auth=self._query_auth,
+                timeout=_TIMEOUT_S,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                if response.status_code == 200:
+                    return
+        except (self._errors, OSError):
+            return  # who is not there will be missed by the next request
+        self._sleep(_FLUSHED_AFTER_S)
+
+    def _wait(self, attempt: int, url: str, why: str) -> None:
+        """Wait before another attempt.
+
+        Raises:
+            BackfillError: If there were enough.
+        """
+        if attempt + 1 >= _ATTEMPTS:
+            raise BackfillError(
+                f"{url} failed {_ATTEMPTS} times in a row, the last time with {why}: run the same "
+                "command again when it is well; what it has by then is not sent again"
+            )
+        self._sleep(min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S))
+
+
+def _times(chunks: list[Chunk]) -> set[int]:
+    times_ms: set[int] = set()
+    for chunk in chunks:
+        times_ms.update(chunk.times_ms)
+    return times_ms
+
+
+def _selector(chunk: Chunk) -> str:
+    return format_series(chunk.series)
+
+
+def _format_line(chunk: Chunk) -> bytes:
+    series = chunk.series
+    line = {
+        "metric": {"__name__": series.family, **dict(series.labels)},
+        "values": chunk.values.tolist(),
+        "timestamps": chunk.times_ms.tolist(),
+    }
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _parse_url(url: str) -> tuple[str, Any]:
+    """Return an address without user and password, and what signs a request with them.
+
+    Raises:
+        BackfillError: If it is no address.
+    """
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        right = None
+    if not right or parts.query or parts.fragment:
+        raise BackfillError(
+            "the address of VictoriaMetrics is not one: give http://host:8428, or "
+            "http://vminsert:8480/insert/0/prometheus for a cluster"
+        )
+    host = parts.netloc.rpartition("@")[2]
+    plain = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+    if parts.username is None:
+        return plain, None
+    user, password = unquote(parts.username), unquote(parts.password or "")
+    return plain, (user.encode(), password.encode())
+
+
+def _refusal(response: Any) -> str:
+    body: bytes = next(response.iter_content(_ANSWER_BYTES), b"")
+    return f"HTTP status {response.status_code}: {_text(body.decode(errors='replace'))}"
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {_text(in_words(error))}"
+
+
+def _text(text: str) -> str:
+    text = "".join(c if c.isprintable() else " " for c in text[:1000])
+    return " ".join(text.split())[:300]
