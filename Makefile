@@ -13,7 +13,9 @@ ARGS ?=
 # most of the time of the tests and touch neither, so they run against the newest alone.
 SLOW_AND_ELSEWHERE := test_endpoint test_discovery test_topology test_append_file test_example \
 	test_dashboards test_preview_dashboard test_preview test_rules test_scale test_stack \
-	test_stack_end_to_end
+	test_stack_end_to_end test_backfill_openmetrics test_backfill_prometheus \
+	test_backfill_victoriametrics test_external_sort test_identity test_origin test_reader \
+	test_bridge_command test_bridge_expire test_bridge_restart test_delivery
 OLDEST_ARGS := $(SLOW_AND_ELSEWHERE:%=--ignore=tests/%.py) -m 'not slow'
 
 .PHONY: help demo test test-newest test-oldest bench dashboards pictures lint clean
@@ -29,7 +31,7 @@ demo: .venv/.demo ## Show a training run live; options in ARGS="..."
 test: test-newest test-oldest ## Run the tests, on the newest OpenTelemetry and on the oldest
 
 test-newest: .venv/.dev .venv-example/.done ## The newest only, with coverage; ARGS="-k name"
-	@scripts/install-missing prometheus promtool vmagent vmalert victoria-metrics
+	@scripts/install-missing prometheus promtool vmagent vmalert victoria-metrics systemd-analyze
 	@scripts/fetch-victoriametrics
 	@rm -f .coverage .coverage.*
 	.venv/bin/python -m pytest $(ARGS) --cov --cov-report=term $(if $(ARGS),,--cov-fail-under=95)

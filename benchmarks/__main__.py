@@ -6,7 +6,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import dialects, follow, import_time, log_call, memory, otlp, page
+from benchmarks import backfill, dialects, follow, import_time, log_call, memory, otlp, page
 
 
 def main() -> None:
@@ -62,6 +62,7 @@ def _print_log_files() -> None:
         f"(target: {follow.DISCOVERY_TARGET_MS:g})."
     )
     page.main()
+    backfill.main()
 
 
 if __name__ == "__main__":

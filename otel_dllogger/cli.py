@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from otel_dllogger.commands.duration import Duration
+from otel_dllogger.commands.moment import Moment
 from otel_dllogger.version import __version__
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ def cli(context: click.Context) -> None:
     otel-dllogger run train.py          give your own script a /metrics page
     otel-dllogger check 127.0.0.1:9464  read that page, in words
     otel-dllogger check log.json        or the log file
+    otel-dllogger bridge runs/          metrics from the logs of jobs that you cannot change
+    otel-dllogger backfill runs/ --to prometheus DATA_DIR
+                                        what logs hold, with the times of the logs
     """  # noqa: D301 - click looks for the character itself
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -122,7 +127,8 @@ def check(*, target: str) -> int:
     """Say what a /metrics page or a log file contains, and what is wrong with it.
 
     URL_OR_FILE is an address (http://host:9464/metrics, host:9464, or 9464 on this machine),
-    a saved page, or a log of DLLogger or TCAP DLLogger.
+    a saved page, or a log of DLLogger, TCAP DLLogger or MMEngine, which is described as bridge
+    and backfill read it.
 
     Exits with 0 when all is well or there are only warnings, with 1 when something is wrong,
     with 2 when there is nothing to read.
@@ -183,6 +189,190 @@ def demo(*, ranks: int, seconds: float, directory: Path, port: int, with_prometh
             directory=directory,
             port=port,
             with_prometheus=with_prometheus,
+        )
+    )
+
+
+def _reading_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Add the options that say how logs are read."""
+    for option in reversed(
+        (
+            click.option(
+                "--run", "run_name", metavar="NAME", help="Name of the run of all the files."
+            ),
+            click.option(
+                "--pattern",
+                "patterns",
+                multiple=True,
+                metavar="NAME",
+                help="How files are named, as '{run}_rank{rank}.json' or '{run}/{host}/*.log';"
+                " may be given several times.",
+            ),
+            click.option(
+                "--timezone",
+                "zone",
+                metavar="ZONE",
+                help="Zone of times that name none: Europe/Paris, +08:00."
+                "  [default: this machine's]",
+            ),
+            click.option(
+                "--conventions/--no-conventions",
+                default=True,
+                show_default=True,
+                help="Let names say unit and goal where a log does not: loss is to be minimized.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    default="127.0.0.1:9464",
+    show_default=True,
+    help="Where to serve the page; port 0 is any free one.",
+)
+@click.option("--otlp", metavar="URL", help="Send every step to this collector as well.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep here how far everything was read, so that a restart goes on there.",
+)
+@click.option(
+    "--expire",
+    "expire_s",
+    type=Duration(least_s=1),
+    default="15m",
+    show_default=True,
+    metavar="TIME",
+    help="Take a rank off the page when its log has not grown for so long.",
+)
+@_reading_options
+@click.option("-q", "--quiet", is_flag=True, help="Do not print where the page is.")
+def bridge(
+    *,
+    paths: tuple[str, ...],
+    listen: str,
+    otlp: str | None,
+    checkpoint: Path | None,
+    expire_s: float,
+    run_name: str | None,
+    patterns: tuple[str, ...],
+    zone: str | None,
+    conventions: bool,
+    quiet: bool,
+) -> int:
+    """Follow other people's logs, and serve the metrics of all their ranks on one page.
+
+    PATH is a log file, a folder with all below it, or a glob; it may come later. Logs of
+    DLLogger, TCAP DLLogger and MMEngine are read, each line for what it is. The job that
+    writes them is not touched.
+
+    \b
+    otel-dllogger bridge runs/
+    otel-dllogger bridge '/scratch/*/log_rank*.json' --checkpoint /var/lib/bridge.json
+    otel-dllogger bridge runs/ --otlp http://localhost:4318
+
+    Run and rank come from the records, else from the names of file and folder.
+
+    Ends with 0 on SIGTERM and Ctrl-C, with 2 where it could not begin.
+    """  # noqa: D301 - click looks for the character itself
+    from otel_dllogger.bridge.source import Source  # noqa: PLC0415
+    from otel_dllogger.commands.bridge import BridgeOptions, parse_address, run_bridge  # noqa: PLC0415
+
+    host, port = parse_address(listen)
+    return run_bridge(
+        BridgeOptions(
+            source=Source(paths, run_name, patterns, zone, conventions),
+            host=host,
+            port=port,
+            otlp=otlp,
+            checkpoint=checkpoint,
+            expire_s=expire_s,
+            quiet=quiet,
+        )
+    )
+
+
+@cli.command()
+@click.argument("paths", metavar="LOGS...", nargs=-1, required=True)
+@click.option(
+    "--to",
+    "target",
+    type=(click.Choice(("openmetrics", "prometheus", "victoriametrics", "otlp")), str),
+    required=True,
+    metavar="KIND TARGET",
+    help="openmetrics FILE, prometheus DATA_DIR, victoriametrics URL or otlp URL.",
+)
+@click.option("--since", "since_us", type=Moment(), metavar="TIME", help="Leave out what is older.")
+@click.option("--until", "until_us", type=Moment(), metavar="TIME", help="Leave out what is newer.")
+@_reading_options
+@click.option(
+    "--query-url",
+    metavar="URL",
+    help="Where to ask what is there, for a VictoriaMetrics cluster.  [default: TARGET]",
+)
+@click.option(
+    "--unchecked",
+    is_flag=True,
+    help="Do not ask VictoriaMetrics what is there: what it has is then stored twice.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where to keep how far logs were sent over OTLP.  [default: in ~/.local/state]",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+def backfill(
+    *,
+    paths: tuple[str, ...],
+    target: tuple[str, str],
+    since_us: int | None,
+    until_us: int | None,
+    run_name: str | None,
+    patterns: tuple[str, ...],
+    zone: str | None,
+    conventions: bool,
+    query_url: str | None,
+    unchecked: bool,
+    checkpoint: Path | None,
+    quiet: bool,
+) -> int:
+    """Put what logs hold into a time-series database, with the times of the logs.
+
+    LOGS are files, folders with all below them, or globs, as for bridge. A second run adds
+    nothing, one that was ended goes on.
+
+    \b
+    otel-dllogger backfill runs/ --to openmetrics runs.om
+    otel-dllogger backfill runs/ --to prometheus /var/lib/prometheus/data
+    otel-dllogger backfill runs/ --to victoriametrics http://localhost:8428
+    otel-dllogger backfill runs/ --to otlp http://localhost:4318 --since 2h
+
+    TIME is 2025-08-16T12:00:00Z, a local time without the Z, or 2h for two hours ago.
+
+    Exits with 1 where a collector refused points, with 2 where it could not be done.
+    """  # noqa: D301 - click looks for the character itself
+    from otel_dllogger.bridge.source import Source  # noqa: PLC0415
+    from otel_dllogger.commands.backfill import BackfillOptions, run_backfill  # noqa: PLC0415
+
+    return run_backfill(
+        BackfillOptions(
+            source=Source(paths, run_name, patterns, zone, conventions),
+            kind=target[0],
+            target=target[1],
+            since_us=since_us,
+            until_us=until_us,
+            query_url=query_url,
+            unchecked=unchecked,
+            checkpoint=checkpoint,
+            quiet=quiet,
         )
     )
 

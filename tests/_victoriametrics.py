@@ -39,9 +39,10 @@ class VictoriaMetrics:
 
     Args:
         folder: Where its data and its log go.
+        flags: Further arguments of the program.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *flags: str) -> None:
         folder.mkdir()
         self._log = folder / "log"
         with self._log.open("wb") as log:
@@ -56,6 +57,7 @@ class VictoriaMetrics:
                     # As Prometheus: who sends is job and instance, and target_info.
                     "-opentelemetry.promoteAllResourceAttributes=false",
                     "-opentelemetry.promoteScopeMetadata=false",
+                    *flags,
                 ],
                 stdout=log,
                 stderr=log,

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 # Each level may import those above it. Within a level, only modules of one folder may
 # import each other. A folder stands for all of its modules that no earlier level names.
 LEVELS = (
-    ("values", "errors", "faults", "log_time", "version"),
+    ("values", "errors", "faults", "log_time", "version", "waker"),
     ("record", "settings"),
     (
         "encoding",
@@ -35,6 +35,8 @@ LEVELS = (
     ("logfiles",),
     ("metrics", "logger"),
     ("otlp",),
+    ("bridge",),
+    ("backfill",),
     ("backends",),
     ("",),  # the face, otel_dllogger/__init__.py
     ("commands",),

@@ -653,7 +653,8 @@ def test_a_rank_gets_through_to_victoriametrics(tmp_path: Path, announced_rank: 
             *(loss["metric"][label] for label in ("rank", "stage", "goal")),
             loss["value"][1],
         )
-        assert "1" == query("up")[0]["value"][1]
+        (up,) = wait_for(lambda: query("up"), bool, within_s=120)  # comes in a write of its own
+        assert "1" == up["value"][1]
 
         groups = wait_for(lambda: evaluated_groups(store, ports["8880"]), bool, within_s=120)
         rules = [rule for group in groups for rule in group["rules"]]

@@ -1,0 +1,1 @@
+"""Logs of others as live metrics: every rank of a node on one page, and over OTLP."""

@@ -1,0 +1,231 @@
+"""From what a follower returns to the ranks that the lines are of."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from otel_dllogger.faults import FAULTS
+from otel_dllogger.logfiles.followed import GONE, Batch, Change, FollowedFile
+from otel_dllogger.logfiles.origin import find_start_us, is_copy
+from otel_dllogger.logfiles.reader import FileReader
+from otel_dllogger.logfiles.skipped import HARMLESS
+from otel_dllogger.logfiles.times import parse_zone
+from otel_dllogger.topology import host_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from otel_dllogger.bridge.ranks import Rank, Ranks
+    from otel_dllogger.logfiles.origin import Origin, Origins
+    from otel_dllogger.logfiles.reader import Item
+
+
+_FAILED = "backend_failed"
+
+
+class _Source:
+    """One file: who reads it, and whose lines it held."""
+
+    __slots__ = ("numbers", "origin", "reader")
+
+    def __init__(self, origin: Origin, reader: FileReader) -> None:
+        self.origin = origin
+        self.reader = reader
+        self.numbers: set[int] = set()  # of the ranks
+
+
+class LogFeed:
+    """Hand every line of files that are followed to the rank that it is of.
+
+    Args:
+        ranks: Where ranks are kept.
+        origins: Whose lines a file holds.
+        covers: Tells of a path whether it is followed, as ``Follower.covers``.
+        take: Takes an item of a rank; by default the rank itself does.
+        zone: The zone of times without an offset, as in ``FileContext``.
+        conventions: Let names say what metadata do not.
+
+    Raises:
+        ConfigurationError: If there is no such zone.
+    """
+
+    def __init__(
+        self,
+        ranks: Ranks,
+        origins: Origins,
+        covers: Callable[[str], bool],
+        *,
+        take: Callable[[Rank, Item], None] | None = None,
+        zone: str | None = None,
+        conventions: bool = True,
+    ) -> None:
+        parse_zone(zone)
+        self._ranks = ranks
+        self._origins = origins
+        self._covers = covers
+        self._take = take or _take
+        self._zone = zone
+        self._conventions = conventions
+        self._host = host_name()
+        self._sources: dict[FollowedFile, _Source] = {}
+        self._touched: dict[FollowedFile, _Source] = {}
+        self.lines = 0
+        self.skipped: dict[str, int] = {}
+
+    def restore(self, files: Iterable[FollowedFile]) -> bool:
+        """Go on with the files of a checkpoint as their states say; before the first poll.
+
+        Returns:
+            Whether all could be understood; if not, nothing is known of any: ranks may be of
+            several files, whose lines must not count twice.
+        """
+        ranks: dict[tuple[str, int], Rank] = {}
+        sources: dict[FollowedFile, _Source] = {}
+        try:
+            for file in files:
+                if file.state and not is_copy(file.path, self._covers):
+                    sources[file] = self._restored(file, ranks)
+        except Exception:  # damage, or of a version that knew less, or more
+            return False
+        for file in sources:
+            file.is_known = True
+        for rank in ranks.values():
+            self._ranks.put(rank)
+        self._sources.update(sources)
+        return True
+
+    def _restored(self, file: FollowedFile, ranks: dict[tuple[str, int], Rank]) -> _Source:
+        origin = self._origins.of(file.path)
+        state = json.loads(file.state["reader"])
+        if type(state) is not dict:
+            raise TypeError(f"{state!r} is no reader's state")
+        source = self._source(origin, file.path, state)
+        for number_text, text in file.state["ranks"].items():
+            number = int(number_text)
+            source.numbers.add(number)
+            rank = self._ranks.make(origin.run, number, self._host)
+            rank.load_text(text)
+            known = ranks.get((origin.run, number)) or self._ranks.find(origin.run, number)
+            if known is None or rank.saves > known.saves:
+                ranks[origin.run, number] = rank
+        return source
+
+    def expect(self, paths: Iterable[str]) -> None:
+        """Know of the ranks of files before one of them is read, and so how many there are."""
+        for path in paths:
+            origin = self._origins.of(path)
+            self._ranks.of(origin.run, origin.rank, origin.host or self._host)
+
+    def handle(self, returned: Iterable[Batch | Change]) -> None:
+        """Take what a poll returned."""
+        for event in returned:
+            try:
+                if isinstance(event, Change):
+                    self._change(event)
+                else:
+                    self._read(event)
+            except Exception as error:  # the other files go on
+                FAULTS.caught(_FAILED, f"bridge, {event.path}", error)
+
+    def touch(self, ranks: set[Rank]) -> list[FollowedFile]:
+        """Have the states of files saved that hold one of these ranks, and return the files."""
+        keys = {(rank.run, rank.rank) for rank in ranks}
+        files = {
+            file: source
+            for file, source in self._sources.items()
+            if any((source.origin.run, number) in keys for number in source.numbers)
+        }
+        self._touched.update(files)
+        return list(files)
+
+    def save_states(self) -> None:
+        """Put what is known of each file that was read into its state, for the next commit."""
+        texts: dict[Rank, str] = {}
+        for file, source in self._touched.items():
+            saved = {}
+            for number in source.numbers:
+                rank = self._rank(source, number)
+                if rank not in texts:
+                    texts[rank] = rank.to_text()
+                saved[str(number)] = texts[rank]
+            reader = json.dumps(source.reader.state, separators=(",", ":"))
+            file.state = {"reader": reader, "ranks": saved}
+        self._touched.clear()
+
+    def fed(self) -> set[tuple[str, int]]:
+        """Return run and rank of all whose files are followed."""
+        return {
+            (source.origin.run, number)
+            for source in self._sources.values()
+            for number in source.numbers
+        }
+
+    def _change(self, change: Change) -> None:
+        file = change.file
+        before = self._sources.pop(file, None)
+        self._touched.pop(file, None)
+        if change.kind == GONE or is_copy(change.path, self._covers):
+            return
+        source = self._source(self._origins.of(change.path), change.path, None)
+        self._sources[file] = source
+        if before is not None:  # its ranks go on, though the file begins anew
+            source.numbers = before.numbers
+            self._touched[file] = source
+
+    def _source(self, origin: Origin, path: str, state: dict[str, object] | None) -> _Source:
+        reader = FileReader(
+            origin,
+            zone=self._zone,
+            conventions=self._conventions,
+            run_start_us=find_start_us(path, zone=self._zone),
+            state=state,
+        )
+        return _Source(origin, reader)
+
+    def _rank(self, source: _Source, number: int) -> Rank:
+        source.numbers.add(number)
+        return self._ranks.of(source.origin.run, number, source.origin.host or self._host)
+
+    def _read(self, batch: Batch) -> None:
+        source = self._sources.get(batch.file)
+        if source is None:  # a copy of another file
+            return
+        self._touched[batch.file] = source
+        reader = source.reader
+        heartbeat_s = 0.0
+        if batch.file.stamp is not None:
+            size_bytes, modified_ns = batch.file.stamp
+            heartbeat_s = modified_ns / 1e9
+            reader.observe(size_bytes=size_bytes, modified_us=modified_ns // 1000)
+        skipped = reader.skipped
+        found: dict[int, Rank] = {}
+        take = self._take
+        for line in batch.lines:
+            try:
+                for number, item in reader.read(line):
+                    rank = found.get(number)
+                    if rank is None:
+                        rank = found[number] = self._rank(source, number)
+                    take(rank, item)
+            except Exception as error:  # the other lines go on
+                FAULTS.caught(_FAILED, f"bridge, a line of {batch.path}", error)
+                dropped = self._rank(source, source.origin.rank).dropped
+                dropped[_FAILED] = dropped.get(_FAILED, 0) + 1
+            self.lines += 1
+        for rank in found.values():
+            rank.heartbeat_s = max(rank.heartbeat_s, heartbeat_s)
+        self._count(source, skipped)
+
+    def _count(self, source: _Source, before: dict[str, int]) -> None:
+        for reason, count in source.reader.skipped.items():
+            more = count - before.get(reason, 0)
+            if more:
+                self.skipped[reason] = self.skipped.get(reason, 0) + more
+                if reason not in HARMLESS:
+                    dropped = self._rank(source, source.origin.rank).dropped
+                    dropped[reason] = dropped.get(reason, 0) + more
+
+
+def _take(rank: Rank, item: Item) -> None:
+    rank.take(item)

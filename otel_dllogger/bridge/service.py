@@ -1,0 +1,186 @@
+"""The bridge: logs that grow in, a page and OTLP out, for weeks."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from otel_dllogger.bridge.ranks import DROPPED, Ranks
+from otel_dllogger.bridge.source import Source, open_feed
+from otel_dllogger.faults import FAULTS
+from otel_dllogger.logfiles import oddities, skipped
+from otel_dllogger.logfiles.follow import Follower
+from otel_dllogger.logfiles.followed import RESTARTED, Change
+from otel_dllogger.metrics.endpoint import MetricsEndpoint
+from otel_dllogger.metrics.figures import OF_RANKS
+from otel_dllogger.metrics.page import OwnFigure, StorePage
+from otel_dllogger.waker import Waker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from otel_dllogger.bridge.ranks import Rank
+
+POLL_INTERVAL_S = 0.5
+"""Seconds between two looks at files that do not grow."""
+
+COMMIT_INTERVAL_S = 5.0
+"""Seconds between two checkpoints, at least; what comes twice after a kill is no more."""
+
+COMMIT_SHARE = 0.05
+"""The part of all time that checkpoints may take."""
+
+RETIRE_S = 120.0
+"""Seconds that a finished rank stays on the page: several scrapes see that it finished."""
+
+ROUND_BYTES = 1 << 20
+"""Bytes that are read before it is seen whether a signal came: a tenth of a second."""
+
+_EXPIRE_INTERVAL_S = 1.0
+
+
+class Bridge:
+    """Follow logs, and serve the last values of all ranks on one page.
+
+    Args:
+        source: What to follow.
+        host: The address to listen on.
+        port: The port, 0 for any free one.
+        checkpoint: A file that keeps how far everything was read, and what was read.
+        expire_s: Seconds without a new line after which a rank leaves the page.
+
+    Raises:
+        ConfigurationError: If a path or a pattern cannot mean anything.
+        EndpointError: If the page cannot be served.
+    """
+
+    def __init__(
+        self, source: Source, *, host: str, port: int, checkpoint: str | None, expire_s: float
+    ) -> None:
+        self._expire_s = expire_s
+        self._ranks = Ranks(max_series=source.max_series)
+        self._follower = Follower(
+            source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=expire_s
+        )
+        self._feed = open_feed(source, self._ranks, self._follower)
+        self._page = StorePage((*OF_RANKS, DROPPED), self._own_figures())
+        self._behind = False
+        self._stopped = False
+        self._waker = Waker()
+        self._last_line_s: float | None = None
+        self._commit_at_s = 0.0
+        self._expire_at_s = 0.0
+        self.endpoint = MetricsEndpoint(
+            self._render, host=host, port=port, health=self._health, port_tries=1
+        )
+
+    def run(self) -> None:
+        """Follow until ``stop`` is called, then save how far it came."""
+        while not self._stopped:
+            self.poll()
+            if not self._behind:
+                self._waker.wait(POLL_INTERVAL_S)
+        self._commit()
+        self.endpoint.close()
+        self._follower.close()
+
+    def stop(self) -> None:
+        """Let ``run`` come to its end; for signal handlers, too."""
+        self._stopped = True
+        self._waker.wake()
+
+    def poll(self) -> None:
+        """Read what has been added, and see to what is due."""
+        lines = self._feed.lines
+        returned = self._follower.poll()
+        self._feed.handle(returned)
+        if any(isinstance(event, Change) and event.kind == RESTARTED for event in returned):
+            self._commit_at_s = 0.0  # the checkpoint has nothing of the file's ranks at the moment
+        self._behind = self._follower.behind  # which is not what it will be while it polls
+        FAULTS.speak()
+        now_s = time.monotonic()
+        if self._feed.lines > lines:
+            self._last_line_s = now_s
+        if now_s >= self._commit_at_s:
+            self._commit()
+            took_s = time.monotonic() - now_s
+            self._commit_at_s = now_s + max(COMMIT_INTERVAL_S, took_s / COMMIT_SHARE)
+        if now_s >= self._expire_at_s:
+            self._expire_at_s = now_s + _EXPIRE_INTERVAL_S
+            self._forget_expired()
+
+    def _commit(self) -> None:
+        self._feed.save_states()
+        self._follower.commit()
+
+    def _is_shown(self, rank: Rank, now_s: float) -> bool:
+        silent_s = now_s - rank.heartbeat_s
+        return silent_s <= (RETIRE_S if rank.state.finished else self._expire_s)
+
+    def _forget_expired(self) -> None:
+        """Free ranks that are off the page and that no file can bring back."""
+        now_s = time.time()
+        hidden = [rank for rank in self._ranks if not self._is_shown(rank, now_s)]
+        fed = self._feed.fed() if hidden else set()
+        for rank in hidden:
+            if (rank.run, rank.rank) not in fed:
+                self._ranks.forget(rank)
+
+    def _render(self, accept: str) -> tuple[str, bytes]:
+        now_s = time.time()
+        shown = [rank for rank in self._ranks if self._is_shown(rank, now_s)]
+        return self._page.render(shown, accept)
+
+    def _health(self) -> dict[str, object]:
+        now_s = time.time()
+        since_s = None if self._last_line_s is None else time.monotonic() - self._last_line_s
+        return {
+            "files": len(self._follower.files),
+            "ranks": sum(self._is_shown(rank, now_s) for rank in self._ranks),
+            "behind": self._behind,
+            "seconds_since_last_line": since_s if since_s is None else round(since_s, 3),
+        }
+
+    def _own_figures(self) -> tuple[OwnFigure, ...]:
+        """Return what the bridge knows of itself; its names begin with dllogger_bridge."""
+        follower, feed = self._follower, self._feed
+
+        def unusual() -> Iterator[tuple[dict[str, str], float]]:
+            counts = follower.counts
+            for reason in oddities.REASONS:
+                yield {"reason": reason}, counts.get(reason, 0)
+
+        def skips() -> Iterator[tuple[dict[str, str], float]]:
+            for reason in skipped.REASONS:
+                yield {"reason": reason}, feed.skipped.get(reason, 0)
+
+        return (
+            OwnFigure(
+                "dllogger_bridge_files",
+                "Files that are followed",
+                lambda: (({}, len(follower.files)),),
+            ),
+            OwnFigure(
+                "dllogger_bridge_behind",
+                "1 while there is more to read at once",
+                lambda: (({}, self._behind),),
+            ),
+            OwnFigure(
+                "dllogger_bridge_lines_total",
+                "Lines that were read",
+                lambda: (({}, feed.lines),),
+                is_counter=True,
+            ),
+            OwnFigure(
+                "dllogger_bridge_skipped_total",
+                "What lines held beside records, by reason",
+                skips,
+                is_counter=True,
+            ),
+            OwnFigure(
+                "dllogger_bridge_unusual_total",
+                "What was unusual about files, by reason",
+                unusual,
+                is_counter=True,
+            ),
+        )

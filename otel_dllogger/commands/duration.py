@@ -1,0 +1,42 @@
+"""Durations on the command line, as Prometheus writes them: 90s, 15m, 1h30m, 7d."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhdw])")
+_WHOLE = re.compile(rf"(?:{_PART.pattern})+")
+
+
+class Duration(click.ParamType[float]):
+    """Read a duration; what the command gets are seconds.
+
+    Args:
+        least_s: The shortest that makes sense.
+    """
+
+    name = "duration"
+
+    def __init__(self, *, least_s: float = 0.0) -> None:
+        self._least_s = least_s
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return seconds.
+
+        Raises:
+            click.BadParameter: If it is none, or too short.
+        """
+        if isinstance(value, (int, float)):
+            return float(value)
+        text = str(value).strip().lower()
+        if not _WHOLE.fullmatch(text):
+            self.fail(f"{text!r} is no duration; write it as 90s, 15m, 1h30m or 7d", param, ctx)
+        seconds = sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
+        if seconds < self._least_s:
+            self.fail(f"{text!r} is too short; pass {self._least_s:g}s or more", param, ctx)
+        return seconds
