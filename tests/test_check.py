@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import re
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from _command import COMMAND, assert_user_error, environment, otel_dllogger
+
+from otel_dllogger.commands.log_damage import WORDS
+from otel_dllogger.logfiles.skipped import HARMLESS, REASONS
 
 NOW = time.time()
 
@@ -242,18 +248,21 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
 def test_a_good_log_is_described(check):
     """Counts, steps, times and metrics of a log are said."""
     summary = log_line("LOG", '"step": [], "data": {"train.loss": 0.5, "top": 7}', second=90)
+    done = check(log_of(4.0, 2.0, 1.0) + summary, "resnet50.json")
     assert_said(
-        check(log_of(4.0, 2.0, 1.0) + summary),
+        done,
         0,
-        "Log log.json: DLLogger JSON lines\n",
-        "  6 lines: 5 LOG, 1 METADATA\n",
+        "Log resnet50.json: DLLogger JSON lines\n",
+        "  to bridge and backfill: run 'resnet50', rank 0\n",
+        "  6 lines: 5 records, 1 METADATA\n",
         "over 1 min 30 s\n",
         "3 iteration steps, 1 run step; epoch 0, iterations 0 to 2\n",
         "1 line of hyper-parameters",
-        "train.loss  4       0.5   MINIMIZE  TRAIN  iteration, run\n",
-        "top         1       7                      run\n",
+        "train.loss  4       0.5   train  minimize  iteration, run  dl_loss\n",
+        "top         1       7                      run             dl_top\n",
         "All is well.",
     )
+    assert "records of" not in done.stdout  # there is one rank, and it was said
 
 
 def test_a_log_of_tcap_is_described(check, tmp_path):
@@ -265,10 +274,12 @@ def test_a_log_of_tcap_is_described(check, tmp_path):
         'INFO {"local_rank": 0, "datetime": "2024-08-29 06:21:57.3", "type": "INFO", "data": 1}\n'
     )
     good = check(log)
-    assert_said(good, 0, "TCAP DLLogger JSON lines", "1 LOG, 1 INFO", "train.loss  1       4.5")
-    assert_said(good, 0, "ranks 3\n", "All is well.")
+    assert_said(
+        good, 0, "TCAP DLLogger JSON lines", "1 record, 1 INFO", "train.loss  1       4.5  "
+    )
+    assert_said(good, 0, "records of rank 3\n", "not exported: no number\n", "All is well.")
     bad = check(log + log_line("LOG", f'"step": 1, "data": "{evil}"', prefix="TCAPPDLL"))
-    assert_said(bad, 1, "line 3: its data is no dict")
+    assert_said(bad, 1, "1 unreadable_data: the data are no dict", "      line 3: TCAPPDLL {")
     assert not (tmp_path / "hacked").exists()
 
 
@@ -278,35 +289,68 @@ GOOD = log_of(1.0)
 @pytest.mark.parametrize(
     ("log", "code", "sentences"),
     [
-        (log_of(1.0, "NaN", "-Infinity"), 0, ["NaN or Inf 2 times, first at step [0, 1]"]),
-        (GOOD + GOOD.splitlines()[0][:40], 1, ["line 4, the last, is only half there"]),
-        (GOOD + 'DLLL {"type": "LOG", "st\n' + GOOD, 1, ["line 4: the record breaks off"]),
+        (log_of(1.0, "NaN", "-Infinity"), 0, ["NaN or Inf 2 times, first at step (0, 1)"]),
+        (GOOD + GOOD.splitlines()[0][:40], 1, ["1 torn: ", "line 4, the last: the run was killed"]),
+        (
+            GOOD + 'DLLL {"type": "LOG", "st\n' + GOOD,
+            1,
+            ['1 torn: a record breaks off\n      line 4: DLLL {"type": "LOG", "st\n'],
+        ),
         (GOOD.rstrip("\n"), 0, ["no newline at the end"]),
-        (GOOD.rstrip("\n") + GOOD, 1, ["line 3: two records on one line", "4 LOG, 2 METADATA"]),
-        (GOOD[:-9] + GOOD, 1, ["line 3: half a record, and another one"]),
-        (GOOD + log_line("LOG", '"step": 1'), 1, ["line 4: a LOG line without data"]),
-        (GOOD + log_line("PICTURE", '"step": 1'), 1, ["line 4: unknown type 'PICTURE'"]),
+        (GOOD.rstrip("\n") + GOOD, 0, ["1 line with more than one", "4 records, 2 METADATA"]),
+        (
+            GOOD[:-9] + GOOD,
+            1,
+            ["1 torn: ", "      line 3: DLLL {", "1 line with more than one record"],
+        ),
+        (
+            GOOD + log_line("LOG", '"step": 1'),
+            1,
+            ["1 missing_fields: ", "      line 4: a LOG line without data\n"],
+        ),
+        (
+            GOOD + log_line("PICTURE", '"step": 1'),
+            1,
+            ["1 unknown_type: ", "line 4: unknown type 'PICTURE'\n"],
+        ),
         (GOOD + "DLLL {} tail\n", 1, ["line 4: "]),
-        (GOOD + "DLLL " + '{"a": ' * 100_000 + "\n", 1, ["line 4: the record is nested too deep"]),
-        (GOOD + "Epoch 1 begins\n", 0, ["1 line of somebody else's in between"]),
+        (
+            GOOD + "DLLL " + '{"a": ' * 100_000 + "\n",
+            1,
+            ["1 nested_too_deep: a record of more than 100"],
+        ),
+        (GOOD + "Epoch 1 begins\n", 0, ["2 records, 1 METADATA, 1 of other programs\n", "All is"]),
         (GOOD.replace(":.3f", ":.5f+00:00"), 0, ["the format ':.5f+00:00' of 'train.loss' is da"]),
         (GOOD.replace(":.3f", "%.3f"), 0, ["the format '%.3f' of"]),
         (GOOD.replace(":.3f", ":9999999999f"), 0, ["the format ':9999999999f' of"]),
         (GOOD.replace("MINIMIZE", "MIMIMIZE"), 0, ["'MIMIMIZE' of 'train.loss' is read as MINI"]),
         (GOOD.replace("MINIMIZE", "BETTER"), 0, ["'BETTER' of 'train.loss' is unknown"]),
         (log_of(1) + log_line("METADATA", '"metric": "a", "metadata": 3'), 0, ["is no dict but 3"]),
-        (log_of(1, 2) + log_of(3, 4), 0, ["elapsed times jump back 1 time"]),
+        (log_of(1, 2, 3) + log_of(4, 5), 0, ["elapsed times jump back 1 time: "]),
         (GOOD * 3, 0, ["all 3 iteration steps are the same one"]),
         ("", 1, ["log.json is empty"]),
-        ("hello\nworld\n", 1, ["no line is of DLLogger"]),
+        ("hello\nworld\n", 1, ["no line is a record of DLLogger, TCAP DLLogger or MMEngine"]),
         ('{"loss": 1}\n', 1, ["JSON, but without the prefix DLLL"]),
         (b"\x1f\x8b\x08\x00", 1, ["unpack it first"]),
-        (b"\x7fELF\0\0", 1, ["is a binary file"]),
-        ("DLL 2025-06-19 01:37:38.9 - (0, 1) loss : 0.5 \n", 0, ["DLLogger text", "1 text"]),
+        (b"\x7fELF\0\0", 1, ["1 nul_bytes: NULs", "it is a binary file", "2 things are wrong"]),
+        ("\0" * 70_000 + "\n" + GOOD, 1, ["line 1: <70000 NULs>\n", "2 records, 1 METADATA, 1 da"]),
+        (
+            GOOD + "DLLL " + "x" * 2**20 + "\n",
+            1,
+            ["1 line_too_long: a line of more than 1,048,576"],
+        ),
+        (GOOD.replace('"timestamp": "1700000000.5", ', ""), 1, ["3 no_time: ", "3 damaged\n"]),
+        (log_of(1).replace("train", "n" * 1000), 0, ["1 value of names of more than 1,000 char"]),
+        (GOOD[:-1] + " Epoch 1 ends\n\n", 0, ["METADATA, 1 beside records, 1 blank\n"]),
+        (
+            "DLL 2025-06-19 01:37:38.9 - (0, 1) loss : 0.5 \n",
+            0,
+            ["DLLogger text", "1 record\n", "dl_loss\n", "All is"],
+        ),
         (
             "TCAPPDLL 2025-05-15 14:20:10.9 - 0 loss : 1 TCAPPDLL 2025-05-15 14:20:10.9 - \n",
             1,
-            ["line 1: two records on one line"],
+            ["1 torn: ", "1 line with more than one record"],
         ),
     ],
     ids=lambda value: value[0][:24] if isinstance(value, list) else "",
@@ -354,4 +398,183 @@ def test_a_pipe_is_read_once(tmp_path):
     done = subprocess.run(
         ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert_said(done, 0, "3 lines: 2 LOG, 1 METADATA")
+    assert_said(done, 0, "  3 lines: 2 records, 1 METADATA\n")
+    assert "run" not in done.stdout.partition("metric")[0]
+
+
+def test_the_first_lines_of_each_reason_are_shown_and_the_rest_is_counted(check):
+    """A line is named by number; so many lines of one reason do not hide another reason."""
+    torn = 'DLLL {"type": "LOG", "st\n'
+    log = GOOD + torn * 2 + log_line("LOG", '"step": 1') + torn * 1200 + torn.rstrip()
+    shown = "".join(f"      line {number}: {torn}" for number in (4, 5, 7, 8, 9))
+    assert_said(
+        check(log),
+        1,
+        "2 records, 1 METADATA, 1,204 damaged\n",
+        f"  - 1,203 torn: a record breaks off\n{shown}"
+        "      and 1,198 more, the last in line 1,207\n",
+        "  - 1 missing_fields: a record lacks what its type must have\n"
+        "      line 6: a LOG line without data\n",
+        "2 things are wrong.",
+    )
+
+
+def test_several_faults_of_one_line_are_one_entry(check):
+    """The counts are those of backfill, which counts each fault."""
+    bad = "".join(log_line(kind, '"step": 1').rstrip() for kind in ("A", "B", "LOG", "A"))
+    assert_said(
+        check(GOOD + bad + "\n"),
+        1,
+        "3 unknown_type: ",
+        "\n      line 4, 3 times: unknown type 'A', unknown type 'B'\n",
+        "\n      line 4: a LOG line without data\n",
+        "2 records, 1 METADATA, 4 damaged\n",
+    )
+
+
+def test_a_damaged_line_is_shown_by_its_ends(check):
+    """Records break off at an end; what moves a cursor is not printed."""
+    done = check(GOOD + 'DLLL {"a": "\x1b[2J' + "x" * 200 + "the end\n")
+    assert 'line 4: DLLL {"a": "?[2Jxx' in done.stdout
+    assert "xx ... xx" in done.stdout
+    assert "xxthe end\n" in done.stdout
+
+
+def test_every_reason_has_words():
+    """A reason that backfill prints is one that check explains."""
+    assert set(REASONS) - HARMLESS == set(WORDS)
+
+
+DATA = Path(__file__).parent / "data"
+DAMAGED = (
+    GOOD
+    + "Epoch 1 begins\n\n"
+    + log_line("LOG", '"step": 1')
+    + log_line("PICTURE", '"step": 1') * 7
+    + "DLLL {} tail\n"
+    + GOOD[:-9]
+    + GOOD.rstrip("\n")
+    + GOOD
+    + 'DLLL {"type": "LOG", "step": 1, "data": {}}\n'
+    + "DLLL " + "x" * 2**20 + "\n"
+    + "DLL 2025-06-19 01:37:38.9 - (0, 1) loss : 0.5  top\n"
+    + "\0" * 90 + "\n"
+    + GOOD[:99]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "log",
+    [DAMAGED, *sorted(path for path in DATA.rglob("*.*") if path.suffix != ".md")],
+    ids=lambda log: getattr(log, "name", "damaged"),
+)
+def test_counts_and_names_are_those_of_backfill(tmp_path, log):
+    """What backfill says it could not read is what check shows, reason by reason."""
+    if isinstance(log, str):
+        (tmp_path / "log.json").write_text(log)
+        log = tmp_path / "log.json"
+    backfill = otel_dllogger("backfill", log, "--to", "openmetrics", tmp_path / "out.txt")
+    check = otel_dllogger("check", log)
+    lost = re.findall(r"lines that gave no record: (.*); otel-dllogger check", backfill.stdout)
+    said = lost[0].split(", ") if lost else []
+    shown = re.findall(r"^  - ([\d,]+ [a-z0-9_]+): ", check.stdout, re.MULTILINE)
+    assert sorted(said) == sorted(shown)
+    page = (tmp_path / "out.txt").read_text()
+    exported = set(re.findall(r"^# TYPE (dl_\S+)", page, re.MULTILINE))
+    assert exported == set(re.findall(r"  (dl_\S+)$", check.stdout, re.MULTILINE))
+    assert exported
+    assert (said != []) == (log.name == "log.json")
+
+
+def test_a_log_of_mmengine_is_described(tmp_path):
+    """Its stages are told apart; rows without times have worked out ones, and a copy is one."""
+    shutil.copytree(DATA / "mmengine_epoch", tmp_path / "tiny")
+    assert_said(
+        otel_dllogger("check", "tiny/train.log", cwd=tmp_path),
+        0,
+        "Log tiny/train.log: MMEngine text log\n  to bridge and backfill: run 'tiny', rank 0\n",
+        "  149 lines: 15 records, 129 of other programs, 5 blank\n",
+        "over 0.0 s\n",
+        "  loss               6       2.0101        train  minimize  iteration          dl_loss\n",
+        "  time               6       0.0003  s     train            iteration          dl_time_s",
+        "  time               9       0.0001  s     val              epoch, validation  dl_time_s",
+        "All is well.",
+    )
+    scalars = otel_dllogger("check", "tiny/vis_data/scalars.json", cwd=tmp_path)
+    assert_said(scalars, 0, "MMEngine wrote the same to another file", "All is well.")
+    assert_said(scalars, 0, "over 0.0 s, worked out from the rows' places in the file")
+    (tmp_path / "tiny" / "train.log").unlink()
+    alone = otel_dllogger("check", "tiny/vis_data/scalars.json", cwd=tmp_path)
+    assert "another file" not in alone.stdout
+
+
+def test_text_among_the_values_of_mmengine_is_a_row_of_its_own(check):
+    """It has the name that was logged, and is not exported."""
+    head = "2025/08/16 12:00:00 - mmengine - INFO - Epoch(train) [1][10/20]"
+    done = check(f"{head}  loss: 0.5  note: abc\n")
+    assert_said(done, 0, "\n  note    1       'abc'                   iteration   not exported")
+
+
+@pytest.mark.parametrize(
+    ("log", "code", "sentence"),
+    [
+        (
+            'INFO {"datetime": "2024-08-29 06:21:57.3", "type": "INFO", "data": 1}\n',
+            0,
+            "INFO lines",
+        ),
+        (
+            "\0" * 99,
+            1,
+            "1 nul_bytes: NULs, as a machine leaves behind that lost its power\n      line",
+        ),
+        (b"\x7fELF\0\0\n\0\n", 1, "lost its power\n  - no line is a record: it is a binary file"),
+        ('DLLL {"type": "LOG"\n', 1, "1 thing is wrong."),
+    ],
+    ids=["info", "nul", "binary", "torn"],
+)
+def test_a_file_without_a_record_is_said_to_be_what_it_is(check, log, code, sentence):
+    """What is wrong is said once, and nobody is shown a binary's bytes."""
+    assert_said(check(log), code, sentence)
+
+
+def test_ranks_and_restarts_are_said(check):
+    """Several dialects are counted; a process that began after the last record is a restart."""
+    again = GOOD.replace("1700000000.5", "1700000100.5")
+    text = "TCAPPDLL 2023-11-14 23:13:20.9 - rank: {} 0 loss : 1 \n"
+    assert_said(
+        check(GOOD + again + text.format(0) + text.format(1) + text.format(2), "a_r5.json"),
+        0,
+        "Log a_r5.json: DLLogger JSON lines (6); TCAP DLLogger text, as its StdOutBackend prints ",
+        "it (3)\n",
+        "run 'a', rank 5\n",
+        "records of ranks 0, 1, 2, 5\n",
+        "restarted 1 time: rank 5\n",
+    )
+    assert_said(check(GOOD + again), 0, "  restarted 1 time\n")
+    assert_said(check("".join(map(text.format, range(3))), "b.log"), 0, "records of ranks 0 to 2\n")
+
+
+def test_a_restart_is_no_jump(check):
+    """Elapsed times that begin again in a new process are as they should be."""
+    again = log_of(1.0, 2.0, 3.0).replace("170000000", "170000010")
+    done = check(log_of(1.0, 2.0, 3.0) + again)
+    assert_said(done, 0, "  restarted 1 time\n")
+    assert "jump back" not in done.stdout
+
+
+def test_metadata_that_comes_late_counts(check):
+    """A metric is shown as what is known of it at the end exports it, its unit too."""
+    late = log_line("METADATA", '"metric": "train.loss", "metadata": {"unit": "ms", "GOAL": 7}')
+    assert_said(
+        check(GOOD + late),
+        0,
+        "train.loss  1       1     ms    train  iteration   dl_loss_milliseconds\n",
+        "the GOAL '7' of 'train.loss' is unknown",
+    )
+
+
+def test_a_file_that_may_not_be_read_is_one_line(tmp_path):
+    """What the system says is passed on, with the next step."""
+    (tmp_path / "log.json").symlink_to("/proc/self/mem")
+    assert_user_error(otel_dllogger("check", "log.json", cwd=tmp_path), "cannot be read")

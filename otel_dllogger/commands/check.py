@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import itertools
 import re
 import time
 from pathlib import Path
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from otel_dllogger.backfill.faults import BackfillError
+from otel_dllogger.backfill.logs import read_lines
 from otel_dllogger.commands.log_report import describe_log
 from otel_dllogger.commands.page_report import describe_page
 from otel_dllogger.commands.report import Report
@@ -17,7 +19,7 @@ from otel_dllogger.commands.scrape import MAX_PAGE_BYTES, UnreachableError, fetc
 from otel_dllogger.commands.user_error import UserError
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
+    from collections.abc import Iterator
 
 _ADDRESS = re.compile(r"(?:(?P<host>[\w.-]+|\[[0-9a-fA-F:.]+\])?:)?(?P<port>\d{1,5})(?P<path>/.*)?")
 _PAGE_LINE = re.compile(rb"^# (?:HELP|TYPE) [a-zA-Z_:]", re.MULTILINE)
@@ -92,24 +94,38 @@ def _check_file(path: Path) -> Report:
     if path.is_dir():
         raise UserError(f"{str(path)!r} is a folder; pass one of the files in it")
     try:
-        with io.BufferedReader(io.FileIO(path), _SNIFFED_BYTES) as stream:
-            # A pipe can be read once: the head must stay in the buffer.
-            head = stream.peek(_SNIFFED_BYTES)
-            if _PAGE_LINE.search(head):
-                text = stream.read(MAX_PAGE_BYTES).decode("utf-8", "replace")
-                read_at_s = path.stat().st_mtime
-                return describe_page(f"Saved metrics page {path}", text, "", read_at_s=read_at_s)
-            return _check_log(path, head, stream)
+        lines = read_lines(str(path))
+        # A pipe can be read once: its first lines come before the others again.
+        first = _take(lines, _SNIFFED_BYTES)
+        lines = itertools.chain(first, lines)
+        if _PAGE_LINE.search(b"".join(first)):
+            page = b"".join(_take(lines, MAX_PAGE_BYTES))[:MAX_PAGE_BYTES]
+            text = page.decode("utf-8", "replace")
+            read_at_s = path.stat().st_mtime
+            return describe_page(f"Saved metrics page {path}", text, "", read_at_s=read_at_s)
+        return _check_log(path, first, lines)
+    except BackfillError as error:
+        raise UserError(str(error)) from error
     except OSError as error:
         raise UserError(f"{str(path)!r} cannot be read: {error.strerror}") from error
 
 
-def _check_log(path: Path, head: bytes, stream: BinaryIO) -> Report:
-    if not head:
+def _take(lines: Iterator[bytes], size_bytes: int) -> list[bytes]:
+    """Return lines until they are so long, or there are no more."""
+    taken = []
+    for line in lines:
+        taken.append(line)
+        size_bytes -= len(line)
+        if size_bytes <= 0:
+            break
+    return taken
+
+
+def _check_log(path: Path, first: list[bytes], lines: Iterator[bytes]) -> Report:
+    if not first:
         return Report(
             wrong=[f"{path} is empty: nothing was logged, or the script is still starting"]
         )
-    if b"\0" in head or head.startswith(b"\x1f\x8b"):
-        hint = "unpack it first" if head.startswith(b"\x1f\x8b") else "pass the log itself"
-        return Report(wrong=[f"{path} is a binary file, neither a log nor a page; {hint}"])
-    return describe_log(str(path), stream)
+    if first[0].startswith(b"\x1f\x8b"):
+        return Report(wrong=[f"{path} is compressed; unpack it first"])
+    return describe_log(path, lines)

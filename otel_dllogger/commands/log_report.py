@@ -1,14 +1,15 @@
-"""A log file in words: its dialect, its steps, its metrics, and its damage."""
+"""A log file in words: whose it is, its dialects, its steps, its metrics, and its damage."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections import Counter
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from otel_dllogger.commands.log_lines import BARE_JSON, NVIDIA_TEXT, TCAP_TEXT, Line, parse_line
-from otel_dllogger.commands.log_summary import MAX_LINES_NAMED, LogSummary, MetricSummary, Range
+from otel_dllogger.backfill.logs import LogFile, open_reader
+from otel_dllogger.bridge.source import Source
+from otel_dllogger.commands.log_damage import Damage
+from otel_dllogger.commands.log_summary import MAX_METRICS, LogSummary, MetricSummary, Range
 from otel_dllogger.commands.report import (
     Report,
     count_of,
@@ -16,96 +17,158 @@ from otel_dllogger.commands.report import (
     format_number,
     format_table,
 )
+from otel_dllogger.logfiles.origin import Origins, is_copy
+from otel_dllogger.logfiles.reader import MAX_NAME_CHARACTERS
+from otel_dllogger.logfiles.skipped import (
+    BLANK,
+    HARMLESS,
+    NOISE,
+    NOT_A_RECORD,
+)
 from otel_dllogger.metrics.mapping import parse_goal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
+    from pathlib import Path
 
-MAX_LINE_BYTES = 16 * 2**20
-"""Bytes of a line that are read; a longer one is called damaged."""
-
-_KINDS = ("LOG", "METADATA", "INFO", "text", "other", "corrupt")
 _TRIED_FORMAT = re.compile(r"[^0-9]*(?:[0-9]{1,3}[^0-9]+)*[0-9]{0,3}")
 _GOALS_SPELT_RIGHT = frozenset(("MINIMIZE", "MAXIMIZE", "NONE", ""))
+_MAX_RANKS_SHOWN = 16
 
 
-def describe_log(title: str, stream: BinaryIO) -> Report:
-    """Describe a log, line by line, in memory that does not grow with the file.
+def describe_log(path: Path, lines: Iterable[bytes]) -> Report:
+    """Describe a log as bridge and backfill read it, in memory that does not grow with it.
 
     Args:
-        title: The file's name, for the first line.
-        stream: The file, at its beginning.
+        path: The file.
+        lines: Its lines, as ``backfill.logs.read_lines`` yields them.
     """
-    return _Log(Report()).describe(title, stream)
+    return _Log(path).describe(lines)
 
 
 class _Log:
     """Read a log and fill a report."""
 
-    def __init__(self, report: Report) -> None:
-        self._report = report
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._origin = Origins([str(path)]).of(str(path))
+        log = LogFile(str(path), self._origin, 0, 0)
+        self._reader = open_reader(log, Source([str(path)]))
+        self._damage = Damage(self._reader)
         self._summary = LogSummary()
-        self._kinds: Counter[str] = Counter()
-        self._dialects: Counter[str] = Counter()
-        self._damage: list[tuple[int, str]] = []
-        self._damaged = 0
-        self._metadata_problems: list[str] = []
+        self._report = Report()
 
-    def describe(self, title: str, stream: BinaryIO) -> Report:
-        size_bytes, ends_in_newline, number = 0, True, 0
-        for number, raw in enumerate(_lines(stream), start=1):
-            size_bytes += len(raw)
-            ends_in_newline = raw.endswith(b"\n")
-            if len(raw) >= MAX_LINE_BYTES:
-                self._note_damage(number, f"longer than {MAX_LINE_BYTES:,} bytes")
-                continue
-            text = raw.decode("utf-8", "replace").rstrip("\r\n")
-            if text.strip():
-                for line in parse_line(text):
-                    self._add(number, line)
+    def describe(self, lines: Iterable[bytes]) -> Report:
+        reader, summary, damage = self._reader, self._summary, self._damage
+        number, first, line = 0, b"", b""
+        for number, line in enumerate(lines, start=1):
+            first = first or line.strip()
+            summary.add(number, reader.read(line))
+            damage.look(number, line)
         report = self._report
-        report.facts.append(f"Log {title}: {self._dialect()}")
-        parts = [
-            f"{self._kinds[kind]:,} {kind if kind != 'other' else 'not of the logger'}"
-            for kind in _KINDS
-            if self._kinds[kind]
-        ]
-        report.facts.append(f"  {count_of(number, 'line')}: {', '.join(parts) or 'all empty'}")
+        report.facts.append(f"Log {self._path}: {self._dialects()}")
+        self._describe_origin()
+        report.facts.append(f"  {count_of(number, 'line')}: {self._kinds()}")
+        self._describe_times()
+        self._describe_ranks()
         self._describe_steps()
         self._describe_metrics()
-        self._find_damage(number, ends_in_newline=ends_in_newline)
+        report.wrong += damage.findings()
+        if not reader.entries:
+            self._say_what_it_is(first)
+        elif not line.endswith(b"\n") and not damage.is_in(number):
+            report.warnings.append(
+                "no newline at the end: what is appended next will stand on the last line"
+            )
+        self._find_several_writers()
         self._find_metadata()
         return report
 
-    def _add(self, number: int, line: Line) -> None:
-        self._kinds[line.kind] += 1
-        if line.dialect:
-            self._dialects[line.dialect] += 1
-        if line.problem is not None:
-            self._note_damage(number, line.problem)
-        if line.kind == "LOG":
-            self._summary.add_log(line.fields)
-        elif line.kind == "INFO":
-            self._summary.add_info(line.fields)
-        elif line.kind == "METADATA":
-            problem = self._summary.add_metadata(line.fields)
-            if problem is not None and len(self._metadata_problems) < MAX_LINES_NAMED:
-                self._metadata_problems.append(f"line {number}: {problem}")
+    def _dialects(self) -> str:
+        """Return who wrote the lines, with counts where they are several."""
+        entries = self._reader.entries
+        infos = entries.pop("", 0)
+        if not entries and infos:
+            return "INFO lines, as TCAP DLLogger and this package write them"
+        if len(entries) <= 1:
+            return "".join(entries) or "nothing that can be read"
+        return "; ".join(f"{dialect} ({count:,})" for dialect, count in entries.items())
 
-    def _note_damage(self, number: int, problem: str) -> None:
-        self._damaged += 1
-        if len(self._damage) < MAX_LINES_NAMED:
-            self._damage.append((number, problem))
+    def _kinds(self) -> str:
+        summary, skipped = self._summary, self._reader.skipped
+        metadata = sum(self._reader.entries.values()) - summary.records - summary.infos
+        counts = {
+            "record" if summary.records == 1 else "records": summary.records,
+            "METADATA": metadata,
+            "INFO": summary.infos,
+            "of other programs": skipped.get(NOT_A_RECORD, 0),
+            "beside records": skipped.get(NOISE, 0),
+            "blank": skipped.get(BLANK, 0),
+            "damaged": sum(n for reason, n in skipped.items() if reason not in HARMLESS),
+        }
+        return ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
 
-    def _dialect(self) -> str:
-        return " and ".join(self._dialects) or "not a log of DLLogger"
+    def _say_what_it_is(self, first: bytes) -> None:
+        """Say why there is no record, unless damage says it.
+
+        Args:
+            first: The first line that is not blank.
+        """
+        wrong = self._report.wrong
+        if b"\0" in first and first[0]:  # what a lost power leaves behind begins with NULs
+            wrong[:] = [finding.partition("\n")[0] for finding in wrong]  # nobody can read more
+            wrong.append("no line is a record: it is a binary file; pass the log itself")
+        elif not wrong and first.startswith(b"{"):
+            wrong.append("its lines are JSON, but without the prefix DLLL: another tool's log")
+        elif not wrong:
+            wrong.append(
+                "no line is a record of DLLogger, TCAP DLLogger or MMEngine; pass the file that "
+                "JSONStreamBackend was given, or wait for the first step"
+            )
+
+    def _describe_origin(self) -> None:
+        facts, path = self._report.facts, str(self._path)
+        if not self._path.is_file():  # a pipe, whose name says nothing
+            return
+        run, rank, host = self._origin
+        where = "" if host is None else f" on {host}"
+        facts.append(f"  to bridge and backfill: run {run!r}, rank {rank}{where}")
+        if is_copy(path):
+            facts.append(
+                "  MMEngine wrote the same to another file: bridge and backfill leave this one out "
+                "where they find both"
+            )
+
+    def _describe_times(self) -> None:
+        summary, facts = self._summary, self._report.facts
+        if summary.times_us:
+            begin_s, end_s = summary.times_us.least / 1e6, summary.times_us.greatest / 1e6
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begin_s))
+            guessed = (
+                ", worked out from the rows' places in the file, which has no times"
+                if summary.interpolated
+                else ""
+            )
+            facts.append(f"  from {when}, over {format_duration(end_s - begin_s)}{guessed}")
+        if summary.jumps:
+            facts.append(
+                f"  elapsed times jump back {count_of(summary.jumps, 'time')}: processes that ran "
+                "at once, or one part twice, are in this file"
+            )
+
+    def _describe_ranks(self) -> None:
+        facts, attempts = self._report.facts, self._reader.attempts
+        if attempts.keys() - {self._origin.rank}:
+            facts.append(f"  records of {_listed_ranks(attempts)}")
+        restarts = {rank: attempt - 1 for rank, attempt in attempts.items() if attempt > 1}
+        if restarts:
+            most = max(restarts.values())
+            up_to = "up to " if most > min(restarts.values()) else ""
+            of_ranks = f": {_listed_ranks(restarts)}" if len(attempts) > 1 else ""
+            facts.append(f"  restarted {up_to}{count_of(most, 'time')}{of_ranks}")
 
     def _describe_steps(self) -> None:
         summary, facts = self._summary, self._report.facts
-        if summary.times:
-            begin, end = summary.times.least, summary.times.greatest
-            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begin))
-            facts.append(f"  from {when}, over {format_duration(end - begin)}")
         if summary.steps:
             counts = [count_of(count, f"{kind} step") for kind, count in summary.steps.items()]
             spans = _span("epoch", summary.epochs) + _span("iteration", summary.iterations)
@@ -117,76 +180,51 @@ class _Log:
             )
         if summary.parameters:
             facts.append(f"  {count_of(summary.parameters, 'line')} of hyper-parameters")
-        if summary.ranks:
-            facts.append(f"  ranks {', '.join(sorted(summary.ranks, key=float)[:20])}")
-        if summary.runs > 1:
-            facts.append(
-                f"  elapsed times jump back {count_of(summary.runs - 1, 'time')}: several runs, or "
-                "several ranks at once, are in this file"
-            )
 
     def _describe_metrics(self) -> None:
         summary = self._summary
-        rows = [_row(name, metric) for name, metric in summary.metrics.items() if metric.values]
+        rows = [_row(metric) for metric in summary.metrics.values() if metric.values]
         if rows:
-            titles = ("metric", "values", "last", "NaN/Inf", "unit", "goal", "stage", "logged per")
+            titles = ("metric", "values", "last", "NaN/Inf", "unit", "stage", "goal", "logged per")
             self._report.facts += ["", f"{count_of(len(rows), 'metric')}:"]
-            self._report.facts += format_table(titles, rows)
+            self._report.facts += format_table((*titles, "exported as"), rows)
         if summary.unnamed_values:
-            self._report.warnings.append(
-                f"more than {len(summary.metrics):,} names: {summary.unnamed_values:,} values of "
-                "others are not in the table; keep counters and ids out of metric names"
+            left_out = (
+                f"more than {MAX_METRICS:,} names: {count_of(summary.unnamed_values, 'value')} of "
+                "others are"
+                if len(summary.metrics) == MAX_METRICS
+                else f"{count_of(summary.unnamed_values, 'value')} of names of more than "
+                f"{MAX_NAME_CHARACTERS:,} characters: they are"
             )
-        for name, metric in summary.metrics.items():
+            self._report.warnings.append(
+                f"{left_out} not in the table; keep counters and ids out of metric names"
+            )
+        for metric in summary.metrics.values():
             if metric.nonfinite:
                 self._report.warnings.append(
-                    f"{name!r} was NaN or Inf {count_of(metric.nonfinite, 'time')}, first at step "
-                    f"{metric.nonfinite_step}; look at what came before it"
+                    f"{metric.name[:60]!r} was NaN or Inf {count_of(metric.nonfinite, 'time')}, "
+                    f"first at step {metric.nonfinite_step}; look at what came before it"
                 )
 
-    def _find_damage(self, last: int, *, ends_in_newline: bool) -> None:
-        wrong = self._report.wrong
-        for number, problem in self._damage:
-            if number == last and not ends_in_newline and "breaks off" in problem:
-                wrong.append(
-                    f"line {number}, the last, is only half there: the run was killed in its "
-                    "midst, or its logger holds back what is missing"
-                )
-            else:
-                wrong.append(f"line {number}: {problem}")
-        if self._damaged > len(self._damage):
-            wrong.append(f"{self._damaged - len(self._damage):,} more damaged lines")
-        if not ends_in_newline and not (self._damage and self._damage[-1][0] == last):
+    def _find_several_writers(self) -> None:
+        glued = self._reader.state["context"]["glued"]
+        if glued:
             self._report.warnings.append(
-                "no newline at the end: what is appended next will stand on the last line"
-            )
-        if set(self._dialects) <= {BARE_JSON}:
-            wrong.append(
-                "its lines are JSON, but without the prefix DLLL: another tool's log"
-                if self._dialects
-                else "no line is of DLLogger; pass the file that JSONStreamBackend was given"
-            )
-        elif self._dialects.keys() <= {NVIDIA_TEXT, TCAP_TEXT}:
-            self._report.warnings.append(
-                "text is for people: values are not checked; pass the JSON file for that"
-            )
-        if self._kinds["other"] and set(self._dialects) - {BARE_JSON, NVIDIA_TEXT, TCAP_TEXT}:
-            self._report.warnings.append(
-                f"{count_of(self._kinds['other'], 'line')} of somebody else's in between"
+                f"{count_of(glued, 'line')} with more than one record: several writers have one "
+                "file, whose lines they tear; give each rank a file of its own"
             )
 
     def _find_metadata(self) -> None:
         warnings = self._report.warnings
-        warnings += self._metadata_problems
-        metrics = self._summary.metrics.items()
-        formats = _by_value("format", metrics)
-        for template, names in formats.items():
+        warnings += self._summary.problems
+        metrics = self._summary.metrics.values()
+        for template, names in _by_said("format", metrics).items():
             if not _can_format(template):
                 warnings.append(
                     f"the format {template[:40]!r} of {_listed(names)} is damaged: values are "
                     "printed as they are; write it as ':.3f'"
                 )
-        for goal, names in _by_value("GOAL", metrics).items():
+        for goal, names in _by_said("GOAL", metrics).items():
             if goal not in _GOALS_SPELT_RIGHT:
                 meant = parse_goal(goal)
                 warnings.append(
@@ -196,13 +234,13 @@ class _Log:
                 )
 
 
-def _by_value(key: str, metrics: Iterable[tuple[str, MetricSummary]]) -> dict[str, list[str]]:
-    """Return the metrics' names by what their metadata says under a key."""
+def _by_said(key: str, metrics: Iterable[MetricSummary]) -> dict[str, list[str]]:
+    """Return the metrics' names by what their METADATA says under a key."""
     names: dict[str, list[str]] = {}
-    for name, metric in metrics:
-        value = metric.metadata.get(key)
+    for metric in metrics:
+        value = metric.said.get(key)
         if value is not None:
-            names.setdefault(str(value), []).append(name)
+            names.setdefault(value, []).append(metric.name)
     return names
 
 
@@ -211,15 +249,29 @@ def _listed(names: list[str]) -> str:
     return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
 
 
-def _row(name: str, metric: MetricSummary) -> tuple[str, ...]:
-    said = [metric.metadata.get(key) for key in ("unit", "GOAL", "STAGE")]
+def _listed_ranks(ranks: Iterable[int]) -> str:
+    numbers = sorted(ranks)
+    if len(numbers) == 1:
+        return f"rank {numbers[0]}"
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"ranks {numbers[0]} to {numbers[-1]}"
+    shown = ", ".join(map(str, numbers[:_MAX_RANKS_SHOWN]))
+    more = len(numbers) - _MAX_RANKS_SHOWN
+    return f"ranks {shown} and {more:,} more" if more > 0 else f"ranks {shown}"
+
+
+def _row(metric: MetricSummary) -> tuple[str, ...]:
+    mapped = metric.mapped
     return (
-        name[:60],
+        metric.name[:60],
         f"{metric.values:,}",
-        metric.last,
+        metric.last_text,
         f"{metric.nonfinite:,}" if metric.nonfinite else "",
-        *("" if one is None else str(one)[:20] for one in said),
+        str(metric.known.get("unit") or "")[:20],
+        mapped.stage or "",
+        mapped.goal or "",
         ", ".join(sorted(metric.granularities)),
+        mapped.prometheus_name if metric.numbers else "not exported: no number",
     )
 
 
@@ -240,14 +292,3 @@ def _can_format(template: str) -> bool:
     except (ValueError, LookupError, AttributeError, TypeError):
         return False
     return True
-
-
-def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file, none longer than ``MAX_LINE_BYTES``."""
-    while line := stream.readline(MAX_LINE_BYTES):
-        rest = line
-        while len(rest) == MAX_LINE_BYTES and not rest.endswith(b"\n"):
-            rest = stream.readline(MAX_LINE_BYTES)
-            if rest.endswith(b"\n"):
-                line = line[:-1] + b"\n"
-        yield line

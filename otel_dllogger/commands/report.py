@@ -67,7 +67,7 @@ def format_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
         titles: The titles of the columns; one without any value is left out.
         rows: The cells; more than ``MAX_ROWS`` are cut.
     """
-    table = [list(titles), *(list(map(_printable, row)) for row in rows[:MAX_ROWS])]
+    table = [list(titles), *(list(map(printable, row)) for row in rows[:MAX_ROWS])]
     columns = [column for column in zip(*table, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in columns]
     lines = [
@@ -96,6 +96,6 @@ def format_duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
-def _printable(text: str) -> str:
-    # What a log holds must not be able to move the terminal's cursor.
+def printable(text: str) -> str:
+    """Return text that cannot move the terminal's cursor, whatever a log holds."""
     return "".join(c if c.isprintable() else "?" for c in text)
