@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from otel_dllogger.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from otel_dllogger.commands.moment import Instant
 
 PROGRAM = "otel-dllogger"
 EXIT_WRONG = 1
@@ -333,8 +336,8 @@ def backfill(
     *,
     paths: tuple[str, ...],
     target: tuple[str, str],
-    since_us: int | None,
-    until_us: int | None,
+    since_us: Instant | None,
+    until_us: Instant | None,
     run_name: str | None,
     patterns: tuple[str, ...],
     zone: str | None,
@@ -388,7 +391,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         outcome = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by who started this
+            sys.stdout.flush()
     except click.ClickException as error:
         click.echo(f"{PROGRAM}: {_one_line(error)}", err=True)
         return error.exit_code
@@ -397,6 +401,10 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         # Who reads our output, as head(1), has seen enough; nor shall the exit complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_WRONG
+    except OSError as error:  # a full disk under stdout, a current folder that is gone
+        with contextlib.suppress(OSError):
+            click.echo(f"{PROGRAM}: {error.strerror or error}", err=True)
         return EXIT_WRONG
     if callable(outcome):
         return int(outcome())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -12,16 +13,18 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from otel_dllogger import JSONStreamBackend, Logger
+from otel_dllogger import JSONStreamBackend, Logger, StdOutBackend
 from otel_dllogger.backends.otlp import OTLPBackend
 from otel_dllogger.faults import FAULTS
+from tests._bridge import BridgeProcess, Page
+from tests._collector import HTTPCollector
 from tests._command import assert_user_error, environment, otel_dllogger
-from tests._prometheus import Prometheus
+from tests._prometheus import Prometheus, wait_for
 from tests._victoriametrics import VictoriaMetrics
 from tests.test_dialects import DATA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 START_S = 1_760_000_000
@@ -283,6 +286,7 @@ def test_a_bar_is_shown_on_a_terminal_alone(log: Path, tmp_path: Path) -> None:
         (["{log}", "--to", "elsewhere", "x"], ["elsewhere", "openmetrics"]),
         (["{log}"], ["--to"]),
         (["nowhere", "--to", "openmetrics", "x"], ["there is no log at nowhere"]),
+        (["{log}", "*.none", "--to", "openmetrics", "x"], ["there is no log at *.none"]),
         (["{log}", "--to", "openmetrics", "nowhere/x"], ["nowhere/x"]),
         (["{log}", "--to", "prometheus", "nowhere"], ["nowhere", "--storage.tsdb.path"]),
         (["{log}", "--to", "otlp", "nowhere"], ["nowhere"]),
@@ -290,6 +294,9 @@ def test_a_bar_is_shown_on_a_terminal_alone(log: Path, tmp_path: Path) -> None:
         (["{log}", "--to", "openmetrics", "x", "--timezone", "Mars"], ["Mars"]),
         (["{log}", "--to", "openmetrics", "x", "--pattern", "{job}.json"], ["{job}"]),
         (["{log}", "--to", "otlp", "http://h:1", "--checkpoint", "{log}/x"], ["--checkpoint"]),
+        (["{log}", "--to", "openmetrics", "x", "--unchecked"], ["--unchecked", "victoriametrics"]),
+        (["{log}", "--to", "openmetrics", "x", "--since", "1h", "--until", "2h"], ["--since"]),
+        (["{log}", "--to", "prometheus", "http://h:9090"], ["http://h:9090", "data folder"]),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_line(
@@ -298,6 +305,112 @@ def test_what_a_user_gets_wrong_is_one_line(
     """It names the value, the rule and the next step."""
     given = [argument.replace("{log}", str(log)) for argument in arguments]
     assert_user_error(otel_dllogger("backfill", *given, cwd=tmp_path), *words)
+
+
+def test_what_a_collector_refuses_is_sent_by_the_next_run(log: Path, tmp_path: Path) -> None:
+    """A wrong path or token is mended, and the same command run again: nothing is lost."""
+    target = ("--to", "otlp")
+    state = ("--checkpoint", tmp_path / "state")
+    with HTTPCollector() as collector:
+        collector.answer = lambda _points: (401, {}, b"")
+        refused = backfill(log, *target, collector.url, *state)
+        assert_user_error(refused, "refuses the metrics", "401", "run the same command again")
+        collector.answer = lambda _points: (200, {}, b"")
+        done = backfill(log, *target, collector.url, *state)
+    assert 0 == done.returncode
+    assert "100 new lines" in done.stdout
+
+
+def test_since_so_long_ago_is_the_same_wish_each_time(log: Path, tmp_path: Path) -> None:
+    """A second run of the very same command sends nothing again, though two hours ago moved."""
+    with HTTPCollector() as collector:
+        for sent in (True, False):
+            done = backfill(
+                *(log, "--to", "otlp", collector.url, "--since", "9000d"),
+                XDG_STATE_HOME=str(tmp_path / "state"),
+            )
+            assert sent != done.stdout.startswith("0 points sent")
+
+
+def test_figures_at_the_end_do_not_go_back(tmp_path: Path) -> None:
+    """Two processes write one file, one of them behind: a counter that drops is a reset."""
+    write_log(tmp_path / "a.json", range(20, 60))
+    write_log(tmp_path / "b.json", range(40))
+    lines = zip(
+        *(path.read_text().splitlines() for path in sorted(tmp_path.iterdir())), strict=True
+    )
+    both = tmp_path / "both" / "log.json"
+    both.parent.mkdir()
+    both.write_text("".join(f"{line}\n" for pair in lines for line in pair))
+    backfill(both, "--to", "openmetrics", tmp_path / "out")
+    values = [value for _, value in sorted(samples_of(tmp_path / "out")["dllogger_records_total"])]
+    steps = samples_of(tmp_path / "out")["dllogger_steps_total"]
+    assert values
+    assert steps == sorted(steps)
+    assert sorted(value for _, value in steps) == [value for _, value in steps]
+
+
+def test_the_consoles_capture_beside_the_json_lines_counts_once(tmp_path: Path) -> None:
+    """A script has both backends as a rule, and its output goes to a file as well."""
+    run = tmp_path / "logs" / "resnet"
+    run.mkdir(parents=True)
+    with (run / "train.log").open("w") as console, contextlib.redirect_stdout(console):
+        backends = [JSONStreamBackend(1, run / "log.json"), StdOutBackend(1)]
+        with Logger(backends) as logger:
+            for step in range(50):
+                logger.log((0, step), {"loss": 1.0})
+    assert 50 == (run / "train.log").read_text().count("DLL ")
+    backfill(tmp_path / "logs", "--to", "openmetrics", tmp_path / "out")
+    with follow(tmp_path / "logs") as page:
+        expected = {"type=log": 50}
+        of_bridge = {name[-1]: value for name, value in page().items() if "type=log" in name[-1]}
+    found = samples_of(tmp_path / "out")
+    assert expected == of_bridge
+    assert 50 == found["dllogger_steps_total"][-1][1]
+    alone = backfill(run / "train.log", "--to", "openmetrics", tmp_path / "alone")
+    assert "50 lines of 1 files" in alone.stdout
+
+
+@contextlib.contextmanager
+def follow(folder: Path) -> Iterator[Callable[[], Page]]:
+    with BridgeProcess(folder, folder=folder.parent) as bridge:
+        wait_for(bridge.page, lambda page: any("type=log" in name for name in page))
+        yield bridge.page
+
+
+def test_a_log_is_never_written_over(log: Path) -> None:
+    """As where the target is forgotten, and a shell gives the first of the logs for it."""
+    before = log.read_bytes()
+    other = log.with_name("run_rank1.json")
+    shutil.copy(log, other)
+    done = backfill("--to", "openmetrics", log, other)
+    assert_user_error(done, str(log), "is a log")
+    assert before == log.read_bytes()
+
+
+def test_logs_that_pass_for_one_rank_are_told_of(tmp_path: Path) -> None:
+    """Four ranks whose names do not say so become one: that is no secret."""
+    for rank in range(4):
+        write_log(tmp_path / f"log_{rank}.json", range(10))
+    done = backfill(tmp_path, "--run", "x", "--to", "openmetrics", tmp_path / "out")
+    assert 0 == done.returncode
+    assert "log_1.json and 2 more is of the same run and rank" in done.stderr
+    named = ("--run", "x", "--pattern", "log_{rank}.json")
+    done = backfill(tmp_path, *named, "--to", "openmetrics", tmp_path / "out")
+    assert ("", True) == (done.stderr, "4 ranks" in done.stdout)
+
+
+def test_times_that_are_worked_out_are_told_of(tmp_path: Path) -> None:
+    """And so is a backfill of nothing."""
+    scalars = tmp_path / "scalars.json"
+    shutil.copy(DATA / "mmengine_iter" / "vis_data" / "scalars.json", scalars)
+    done = backfill(scalars, "--to", "openmetrics", tmp_path / "out")
+    assert "9 records have no times" in done.stderr
+    (tmp_path / "notes.txt").write_text("nothing\n")
+    done = backfill(tmp_path / "notes.txt", "--to", "openmetrics", tmp_path / "out")
+    assert "there was nothing to write" in done.stderr
+    done = backfill(scalars, "--to", "openmetrics", tmp_path / "out", "--until", "2000-01-01")
+    assert "--since and --until" in done.stderr
 
 
 def test_a_collector_that_is_not_there_is_told_of(log: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from _command import COMMAND, assert_user_error, environment, otel_dllogger
 from otel_dllogger.commands.log_damage import WORDS
 from otel_dllogger.logfiles.skipped import HARMLESS, REASONS
 
-NOW = time.time()
+NOW = 1_700_000_000.25  # stands for the time at which a page is handed over
 
 GOOD_PAGE = f"""\
 # HELP dllogger_rank_info Where a rank runs
@@ -68,13 +68,23 @@ def log_of(*values):
     return "".join(lines)
 
 
+def at_this_moment(text):
+    """Return a page whose times are those of now: tests before may have taken minutes."""
+    now = time.time()
+    for shift in (0, -7200, 7200):
+        text = text.replace(f"{NOW + shift}", f"{now + shift}")
+    return text
+
+
 @pytest.fixture
 def check(tmp_path):
     """Write a file and have it checked."""
 
     def check(content, name="log.json"):
         path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        path.write_bytes(
+            content if isinstance(content, bytes) else at_this_moment(content).encode()
+        )
         return otel_dllogger("check", name, cwd=tmp_path)
 
     return check
@@ -96,7 +106,7 @@ def serving(body, content_type="text/plain; version=0.0.4", status=200):
             self.send_response(status if self.path == "/metrics" else 404)
             self.send_header("Content-Type", content_type)
             self.end_headers()
-            self.wfile.write(body.encode())
+            self.wfile.write(at_this_moment(body).encode())
 
         def log_message(self, *_):
             pass

@@ -182,10 +182,14 @@ class Refusing:
         """There is nothing to close."""
 
 
-def open_delivery(logs: Path, url: str, checkpoint: Path | None, tell=print) -> Delivery:
-    """Return a delivery in this process, whose patience ends at once."""
+def open_delivery(
+    logs: Path, url: str, checkpoint: Path | None, tell=print, patience_s: float = 0.0
+) -> Delivery:
+    """Return a delivery in this process, whose patience ends at once unless told otherwise."""
     transport = open_transport(read_options(endpoint=url))
-    outbox = Outbox(transport, timeout_s=5, stopping=threading.Event(), tell=tell, patience_s=0.0)
+    outbox = Outbox(
+        transport, timeout_s=5, stopping=threading.Event(), tell=tell, patience_s=patience_s
+    )
     path = None if checkpoint is None else str(checkpoint)
     return Delivery(Source([str(logs)]), outbox, checkpoint=path)
 
@@ -275,9 +279,26 @@ def test_what_a_collector_refuses_is_told_and_the_rest_goes_on(logs: Path) -> No
         delivery.run_to_end()
         delivery.close()
     assert times_us(10, 20) == received_us(collector)
-    assert len(told) == 2  # the steps, and the figures after them
-    assert "a collector refused 31 points: HTTP status 400" in told[0]  # with the epoch
+    (told_once,) = told  # not for each request
+    assert "a collector refused 31 points so far: HTTP status 400" in told_once  # with the epoch
     assert delivery._outbox.refused >= 31
+
+
+@pytest.mark.parametrize("status", [301, 401, 404])
+def test_a_wrong_address_or_token_is_waited_out(logs: Path, status: int) -> None:
+    """Somebody may mend it: a proxy that restarts answers so, too."""
+    append(logs / "log_rank0.json", steps(0, 10))
+    told: list[str] = []
+    with HTTPCollector() as collector:
+        answers = [status, status]
+        collector.answer = lambda _points: (answers.pop() if answers else 200, {}, b"")
+        delivery = open_delivery(logs, collector.url, None, told.append, DEADLINE_S)
+        delivery.run_to_end()
+        delivery.close()
+        assert delivery._outbox.refused == 0
+        assert len(told) == 1
+        assert str(status) in told[0]
+    assert set(times_us(0, 10)) <= set(received_us(collector))
 
 
 def test_a_bug_in_the_delivery_ends_it_alone(logs: Path, counted, capfd) -> None:

@@ -297,15 +297,13 @@ def test_ranks_that_start_together_share_the_ports_out(serve):
 def test_ports_end_somewhere(serve):
     """When the allowed tries are taken, or the ports end, one line says so."""
     taken = serve().port
-    with pytest.raises(
-        EndpointError, match=rf"^ports {taken} to {taken} .* all taken; pass port=0"
-    ):
+    with pytest.raises(EndpointError, match=rf"^port {taken} is taken; pass port=0"):
         serve(port=taken, port_tries=1)
     with socket.socket() as last:
         with suppress(OSError):  # somebody else's, then
             last.bind(("127.0.0.1", 65535))
             last.listen()
-        with pytest.raises(EndpointError, match=r"^ports 65535 to 65535"):
+        with pytest.raises(EndpointError, match=r"^port 65535 is taken"):
             serve(port=65535)
 
 

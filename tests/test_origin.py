@@ -43,6 +43,10 @@ PATHS = {
     "/w/a/prank3.json": ("prank3", 0),
     "/w/a/dropout_r0.5.json": ("dropout_r0.5", 0),
     "/w/a/3_rank.json": ("3_rank", 0),
+    # where the name says the rank, a short folder is a run
+    "/w/runs/r3/log_rank1.json": ("r3", 1),
+    "/w/a/rank3/log_rank1.json": ("a", 1),
+    "/w/a/node3/log_rank1.json": ("a", 1),
     "/w/a/x_rank1234567890.json": ("x_rank1234567890", 0),
     "/w/a/x_rank123456789.json": ("x", 123456789),
     "/w/a/x_rank\u0663.json": ("x_rank\u0663", 0),

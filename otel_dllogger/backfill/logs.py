@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.errors import in_words
+from otel_dllogger.logfiles.dialects import DLLOGGER_TEXT
 from otel_dllogger.logfiles.discover import Discovery
 from otel_dllogger.logfiles.oddities import Oddities
 from otel_dllogger.logfiles.origin import Origin, Origins, find_start_us, is_copy
 from otel_dllogger.logfiles.reader import FileReader, Naming, Started
 from otel_dllogger.logfiles.skipped import MAX_LINE_BYTES
+from otel_dllogger.logfiles.twins import has_json_twin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +43,7 @@ class LogFile(NamedTuple):
 def find_logs(source: Source) -> list[LogFile]:
     """Return the logs that there are, those of one rank in the order of their first records.
 
-    What MMEngine wrote a second time is left out.
+    What MMEngine wrote a second time is left out, and DLLogger's text beside its JSON lines.
 
     Args:
         source: Where to look.
@@ -57,10 +59,14 @@ def find_logs(source: Source) -> list[LogFile]:
     for found in discovery.scan().files.values():
         if not is_copy(found.path, discovery.covers):
             origin = origins.of(found.path)
-            first_us = _first_time(found.path, origin, source)
-            logs.append(LogFile(found.path, origin, found.status.st_size, first_us))
-    if not logs:
-        paths = " ".join(map(os.fspath, source.paths))
+            first_us, is_text = _first_record(found.path, origin, source)
+            if not (is_text and has_json_twin(found.path, origins, discovery.covers)):
+                logs.append(LogFile(found.path, origin, found.status.st_size, first_us))
+    missing = [
+        path for path in source.paths if not Discovery([path], oddities=oddities).scan().files
+    ]
+    if missing:
+        paths = " ".join(missing)
         raise BackfillError(
             f"there is no log at {paths}: name files, folders with *.json, *.jsonl, *.log or "
             "*.txt, or globs"
@@ -104,14 +110,17 @@ def _skip_line(file: BinaryIO) -> None:
         pass
 
 
-def _first_time(path: str, origin: Origin, source: Source) -> int:
-    """Return the time of the first record, so that the files of a rank go in their order."""
+def _first_record(path: str, origin: Origin, source: Source) -> tuple[int, bool]:
+    """Return the time of the first record, and whether it is DLLogger's text.
+
+    The files of a rank go in the order of these times.
+    """
     log = LogFile(path, origin, 0, 0)
     reader = open_reader(log, source)
     for number, line in enumerate(read_lines(path)):
         for _rank, item in reader.read(line):
             if not isinstance(item, (Naming, Started)):
-                return item.time_us
+                return item.time_us, DLLOGGER_TEXT in reader.entries
         if number >= _PEEKED_LINES:
             break
-    return 0
+    return 0, False

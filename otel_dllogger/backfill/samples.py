@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from otel_dllogger.backfill.logs import LogFile, open_reader, read_lines
 from otel_dllogger.backfill.series import SeriesName
 from otel_dllogger.bridge.ranks import Rank, Ranks
+from otel_dllogger.logfiles.file_record import FileRecord
 from otel_dllogger.logfiles.skipped import HARMLESS
 from otel_dllogger.metrics.mapping import unit_suffix
 from otel_dllogger.topology import host_name
@@ -31,11 +32,15 @@ class Replayed:
     Attributes:
         lines: Lines that were read.
         ranks: Ranks that they are of.
+        interpolated: Records whose times are worked out, since the log has none.
+        shared: Files that went back to a time before what another one of their rank held.
         skipped: What lines held beside records, by reason (``logfiles.skipped.REASONS``).
     """
 
     lines: int = 0
     ranks: int = 0
+    interpolated: int = 0
+    shared: list[str] = dataclasses.field(default_factory=list)
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
@@ -109,6 +114,11 @@ class Replay:
                 rank = known.get(number)
                 if rank is None:
                     rank = known[number] = self._rank(log, number)
+                    last_us = rank.state.last_log_us
+                    if last_us is not None and number == log.origin.rank and log.first_us < last_us:
+                        self.found.shared.append(log.path)
+                if type(item) is FileRecord and item.interpolated:
+                    self.found.interpolated += 1
                 self._append(rank, rank.points(item))
         self._progress(read_bytes)
         skipped = self.found.skipped

@@ -11,6 +11,7 @@ from otel_dllogger.logfiles.origin import find_start_us, is_copy
 from otel_dllogger.logfiles.reader import FileReader
 from otel_dllogger.logfiles.skipped import HARMLESS
 from otel_dllogger.logfiles.times import parse_zone
+from otel_dllogger.logfiles.twins import has_json_twin, is_text
 from otel_dllogger.topology import host_name
 
 if TYPE_CHECKING:
@@ -27,12 +28,14 @@ _FAILED = "backend_failed"
 class _Source:
     """One file: who reads it, and whose lines it held."""
 
-    __slots__ = ("numbers", "origin", "reader")
+    __slots__ = ("has_text", "is_left_out", "numbers", "origin", "reader")
 
     def __init__(self, origin: Origin, reader: FileReader) -> None:
         self.origin = origin
         self.reader = reader
         self.numbers: set[int] = set()  # of the ranks
+        self.has_text = False
+        self.is_left_out = False
 
 
 class LogFeed:
@@ -190,6 +193,13 @@ class LogFeed:
     def _read(self, batch: Batch) -> None:
         source = self._sources.get(batch.file)
         if source is None:  # a copy of another file
+            return
+        if not source.has_text and not source.reader.entries:
+            source.has_text = any(map(is_text, batch.lines))
+            source.is_left_out = source.has_text and has_json_twin(
+                batch.path, self._origins, self._covers
+            )
+        if source.is_left_out:
             return
         self._touched[batch.file] = source
         reader = source.reader

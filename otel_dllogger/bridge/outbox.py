@@ -23,11 +23,18 @@ if TYPE_CHECKING:
     from otel_dllogger.otlp.transport import Answer, Transport
 
 
+_TELL_INTERVAL_S = 60.0
+
+
 class Stopped(BaseException):
     """Say that the process is to end while a collector did not take what there is.
 
     No Exception: what is to catch the faults of single lines must let it through.
     """
+
+
+class Refused(Stopped):
+    """Say that a collector does not want what there is, now or later."""
 
 
 class Outbox:
@@ -39,6 +46,8 @@ class Outbox:
         stopping: Set when the process is to end.
         tell: Takes a line for the user: what failed, and what was refused.
         patience_s: Seconds of failures after which it gives up; None: never.
+        skips_refused: Go on after a request that a collector refuses as a whole; otherwise it
+            gives up, and the points are not as good as sent.
 
     Attributes:
         sent: Points that were taken.
@@ -54,12 +63,15 @@ class Outbox:
         stopping: threading.Event,
         tell: Callable[[str], object],
         patience_s: float | None = None,
+        skips_refused: bool = True,
     ) -> None:
         self._transport = transport
         self._timeout_s = timeout_s
         self._stopping = stopping
         self._tell = tell
         self._patience_s = patience_s
+        self._skips_refused = skips_refused
+        self._told_at_s = -_TELL_INTERVAL_S
         self._encoders: dict[Rank, Encoder] = {}
         self._batches: dict[Rank, Batch] = {}
         self._points = 0
@@ -127,8 +139,11 @@ class Outbox:
         failures, since_s = 0, time.monotonic()
         while True:
             answer = self._transport.send(request, self._timeout_s)
-            if answer.taken or not answer.retry:
+            waits = answer.retry or (answer.misdirected and self._skips_refused)
+            if answer.taken or (not waits and self._skips_refused):
                 return answer
+            if not waits:
+                raise Refused(answer.message.rstrip(": "))
             if failures == 0:
                 self._tell(f"no collector takes the metrics, trying again: {answer.message}")
             wait_s = min(FIRST_WAIT_S * 2 ** min(failures, 30), LONGEST_WAIT_S)
@@ -144,7 +159,10 @@ class Outbox:
 
     def _count(self, answer: Answer) -> None:
         refused = min(answer.refused, self._points) if answer.taken else self._points
-        if refused:
-            self._tell(f"a collector refused {refused} points: {answer.message}")
+        now_s = time.monotonic()
+        if refused and now_s >= self._told_at_s + _TELL_INTERVAL_S:
+            self._told_at_s = now_s
+            why = answer.message.rstrip(": ")
+            self._tell(f"a collector refused {self.refused + refused} points so far: {why}")
         self.refused += refused
         self.sent += self._points - refused

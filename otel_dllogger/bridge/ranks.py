@@ -45,6 +45,7 @@ class Rank(View):
     """
 
     __slots__ = (
+        "_last_us",
         "_moved_us",
         "_observe_at_us",
         "_points",
@@ -71,6 +72,7 @@ class Rank(View):
         self._points = Points(self, start_us=0, of_process=False)
         self._observe_at_us: int | None = None
         self._moved_us = -1
+        self._last_us = -1  # the latest time so far, whatever came after it
 
     @property
     def state(self) -> RankState:
@@ -104,6 +106,7 @@ class Rank(View):
         time_us = None
         if not isinstance(item, (Naming, Started)):
             time_us = min(max(item.time_us, 0), _LAST_TIME_US)
+            self._last_us = max(self._last_us, time_us)
         due_us = self._observe_at_us
         if time_us is not None and due_us is not None and time_us > due_us:
             yield from self.observed()
@@ -135,13 +138,13 @@ class Rank(View):
         """Yield the figures as they are, unless they were observed since the last record.
 
         Args:
-            at_end: They have the time of the last record, since nobody knows of a later one;
+            at_end: They have the time of the latest item, since nobody knows of a later one;
                 otherwise that of the quarter minute after it.
         """
         time_us, self._observe_at_us = self._observe_at_us, None
         if time_us is not None:
-            if at_end and self.state.last_log_us is not None:
-                time_us = min(max(self.state.last_log_us, 0), _LAST_TIME_US)
+            if at_end and self._last_us >= 0:
+                time_us = self._last_us
             # Where epoch and iteration have a point of this time, a second one says nothing.
             with_place = time_us // 1000 != self._moved_us // 1000
             for series, value in self._points.observed(with_place=with_place):

@@ -63,6 +63,9 @@ class Bridge:
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=expire_s
         )
         self._feed = open_feed(source, self._ranks, self._follower)
+        for reason, count in self._follower.counts.items():
+            if count and reason.startswith("checkpoint_"):
+                FAULTS.warn(reason, f"{checkpoint}: {oddities.REASONS[reason]}")
         self._page = StorePage((*OF_RANKS, DROPPED), self._own_figures())
         self._behind = False
         self._stopped = False
@@ -111,7 +114,8 @@ class Bridge:
 
     def _commit(self) -> None:
         self._feed.save_states()
-        self._follower.commit()
+        if not self._follower.commit():
+            FAULTS.warn("checkpoint_failed", "the checkpoint cannot be written: it stays as it was")
 
     def _is_shown(self, rank: Rank, now_s: float) -> bool:
         silent_s = now_s - rank.heartbeat_s

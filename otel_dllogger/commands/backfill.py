@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import os
 import sys
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from otel_dllogger.backfill.faults import BackfillError
+from otel_dllogger.commands.bridge import in_options, is_log
 from otel_dllogger.commands.user_error import UserError
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.faults import FAULTS
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
     from otel_dllogger.backfill.logs import LogFile
     from otel_dllogger.backfill.samples import Replayed
     from otel_dllogger.bridge.source import Source
+    from otel_dllogger.commands.moment import Instant
 
-_PATIENCE_S = 120.0
+_PATIENCE_S = 30.0
 _PARTS = 1_000
 EXIT_UNFINISHED = 1
 
@@ -50,8 +53,8 @@ class BackfillOptions:
     source: Source
     kind: str
     target: str
-    since_us: int | None
-    until_us: int | None
+    since_us: Instant | None
+    until_us: Instant | None
     query_url: str | None
     unchecked: bool
     checkpoint: Path | None
@@ -70,6 +73,7 @@ def run_backfill(options: BackfillOptions) -> int:
     from otel_dllogger.backfill.data_folder import DataFolder  # noqa: PLC0415 - when it is needed
     from otel_dllogger.backfill.logs import find_logs  # noqa: PLC0415
 
+    _check_options(options)
     try:
         if options.kind == "prometheus":
             DataFolder(options.target)  # before hours of reading, rather than after
@@ -77,8 +81,33 @@ def run_backfill(options: BackfillOptions) -> int:
         if options.kind == "otlp":
             return _send(options, logs)
         return _fill(options, logs)
-    except (BackfillError, ConfigurationError, ImportError) as error:
+    except BackfillError as error:
         raise UserError(str(error)) from None
+    except (ConfigurationError, ImportError) as error:
+        raise UserError(in_options(error)) from None
+
+
+def _check_options(options: BackfillOptions) -> None:
+    kind = options.kind
+    if kind == "openmetrics" and is_log(Path(options.target)):
+        raise UserError(
+            f"--to openmetrics {options.target} is a log, which it would replace; name another file"
+        )
+    if kind == "prometheus" and "://" in options.target:
+        raise UserError(
+            f"--to prometheus takes the data folder of Prometheus, not {options.target}: give the "
+            "one that its flag --storage.tsdb.path names"
+        )
+    for name, given, of in (
+        ("--query-url", options.query_url, "victoriametrics"),
+        ("--unchecked", options.unchecked, "victoriametrics"),
+        ("--checkpoint", options.checkpoint, "otlp"),
+    ):
+        if given and kind != of:
+            raise UserError(f"{name} is for --to {of}, and says nothing to {kind}; leave it out")
+    since_us, until_us = options.since_us, options.until_us
+    if since_us is not None and until_us is not None and since_us >= until_us:
+        raise UserError("--since is not before --until; there is nothing between the two")
 
 
 def _fill(options: BackfillOptions, logs: list[LogFile]) -> int:
@@ -95,8 +124,16 @@ def _fill(options: BackfillOptions, logs: list[LogFile]) -> int:
             until_us=options.until_us,
             progress=bar.advance("reading logs", total_bytes),
         ).run(logs)
+        samples = sorter.samples
         written = _write(options, sorter, bar)
     _report(options, logs, replayed, sorter, written)
+    if not samples:
+        _warn(
+            options,
+            "there was nothing to write: otel-dllogger check FILE shows what a log holds"
+            if options.since_us is options.until_us is None
+            else "there is nothing in the time that --since and --until leave",
+        )
     return 0
 
 
@@ -137,15 +174,28 @@ def _write(options: BackfillOptions, sorter: SampleSorter, bar: _Bar) -> str:
 def _send(options: BackfillOptions, logs: list[LogFile]) -> int:
     """Send every step of all logs to a collector, and remember how far that came."""
     from otel_dllogger.bridge.delivery import Delivery  # noqa: PLC0415
-    from otel_dllogger.bridge.outbox import Stopped  # noqa: PLC0415
+    from otel_dllogger.bridge.outbox import Refused, Stopped  # noqa: PLC0415
     from otel_dllogger.bridge.ranks import Ranks  # noqa: PLC0415
     from otel_dllogger.commands.bridge import open_outbox  # noqa: PLC0415
 
     folder = _checkpoint_folder(options)
+    lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)  # for as long as the process lives
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BackfillError(
+            f"another backfill is sending to {options.target}: run this again when it has ended"
+        ) from None
     ranks = Ranks(max_series=options.source.max_series)
     lines = 0
     with _Bar(options) as bar:
-        outbox = open_outbox(options.target, threading.Event(), bar.say, patience_s=_PATIENCE_S)
+        outbox = open_outbox(
+            options.target,
+            threading.Event(),
+            bar.say,
+            patience_s=_PATIENCE_S,
+            skips_refused=False,
+        )
         advance = bar.advance("sending", sum(log.size_bytes for log in logs))
         for log in logs:
             # The name of the run is decided by all paths that were given, not by this one.
@@ -160,6 +210,11 @@ def _send(options: BackfillOptions, logs: list[LogFile]) -> int:
             )
             try:
                 delivery.run_to_end()
+            except Refused as error:
+                raise BackfillError(
+                    f"{options.target} refuses the metrics ({error}): mend its address or what it "
+                    "asks for and run the same command again; it goes on where it was"
+                ) from None
             except Stopped as error:
                 raise BackfillError(
                     f"{options.target} takes no metrics ({error}): start the collector and run "
@@ -187,7 +242,12 @@ def _checkpoint_folder(options: BackfillOptions) -> Path:
     folder = options.checkpoint
     if folder is None:
         home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
-        key = f"{options.target} {options.since_us} {options.until_us}"
+        how = dataclasses.replace(options.source, paths=())
+        since, until = (
+            None if instant is None else instant.text
+            for instant in (options.since_us, options.until_us)
+        )
+        key = f"{options.target.rstrip('/')} {since} {until} {how}"
         folder = Path(home, "otel-dllogger", "backfill", _digest(key))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -209,6 +269,19 @@ def _report(
     sorter: SampleSorter,
     written: str,
 ) -> None:
+    if replayed.shared:
+        more = f" and {len(replayed.shared) - 1} more" if len(replayed.shared) > 1 else ""
+        _warn(
+            options,
+            f"{replayed.shared[0]}{more} is of the same run and rank as another log of that time: "
+            "where they are not, say how files are named, as --pattern 'log_{rank}.json'",
+        )
+    if replayed.interpolated:
+        _warn(
+            options,
+            f"{replayed.interpolated:,} records have no times: they are spread evenly over the "
+            "time from the run's start to the last change of the file, which a copy changes",
+        )
     if replayed.damaged:
         reasons = ", ".join(f"{count} {name}" for name, count in _damage(replayed.skipped))
         _say(options, f"lines that gave no record: {reasons}; otel-dllogger check FILE shows them")
@@ -230,9 +303,15 @@ def _damage(skipped: dict[str, int]) -> Iterable[tuple[str, int]]:
     return sorted((name, count) for name, count in skipped.items() if name not in HARMLESS)
 
 
+def _warn(options: BackfillOptions, message: str) -> None:
+    if not options.quiet:
+        click.echo(f"otel-dllogger: {message}", err=True)
+
+
 def _say(options: BackfillOptions, message: str) -> None:
     if not options.quiet:
-        click.echo(message)
+        into_stdout = options.kind == "openmetrics" and not Path(options.target).is_file()
+        click.echo(message, err=into_stdout)  # or it would be a part of what is written there
 
 
 class _Bar:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import glob
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from otel_dllogger.bridge.service import Bridge
     from otel_dllogger.bridge.source import Source
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _DELIVERY_END_S = 1.0  # for a request under way; what it does not answer is sent again
 
 
@@ -67,14 +68,13 @@ def run_bridge(options: BridgeOptions) -> int:
     try:
         bridge = _open_bridge(options)
         delivery = _open_delivery(options, stopping)
-    except (ConfigurationError, ImportError) as error:
-        raise UserError(str(error)) from None
-    except EndpointError as error:
-        raise UserError(_in_options(str(error))) from None
+    except (ConfigurationError, ImportError, EndpointError) as error:
+        raise UserError(in_options(error)) from None
     for number in _SIGNALS:
-        signal.signal(number, lambda *_: bridge.stop())
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda *_: bridge.stop())
     if not options.quiet:
-        click.echo(f"otel-dllogger: metrics of the logs: {bridge.endpoint.url}", err=True)
+        say(f"metrics of the logs: {bridge.endpoint.url}")
     sender = None
     if delivery is not None:
         sender = threading.Thread(
@@ -113,7 +113,7 @@ def _open_delivery(options: BridgeOptions, stopping: threading.Event) -> Deliver
 
 
 def open_outbox(
-    url: str, stopping: threading.Event, tell: Callable[[str], object], **options: float
+    url: str, stopping: threading.Event, tell: Callable[[str], object], **options: Any
 ) -> Outbox:
     """Return where points go on their way to a collector.
 
@@ -139,7 +139,8 @@ def open_outbox(
 
 def say(message: str) -> None:
     """Tell the user something in one line."""
-    click.echo(f"otel-dllogger: {message}", err=True)
+    with contextlib.suppress(OSError):  # what nobody can read is no reason to end
+        click.echo(f"otel-dllogger: {message}", err=True)
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -168,15 +169,17 @@ def _check_checkpoint(path: Path | None) -> None:
             f"--checkpoint {path}: {folder} is not a folder that can be written to; make it, "
             "or name another file"
         )
-    if path.is_file() and _is_log(path):
+    if is_log(path):
         raise UserError(f"--checkpoint {path} is a log, which it would replace; name another file")
 
 
-def _is_log(path: Path) -> bool:
-    """Tell whether a file begins as a log does; a checkpoint of any kind is replaced."""
+def is_log(path: Path) -> bool:
+    """Tell whether a file begins as a log does."""
     from otel_dllogger.logfiles.context import FileContext  # noqa: PLC0415
     from otel_dllogger.logfiles.dialects import parse_line  # noqa: PLC0415
 
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             return bool(parse_line(file.readline(MAX_LINE_BYTES), FileContext()))
@@ -191,7 +194,12 @@ def _tell_what_is_missing(paths: Sequence[str]) -> None:
             say(f"{path} is not there yet; waiting for it")
 
 
-def _in_options(message: str) -> str:
-    """Return what an endpoint's error says in the words of this command."""
-    head = message.partition(";")[0]
-    return f"{head}; pass --listen with another address or port, as 127.0.0.1:0 for any free one"
+def in_options(error: Exception) -> str:
+    """Return what an error says in the words of the command line."""
+    message = str(error)
+    if isinstance(error, ImportError):
+        return f"this needs the package {error.name}: pip install 'otel-dllogger[otlp]'"
+    if isinstance(error, EndpointError):
+        head = message.partition(";")[0]
+        return f"{head}; pass --listen with another address, as 127.0.0.1:0 for any free port"
+    return message.replace("pass endpoint='http://localhost:4318'", "give http://localhost:4318")

@@ -10,22 +10,35 @@ import click
 from otel_dllogger.commands.duration import Duration
 
 
-class Moment(click.ParamType[int]):
-    """Read a moment; what the command gets are microseconds since the Unix epoch."""
+class Instant(int):
+    """Hold microseconds since the Unix epoch, and how the user said it.
+
+    Attributes:
+        text: As it was given: ``2h`` is another instant each time, and yet the same wish.
+    """
+
+    text: str
+
+
+class Moment(click.ParamType[Instant]):
+    """Read a moment."""
 
     name = "time"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """Return microseconds since the Unix epoch.
+    ) -> Instant:
+        """Return an instant.
 
         Raises:
             click.BadParameter: If it is no moment.
         """
-        if isinstance(value, int):
-            return value
         text = str(value).strip()
+        instant = Instant(self._read_us(text, param, ctx))
+        instant.text = text
+        return instant
+
+    def _read_us(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
             moment = dt.datetime.fromisoformat(text.replace("Z", "+00:00").replace("z", "+00:00"))
         except ValueError:

@@ -37,6 +37,8 @@ _BESIDE_RANK = re.compile(
     r"(?<![^\W_])(?:node|host|device|gpu|local[_-]?rank)[_-]?[0-9]{1,9}(?![^\W_])", re.IGNORECASE
 )
 _PLACE = re.compile(r"(?:rank[_-]?|r|(?:node|host)[_-]?)[0-9]{1,9}", re.IGNORECASE)
+# Where the file's name says the rank, a folder r3 is the third run's.
+_PLACE_OF_RANKED = re.compile(r"(?:rank|node|host)[_-]?[0-9]{1,9}", re.IGNORECASE)
 
 # MMEngine 0.10, logging/logger.py: <name>_<user>@<host>_device<local rank>_rank<rank>.log, where
 # the host may be missing. The name is a time as a rule, a user's may hold underscores.
@@ -129,6 +131,7 @@ class Origins:
         said, rest = self._match(whole)
         *folders, name = rest.split("/")
         rank, host, stem = _read_name(name)
+        place = _PLACE if rank is None else _PLACE_OF_RANKED
         if rank is None and "rank" not in said:
             for i in range(len(folders) - 1, self._first_folder(whole) - 1, -1):
                 rank, left = _split_rank(folders[i])
@@ -137,7 +140,9 @@ class Origins:
                     break
         run = self._run or clean_run(said.get("run", ""))
         return Origin(
-            run=run or clean_run("/".join(filter(None, _find_run(folders, stem)))) or "unknown",
+            run=run
+            or clean_run("/".join(filter(None, _find_run(folders, stem, place))))
+            or "unknown",
             rank=int(said.get("rank", rank or 0)),
             host=clean_run(said.get("host", host or "")) or None,
         )
@@ -321,32 +326,33 @@ def _without_spans(path: str, spans: list[tuple[int, int]]) -> str:
     return path
 
 
-def _find_run(folders: list[str], stem: str) -> tuple[str, str]:
+def _find_run(folders: list[str], stem: str, place: re.Pattern[str] = _PLACE) -> tuple[str, str]:
     """Return what names a run, and the time that belongs to it, both may be empty.
 
     Args:
         folders: The names of the folders, the topmost first.
         stem: What is left of the file's name.
+        place: What a rank's or a node's folder is named.
     """
     is_time = _TIMESTAMP.fullmatch(stem) is not None
-    if not is_time and _names_run(stem):
+    if not is_time and _names_run(stem, place):
         return stem, ""
     stamp = fallback = ""
     for folder in reversed(folders):
         if _TIMESTAMP.fullmatch(folder):
             stamp = stamp or folder
-        elif _names_run(folder):
+        elif _names_run(folder, place):
             return folder, stamp or (stem if is_time else "")
-        elif not _PLACE.fullmatch(folder):
+        elif not place.fullmatch(folder):
             fallback = fallback or folder
     stamp = stamp or (stem if is_time else "")
     return fallback or ("" if stamp else stem), stamp
 
 
-def _names_run(text: str) -> bool:
+def _names_run(text: str, place: re.Pattern[str]) -> bool:
     """Tell whether a name holds a word that is not one of any log."""
     text = text.lower()
-    if text == _SCALARS_FOLDER or _PLACE.fullmatch(text):
+    if text == _SCALARS_FOLDER or place.fullmatch(text):
         return False
     words = filter(None, re.split(r"[\W_]+", text))
     return not all(map(_GENERIC.fullmatch, words))

@@ -48,7 +48,8 @@ def open_listener(host: str, port: int, *, tries: int) -> socket.socket:
         sock.close()
         if refused.errno != errno.EADDRINUSE:
             raise EndpointError(_refusal(refused, host, candidate)) from refused
-    raise EndpointError(f"ports {port} to {last} on {host!r} are all taken; {_PORT_STEP}")
+    taken = f"ports {port} to {last} on {host!r} are all" if last > port else f"port {port} is"
+    raise EndpointError(f"{taken} taken; {_PORT_STEP}")
 
 
 def _bind(sock: socket.socket, address: tuple[Any, ...]) -> OSError | None:

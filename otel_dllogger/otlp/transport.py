@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _MAX_ANSWER_BYTES = 65_536
 _RETRYABLE_STATUSES = frozenset((429, 502, 503, 504))
+_MISDIRECTED_STATUSES = frozenset((401, 403, 404, 405, 407))
+_MISDIRECTED_CODES = frozenset(("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"))
 _RETRYABLE_CODES = frozenset(
     ("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS")
 )
@@ -36,6 +38,8 @@ class Answer:
     Attributes:
         taken: Whether a collector took it, as a whole or in part.
         retry: Whether to send it again, where it was not taken.
+        misdirected: Whether it is the address or the permission that is wrong, and not the
+            request: somebody may mend that.
         retry_after_s: Seconds that the collector asks to wait, if it does.
         refused: How many points were refused of a request that was taken in part.
         message: What to tell the user, in one line; empty if there is nothing to tell.
@@ -43,6 +47,7 @@ class Answer:
 
     taken: bool
     retry: bool = False
+    misdirected: bool = False
     retry_after_s: float | None = None
     refused: int = 0
     message: str = ""
@@ -120,6 +125,7 @@ class _HTTPTransport:
         return Answer(
             taken=False,
             retry=status in _RETRYABLE_STATUSES,
+            misdirected=300 <= status < 400 or status in _MISDIRECTED_STATUSES,
             retry_after_s=parse_retry_after(headers.get("retry-after")),
             message=f"HTTP status {status} {response.reason or ''}: {_text(body)}",
         )
@@ -173,6 +179,7 @@ class _GRPCTransport:
         return Answer(
             taken=False,
             # Out of resources is final unless the collector says when it will not be.
+            misdirected=code in _MISDIRECTED_CODES,
             retry=code in _RETRYABLE_CODES
             or (code == "RESOURCE_EXHAUSTED" and delay_s is not None),
             retry_after_s=delay_s,
