@@ -332,7 +332,8 @@ class _Bar:
     def stage(self, name: str, done: float) -> None:
         """Show how much of a stage is done, from 0 to 1."""
         self._begin(name, _PARTS)
-        self._update(round(done * _PARTS) - self._bar.pos)
+        if self._bar is not None:
+            self._update(round(done * _PARTS) - self._bar.pos)
 
     def advance(self, name: str, total: int) -> Callable[[int], None]:
         """Return what advances a stage of so many bytes."""
@@ -351,11 +352,9 @@ class _Bar:
             self._bar.render_finish()
             self._bar = None
         self._name = name
-        if name:
-            self._bar = click.progressbar(
-                length=length, label=f"{name:>12}", file=sys.stderr, hidden=self._hidden
-            )
+        if name and not self._hidden:
+            self._bar = click.progressbar(length=length, label=f"{name:>12}", file=sys.stderr)
 
     def _update(self, steps: int) -> None:
-        if steps > 0:
+        if self._bar is not None and steps > 0:
             self._bar.update(steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +12,13 @@ _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhdw])")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 
 
-class Duration(click.ParamType[float]):
+if TYPE_CHECKING:
+    _SecondsType = click.ParamType[float]
+else:  # which older versions of click do not know as a generic
+    _SecondsType = click.ParamType
+
+
+class Duration(_SecondsType):
     """Read a duration; what the command gets are seconds.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,7 +21,13 @@ class Instant(int):
     text: str
 
 
-class Moment(click.ParamType[Instant]):
+if TYPE_CHECKING:
+    _InstantType = click.ParamType[Instant]
+else:  # which older versions of click do not know as a generic
+    _InstantType = click.ParamType
+
+
+class Moment(_InstantType):
     """Read a moment."""
 
     name = "time"
