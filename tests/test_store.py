@@ -584,3 +584,10 @@ def test_calls_by_type(store):
     store.tell("loss", {})
     state = store.ranks[0]
     assert (state.logs, state.calls) == (2, {"metadata": 1, "info": 1, "parameter": 1})
+
+
+def test_steps_beyond_all_floats_beside_fractions(store):
+    """Whole numbers of any size and fractions follow each other, and nothing is raised."""
+    for iteration in (0.5, 10**400, 10**400 + 1, 1.5, 10**401, 0.25):
+        store.log((0, iteration), {"loss": 1.0})
+    assert 6 == store.ranks[0].logs

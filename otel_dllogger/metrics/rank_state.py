@@ -121,9 +121,12 @@ class RankState:
         elif iteration == last and epoch == self._epoch:
             return
         else:
-            if iteration > last:
-                self._stride = iteration - last
-            self.steps += self._stride
+            try:
+                if iteration > last:
+                    self._stride = iteration - last
+                self.steps += self._stride
+            except OverflowError:  # a fraction beside a whole number that no float holds
+                self._stride = 1
             if elapsed_us > self._elapsed_us:  # not so between two Loggers
                 self.step_us += elapsed_us - self._elapsed_us
         self._epoch = epoch
