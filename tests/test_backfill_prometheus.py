@@ -13,7 +13,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,14 +21,15 @@ import pytest
 from otel_dllogger.backfill.data_folder import FOLDER
 from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.backfill.prometheus import RECENT_MS, Backfilled, backfill_prometheus
-from otel_dllogger.backfill.series import Chunk, SeriesName
+from otel_dllogger.backfill.series import SeriesName
 from tests._command import environment
 from tests._prometheus import Prometheus, find_program, wait_for
+from tests._samples import as_chunks, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    Samples = dict[SeriesName, dict[int, float]]
+    from tests._samples import Samples
 
 ROOT = Path(__file__).parent.parent
 HOUR_MS = 3_600_000
@@ -62,19 +62,6 @@ def merge(*all_samples: Samples) -> Samples:
         for name, column in samples.items():
             merged.setdefault(name, {}).update(column)
     return merged
-
-
-def as_chunks(samples: Samples, *, size: int = 300) -> Iterator[Chunk]:
-    """Give samples as the sorter does, in short chunks."""
-    for name in sorted(samples):
-        column = sorted(samples[name].items())
-        for start in range(0, len(column), size):
-            times_ms, values = zip(*column[start : start + size], strict=True)
-            yield Chunk(name, array("q", times_ms), array("d", values))
-
-
-def count(samples: Samples) -> int:
-    return sum(map(len, samples.values()))
 
 
 def backfill(run: Samples, data: Path, **options) -> Backfilled:

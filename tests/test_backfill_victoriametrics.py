@@ -10,7 +10,6 @@ import math
 import re
 import threading
 import time
-from array import array
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
@@ -19,15 +18,16 @@ import pytest
 
 from otel_dllogger.backfill import victoriametrics
 from otel_dllogger.backfill.faults import BackfillError
-from otel_dllogger.backfill.series import Chunk, SeriesName
+from otel_dllogger.backfill.series import SeriesName
 from otel_dllogger.backfill.victoriametrics import Imported, import_victoriametrics
 from tests._prometheus import wait_for
+from tests._samples import as_chunks, count
 from tests._victoriametrics import VictoriaMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    Samples = dict[SeriesName, dict[int, float]]
+    from tests._samples import Samples
 
 requests = pytest.importorskip("requests", reason="pip install 'otel-dllogger[otlp]'")
 
@@ -57,18 +57,6 @@ def training(run: str, steps: range, *, ranks: int = 3) -> Samples:
         series(run, rank): {START_MS + 1037 * step + rank: step / 8 + rank for step in steps}
         for rank in range(ranks)
     }
-
-
-def as_chunks(samples: Samples, *, size: int = 400) -> Iterator[Chunk]:
-    for name in sorted(samples):
-        column = sorted(samples[name].items())
-        for start in range(0, len(column), size):
-            times_ms, values = zip(*column[start : start + size], strict=True)
-            yield Chunk(name, array("q", times_ms), array("d", values))
-
-
-def count(samples: Samples) -> int:
-    return sum(map(len, samples.values()))
 
 
 def stored(server: VictoriaMetrics, run: str) -> Samples:

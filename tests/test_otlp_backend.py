@@ -15,6 +15,7 @@ import pytest
 from otel_dllogger import ConfigurationError, JSONStreamBackend, Logger, Verbosity
 from otel_dllogger.backends.otlp import OTLPBackend
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.otlp import backoff
 from otel_dllogger.otlp import sender as sender_module
 from otel_dllogger.record import Info, Metadata, Record
 from tests._collector import BlackHole, Collector, GRPCCollector, HTTPCollector, free_port
@@ -52,7 +53,7 @@ def http() -> Iterator[HTTPCollector]:
 @pytest.fixture
 def open_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., OTLPBackend]]:
     """Make backends that send soon and repeat soon, and close them in the end."""
-    monkeypatch.setattr(sender_module, "FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr(backoff, "FIRST_WAIT_S", 0.02)
     made = []
 
     def make(collector: Any = None, **options: Any) -> OTLPBackend:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_dllogger.backfill.faults import BackfillError
+from otel_dllogger.bridge.source import open_reader
 from otel_dllogger.errors import in_words
 from otel_dllogger.logfiles.dialects import DLLOGGER_TEXT
 from otel_dllogger.logfiles.discover import Discovery
 from otel_dllogger.logfiles.oddities import Oddities
-from otel_dllogger.logfiles.origin import Origin, Origins, find_start_us, is_copy
+from otel_dllogger.logfiles.origin import Origin, is_copy
+from otel_dllogger.logfiles.read_lines import read_lines
 from otel_dllogger.logfiles.reader import FileReader, Naming, Started
-from otel_dllogger.logfiles.skipped import MAX_LINE_BYTES
 from otel_dllogger.logfiles.twins import has_json_twin
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def find_logs(source: Source) -> list[LogFile]:
         BackfillError: If there is none, or one that cannot be read.
         ConfigurationError: If a path, a pattern or the zone cannot mean anything.
     """
-    origins = Origins(source.paths, run=source.run, patterns=source.patterns)
+    origins = source.origins()
     oddities = Oddities()
     discovery = Discovery(source.paths, oddities=oddities)
     logs = []
@@ -74,40 +75,26 @@ def find_logs(source: Source) -> list[LogFile]:
     return sorted(logs, key=lambda log: (log.origin.run, log.origin.rank, log.first_us, log.path))
 
 
-def open_reader(log: LogFile, source: Source) -> FileReader:
-    """Return a reader at the beginning of a log."""
-    reader = FileReader(
-        log.origin,
-        zone=source.zone,
-        conventions=source.conventions,
-        run_start_us=find_start_us(log.path, zone=source.zone),
-    )
-    status = os.stat(log.path)  # noqa: PTH116 - as everywhere where paths are text
-    reader.observe(size_bytes=status.st_size, modified_us=status.st_mtime_ns // 1000)
-    return reader
-
-
-def read_lines(path: str) -> Iterator[bytes]:
-    """Yield the lines of a file; of one that is too long its beginning, which is too long.
+def lines_of(log: LogFile) -> Iterator[bytes]:
+    """Yield the lines of a log, as ``read_lines``.
 
     Raises:
         BackfillError: If the file cannot be read.
     """
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - as everywhere where paths are text
-            while line := file.readline(MAX_LINE_BYTES + 2):
-                yield line
-                if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-                    _skip_line(file)
+        yield from read_lines(log.path)
     except OSError as error:
         raise BackfillError(
-            f"{path} cannot be read ({in_words(error)}): make it readable, or leave it out"
+            f"{log.path} cannot be read ({in_words(error)}): make it readable, or leave it out"
         ) from error
 
 
-def _skip_line(file: BinaryIO) -> None:
-    while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-        pass
+def reader_of(log: LogFile, source: Source) -> FileReader:
+    """Return a reader at the beginning of a log."""
+    reader = open_reader(source, log.origin, log.path)
+    status = os.stat(log.path)  # noqa: PTH116 - as everywhere where paths are text
+    reader.observe(size_bytes=status.st_size, modified_us=status.st_mtime_ns // 1000)
+    return reader
 
 
 def _first_record(path: str, origin: Origin, source: Source) -> tuple[int, bool]:
@@ -116,8 +103,8 @@ def _first_record(path: str, origin: Origin, source: Source) -> tuple[int, bool]
     The files of a rank go in the order of these times.
     """
     log = LogFile(path, origin, 0, 0)
-    reader = open_reader(log, source)
-    for number, line in enumerate(read_lines(path)):
+    reader = reader_of(log, source)
+    for number, line in enumerate(lines_of(log)):
         for _rank, item in reader.read(line):
             if not isinstance(item, (Naming, Started)):
                 return item.time_us, DLLOGGER_TEXT in reader.entries

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import math
 import os
 import shutil
@@ -22,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from otel_dllogger.backfill.alone import alone
 from otel_dllogger.backfill.data_folder import FOLDER, DataFolder, is_block, read_meta, remove_tree
 from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.backfill.installed import Installed
@@ -95,7 +95,10 @@ def backfill_prometheus(
     try:
         folder = DataFolder(data_folder)
         promtool = _find_promtool()
-        with _alone(folder) as ours:
+        ours = folder.path / FOLDER
+        ours.mkdir(exist_ok=True)
+        # Whoever owns the data folder must not lead us, who may be root, anywhere else.
+        with alone(ours, doing=f"writing to {folder.path}", follow=False):
             return _Backfill(folder, ours, promtool, progress, int(clock() * 1000)).run(
                 chunks, samples
             )
@@ -121,25 +124,6 @@ def _find_promtool() -> str:
             "apt-get install prometheus, or https://prometheus.io/download/, and put it on PATH"
         )
     return promtool
-
-
-@contextlib.contextmanager
-def _alone(folder: DataFolder) -> Iterator[Path]:
-    """Give our folder in the data folder while no other backfill uses it."""
-    ours = folder.path / FOLDER
-    ours.mkdir(exist_ok=True)
-    # Whoever owns the data folder must not lead us, who may be root, anywhere else.
-    descriptor = os.open(ours, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BackfillError(
-                f"another backfill is writing to {folder.path}: run this again when it has ended"
-            ) from None
-        yield ours
-    finally:
-        os.close(descriptor)
 
 
 class _Backfill:

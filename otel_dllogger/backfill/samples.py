@@ -6,13 +6,12 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from otel_dllogger.backfill.logs import LogFile, open_reader, read_lines
+from otel_dllogger.backfill.logs import LogFile, lines_of, reader_of
 from otel_dllogger.backfill.series import SeriesName
 from otel_dllogger.bridge.ranks import Rank, Ranks
 from otel_dllogger.logfiles.file_record import FileRecord
 from otel_dllogger.logfiles.skipped import HARMLESS
 from otel_dllogger.metrics.mapping import unit_suffix
-from otel_dllogger.topology import host_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -78,7 +77,6 @@ class Replay:
         self._progress = progress
         self._ranks = Ranks(max_series=source.max_series)
         self._numbers: dict[Rank, tuple[int, dict[Series, int]]] = {}
-        self._host = host_name()
         self.found = Replayed()
 
     def run(self, logs: Iterable[LogFile]) -> Replayed:
@@ -92,7 +90,7 @@ class Replay:
         """
         logs = list(logs)
         for log in logs:  # all of them first: each says how many there are
-            self._rank(log, log.origin.rank)
+            self._ranks.of(log.origin, log.origin.rank)
         for log in logs:
             self._read(log)
         for rank in self._ranks:
@@ -101,10 +99,10 @@ class Replay:
         return self.found
 
     def _read(self, log: LogFile) -> None:
-        reader = open_reader(log, self._source)
+        reader = reader_of(log, self._source)
         known: dict[int, Rank] = {}
         read_bytes = 0
-        for line in read_lines(log.path):
+        for line in lines_of(log):
             self.found.lines += 1
             read_bytes += len(line)
             if read_bytes >= _PROGRESS_BYTES:
@@ -113,7 +111,7 @@ class Replay:
             for number, item in reader.read(line):
                 rank = known.get(number)
                 if rank is None:
-                    rank = known[number] = self._rank(log, number)
+                    rank = known[number] = self._ranks.of(log.origin, number)
                     last_us = rank.state.last_log_us
                     if last_us is not None and number == log.origin.rank and log.first_us < last_us:
                         self.found.shared.append(log.path)
@@ -124,9 +122,6 @@ class Replay:
         skipped = self.found.skipped
         for reason, count in reader.skipped.items():
             skipped[reason] = skipped.get(reason, 0) + count
-
-    def _rank(self, log: LogFile, number: int) -> Rank:
-        return self._ranks.of(log.origin.run, number, log.origin.host or self._host)
 
     def _append(self, rank: Rank, points: Iterable[Point]) -> None:
         append = self._sorter.append

@@ -8,10 +8,10 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from otel_dllogger.bridge.feed import open_feed
 from otel_dllogger.bridge.journal import Journal
 from otel_dllogger.bridge.outbox import Stopped
 from otel_dllogger.bridge.ranks import Ranks
-from otel_dllogger.bridge.source import Source, open_feed
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.logfiles.follow import Follower
 from otel_dllogger.logfiles.followed import Batch
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from otel_dllogger.bridge.outbox import Outbox
     from otel_dllogger.bridge.ranks import Point, Rank
+    from otel_dllogger.bridge.source import Source
     from otel_dllogger.logfiles.followed import FollowedFile
     from otel_dllogger.logfiles.reader import Item
 

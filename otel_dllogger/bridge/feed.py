@@ -5,36 +5,36 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from otel_dllogger.bridge.source import open_reader
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.logfiles.followed import GONE, Batch, Change, FollowedFile
-from otel_dllogger.logfiles.origin import find_start_us, is_copy
-from otel_dllogger.logfiles.reader import FileReader
+from otel_dllogger.logfiles.origin import is_copy
 from otel_dllogger.logfiles.skipped import HARMLESS
 from otel_dllogger.logfiles.times import parse_zone
 from otel_dllogger.logfiles.twins import has_json_twin, is_text
-from otel_dllogger.topology import host_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otel_dllogger.bridge.ranks import Rank, Ranks
-    from otel_dllogger.logfiles.origin import Origin, Origins
-    from otel_dllogger.logfiles.reader import Item
+    from otel_dllogger.bridge.source import Source
+    from otel_dllogger.logfiles.follow import Follower
+    from otel_dllogger.logfiles.origin import Origin
+    from otel_dllogger.logfiles.reader import FileReader, Item
 
 
 _FAILED = "backend_failed"
 
 
-class _Source:
+class _File:
     """One file: who reads it, and whose lines it held."""
 
-    __slots__ = ("has_text", "is_left_out", "numbers", "origin", "reader")
+    __slots__ = ("is_left_out", "numbers", "origin", "reader")
 
     def __init__(self, origin: Origin, reader: FileReader) -> None:
         self.origin = origin
         self.reader = reader
         self.numbers: set[int] = set()  # of the ranks
-        self.has_text = False
         self.is_left_out = False
 
 
@@ -42,37 +42,30 @@ class LogFeed:
     """Hand every line of files that are followed to the rank that it is of.
 
     Args:
+        source: What is followed, and how to read it.
         ranks: Where ranks are kept.
-        origins: Whose lines a file holds.
         covers: Tells of a path whether it is followed, as ``Follower.covers``.
         take: Takes an item of a rank; by default the rank itself does.
-        zone: The zone of times without an offset, as in ``FileContext``.
-        conventions: Let names say what metadata do not.
 
     Raises:
-        ConfigurationError: If there is no such zone.
+        ConfigurationError: If a pattern or the zone cannot mean anything.
     """
 
     def __init__(
         self,
+        source: Source,
         ranks: Ranks,
-        origins: Origins,
         covers: Callable[[str], bool],
-        *,
         take: Callable[[Rank, Item], None] | None = None,
-        zone: str | None = None,
-        conventions: bool = True,
     ) -> None:
-        parse_zone(zone)
+        parse_zone(source.zone)
+        self._source = source
+        self._origins = source.origins()
         self._ranks = ranks
-        self._origins = origins
         self._covers = covers
         self._take = take or _take
-        self._zone = zone
-        self._conventions = conventions
-        self._host = host_name()
-        self._sources: dict[FollowedFile, _Source] = {}
-        self._touched: dict[FollowedFile, _Source] = {}
+        self._sources: dict[FollowedFile, _File] = {}
+        self._touched: dict[FollowedFile, _File] = {}
         self.lines = 0
         self.skipped: dict[str, int] = {}
 
@@ -84,7 +77,7 @@ class LogFeed:
             several files, whose lines must not count twice.
         """
         ranks: dict[tuple[str, int], Rank] = {}
-        sources: dict[FollowedFile, _Source] = {}
+        sources: dict[FollowedFile, _File] = {}
         try:
             for file in files:
                 if file.state and not is_copy(file.path, self._covers):
@@ -98,16 +91,16 @@ class LogFeed:
         self._sources.update(sources)
         return True
 
-    def _restored(self, file: FollowedFile, ranks: dict[tuple[str, int], Rank]) -> _Source:
+    def _restored(self, file: FollowedFile, ranks: dict[tuple[str, int], Rank]) -> _File:
         origin = self._origins.of(file.path)
         state = json.loads(file.state["reader"])
         if type(state) is not dict:
             raise TypeError(f"{state!r} is no reader's state")
-        source = self._source(origin, file.path, state)
+        source = _File(origin, open_reader(self._source, origin, file.path, state))
         for number_text, text in file.state["ranks"].items():
             number = int(number_text)
             source.numbers.add(number)
-            rank = self._ranks.make(origin.run, number, self._host)
+            rank = self._ranks.make(origin, number)
             rank.load_text(text)
             known = ranks.get((origin.run, number)) or self._ranks.find(origin.run, number)
             if known is None or rank.saves > known.saves:
@@ -118,7 +111,7 @@ class LogFeed:
         """Know of the ranks of files before one of them is read, and so how many there are."""
         for path in paths:
             origin = self._origins.of(path)
-            self._ranks.of(origin.run, origin.rank, origin.host or self._host)
+            self._ranks.of(origin, origin.rank)
 
     def handle(self, returned: Iterable[Batch | Change]) -> None:
         """Take what a poll returned."""
@@ -170,33 +163,23 @@ class LogFeed:
         self._touched.pop(file, None)
         if change.kind == GONE or is_copy(change.path, self._covers):
             return
-        source = self._source(self._origins.of(change.path), change.path, None)
+        origin = self._origins.of(change.path)
+        source = _File(origin, open_reader(self._source, origin, change.path))
         self._sources[file] = source
         if before is not None:  # its ranks go on, though the file begins anew
             source.numbers = before.numbers
             self._touched[file] = source
 
-    def _source(self, origin: Origin, path: str, state: dict[str, object] | None) -> _Source:
-        reader = FileReader(
-            origin,
-            zone=self._zone,
-            conventions=self._conventions,
-            run_start_us=find_start_us(path, zone=self._zone),
-            state=state,
-        )
-        return _Source(origin, reader)
-
-    def _rank(self, source: _Source, number: int) -> Rank:
+    def _rank(self, source: _File, number: int) -> Rank:
         source.numbers.add(number)
-        return self._ranks.of(source.origin.run, number, source.origin.host or self._host)
+        return self._ranks.of(source.origin, number)
 
     def _read(self, batch: Batch) -> None:
         source = self._sources.get(batch.file)
         if source is None:  # a copy of another file
             return
-        if not source.has_text and not source.reader.entries:
-            source.has_text = any(map(is_text, batch.lines))
-            source.is_left_out = source.has_text and has_json_twin(
+        if not source.is_left_out and not source.reader.entries:  # nothing was read of it yet
+            source.is_left_out = any(map(is_text, batch.lines)) and has_json_twin(
                 batch.path, self._origins, self._covers
             )
         if source.is_left_out:
@@ -227,7 +210,7 @@ class LogFeed:
             rank.heartbeat_s = max(rank.heartbeat_s, heartbeat_s)
         self._count(source, skipped)
 
-    def _count(self, source: _Source, before: dict[str, int]) -> None:
+    def _count(self, source: _File, before: dict[str, int]) -> None:
         for reason, count in source.reader.skipped.items():
             more = count - before.get(reason, 0)
             if more:
@@ -239,3 +222,26 @@ class LogFeed:
 
 def _take(rank: Rank, item: Item) -> None:
     rank.take(item)
+
+
+def open_feed(
+    source: Source,
+    ranks: Ranks,
+    follower: Follower,
+    take: Callable[[Rank, Item], None] | None = None,
+) -> LogFeed:
+    """Return what hands lines to ranks, with all that the follower's checkpoint knows of them.
+
+    Args:
+        source: What is followed, and how to read it.
+        ranks: Where ranks are kept.
+        follower: Follows its paths.
+        take: As ``LogFeed`` takes it.
+
+    Raises:
+        ConfigurationError: If a pattern or the zone cannot mean anything.
+    """
+    feed = LogFeed(source, ranks, follower.covers, take)
+    if not feed.restore(follower.files):
+        follower.start_over()
+    return feed

@@ -6,14 +6,13 @@ what was not yet read.
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.metrics.resource import rank_resource
+from otel_dllogger.otlp.backoff import backoff_s
 from otel_dllogger.otlp.batches import MAX_POINTS, MAX_SPAN_US, Batch
 from otel_dllogger.otlp.encoding import Encoder
-from otel_dllogger.otlp.sender import FIRST_WAIT_S, LONGEST_WAIT_S, MAX_RETRY_AFTER_S
 
 if TYPE_CHECKING:
     import threading
@@ -146,10 +145,7 @@ class Outbox:
                 raise Refused(answer.message.rstrip(": "))
             if failures == 0:
                 self._tell(f"no collector takes the metrics, trying again: {answer.message}")
-            wait_s = min(FIRST_WAIT_S * 2 ** min(failures, 30), LONGEST_WAIT_S)
-            wait_s *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-            if answer.retry_after_s is not None:
-                wait_s = min(max(answer.retry_after_s, wait_s), MAX_RETRY_AFTER_S)
+            wait_s = backoff_s(failures, answer.retry_after_s)
             failures += 1
             tried_s = time.monotonic() - since_s
             if self._patience_s is not None and tried_s + wait_s > self._patience_s:

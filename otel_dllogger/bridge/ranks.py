@@ -13,11 +13,12 @@ from otel_dllogger.metrics.names import Names
 from otel_dllogger.metrics.points import FIGURES_INTERVAL_S, Points, Series
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
 from otel_dllogger.record import Info, Metadata, Record, is_parameter_step, step_position
-from otel_dllogger.topology import Topology
+from otel_dllogger.topology import Topology, host_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from otel_dllogger.logfiles.origin import Origin
     from otel_dllogger.logfiles.reader import Item
     from otel_dllogger.metrics.rank_state import RankState
 
@@ -221,23 +222,23 @@ class Ranks:
 
     def __init__(self, *, max_series: int = DEFAULT_MAX_SERIES) -> None:
         self._max_series = max_series
+        self._host = host_name()
         self._runs: dict[str, dict[int, Rank]] = {}
 
     def __iter__(self) -> Iterator[Rank]:
         """Iterate over the ranks of all runs."""
         return (rank for ranks in list(self._runs.values()) for rank in list(ranks.values()))
 
-    def of(self, run: str, rank: int, host: str) -> Rank:
+    def of(self, origin: Origin, number: int) -> Rank:
         """Return a rank, a new one where it is not yet known.
 
         Args:
-            run: The run's name.
-            rank: The rank.
-            host: Where it runs, if it is new.
+            origin: Whose lines the file holds that speaks of it.
+            number: The rank, which need not be the file's.
         """
-        found = self.find(run, rank)
+        found = self.find(origin.run, number)
         if found is None:
-            found = self.make(run, rank, host)
+            found = self.make(origin, number)
             self.put(found)
         return found
 
@@ -245,9 +246,10 @@ class Ranks:
         """Return a rank, None where it is not yet known."""
         return self._runs.get(run, {}).get(rank)
 
-    def make(self, run: str, rank: int, host: str) -> Rank:
-        """Return a rank that is not yet kept."""
-        return Rank(run, rank, host, max_series=self._max_series)
+    def make(self, origin: Origin, number: int) -> Rank:
+        """Return a rank that is not yet kept; where no host is named it is of this one."""
+        host = origin.host or self._host
+        return Rank(origin.run, number, host, max_series=self._max_series)
 
     def put(self, rank: Rank) -> None:
         """Keep a rank, in the place of another one of its number."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from otel_dllogger.bridge.feed import open_feed
 from otel_dllogger.bridge.ranks import DROPPED, Ranks
-from otel_dllogger.bridge.source import Source, open_feed
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.logfiles import oddities, skipped
 from otel_dllogger.logfiles.follow import Follower
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from otel_dllogger.bridge.ranks import Rank
+    from otel_dllogger.bridge.source import Source
 
 POLL_INTERVAL_S = 0.5
 """Seconds between two looks at files that do not grow."""

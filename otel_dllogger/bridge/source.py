@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.bridge.feed import LogFeed
-from otel_dllogger.logfiles.origin import Origins
+from otel_dllogger.logfiles.origin import Origins, find_start_us
+from otel_dllogger.logfiles.reader import FileReader
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from otel_dllogger.bridge.ranks import Rank, Ranks
-    from otel_dllogger.logfiles.follow import Follower
-    from otel_dllogger.logfiles.reader import Item
+    from otel_dllogger.logfiles.origin import Origin
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,33 +35,33 @@ class Source:
     conventions: bool = True
     max_series: int = DEFAULT_MAX_SERIES
 
+    def origins(self) -> Origins:
+        """Return what tells whose lines a file holds.
 
-def open_feed(
-    source: Source,
-    ranks: Ranks,
-    follower: Follower,
-    take: Callable[[Rank, Item], None] | None = None,
-) -> LogFeed:
-    """Return what hands lines to ranks, with all that the follower's checkpoint knows of them.
+        Raises:
+            ConfigurationError: If a pattern can mean nothing.
+        """
+        return Origins(self.paths, run=self.run, patterns=self.patterns)
+
+
+def open_reader(
+    source: Source, origin: Origin, path: str, state: dict[str, Any] | None = None
+) -> FileReader:
+    """Return what reads one of the files.
 
     Args:
-        source: What is followed.
-        ranks: Where ranks are kept.
-        follower: Follows its paths.
-        take: As ``LogFeed`` takes it.
+        source: How to read it.
+        origin: Whose lines it holds.
+        path: Where it is.
+        state: Where to go on, as an earlier reader of the file had it; None: at 0.
 
     Raises:
-        ConfigurationError: If a pattern or the zone cannot mean anything.
+        ConfigurationError: If there is no such zone.
     """
-    origins = Origins(source.paths, run=source.run, patterns=source.patterns)
-    feed = LogFeed(
-        ranks,
-        origins,
-        follower.covers,
-        take=take,
+    return FileReader(
+        origin,
         zone=source.zone,
         conventions=source.conventions,
+        run_start_us=find_start_us(path, zone=source.zone),
+        state=state,
     )
-    if not feed.restore(follower.files):
-        follower.start_over()
-    return feed

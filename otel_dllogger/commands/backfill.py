@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
-import hashlib
-import os
-import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from otel_dllogger.backfill.faults import BackfillError
-from otel_dllogger.commands.bridge import in_options, is_log
+from otel_dllogger.commands.log_source import explain, is_log, open_outbox, say
+from otel_dllogger.commands.progress import Bar
 from otel_dllogger.commands.user_error import UserError
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.faults import FAULTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from otel_dllogger.backfill.external_sort import SampleSorter
     from otel_dllogger.backfill.logs import LogFile
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
     from otel_dllogger.commands.moment import Instant
 
 _PATIENCE_S = 30.0
-_PARTS = 1_000
 EXIT_UNFINISHED = 1
 
 
@@ -84,7 +79,7 @@ def run_backfill(options: BackfillOptions) -> int:
     except BackfillError as error:
         raise UserError(str(error)) from None
     except (ConfigurationError, ImportError) as error:
-        raise UserError(in_options(error)) from None
+        raise UserError(explain(error)) from None
 
 
 def _check_options(options: BackfillOptions) -> None:
@@ -115,7 +110,7 @@ def _fill(options: BackfillOptions, logs: list[LogFile]) -> int:
     from otel_dllogger.backfill.external_sort import SampleSorter  # noqa: PLC0415
     from otel_dllogger.backfill.samples import Replay  # noqa: PLC0415
 
-    with _Bar(options) as bar, SampleSorter(tempfile.gettempdir()) as sorter:
+    with Bar(hidden=options.quiet) as bar, SampleSorter(tempfile.gettempdir()) as sorter:
         total_bytes = sum(log.size_bytes for log in logs)
         replayed = Replay(
             options.source,
@@ -125,7 +120,7 @@ def _fill(options: BackfillOptions, logs: list[LogFile]) -> int:
             progress=bar.advance("reading logs", total_bytes),
         ).run(logs)
         samples = sorter.samples
-        written = _write(options, sorter, bar)
+        written = _write(options, sorter, samples, bar)
     _report(options, logs, replayed, sorter, written)
     if not samples:
         _warn(
@@ -137,9 +132,15 @@ def _fill(options: BackfillOptions, logs: list[LogFile]) -> int:
     return 0
 
 
-def _write(options: BackfillOptions, sorter: SampleSorter, bar: _Bar) -> str:
-    """Write sorted samples; return what was done, in words."""
-    samples = sorter.samples
+def _write(options: BackfillOptions, sorter: SampleSorter, samples: int, bar: Bar) -> str:
+    """Write sorted samples; return what was done, in words.
+
+    Args:
+        options: Where to.
+        sorter: Has them.
+        samples: How many were put into it.
+        bar: Shows how far it is.
+    """
     if options.kind == "openmetrics":
         from otel_dllogger.backfill.openmetrics import write_openmetrics  # noqa: PLC0415
 
@@ -152,7 +153,7 @@ def _write(options: BackfillOptions, sorter: SampleSorter, bar: _Bar) -> str:
             sorter.sorted(), options.target, progress=bar.stage, samples=samples
         )
         if done.notice:
-            bar.say(done.notice)
+            say(done.notice)
         return (
             f"{done.installed:,} samples installed in {done.blocks:,} blocks of {options.target}, "
             f"{done.present:,} were there"
@@ -173,93 +174,41 @@ def _write(options: BackfillOptions, sorter: SampleSorter, bar: _Bar) -> str:
 
 def _send(options: BackfillOptions, logs: list[LogFile]) -> int:
     """Send every step of all logs to a collector, and remember how far that came."""
-    from otel_dllogger.bridge.delivery import Delivery  # noqa: PLC0415
-    from otel_dllogger.bridge.outbox import Refused, Stopped  # noqa: PLC0415
-    from otel_dllogger.bridge.ranks import Ranks  # noqa: PLC0415
-    from otel_dllogger.commands.bridge import open_outbox  # noqa: PLC0415
+    from otel_dllogger.backfill.alone import alone  # noqa: PLC0415
+    from otel_dllogger.backfill.otlp import (  # noqa: PLC0415 - needs the extra ``otlp``
+        checkpoint_folder,
+        make_folder,
+        send_logs,
+    )
 
-    folder = _checkpoint_folder(options)
-    lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)  # for as long as the process lives
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise BackfillError(
-            f"another backfill is sending to {options.target}: run this again when it has ended"
-        ) from None
-    ranks = Ranks(max_series=options.source.max_series)
-    lines = 0
-    with _Bar(options) as bar:
+    source, target = options.source, options.target
+    since, until = (
+        None if instant is None else instant.text
+        for instant in (options.since_us, options.until_us)
+    )
+    folder = options.checkpoint or checkpoint_folder(source, target, since, until)
+    make_folder(folder)
+    with alone(folder, doing=f"sending to {target}"), Bar(hidden=options.quiet) as bar:
         outbox = open_outbox(
-            options.target,
-            threading.Event(),
-            bar.say,
-            patience_s=_PATIENCE_S,
-            skips_refused=False,
+            target, threading.Event(), say, patience_s=_PATIENCE_S, skips_refused=False
         )
-        advance = bar.advance("sending", sum(log.size_bytes for log in logs))
-        for log in logs:
-            # The name of the run is decided by all paths that were given, not by this one.
-            source = dataclasses.replace(options.source, paths=(log.path,), run=log.origin.run)
-            delivery = Delivery(
-                source,
-                outbox,
-                ranks=ranks,
-                checkpoint=str(folder / _digest(os.path.realpath(log.path))),
-                since_us=options.since_us,
-                until_us=options.until_us,
-            )
-            try:
-                delivery.run_to_end()
-            except Refused as error:
-                raise BackfillError(
-                    f"{options.target} refuses the metrics ({error}): mend its address or what it "
-                    "asks for and run the same command again; it goes on where it was"
-                ) from None
-            except Stopped as error:
-                raise BackfillError(
-                    f"{options.target} takes no metrics ({error}): start the collector and run "
-                    "the same command again; it goes on where it was"
-                ) from None
-            finally:
-                delivery.close()
-                lines += delivery.lines
-            advance(log.size_bytes)
+        lines = send_logs(
+            logs,
+            source,
+            outbox,
+            folder,
+            target=target,
+            since_us=options.since_us,
+            until_us=options.until_us,
+            progress=bar.advance("sending", sum(log.size_bytes for log in logs)),
+        )
     refused = f", {outbox.refused:,} refused" if outbox.refused else ""
-    _say(
+    _tell(
         options,
-        f"{outbox.sent:,} points sent to {options.target}{refused}; {lines:,} new lines of "
+        f"{outbox.sent:,} points sent to {target}{refused}; {lines:,} new lines of "
         f"{len(logs):,} files",
     )
     return EXIT_UNFINISHED if outbox.refused else 0
-
-
-def _checkpoint_folder(options: BackfillOptions) -> Path:
-    """Return the folder for how far each log was sent to this collector, for this time.
-
-    Raises:
-        BackfillError: If there is none.
-    """
-    folder = options.checkpoint
-    if folder is None:
-        home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
-        how = dataclasses.replace(options.source, paths=())
-        since, until = (
-            None if instant is None else instant.text
-            for instant in (options.since_us, options.until_us)
-        )
-        key = f"{options.target.rstrip('/')} {since} {until} {how}"
-        folder = Path(home, "otel-dllogger", "backfill", _digest(key))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BackfillError(
-            f"{folder} cannot be made ({error.strerror}): name a folder with --checkpoint"
-        ) from None
-    return folder
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(os.fsencode(text), digest_size=10).hexdigest()
 
 
 def _report(
@@ -284,13 +233,13 @@ def _report(
         )
     if replayed.damaged:
         reasons = ", ".join(f"{count} {name}" for name, count in _damage(replayed.skipped))
-        _say(options, f"lines that gave no record: {reasons}; otel-dllogger check FILE shows them")
+        _tell(options, f"lines that gave no record: {reasons}; otel-dllogger check FILE shows them")
     duplicates = (
         f"; {sorter.duplicates:,} gave way to a later one of the same millisecond"
         if sorter.duplicates
         else ""
     )
-    _say(
+    _tell(
         options,
         f"{written}{duplicates}; {replayed.lines:,} lines of {len(logs):,} files, "
         f"{replayed.ranks:,} ranks",
@@ -305,56 +254,10 @@ def _damage(skipped: dict[str, int]) -> Iterable[tuple[str, int]]:
 
 def _warn(options: BackfillOptions, message: str) -> None:
     if not options.quiet:
-        click.echo(f"otel-dllogger: {message}", err=True)
+        say(message)
 
 
-def _say(options: BackfillOptions, message: str) -> None:
+def _tell(options: BackfillOptions, message: str) -> None:
     if not options.quiet:
         into_stdout = options.kind == "openmetrics" and not Path(options.target).is_file()
         click.echo(message, err=into_stdout)  # or it would be a part of what is written there
-
-
-class _Bar:
-    """A bar on a terminal for each stage; nothing where there is none."""
-
-    def __init__(self, options: BackfillOptions) -> None:
-        self._hidden = options.quiet or not sys.stderr.isatty()
-        self._bar: Any = None
-        self._name = ""
-
-    def __enter__(self) -> _Bar:  # noqa: PYI034 - private
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._begin("", 0)
-        FAULTS.speak()
-
-    def stage(self, name: str, done: float) -> None:
-        """Show how much of a stage is done, from 0 to 1."""
-        self._begin(name, _PARTS)
-        if self._bar is not None:
-            self._update(round(done * _PARTS) - self._bar.pos)
-
-    def advance(self, name: str, total: int) -> Callable[[int], None]:
-        """Return what advances a stage of so many bytes."""
-        self._begin(name, max(total, 1))
-        return self._update
-
-    def say(self, message: str) -> None:
-        """Print a line beside the bar."""
-        click.echo(f"otel-dllogger: {message}", err=True)
-
-    def _begin(self, name: str, length: int) -> None:
-        """End the bar of the last stage, and show that of another one."""
-        if name == self._name:
-            return
-        if self._bar is not None:
-            self._bar.render_finish()
-            self._bar = None
-        self._name = name
-        if name and not self._hidden:
-            self._bar = click.progressbar(length=length, label=f"{name:>12}", file=sys.stderr)
-
-    def _update(self, steps: int) -> None:
-        if self._bar is not None and steps > 0:
-            self._bar.update(steps)

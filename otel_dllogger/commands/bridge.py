@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import glob
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import click
-
+from otel_dllogger.commands.log_source import explain, is_log, open_outbox, say
 from otel_dllogger.commands.user_error import UserError
 from otel_dllogger.errors import ConfigurationError, EndpointError
-from otel_dllogger.logfiles.skipped import MAX_LINE_BYTES
 from otel_dllogger.metrics.listener import PORT_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from otel_dllogger.bridge.delivery import Delivery
-    from otel_dllogger.bridge.outbox import Outbox
     from otel_dllogger.bridge.service import Bridge
     from otel_dllogger.bridge.source import Source
 
@@ -69,7 +65,7 @@ def run_bridge(options: BridgeOptions) -> int:
         bridge = _open_bridge(options)
         delivery = _open_delivery(options, stopping)
     except (ConfigurationError, ImportError, EndpointError) as error:
-        raise UserError(in_options(error)) from None
+        raise UserError(explain(error)) from None
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, lambda *_: bridge.stop())
@@ -112,37 +108,6 @@ def _open_delivery(options: BridgeOptions, stopping: threading.Event) -> Deliver
     return Delivery(options.source, outbox, checkpoint=checkpoint, idle_s=options.expire_s)
 
 
-def open_outbox(
-    url: str, stopping: threading.Event, tell: Callable[[str], object], **options: Any
-) -> Outbox:
-    """Return where points go on their way to a collector.
-
-    Args:
-        url: The collector's.
-        stopping: Set when the process is to end.
-        tell: Takes a line for the user.
-        options: As ``Outbox`` takes them.
-
-    Raises:
-        ConfigurationError: If the URL, or a variable of OTLP, cannot mean anything.
-        ImportError: If the packages of the extra ``otlp`` are missing.
-    """
-    from otel_dllogger.otlp.options import read_options  # noqa: PLC0415
-    from otel_dllogger.otlp.transport import open_transport  # noqa: PLC0415
-
-    otlp = read_options(endpoint=url)
-    transport = open_transport(otlp)
-    from otel_dllogger.bridge.outbox import Outbox  # noqa: PLC0415
-
-    return Outbox(transport, timeout_s=otlp.timeout_s, stopping=stopping, tell=tell, **options)
-
-
-def say(message: str) -> None:
-    """Tell the user something in one line."""
-    with contextlib.suppress(OSError):  # what nobody can read is no reason to end
-        click.echo(f"otel-dllogger: {message}", err=True)
-
-
 def parse_address(text: str) -> tuple[str, int]:
     """Read ``HOST:PORT``, ``[::1]:PORT``, or a port alone, which is this machine's.
 
@@ -173,33 +138,8 @@ def _check_checkpoint(path: Path | None) -> None:
         raise UserError(f"--checkpoint {path} is a log, which it would replace; name another file")
 
 
-def is_log(path: Path) -> bool:
-    """Tell whether a file begins as a log does."""
-    from otel_dllogger.logfiles.context import FileContext  # noqa: PLC0415
-    from otel_dllogger.logfiles.dialects import parse_line  # noqa: PLC0415
-
-    if not path.is_file():
-        return False
-    try:
-        with path.open("rb") as file:
-            return bool(parse_line(file.readline(MAX_LINE_BYTES), FileContext()))
-    except OSError:
-        return False
-
-
 def _tell_what_is_missing(paths: Sequence[str]) -> None:
     for path in paths:
         found = glob.iglob(path, recursive=True)  # noqa: PTH207 - it need not begin with a folder
         if not os.path.lexists(path) and next(found, None) is None:
             say(f"{path} is not there yet; waiting for it")
-
-
-def in_options(error: Exception) -> str:
-    """Return what an error says in the words of the command line."""
-    message = str(error)
-    if isinstance(error, ImportError):
-        return f"this needs the package {error.name}: pip install 'otel-dllogger[otlp]'"
-    if isinstance(error, EndpointError):
-        head = message.partition(";")[0]
-        return f"{head}; pass --listen with another address, as 127.0.0.1:0 for any free port"
-    return message.replace("pass endpoint='http://localhost:4318'", "give http://localhost:4318")

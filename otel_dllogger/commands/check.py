@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otel_dllogger.backfill.faults import BackfillError
-from otel_dllogger.backfill.logs import read_lines
 from otel_dllogger.commands.log_report import describe_log
 from otel_dllogger.commands.page_report import describe_page
 from otel_dllogger.commands.report import Report
 from otel_dllogger.commands.scrape import MAX_PAGE_BYTES, UnreachableError, fetch
 from otel_dllogger.commands.user_error import UserError
+from otel_dllogger.errors import in_words
+from otel_dllogger.logfiles.read_lines import read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,10 +104,10 @@ def _check_file(path: Path) -> Report:
             read_at_s = path.stat().st_mtime
             return describe_page(f"Saved metrics page {path}", text, "", read_at_s=read_at_s)
         return _check_log(path, first, lines)
-    except BackfillError as error:
-        raise UserError(str(error)) from error
     except OSError as error:
-        raise UserError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        raise UserError(
+            f"{path} cannot be read ({in_words(error)}): make it readable, or leave it out"
+        ) from error
 
 
 def _take(lines: Iterator[bytes], size_bytes: int) -> list[bytes]:

@@ -6,8 +6,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.backfill.logs import LogFile, open_reader
-from otel_dllogger.bridge.source import Source
+from otel_dllogger.bridge.source import Source, open_reader
 from otel_dllogger.commands.log_damage import Damage
 from otel_dllogger.commands.log_summary import MAX_METRICS, LogSummary, MetricSummary, Range
 from otel_dllogger.commands.report import (
@@ -17,7 +16,7 @@ from otel_dllogger.commands.report import (
     format_number,
     format_table,
 )
-from otel_dllogger.logfiles.origin import Origins, is_copy
+from otel_dllogger.logfiles.origin import is_copy
 from otel_dllogger.logfiles.reader import MAX_NAME_CHARACTERS
 from otel_dllogger.logfiles.skipped import (
     BLANK,
@@ -41,7 +40,7 @@ def describe_log(path: Path, lines: Iterable[bytes]) -> Report:
 
     Args:
         path: The file.
-        lines: Its lines, as ``backfill.logs.read_lines`` yields them.
+        lines: Its lines, as ``read_lines`` yields them.
     """
     return _Log(path).describe(lines)
 
@@ -51,9 +50,11 @@ class _Log:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._origin = Origins([str(path)]).of(str(path))
-        log = LogFile(str(path), self._origin, 0, 0)
-        self._reader = open_reader(log, Source([str(path)]))
+        source = Source([str(path)])
+        self._origin = source.origins().of(str(path))
+        self._reader = open_reader(source, self._origin, str(path))
+        status = path.stat()
+        self._reader.observe(size_bytes=status.st_size, modified_us=status.st_mtime_ns // 1000)
         self._damage = Damage(self._reader)
         self._summary = LogSummary()
         self._report = Report()

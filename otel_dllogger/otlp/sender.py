@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.otlp.backoff import backoff_s
 from otel_dllogger.otlp.losses import REFUSED
 from otel_dllogger.otlp.transport import Answer
 from otel_dllogger.waker import Waker
@@ -24,14 +25,6 @@ THREAD_NAME = "otel-dllogger-otlp"
 
 EXIT_S = 2.0
 """Seconds that a close takes at most, whatever the collector does."""
-
-FIRST_WAIT_S = 0.5
-"""Seconds before the first repetition of a request; doubled each time, with jitter."""
-
-LONGEST_WAIT_S = 30.0
-
-MAX_RETRY_AFTER_S = 300.0
-"""The longest wait that a collector is granted; more is as likely a mistake."""
 
 _ATTEMPTS_AT_EXIT = 3
 
@@ -194,11 +187,8 @@ class Sender:
 
     def _failed(self, answer: Answer) -> None:
         """Say when to try again."""
-        wait_s = min(FIRST_WAIT_S * 2**self._failures, LONGEST_WAIT_S)
-        wait_s *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        if answer.retry_after_s is not None:
-            wait_s = min(max(answer.retry_after_s, wait_s), MAX_RETRY_AFTER_S)
-        self._failures = min(self._failures + 1, 30)
+        wait_s = backoff_s(self._failures, answer.retry_after_s)
+        self._failures += 1
         self._send_at_s = self._clock() + wait_s
         if self._failures > 1:  # once is a restart, or a connection that was idle for long
             FAULTS.warn(

@@ -1,0 +1,114 @@
+"""Every step of logs to a collector, and how far that came, so that nothing is sent twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otel_dllogger.backfill.faults import BackfillError
+from otel_dllogger.bridge.delivery import Delivery
+from otel_dllogger.bridge.outbox import Refused, Stopped
+from otel_dllogger.bridge.ranks import Ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from otel_dllogger.backfill.logs import LogFile
+    from otel_dllogger.bridge.outbox import Outbox
+    from otel_dllogger.bridge.source import Source
+
+
+def send_logs(
+    logs: Iterable[LogFile],
+    source: Source,
+    outbox: Outbox,
+    folder: Path,
+    *,
+    target: str,
+    since_us: int | None,
+    until_us: int | None,
+    progress: Callable[[int], object],
+) -> int:
+    """Send every step of all logs that was not yet sent.
+
+    Args:
+        logs: The logs, in the order in which they are to be read.
+        source: How to read them.
+        outbox: Where points go.
+        folder: Keeps how far each log was sent.
+        target: The collector's URL, for errors.
+        since_us: Points before are left out; microseconds since the Unix epoch.
+        until_us: Points from here on are left out.
+        progress: Called with the size of each log that is done.
+
+    Returns:
+        How many lines were read.
+
+    Raises:
+        BackfillError: If the collector does not take them.
+    """
+    ranks = Ranks(max_series=source.max_series)
+    lines = 0
+    for log in logs:
+        delivery = Delivery(
+            # The name of the run is decided by all paths that were given, not by this one.
+            dataclasses.replace(source, paths=(log.path,), run=log.origin.run),
+            outbox,
+            ranks=ranks,
+            checkpoint=str(folder / _digest(os.path.realpath(log.path))),
+            since_us=since_us,
+            until_us=until_us,
+        )
+        try:
+            delivery.run_to_end()
+        except Refused as error:
+            raise BackfillError(
+                f"{target} refuses the metrics ({error}): mend its address or what it asks for "
+                "and run the same command again; it goes on where it was"
+            ) from None
+        except Stopped as error:
+            raise BackfillError(
+                f"{target} takes no metrics ({error}): start the collector and run the same "
+                "command again; it goes on where it was"
+            ) from None
+        finally:
+            delivery.close()
+        lines += delivery.lines
+        progress(log.size_bytes)
+    return lines
+
+
+def checkpoint_folder(source: Source, target: str, since: str | None, until: str | None) -> Path:
+    """Return where to keep how far logs are sent to a collector, for a time and a way to read.
+
+    Args:
+        source: How they are read.
+        target: The collector's URL.
+        since: When the time begins, in the user's words.
+        until: When it ends.
+    """
+    home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    how = dataclasses.replace(source, paths=())
+    key = f"{target.rstrip('/')} {since} {until} {how}"
+    return Path(home, "otel-dllogger", "backfill", _digest(key))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a checkpoint's folder where there is none yet.
+
+    Raises:
+        BackfillError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackfillError(
+            f"{folder} cannot be made ({error.strerror}): name a folder with --checkpoint"
+        ) from None
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(os.fsencode(text), digest_size=10).hexdigest()

@@ -1,0 +1,63 @@
+"""A bar on the terminal that says how far each stage of a command is."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from otel_dllogger.faults import FAULTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+_PARTS = 1_000
+
+
+class Bar:
+    """A bar on a terminal for each stage; nothing where there is none.
+
+    Args:
+        hidden: Show nothing on a terminal either.
+    """
+
+    def __init__(self, *, hidden: bool) -> None:
+        self._hidden = hidden or not sys.stderr.isatty()
+        self._bar: Any = None
+        self._name = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._begin("", 0)
+        FAULTS.speak()
+
+    def stage(self, name: str, done: float) -> None:
+        """Show how much of a stage is done, from 0 to 1."""
+        self._begin(name, _PARTS)
+        if self._bar is not None:
+            self._update(round(done * _PARTS) - self._bar.pos)
+
+    def advance(self, name: str, total: int) -> Callable[[int], None]:
+        """Return what advances a stage of so many bytes."""
+        self._begin(name, max(total, 1))
+        return self._update
+
+    def _begin(self, name: str, length: int) -> None:
+        """End the bar of the last stage, and show that of another one."""
+        if name == self._name:
+            return
+        if self._bar is not None:
+            self._bar.render_finish()
+            self._bar = None
+        self._name = name
+        if name and not self._hidden:
+            self._bar = click.progressbar(length=length, label=f"{name:>12}", file=sys.stderr)
+
+    def _update(self, steps: int) -> None:
+        if self._bar is not None and steps > 0:
+            self._bar.update(steps)
