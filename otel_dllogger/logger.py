@@ -157,6 +157,7 @@ class Logger:
         self.backends = list(backends) if isinstance(backends, Iterator) else backends
         self.starttime = datetime.now()  # noqa: DTZ005 - naive, as DLLogger's
         self._start_ns = monotonic_ns()
+        self._metadata: dict[str, dict[Any, Any]] = {}
         atexit.register(self.flush)
 
     def log(self, step: Any, data: Any, verbosity: int = 1) -> None:
@@ -197,6 +198,8 @@ class Logger:
                 TEST, INFER), ``format``, ``description``: all optional.
         """
         entry = Metadata(*self._now_us(), metric, metadata)
+        if isinstance(metadata, dict) and isinstance(metric, str):
+            self._metadata.setdefault(metric, {}).update(metadata)
         for backend in self._receivers():
             try:
                 if _takes(backend, "_takes_metadata"):
@@ -206,6 +209,10 @@ class Logger:
             except Exception as error:
                 _caught(backend, "metadata", error)
         FAULTS.speak()
+
+    def metadata_of(self, metric: str) -> dict[Any, Any]:
+        """Return what was said of a metric so far, empty where nothing was."""
+        return dict(self._metadata.get(metric, {}))
 
     def metadata_batch(self, metrics: Iterable[Any], metadata: Any) -> None:
         """Say the same of several metrics, as TCAP DLLogger does.

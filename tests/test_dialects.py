@@ -337,6 +337,16 @@ LINES = {
         (None, None, 5),
         {"eta": 1, "time": 0.1},
     ),
+    "MMEngine, a loader of unknown length": (
+        f"{MMENGINE_HEAD}Epoch(train) [2][10/?]    data_time: 0.1  loss: 0.5",
+        (2, 10),
+        {"data_time": 0.1, "loss": 0.5},
+    ),
+    "MMEngine, results after such a loader": (
+        f"{MMENGINE_HEAD}Epoch(val) [2][?/?]    acc: 0.5",
+        (2,),
+        {"acc": 0.5},
+    ),
     "MMEngine, a test": (
         f"{MMENGINE_HEAD}Iter(test) [10/10]    acc: 0.5  time: 0.1",
         (),

@@ -57,7 +57,7 @@ SIGNATURES = {
     "Backend.info": "(self, timestamp, data)",
     "Backend.flush": "(self)",
     "Backend.close": "(self)",
-    "StdOutBackend": "(verbosity, step_format, metric_format, prefix_format)",
+    "StdOutBackend": "(verbosity, step_format, metric_format, prefix_format, *, line_format=None)",
     "JSONStreamBackend": "(verbosity, filename, append=False)",
     "OTLPBackend": "(verbosity, *, endpoint=None, protocol=None, headers=None, timeout_s=None, "
     "compression=None, interval_s=5.0, max_queue_bytes=67108864, run=None, rank=None, "
@@ -105,7 +105,11 @@ def test_signatures_are_those_of_dllogger(path: str) -> None:
 def test_the_formats_are_the_defaults_of_stdout() -> None:
     """``StdOutBackend(0)`` formats as DLLogger's default functions do."""
     parameters = inspect.signature(otel_dllogger.StdOutBackend).parameters
-    defaults = {f"default_{name}": parameters[name].default for name in list(parameters)[1:]}
+    defaults = {
+        f"default_{name}": one.default
+        for name, one in parameters.items()
+        if one.kind is one.POSITIONAL_OR_KEYWORD and name != "verbosity"
+    }
     assert {name: getattr(otel_dllogger, name) for name in defaults} == defaults
 
 

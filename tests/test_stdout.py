@@ -436,3 +436,28 @@ for step in range(300):
     for rank in "ab":
         own = [line for line in lines if line[0] == rank]
         assert own == [f"{rank}{step:03} {rank * 4090}\n" for step in range(300)]
+
+
+def test_a_line_of_ones_own(capsys):
+    """line_format makes the whole line; of None, or where it raises, the usual one is printed."""
+
+    def line_format(timestamp, step, data):
+        if step == 2:
+            return None
+        return f"{timestamp:%Y} {step} {data['loss']:.1f}"
+
+    logger = Logger([backend(line_format=line_format)])
+    logger.log(1, {"loss": 0.25})
+    logger.log(2, {"loss": 0.5})
+    logger.log(3, {"other": 1.0})
+    logger.info("text")
+    year = f"{datetime.now():%Y}"  # noqa: DTZ005 - naive by contract
+    lines = capsys.readouterr().out.splitlines()
+    assert [f"{year} 1 0.2", "2 loss : 0.5 ", "3 other : 1.0 ", "text"] == lines
+
+
+def test_a_line_of_ones_own_that_raises_is_counted(capsys, counted):
+    """What a line_format cannot do is a fault of the format, and no line is lost."""
+    Logger([backend(line_format=lambda *_arguments: 1 / 0)]).log(1, {"loss": 0.5})
+    assert "1 loss : 0.5 \n" == capsys.readouterr().out
+    assert {"format_failed": 1} == counted()

@@ -59,6 +59,8 @@ class StdOutBackend(RecordBackend):
         metric_format: Returns a metric as text; ``(metric, metadata, value)``.
         prefix_format: Returns the beginning of the line; ``(timestamp)``, or as in TCAP
             DLLogger ``(rank, timestamp)``.
+        line_format: Returns the whole line of a ``log`` call, or None for the usual one;
+            ``(timestamp, step, data)``. ``training.mmengine_line`` is one.
     """
 
     def __init__(
@@ -67,19 +69,27 @@ class StdOutBackend(RecordBackend):
         step_format: Callable[[Any], str] = default_step_format,
         metric_format: Callable[[Any, Any, Any], str] = default_metric_format,
         prefix_format: Callable[..., str] = default_prefix_format,
+        *,
+        line_format: Callable[[datetime, Any, Any], str | None] | None = None,
     ) -> None:
         super().__init__(verbosity)
         self._metadata: defaultdict[Any, dict[Any, Any]] = defaultdict(dict)
         self.step_format = step_format
         self.metric_format = metric_format
         self.prefix_format = prefix_format
+        self.line_format = line_format
         self._errors_in_a_row = 0
         self._known_prefix_format: object = default_prefix_format
         self._prefix_takes_rank = False
         self._own_rank: int | None = None
 
     def write_record(self, record: Record) -> None:
-        """Print ``prefix step metric metric ...``."""
+        """Print ``prefix step metric metric ...``, or what ``line_format`` makes of it."""
+        if self.line_format is not None:
+            line = self._whole_line(self.line_format, record)
+            if line is not None:
+                self._print(line)
+                return
         try:
             step = self.step_format(record.step)
         except Exception as error:
@@ -107,6 +117,15 @@ class StdOutBackend(RecordBackend):
         """Print ``prefix text``."""
         text = info.data if isinstance(info.data, str) else convert(info.data).plain
         self._print(f"{self._prefix(info, None)}{text}")
+
+    def _whole_line(
+        self, line_format: Callable[[datetime, Any, Any], str | None], record: Record
+    ) -> str | None:
+        try:
+            return line_format(record.timestamp, record.step, record.data)
+        except Exception as error:
+            _unformatted("line_format", record.step, error)
+            return None
 
     def _metric_text(self, name: Any, value: Any) -> str:
         try:
@@ -144,14 +163,14 @@ class StdOutBackend(RecordBackend):
             FAULTS.drop("stdout", "nothing more is printed: the standard output takes no lines")
             return
         try:
-            _write_line(stream, line + "\n")
+            write_line(stream, line + "\n")
             self._errors_in_a_row = 0
         except (OSError, ValueError) as error:  # full, broken pipe; closed
             self._errors_in_a_row += 1
             FAULTS.drop("stdout", f"the standard output does not take a line: {error}")
 
 
-def _write_line(stream: TextIO, line: str) -> None:
+def write_line(stream: TextIO, line: str) -> None:
     """Write a line in one piece, so that the ranks on one terminal do not glue theirs.
 
     A text stream on a descriptor is passed by: its buffer is cut at any byte. Whatever

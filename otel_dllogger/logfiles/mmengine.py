@@ -20,6 +20,7 @@ row without ``iter``, by iteration     ``(0, last iteration, None)``; ``step`` i
                                        iteration with ``log_metric_by_epoch=False``
 ``Epoch(test) [10/25] eta: ...``       ``(None, None, 10)``
 ``Epoch(test) [25/25]  acc: ...``      ``()``: the run's result
+``Epoch(train) [2][10/?]``             as ever: a loader's length need not be known
 =====================================  ===================================================
 
 A run is by iteration if its last training row named no epoch, as ``runner.epoch`` is 0
@@ -46,7 +47,7 @@ _LINE = re.compile(
     re.ASCII | re.DOTALL,
 )
 _PLACE = re.compile(
-    r"(?:\[\s*(?P<epoch>\d{1,18})\]\s*)?\[\s*(?P<n>\d{1,18})/\s*(?P<of>\d{1,18})\](?P<pairs>.*)",
+    r"(?:\[\s*(?P<epoch>\d{1,18})\]\s*)?\[\s*(?P<n>\d{1,18}|\?)/\s*(?P<of>\d{1,18}|\?|None)\](?P<pairs>.*)",
     re.ASCII | re.DOTALL,
 )
 # Learning rates stand one blank apart, everything else two.
@@ -77,7 +78,7 @@ def read_text(text: str, context: FileContext) -> FileRecord | None:
     data = _pairs(place["pairs"])
     epoch = None if place["epoch"] is None else int(place["epoch"])
     by_epoch = line["by"] == "Epoch"
-    iteration = int(place["n"])
+    iteration = None if place["n"] == "?" else int(place["n"])
     stage = line["stage"]
     step: Any
     if stage == "train":
