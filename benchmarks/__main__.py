@@ -6,7 +6,17 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import backfill, dialects, follow, import_time, log_call, memory, otlp, page
+from benchmarks import (
+    backfill,
+    dialects,
+    follow,
+    import_time,
+    log_call,
+    memory,
+    otlp,
+    page,
+    training,
+)
 
 
 def main() -> None:
@@ -33,6 +43,8 @@ def main() -> None:
     )
     print()
     otlp.main()
+    print()
+    training.main()
     _print_log_files()
 
 

@@ -39,6 +39,8 @@ LEVELS = (
     ("backfill",),
     ("backends",),
     ("",),  # the face, otel_dllogger/__init__.py
+    ("training",),
+    ("integrations",),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -103,6 +105,11 @@ def level_of(module: str) -> int:
     raise AssertionError(f"{module} has no place in LEVELS: say which modules it may import")
 
 
+def folder_of(module: str) -> str:
+    """Return the folder that a module lies in; a folder's own face lies in it."""
+    return module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+
+
 def test_every_module_is_read() -> None:
     """The graph is that of the package: its known edges are in it."""
     assert GRAPH["logger"] >= {"record", "faults", "errors", "log_time"}
@@ -117,10 +124,7 @@ def test_imports_go_one_way(module: str) -> None:
         imported
         for imported in GRAPH[module]
         if level_of(imported) > level_of(module)
-        or (
-            level_of(imported) == level_of(module)
-            and imported.rpartition(".")[0] != module.rpartition(".")[0]
-        )
+        or (level_of(imported) == level_of(module) and folder_of(imported) != folder_of(module))
     }
     assert set() == wrong
 

@@ -1,0 +1,37 @@
+"""MMEngine's logging without MMEngine: smoothed statistics, chosen in a configuration.
+
+``HistoryBuffer``, ``MessageHub``, ``LogProcessor`` and ``MMLogger`` do what MMEngine's do.
+``MessageHub.log_to`` and ``track`` send what they make of it to a Logger, so that a smoothed
+statistic is a metric like any other.
+"""
+
+from __future__ import annotations
+
+try:
+    import numpy  # noqa: F401, ICN001 - the one thing that is needed
+except ImportError as error:
+    raise ImportError(
+        "otel_dllogger.training needs numpy: pip install 'otel-dllogger[training]'"
+    ) from error
+
+from otel_dllogger.training.faults import MisuseError
+from otel_dllogger.training.history_buffer import HistoryBuffer
+from otel_dllogger.training.log_processor import LogProcessor
+from otel_dllogger.training.loop_state import LoopState
+from otel_dllogger.training.message_hub import MessageHub
+from otel_dllogger.training.rank_logger import MMLogger, print_log
+from otel_dllogger.training.records import mmengine_line
+from otel_dllogger.training.track import log_results, track
+
+__all__ = [
+    "HistoryBuffer",
+    "LogProcessor",
+    "LoopState",
+    "MMLogger",
+    "MessageHub",
+    "MisuseError",
+    "log_results",
+    "mmengine_line",
+    "print_log",
+    "track",
+]

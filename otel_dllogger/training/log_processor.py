@@ -1,0 +1,322 @@
+"""From histories to one line of text and one set of numbers, as a configuration says.
+
+A drop-in for MMEngine's ``LogProcessor`` (``mmengine/runner/log_processor.py`` 0.10.7), for
+MMEngine's Runner as for a ``LoopState``: the same text, the same numbers.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from types import NoneType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from otel_dllogger.training.device_memory import take_peak_memory_mib
+from otel_dllogger.training.faults import MisuseError
+from otel_dllogger.training.loop_state import MODES, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from otel_dllogger.training.loop_state import LoopState, RunnerState
+
+    _State = LoopState | RunnerState
+
+_MEAN_PATTERN = r".*(loss|time|data_time|grad_norm).*"
+_EPOCH_MEANS = tuple(
+    {"data_src": name, "window_size": "epoch", "method_name": "mean"}
+    for name in ("time", "data_time")
+)
+
+
+class _Plan(NamedTuple):
+    """Say what of a hub's scalars is shown in a mode: the same from one line to the next.
+
+    Attributes:
+        keys: All scalars of the hub.
+        names: The keys of the mode's scalars by the names that they are shown under.
+        means: The names of those whose mean is shown.
+    """
+
+    keys: list[str]
+    names: dict[str, str]
+    means: frozenset[str]
+
+
+class LogProcessor:
+    """Make of a hub's histories what is shown and logged.
+
+    What matches ``mean_pattern``, losses and times, is the mean of the last values, anything
+    else the last value.
+
+    Args:
+        window_size: How many of the last values count in a mean.
+        by_epoch: Whether the text counts in epochs, as ``Epoch(train) [1][10/25]``, or in
+            iterations, as ``Iter(train) [10/250]``.
+        custom_cfg: Other statistics, each a dict of ``data_src``, the scalar's name without
+            its mode; ``method_name``, the statistic; ``log_name``, by default that of the
+            source, whose statistic it replaces; ``window_size``, an int, ``"epoch"`` or
+            ``"global"``; and whatever else the statistic takes.
+        num_digits: Digits after the point.
+        log_with_hierarchy: Name the numbers ``train/loss`` instead of ``loss``.
+        mean_pattern: The regular expression of names whose mean counts.
+
+    Raises:
+        MisuseError: If an item of ``custom_cfg`` cannot mean anything; it says which. If the
+            window or the pattern cannot.
+        TypeError: If a ``window_size`` is none of the three.
+    """
+
+    def __init__(  # noqa: PLR0917 - MMEngine's own signature
+        self,
+        window_size: int = 10,
+        by_epoch: bool = True,
+        custom_cfg: list[dict[str, Any]] | None = None,
+        num_digits: int = 4,
+        log_with_hierarchy: bool = False,
+        mean_pattern: str = _MEAN_PATTERN,
+    ) -> None:
+        if not isinstance(window_size, int) or window_size < 1:
+            raise MisuseError(f"window_size={window_size!r} is no whole number from 1 up")
+        self.window_size = window_size
+        self.by_epoch = by_epoch
+        self.custom_cfg = custom_cfg or []
+        self.num_digits = num_digits
+        self.log_with_hierarchy = log_with_hierarchy
+        try:
+            self.mean_pattern = re.compile(mean_pattern)
+        except (re.error, TypeError) as error:
+            raise MisuseError(
+                f"mean_pattern={mean_pattern!r} is no regular expression: {error}"
+            ) from error
+        self._plans: dict[tuple[str, bool], _Plan] = {}
+        _check(self.custom_cfg, by_epoch=by_epoch)
+
+    def get_log_after_iter(
+        self, runner: Any, batch_idx: int, mode: str
+    ) -> tuple[dict[str, Any], str]:
+        """Return the numbers and the text after an iteration.
+
+        Args:
+            runner: MMEngine's Runner, or a ``LoopState``.
+            batch_idx: Which batch of the loader it was, from 0.
+            mode: ``train``, ``val`` or ``test``.
+
+        Returns:
+            Numbers by name, with ``iter`` and in training by epoch ``epoch``; and the line.
+
+        Raises:
+            MisuseError: If there is no such mode.
+            KeyError: If a statistic of ``custom_cfg`` is not registered.
+        """
+        _check_mode(mode, MODES)
+        state = state_of(runner)
+        shown = self._collect(state, self.custom_cfg, batch_idx, mode, keep_mode=False)
+        tag = dict(shown)
+        if self.log_with_hierarchy:
+            tag = self._collect(state, self.custom_cfg, batch_idx, mode, keep_mode=True)
+        rates = []
+        for key, value in tag.items():
+            if key.endswith("lr"):
+                name = key.removeprefix(f"{mode}/")
+                del shown[name]
+                rates.append(f"{name}: {value:.{self.num_digits}e}")
+        if self.by_epoch and mode != "test":
+            tag["epoch"] = _epoch(state, mode)
+        tag["iter"] = state.iter + 1 if state.has_train_loop else 0
+        text = f"{self._place(state, batch_idx, mode)}  {' '.join(rates)}  "
+        eta = state.message_hub.get_info("eta")
+        if eta is not None and "time" in shown and "data_time" in shown:
+            text += (
+                f"eta: {dt.timedelta(seconds=int(eta))}  "
+                f"time: {shown.pop('time'):.{self.num_digits}f}  "
+                f"data_time: {shown.pop('data_time'):.{self.num_digits}f}  "
+            )
+        memory_mib = take_peak_memory_mib(state.device)
+        if memory_mib is not None:
+            text += f"memory: {memory_mib}  "
+            tag["memory"] = memory_mib
+        if mode == "train":
+            text += self._pairs(shown.items())
+        elif mode == "val":
+            text += self._pairs(pair for pair in shown.items() if pair[0].startswith("val/loss"))
+        return tag, text
+
+    def get_log_after_epoch(
+        self, runner: Any, batch_idx: int, mode: str, with_non_scalar: bool = False
+    ) -> tuple[dict[str, Any], str]:
+        """Return the numbers and the text of the results of a validation or a test.
+
+        Args:
+            runner: MMEngine's Runner, or a ``LoopState``.
+            batch_idx: How many batches the loader has, over which times are averaged.
+            mode: ``val`` or ``test``.
+            with_non_scalar: Whether what is no scalar is among the numbers as well.
+
+        Returns:
+            Numbers by name, and the line.
+
+        Raises:
+            MisuseError: If the mode is neither.
+            KeyError: If a statistic of ``custom_cfg`` is not registered.
+        """
+        _check_mode(mode, MODES[1:])
+        state = state_of(runner)
+        length = _text(state.dataloader_length(mode))
+        place = f"[{length}/{length}]"
+        if not self.by_epoch:
+            text = f"Iter({mode}) {place}  "
+        elif mode == "val":
+            text = f"Epoch(val) [{_epoch(state, mode)}]{place}  "
+        else:
+            text = f"Epoch(test) {place}  "
+        sources = {cfg["data_src"].removeprefix(f"{mode}/") for cfg in self.custom_cfg}
+        custom_cfg = [
+            *self.custom_cfg,
+            *(cfg for cfg in _EPOCH_MEANS if cfg["data_src"] not in sources),
+        ]
+        keep_mode = self.log_with_hierarchy
+        tag: dict[str, Any] = {}
+        times: dict[str, Any] = {}
+        for key, value in self._collect(
+            state, custom_cfg, batch_idx, mode, keep_mode=keep_mode
+        ).items():
+            is_time = key in ("time", "data_time", f"{mode}/time", f"{mode}/data_time")
+            (times if is_time else tag)[key] = value
+        others = {
+            key if keep_mode else key.removeprefix(f"{mode}/"): value
+            for key, value in list(state.message_hub.runtime_info.items())
+            if key.startswith(mode)
+        }
+        items = (*tag.items(), *others.items(), *times.items())
+        text += "  " + self._pairs(
+            (name, f"\n{value}\n" if _is_array(value) else value) for name, value in items
+        )
+        if with_non_scalar:
+            tag.update(others)
+        return tag | times, text
+
+    def _collect(
+        self,
+        state: _State,
+        custom_cfg: Iterable[Mapping[str, Any]],
+        batch_idx: int,
+        mode: str,
+        *,
+        keep_mode: bool,
+    ) -> dict[str, Any]:
+        """Return a mode's statistics by name, with or without the mode in front."""
+        scalars = state.message_hub.log_scalars
+        keys = list(scalars)
+        plan = self._plans.get((mode, keep_mode))
+        if plan is None or plan.keys != keys:
+            plan = self._plans[mode, keep_mode] = self._plan(keys, mode, keep_mode=keep_mode)
+        window, means = self.window_size, plan.means
+        tag = {
+            name: scalars[key].mean(window) if name in means else scalars[key].current()
+            for name, key in plan.names.items()
+        }
+        for item in custom_cfg:
+            cfg = dict(item)
+            source = cfg.pop("data_src")
+            log_name = cfg.pop("log_name", source)
+            if keep_mode:
+                source, log_name = f"{mode}/{source}", f"{mode}/{log_name}"
+            if source in plan.names:
+                if cfg.get("window_size") == "epoch":
+                    cfg["window_size"] = batch_idx + 1
+                elif cfg.get("window_size") == "global":
+                    cfg["window_size"] = state.iter + 1
+                tag[log_name] = scalars[plan.names[source]].statistics(**cfg)
+        return tag
+
+    def _plan(self, keys: list[str], mode: str, *, keep_mode: bool) -> _Plan:
+        """Sort out which of a hub's scalars are of a mode, and how they are shown."""
+        prefix = f"{mode}/"
+        names = {
+            key if keep_mode else key.removeprefix(prefix): key
+            for key in keys
+            if key.startswith(mode)
+        }
+        return _Plan(keys, names, frozenset(filter(self.mean_pattern.search, names)))
+
+    def _place(self, state: _State, batch_idx: int, mode: str) -> str:
+        """Return the beginning of a line, aligned to the longest there will be."""
+        if not self.by_epoch and mode == "train":
+            return f"Iter(train) {_of(state.iter + 1, state.max_iters)}"
+        place = _of(batch_idx + 1, state.dataloader_length(mode))
+        if not self.by_epoch:
+            return f"Iter({mode}) {place}"
+        if mode == "test":
+            return f"Epoch(test) {place}"
+        epoch = f"[{_epoch(state, mode)}]"
+        if state.has_train_loop:
+            epoch = epoch.rjust(len(str(state.max_epochs or _epoch(state, mode))) + len("[] "))
+        return f"Epoch({mode}){epoch}{place}"
+
+    def _pairs(self, items: Iterable[tuple[str, Any]]) -> str:
+        digits = self.num_digits
+        return "  ".join(
+            # Python's own number is formatted in half the time of numpy's.
+            f"{name}: {float(value):.{digits}f}" if isinstance(value, float) else f"{name}: {value}"
+            for name, value in items
+        )
+
+
+def _of(number: int, total: int | None) -> str:
+    text = _text(total)
+    return f"[{number:>{len(text)}}/{text}]"
+
+
+def _text(length: int | None) -> str:
+    return "?" if length is None else str(length)
+
+
+def _epoch(state: _State, mode: str) -> int:
+    """Return the epoch, from 1; a validation is of the epoch that is done before it."""
+    if mode == "train":
+        return state.epoch + 1
+    return state.epoch if state.has_train_loop else 0
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or callable(getattr(value, "numel", None))
+
+
+def _check_mode(mode: str, modes: tuple[str, ...]) -> None:
+    if mode not in modes:
+        raise MisuseError(f"mode={mode!r} is none of {', '.join(modes)}: pass one of these")
+
+
+def _check(custom_cfg: list[dict[str, Any]], *, by_epoch: bool) -> None:
+    """Check that each item of ``custom_cfg`` can mean something."""
+    names: set[str] = set()
+    for number, cfg in enumerate(custom_cfg):
+        item = f"custom_cfg[{number}]={cfg!r}"
+        if not isinstance(cfg, dict):
+            raise MisuseError(f"{item} is no dict: pass dict(data_src=..., method_name=...)")
+        for key in ("data_src", "method_name"):
+            if not isinstance(cfg.get(key), str):
+                raise MisuseError(f"{item} names no {key}: add {key}='...'")
+        log_name: Any = cfg.get("log_name", cfg["data_src"])
+        if not isinstance(log_name, str):
+            raise MisuseError(f"{item} has a log_name that is no text: pass log_name='...'")
+        if log_name in names:
+            raise MisuseError(
+                f"{item} logs {log_name!r} a second time: give each item of one data_src a "
+                "log_name of its own"
+            )
+        names.add(log_name)
+        window_size = cfg.get("window_size")
+        if not isinstance(window_size, (int, str, NoneType)) or (
+            isinstance(window_size, str) and window_size not in ("epoch", "global")
+        ):
+            raise TypeError(
+                f"{item}: window_size should be int, epoch or global, but got {window_size!r}"
+            )
+        if window_size == "epoch" and not by_epoch:
+            raise MisuseError(
+                f"{item} has the window 'epoch', but by_epoch is False: take a number or 'global'"
+            )

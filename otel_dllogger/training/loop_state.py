@@ -1,0 +1,141 @@
+"""Where a training loop is: what a LogProcessor asks of a runner, with or without MMEngine."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MODES = ("train", "val", "test")
+
+
+class Hub(Protocol):
+    """Have histories and facts by name, as a ``MessageHub`` does, MMEngine's or ours."""
+
+    @property
+    def log_scalars(self) -> Mapping[str, Any]:
+        """Return the histories."""
+        ...
+
+    @property
+    def runtime_info(self) -> Mapping[str, Any]:
+        """Return the facts."""
+        ...
+
+    def get_info(self, key: str, default: Any = None) -> Any:
+        """Return a fact."""
+        ...
+
+
+@dataclasses.dataclass(slots=True)
+class LoopState:
+    """Say where a loop of one's own is.
+
+    Epochs and iterations count as MMEngine's runner counts them: how many are done, so that
+    both are 0 during the first one. A validation after the first epoch has ``epoch=1``.
+
+    Attributes:
+        message_hub: What the loop fills.
+        mode: ``train``, ``val`` or ``test``.
+        epoch: How many epochs of training are done.
+        iter: How many iterations of training are done, without the one under way.
+        max_epochs: How many epochs there are to be; None where iterations are counted.
+        max_iters: How many iterations there are to be; None where that is not known.
+        dataloader_len: How many batches the mode's loader has; None where that is not known.
+        batch_idx: Which batch of the loader this is, from 0; None once all are through, for
+            the results of a validation or a test.
+    """
+
+    message_hub: Hub
+    mode: str = "train"
+    epoch: int = 0
+    iter: int = 0
+    max_epochs: int | None = None
+    max_iters: int | None = None
+    dataloader_len: int | None = None
+    batch_idx: int | None = 0
+
+    @property
+    def by_epoch(self) -> bool:
+        """Tell whether the training is counted in epochs."""
+        return self.max_epochs is not None or self.max_iters is None
+
+    @property
+    def has_train_loop(self) -> bool:
+        """Tell whether there is a training at all: always."""
+        return True
+
+    @property
+    def device(self) -> Any:
+        """Return the device whose memory counts: the current one."""
+        return None
+
+    def dataloader_length(self, _mode: str) -> int | None:
+        """Return how many batches the loader has."""
+        return self.dataloader_len
+
+
+class RunnerState:
+    """Say where MMEngine's Runner is.
+
+    Args:
+        runner: The Runner. Its loops are asked for only where they are needed, since that
+            builds them.
+    """
+
+    __slots__ = ("_runner",)
+
+    def __init__(self, runner: Any) -> None:
+        self._runner = runner
+
+    @property
+    def message_hub(self) -> Hub:
+        """Return the runner's hub, which is MMEngine's own."""
+        hub: Hub = self._runner.message_hub
+        return hub
+
+    @property
+    def epoch(self) -> int:
+        """Return how many epochs of training are done."""
+        epoch: int = self._runner.epoch
+        return epoch
+
+    @property
+    def iter(self) -> int:
+        """Return how many iterations of training are done."""
+        iteration: int = self._runner.iter
+        return iteration
+
+    @property
+    def max_epochs(self) -> int | None:
+        """Return how many epochs there are to be."""
+        epochs: int | None = self._runner.max_epochs
+        return epochs
+
+    @property
+    def max_iters(self) -> int | None:
+        """Return how many iterations there are to be."""
+        iterations: int | None = self._runner.max_iters
+        return iterations
+
+    @property
+    def has_train_loop(self) -> bool:
+        """Tell whether there is a training, and not a validation or a test alone."""
+        loop = self._runner._train_loop  # noqa: SLF001 - as MMEngine's LogProcessor asks
+        return loop is not None and not isinstance(loop, dict)
+
+    @property
+    def device(self) -> Any:
+        """Return the device whose memory counts."""
+        return getattr(self._runner.model, "output_device", None)
+
+    def dataloader_length(self, mode: str) -> int | None:
+        """Return how many batches the loader of a mode has."""
+        return len(getattr(self._runner, f"{mode}_loop").dataloader)
+
+
+def state_of(runner: Any) -> LoopState | RunnerState:
+    """Return the state of a runner; a state is its own."""
+    return runner if isinstance(runner, (LoopState, RunnerState)) else RunnerState(runner)

@@ -1,0 +1,353 @@
+"""What the parts of a training know of each other: histories of scalars, and latest facts.
+
+A drop-in for MMEngine's ``MessageHub`` (``mmengine/logging/message_hub.py`` 0.10.7). What
+differs: a value that an accelerator has yet to compute is not waited for, several threads may
+write, and what a hub holds can go to a Logger.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from otel_dllogger.faults import FAULTS
+from otel_dllogger.training.faults import MisuseError
+from otel_dllogger.training.history_buffer import HistoryBuffer
+from otel_dllogger.training.named_instance import NamedInstance
+from otel_dllogger.training.records import send
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from typing_extensions import Self
+
+    from otel_dllogger.logger import Logger
+    from otel_dllogger.training.log_processor import LogProcessor
+    from otel_dllogger.training.loop_state import LoopState
+
+_PARTS = ("log_scalars", "runtime_info", "resumed_keys")
+
+
+class MessageHub(NamedInstance):
+    """Collect scalars with their histories, and facts of which the last one counts.
+
+    Args:
+        name: Its name.
+        log_scalars: Histories by name, such as ``train/loss``.
+        runtime_info: Facts by name, such as ``iter``.
+        resumed_keys: Which of these names ``state_dict`` has.
+
+    Raises:
+        TypeError: If one of them is neither a dict nor None.
+        MisuseError: If a history is none, or there is nothing of a resumed name.
+
+    Examples:
+        >>> hub = MessageHub("toy")
+        >>> hub.update_scalar("train/loss", 1)
+        >>> hub.update_scalar("train/loss", 3)
+        >>> hub.get_scalar("train/loss").mean()
+        np.float64(2.0)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        log_scalars: Mapping[str, HistoryBuffer] | None = None,
+        runtime_info: Mapping[str, Any] | None = None,
+        resumed_keys: Mapping[str, bool] | None = None,
+    ) -> None:
+        super().__init__(name)
+        self._log_scalars: OrderedDict[str, HistoryBuffer] = _ordered("log_scalars", log_scalars)
+        self._runtime_info: OrderedDict[str, Any] = _ordered("runtime_info", runtime_info)
+        self._resumed_keys: OrderedDict[str, bool] = _ordered("resumed_keys", resumed_keys)
+        for key, value in self._log_scalars.items():
+            if not isinstance(value, HistoryBuffer):
+                raise MisuseError(
+                    f"log_scalars[{key!r}] is no HistoryBuffer but {type(value).__name__}: "
+                    "wrap it, as in HistoryBuffer([value], [1])"
+                )
+        for key in self._resumed_keys:
+            if key not in self._log_scalars and key not in self._runtime_info:
+                raise MisuseError(
+                    f"resumed_keys has {key!r}, which neither log_scalars nor runtime_info has: "
+                    "leave it out, or give its value"
+                )
+
+    @classmethod
+    def get_current_instance(cls) -> Self:
+        """Return the hub that was made last; where there is none, one named "mmengine"."""
+        with cls._lock:
+            if not cls._instances:
+                cls.get_instance("mmengine")
+            return super().get_current_instance()
+
+    def update_scalar(self, key: str, value: Any, count: int = 1, resumed: bool = True) -> None:
+        """Add a value to the history of a scalar.
+
+        Args:
+            key: Its name. What begins with ``train``, ``val`` or ``test`` is logged.
+            value: A number, or an array or a tensor with one element. That of an accelerator
+                is copied there, and read once a statistic is asked for: nothing waits now.
+            count: What it counts in a mean, as a batch's size does.
+            resumed: Whether ``state_dict`` has it; the same for all values of a name.
+
+        Raises:
+            MisuseError: If the value has more than one element, the count is no int, or
+                ``resumed`` is not what it was.
+        """
+        if self._resumed_keys.get(key) is not resumed:
+            self._set_resumed(key, resumed)
+        if type(count) is not int and not isinstance(count, int):
+            raise MisuseError(
+                f"count={count!r} of {key!r} is no int but {type(count).__name__}: pass how many "
+                "the value stands for"
+            )
+        is_late = False
+        if type(value) is not float:
+            is_late = _is_on_device(value)
+            if not is_late:
+                value = _number(key, value)
+        buffer = self._log_scalars.get(key)
+        if buffer is None:
+            with self._lock:
+                buffer = self._log_scalars.get(key)
+                if buffer is None:  # shown to others once there is a value in it
+                    buffer = _new_buffer(value)
+                    _add(buffer, value, count, is_late=is_late)
+                    self._log_scalars[key] = buffer
+                    return
+        _add(buffer, value, count, is_late=is_late)
+
+    def update_scalars(self, log_dict: Mapping[str, Any], resumed: bool = True) -> None:
+        """Add a value to each of several scalars.
+
+        Args:
+            log_dict: Values by name; one that is a dict has ``value`` and may have ``count``.
+            resumed: As for ``update_scalar``.
+
+        Raises:
+            MisuseError: As ``update_scalar``, or if ``log_dict`` is no dict, or one in it has
+                no ``value``.
+        """
+        _check_dict("log_dict", log_dict)
+        for key, value in log_dict.items():
+            if not isinstance(value, dict):
+                self.update_scalar(key, value, 1, resumed)
+            elif "value" in value:
+                count = _number(key, value.get("count", 1))
+                self.update_scalar(key, value["value"], count, resumed)
+            else:
+                raise MisuseError(
+                    f"{key!r} has {value!r}, without a value: pass dict(value=..., count=...)"
+                )
+
+    def update_info(self, key: str, value: Any, resumed: bool = True) -> None:
+        """Set a fact, in the place of the one that was there.
+
+        Args:
+            key: Its name.
+            value: Anything.
+            resumed: As for ``update_scalar``.
+
+        Raises:
+            MisuseError: If ``resumed`` is not what it was.
+        """
+        if self._resumed_keys.get(key) is not resumed:
+            self._set_resumed(key, resumed)
+        self._runtime_info[key] = value
+
+    def update_info_dict(self, info_dict: Mapping[str, Any], resumed: bool = True) -> None:
+        """Set several facts.
+
+        Args:
+            info_dict: Facts by name.
+            resumed: As for ``update_scalar``.
+
+        Raises:
+            MisuseError: As ``update_info``, or if ``info_dict`` is no dict.
+        """
+        _check_dict("info_dict", info_dict)
+        for key, value in info_dict.items():
+            self.update_info(key, value, resumed=resumed)
+
+    def pop_info(self, key: str, default: Any = None) -> Any:
+        """Remove a fact and return it; the default where there is none."""
+        return self._runtime_info.pop(key, default)
+
+    def get_scalar(self, key: str) -> HistoryBuffer:
+        """Return the history of a scalar, the hub's own.
+
+        Raises:
+            KeyError: If there is none.
+        """
+        try:
+            return self._log_scalars[key]
+        except KeyError:
+            raise KeyError(
+                f"{key!r} is no scalar of the hub {self.instance_name!r}: it has "
+                f"{', '.join(list(self._log_scalars)) or 'none'}"
+            ) from None
+
+    def get_info(self, key: str, default: Any = None) -> Any:
+        """Return a fact; the default where there is none."""
+        return self._runtime_info.get(key, default)
+
+    @property
+    def log_scalars(self) -> OrderedDict[str, HistoryBuffer]:
+        """Return all histories by name, the hub's own."""
+        return self._log_scalars
+
+    @property
+    def runtime_info(self) -> OrderedDict[str, Any]:
+        """Return all facts by name, the hub's own."""
+        return self._runtime_info
+
+    def log_to(
+        self, logger: Logger, state: LoopState, processor: LogProcessor | None = None
+    ) -> str:
+        """Log what the hub holds of the state's mode, as one ordinary record.
+
+        The record has what the processor makes of it, under names with their stage such as
+        ``train/loss``, with ETA and memory where they are known. Its step is
+        ``(epoch, iteration)`` or the iteration in training, ``(epoch,)`` for the results of a
+        validation, ``()`` for those of a test.
+
+        Args:
+            logger: Takes the record, and once a name the metadata that the name implies.
+            state: Where the training is. With ``batch_idx=None`` these are the results of
+                a validation or a test, else the statistics at a batch.
+            processor: Which statistics; by default ``LogProcessor()``.
+
+        Returns:
+            MMEngine's line of it, without the time.
+
+        Raises:
+            MisuseError: If the processor's configuration does not go with the state.
+        """
+        if state.message_hub is not self:
+            state = dataclasses.replace(state, message_hub=self)
+        return send(logger, state, processor)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of what is to be resumed, for a checkpoint."""
+        scalars: OrderedDict[str, HistoryBuffer] = OrderedDict()
+        info: OrderedDict[str, Any] = OrderedDict()
+        for key, buffer in list(self._log_scalars.items()):
+            if self._resumed_keys.get(key, False):
+                scalars[key] = copy.deepcopy(buffer)
+        for key, value in list(self._runtime_info.items()):
+            if self._resumed_keys.get(key, False):
+                info[key] = _copied(key, value)
+        return dict(zip(_PARTS, (scalars, info, OrderedDict(self._resumed_keys)), strict=True))
+
+    def load_state_dict(self, state_dict: MessageHub | Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` returned; other names stay as they are.
+
+        Args:
+            state_dict: That, or a hub, of which everything is taken. Hub and histories may
+                be MMEngine's own.
+
+        Raises:
+            MisuseError: If a part of it is missing.
+        """
+        state: Any = state_dict
+        if all(hasattr(state, f"_{part}") for part in _PARTS):
+            state = {part: getattr(state, f"_{part}") for part in _PARTS}
+            self._log_scalars, self._runtime_info = OrderedDict(), OrderedDict()
+            self._resumed_keys = OrderedDict()
+        for part in _PARTS:
+            if not isinstance(state, dict) or part not in state:
+                raise MisuseError(
+                    f"the state has no {part!r}: load what MessageHub.state_dict() returned"
+                )
+        for key, value in state["log_scalars"].items():
+            if isinstance(value, HistoryBuffer):
+                self._log_scalars[key] = copy.deepcopy(value)
+            elif isinstance(data := getattr(value, "data", None), tuple) and len(data) == 2:
+                self._log_scalars[key] = HistoryBuffer(*data, value.max_length)
+            else:
+                FAULTS.warn(f"resume {key}", f"{key!r} is no HistoryBuffer: it is not resumed")
+        for key, value in state["runtime_info"].items():
+            self._runtime_info[key] = _copied(key, value)
+        for key, resumed in state["resumed_keys"].items():
+            if key in self._log_scalars or key in self._runtime_info:
+                self._resumed_keys[key] = resumed
+
+    def _set_resumed(self, key: str, resumed: bool) -> None:
+        before = self._resumed_keys.setdefault(key, resumed)
+        if before != resumed:
+            raise MisuseError(
+                f"{key} used to be {before}, but got {resumed} now. resumed keys cannot be "
+                f"modified repeatedly: pass resumed={before} as before"
+            )
+
+
+def _new_buffer(value: Any) -> HistoryBuffer:
+    """Make a history of ints or of floats, as its first value."""
+    is_float = isinstance(value, float) or getattr(value, "is_floating_point", bool)()
+    kind = np.float64 if is_float else type(value) if type(value) is bool else np.int64
+    return HistoryBuffer(np.empty(0, kind), np.empty(0, np.int64))
+
+
+def _add(buffer: HistoryBuffer, value: Any, count: int, *, is_late: bool) -> None:
+    if is_late:
+        buffer.update_on_device(value, count)
+    else:
+        buffer.update(value, count)
+
+
+def _ordered(name: str, value: Mapping[str, Any] | None) -> OrderedDict[str, Any]:
+    if value is not None and not isinstance(value, dict):
+        raise TypeError(f"{name} should be a dict or `None`, but got {type(value).__name__}")
+    return OrderedDict(value or {})
+
+
+def _check_dict(name: str, value: object) -> None:
+    if not isinstance(value, dict):
+        raise MisuseError(f"{name}={value!r:.80} is no dict but {type(value).__name__}: pass one")
+
+
+def _is_on_device(value: Any) -> bool:
+    """Tell whether reading a value would wait for an accelerator; known by what it can do."""
+    device = getattr(value, "device", None)
+    return (
+        getattr(device, "type", "cpu") != "cpu"
+        and callable(getattr(value, "new_empty", None))
+        and value.numel() == 1
+        and not getattr(value.dtype, "is_complex", False)
+    )
+
+
+def _number(key: str, value: Any) -> Any:
+    """Return what can be read at once as Python's number."""
+    if isinstance(value, (int, float)):
+        return value
+    elements: int | None
+    if isinstance(value, (np.ndarray, np.number, np.bool_)):
+        elements = value.size
+    elif callable(numel := getattr(value, "numel", None)):
+        elements = int(numel())
+    else:
+        elements = getattr(value, "size", None)
+    if elements == 1 and callable(item := getattr(value, "item", None)):
+        number = item()
+        if isinstance(number, (int, float)):
+            return number
+    raise MisuseError(
+        f"{key!r} got {value!r:.80}, no single number: pass an int, a float, or an array or a "
+        "tensor with one element"
+    )
+
+
+def _copied(key: str, value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        FAULTS.warn(
+            f"copy {key}", f"{key!r} in the hub cannot be copied: a reference to it is kept"
+        )
+        return value

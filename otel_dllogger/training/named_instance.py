@@ -1,0 +1,95 @@
+"""Objects that any module can get by name, as MMEngine's ``ManagerMixin`` has them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from otel_dllogger.training.faults import MisuseError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class NamedInstance:
+    """Keep one instance per name and class.
+
+    ``MessageHub("a")`` makes one that nobody else sees, ``MessageHub.get_instance("a")`` the
+    one of that name, in every module of the process.
+
+    Args:
+        name: Its name.
+
+    Raises:
+        MisuseError: If the name is no text, or empty.
+    """
+
+    _instances: ClassVar[dict[str, Any]]
+    _lock: ClassVar[threading.RLock]
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._instances = {}
+        cls._renew_lock()
+        os.register_at_fork(after_in_child=cls._renew_lock)
+
+    @classmethod
+    def _renew_lock(cls) -> None:
+        cls._lock = threading.RLock()  # in a child nobody may be left to release the old one
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str) or not name:
+            raise MisuseError(f"name={name!r} is no name: pass a text that is not empty")
+        self._instance_name = name
+
+    @property
+    def instance_name(self) -> str:
+        """Return the name."""
+        return self._instance_name
+
+    @classmethod
+    def get_instance(cls, name: str, **kwargs: Any) -> Self:
+        """Return the instance of a name, and make it where there is none.
+
+        Args:
+            name: Its name.
+            **kwargs: What it is made with; of one that is there they change nothing, which
+                is warned of.
+
+        Raises:
+            MisuseError: If the name is no text, or empty.
+        """
+        with cls._lock:
+            instance: Self | None = cls._instances.get(name) if isinstance(name, str) else None
+            if instance is None:
+                instance = cls(name=name, **kwargs)
+                cls._instances[name] = instance
+            elif kwargs:
+                warnings.warn(
+                    f"{cls.__name__} {name!r} is there already, {sorted(kwargs)} changed nothing: "
+                    "pass them where it is made",
+                    stacklevel=2,
+                )
+            return instance
+
+    @classmethod
+    def get_current_instance(cls) -> Self:
+        """Return the instance that was made last.
+
+        Raises:
+            RuntimeError: If there is none.
+        """
+        with cls._lock:
+            if not cls._instances:
+                raise RuntimeError(
+                    f"there is no {cls.__name__} yet: call {cls.__name__}.get_instance(name) first"
+                )
+            instance: Self = cls._instances[next(reversed(cls._instances))]
+            return instance
+
+    @classmethod
+    def check_instance_created(cls, name: str) -> bool:
+        """Tell whether there is an instance of a name."""
+        return name in cls._instances

@@ -1,0 +1,129 @@
+"""From what a LogProcessor makes of a hub to the record that a Logger takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from otel_dllogger.logfiles.conventions import conventional_metadata
+from otel_dllogger.logfiles.file_record import MMENGINE_SCALARS
+from otel_dllogger.logger import Logger, Verbosity
+from otel_dllogger.training.log_processor import LogProcessor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from otel_dllogger.training.loop_state import LoopState
+
+_PLACE = ("epoch", "iter")
+
+_described: WeakKeyDictionary[Logger, set[str]] = WeakKeyDictionary()
+
+
+class ProcessedData(dict[str, Any]):
+    """Hold the values of a record by name, and MMEngine's line of them.
+
+    Args:
+        values: The values.
+        line: The line, without the time.
+    """
+
+    def __init__(self, values: dict[str, Any], line: str) -> None:
+        super().__init__(values)
+        self.line = line
+
+
+def mmengine_line(timestamp: datetime, _step: Any, data: Any) -> str | None:
+    """Return a record's line as MMEngine prints it; None where the record has none.
+
+    For ``StdOutBackend(line_format=mmengine_line)``.
+
+    Args:
+        timestamp: The local time of the record.
+        data: The values as they were logged.
+    """
+    line = getattr(data, "line", None)
+    return line and f"{timestamp:%m/%d %H:%M:%S} - mmengine - INFO - {line}"
+
+
+def with_mode(name: str, mode: str) -> str:
+    """Return a scalar's name as a hub has it, with its mode in front."""
+    prefix = f"{mode}/"
+    return name if name.startswith(prefix) else prefix + name
+
+
+def describe(logger: Logger, names: Iterable[str], mode: str) -> None:
+    """Tell a Logger what the names of scalars say of them, once each: seconds, lower is better.
+
+    Args:
+        logger: The Logger.
+        names: The names, with the mode in front.
+        mode: The mode.
+    """
+    known = _described.setdefault(logger, set())
+    for name in names:
+        if name not in known:
+            known.add(name)
+            said = {key.upper() for key in logger.metadata_of(name)}
+            metadata = {
+                key: value
+                for key, value in conventional_metadata(name, MMENGINE_SCALARS, mode).items()
+                if key.upper() not in said  # which holds, also "GOAL": "NONE"
+            }
+            if metadata.keys() - {"STAGE"}:  # the name says the stage
+                logger.metadata(name, metadata)
+
+
+def forget(logger: Logger) -> None:
+    """Tell a Logger everything anew from now on, since its backends are others."""
+    _described.pop(logger, None)
+
+
+def send(logger: Logger, state: LoopState, processor: LogProcessor | None) -> str:
+    """Log what the hub of a state holds, as ``MessageHub.log_to``."""
+    step, data = process(state, processor)
+    describe(logger, data, state.mode)
+    logger.log(step, data, verbosity=Verbosity.DEFAULT)
+    return data.line
+
+
+def process(state: LoopState, processor: LogProcessor | None) -> tuple[Any, ProcessedData]:
+    """Return the step and the values of what the hub of a state holds.
+
+    Args:
+        state: Where the training is, and its hub.
+        processor: Which statistics; None for the default ones.
+    """
+    mode = state.mode
+    if processor is None:
+        processor = LogProcessor(by_epoch=state.by_epoch)
+    if state.batch_idx is not None:
+        tag, line = processor.get_log_after_iter(state, state.batch_idx, mode)
+        eta = state.message_hub.get_info("eta")
+        if eta is not None:
+            tag["eta"] = eta
+    else:
+        length = state.dataloader_len or 0
+        tag, line = processor.get_log_after_epoch(state, length, mode, with_non_scalar=True)
+    values = {with_mode(name, mode): value for name, value in tag.items() if name not in _PLACE}
+    return step_of(state, by_epoch=processor.by_epoch), ProcessedData(values, line)
+
+
+def step_of(state: LoopState, *, by_epoch: bool) -> Any:
+    """Return where a record stands, as in the logs of MMEngine that ``logfiles`` reads.
+
+    Args:
+        state: The state.
+        by_epoch: Whether epochs are counted.
+    """
+    epoch, batch_idx = state.epoch if by_epoch else 0, state.batch_idx
+    if state.mode == "train":
+        return (epoch + 1, state.iter + 1) if by_epoch else state.iter + 1
+    if batch_idx is not None:
+        if state.mode == "test":
+            return (None, None, batch_idx + 1)
+        return (epoch, state.iter, batch_idx + 1)
+    if state.mode == "test":
+        return ()
+    return (epoch,) if by_epoch else (0, state.iter, state.dataloader_len)

@@ -1,0 +1,239 @@
+"""Loops of one's own with MMEngine's logging: what takes how long, how far it is, what it gives."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import otel_dllogger
+from otel_dllogger.training.faults import MisuseError
+from otel_dllogger.training.log_processor import LogProcessor
+from otel_dllogger.training.loop_state import MODES, LoopState
+from otel_dllogger.training.message_hub import MessageHub
+from otel_dllogger.training.rank_logger import MMLogger
+from otel_dllogger.training.records import process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from otel_dllogger.logger import Logger
+
+_Batch = TypeVar("_Batch")
+
+_BATCHES_OF = "batches_of_"
+
+
+def track(
+    loader: Iterable[_Batch],
+    *,
+    hub: MessageHub | None = None,
+    logger: Logger | None = None,
+    processor: LogProcessor | None = None,
+    mode: str = "train",
+    log_every: int = 10,
+    max_epochs: int | None = None,
+    max_iters: int | None = None,
+) -> Iterator[_Batch]:
+    """Yield the batches of a loader, and log how the loop over them does.
+
+    What the loop puts into the hub, ``hub.update_scalar("train/loss", loss)``, is logged every
+    so many batches, with ``time``, ``data_time`` and an ETA, which are measured here. Epochs
+    and iterations that are done are in the hub, ``epoch`` and ``iter``: its ``state_dict``
+    resumes them.
+
+    Args:
+        loader: The batches of one epoch. With ``max_iters`` alone it is begun again until so
+            many iterations are done.
+        hub: Where scalars are; by default ``MessageHub.get_current_instance()``.
+        logger: Takes the records; by default the one of ``otel_dllogger.init``. Without one
+            the lines are printed by ``MMLogger.get_current_instance()``.
+        processor: Which statistics; by default ``LogProcessor()``, by epoch or by iteration as
+            this loop.
+        mode: ``train``, ``val`` or ``test``.
+        log_every: Batches between two records; of fewer the last one counts.
+        max_epochs: Epochs of the whole training, for the ETA.
+        max_iters: Iterations of the whole training, where those are counted.
+
+    Raises:
+        MisuseError: If the mode or a number cannot mean anything.
+    """
+    if mode not in MODES:
+        raise MisuseError(f"mode={mode!r} is none of {', '.join(MODES)}: pass one of these")
+    for name, number in (
+        ("log_every", log_every),
+        ("max_epochs", max_epochs),
+        ("max_iters", max_iters),
+    ):
+        if (number is not None or name == "log_every") and (
+            not isinstance(number, int) or number < 1
+        ):
+            raise MisuseError(f"{name}={number!r} is no whole number from 1 up")
+    if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
+        raise MisuseError(f"loader={loader!r:.80} has no batches: pass a DataLoader, a list, ...")
+    hub = _checked(hub, logger)
+    state = LoopState(
+        hub,
+        mode,
+        epoch=hub.get_info("epoch", 0),
+        iter=hub.get_info("iter", 0),
+        max_epochs=max_epochs,
+        max_iters=max_iters,
+        dataloader_len=_length(loader),
+    )
+    if processor is None:
+        processor = LogProcessor(by_epoch=state.by_epoch)
+    return _run(loader, hub, state, logger, processor, log_every=log_every)
+
+
+def log_results(
+    results: Mapping[str, Any],
+    *,
+    hub: MessageHub | None = None,
+    logger: Logger | None = None,
+    processor: LogProcessor | None = None,
+    mode: str = "val",
+    by_epoch: bool = True,
+) -> str:
+    """Log what a validation or a test gave as a whole.
+
+    Args:
+        results: Values by name, without the mode: ``{"accuracy": 0.93}``. What is no single
+            number, such as a list, is in the line and the JSON log.
+        hub: As for ``track``.
+        logger: As for ``track``.
+        processor: As for ``track``.
+        mode: ``val`` or ``test``.
+        by_epoch: Whether the training is counted in epochs.
+
+    Returns:
+        MMEngine's line of it, without the time.
+
+    Raises:
+        MisuseError: If the mode is neither, or an argument is not what it should be.
+    """
+    if mode not in MODES[1:]:
+        raise MisuseError(f"mode={mode!r} has no results: pass one of {', '.join(MODES[1:])}")
+    if not isinstance(results, dict):
+        raise MisuseError(f"results={results!r:.80} is no dict: pass values by name")
+    hub = _checked(hub, logger)
+    for name, value in results.items():
+        key = f"{mode}/{name}"
+        try:
+            hub.update_scalar(key, value)
+            hub.pop_info(key)
+        except MisuseError:  # no single number: shown and logged, as MMEngine does
+            hub.update_info(key, value)
+            hub.log_scalars.pop(key, None)
+    state = LoopState(
+        hub,
+        mode,
+        epoch=hub.get_info("epoch", 0),
+        iter=hub.get_info("iter", 0),
+        dataloader_len=hub.get_info(_BATCHES_OF + mode),
+        batch_idx=None,
+    )
+    return _log(hub, state, logger, processor or LogProcessor(by_epoch=by_epoch))
+
+
+def _run(
+    loader: Iterable[_Batch],
+    hub: MessageHub,
+    state: LoopState,
+    logger: Logger | None,
+    processor: LogProcessor,
+    *,
+    log_every: int,
+) -> Iterator[_Batch]:
+    """Yield the batches, as ``track``."""
+    mode, is_training = state.mode, state.mode == "train"
+    data_time, whole_time = f"{mode}/data_time", f"{mode}/time"
+    batches = 0
+    if is_training and _is_done(state):
+        return
+    start_s = time.perf_counter()
+    for batch in _again(loader) if is_training and not state.by_epoch else loader:
+        hub.update_scalar(data_time, time.perf_counter() - start_s)
+        yield batch
+        now_s = time.perf_counter()
+        hub.update_scalar(whole_time, now_s - start_s)
+        start_s = now_s
+        state.batch_idx, batches = batches, batches + 1
+        if batches % log_every == 0:
+            _note_eta(hub, state)
+            _log(hub, state, logger, processor)
+        if is_training:
+            state.iter += 1
+            hub.update_info("iter", state.iter)
+            if _is_done(state):
+                break
+    if 0 < batches < log_every:  # too few for a record: the last one counts
+        state.iter -= is_training
+        _note_eta(hub, state)
+        _log(hub, state, logger, processor)
+    hub.update_info(_BATCHES_OF + mode, batches, resumed=False)
+    if is_training and state.by_epoch:
+        hub.update_info("epoch", state.epoch + 1)
+
+
+def _checked(hub: MessageHub | None, logger: Logger | None) -> MessageHub:
+    """Return the hub, the current one for None, once both are what they should be."""
+    if hub is None:
+        hub = MessageHub.get_current_instance()
+    if not isinstance(hub, MessageHub):
+        raise MisuseError(f"hub={hub!r:.80} is no MessageHub: pass MessageHub.get_instance(name)")
+    if logger is not None and not callable(getattr(logger, "log", None)):
+        raise MisuseError(f"logger={logger!r:.80} is no Logger: pass Logger([...])")
+    return hub
+
+
+def _is_done(state: LoopState) -> bool:
+    return state.max_iters is not None and state.iter >= state.max_iters
+
+
+def _again(loader: Iterable[_Batch]) -> Iterator[_Batch]:
+    """Yield the batches of a loader over and over; of an iterator once."""
+    is_empty = False
+    while not is_empty:
+        is_empty = True
+        for batch in loader:
+            is_empty = False
+            yield batch
+
+
+def _note_eta(hub: MessageHub, state: LoopState) -> None:
+    """Put into the hub how many seconds are left, or nothing where that is not known."""
+    batch_idx = state.batch_idx or 0
+    times = hub.get_scalar(f"{state.mode}/time")
+    left: int | None = None
+    if state.mode != "train":
+        mean_s = times.mean(batch_idx + 1)
+        if state.dataloader_len is not None:
+            left = state.dataloader_len - batch_idx - 1
+    else:
+        mean_s = times.mean()
+        if state.max_iters is not None:
+            left = state.max_iters - state.iter - 1
+        elif state.dataloader_len is not None:
+            epochs_left = (state.max_epochs or state.epoch + 1) - state.epoch
+            left = epochs_left * state.dataloader_len - batch_idx - 1
+    if left is None:
+        hub.pop_info("eta")
+    else:
+        hub.update_info("eta", float(mean_s) * max(left, 0))
+
+
+def _length(loader: Any) -> int | None:
+    try:
+        return len(loader)
+    except TypeError:  # an iterator, or a loader of a stream
+        return None
+
+
+def _log(hub: MessageHub, state: LoopState, logger: Logger | None, processor: LogProcessor) -> str:
+    """Log to a Logger; to the global one where none is given, and to the console without both."""
+    logger = logger or otel_dllogger.GLOBAL_LOGGER
+    if type(logger) is not otel_dllogger.NotInitializedObject:
+        return hub.log_to(logger, state, processor)
+    line = process(state, processor)[1].line
+    MMLogger.get_current_instance().info("%s", line)
+    return line

@@ -1,0 +1,545 @@
+"""Loops of one's own: what is logged when, how far a loop is, and how it ends."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import otel_dllogger
+from otel_dllogger import Logger, Verbosity
+from otel_dllogger.logger import Backend
+from otel_dllogger.training import (
+    LogProcessor,
+    MessageHub,
+    MisuseError,
+    MMLogger,
+    log_results,
+    track,
+)
+from tests._command import environment
+
+SCRIPT = Path(__file__).parent / "scripts" / "track_ranks.py"
+CONSOLE = r"\d\d/\d\d \d\d:\d\d:\d\d - mmengine - INFO - "
+
+
+@pytest.fixture(autouse=True)
+def nothing_global():
+    """Begin and end without hubs, without loggers by name and without a global Logger."""
+    for named in (MessageHub, MMLogger):
+        named._instances.clear()
+    yield
+    otel_dllogger.shutdown()
+    for named in (MessageHub, MMLogger):
+        named._instances.clear()
+
+
+class Keeper(Backend):
+    """A user's backend that keeps what it is given."""
+
+    def __init__(self, verbosity=Verbosity.VERBOSE):
+        super().__init__(verbosity)
+        self.logged = []
+
+    def log(self, timestamp, elapsedtime, step, data):
+        self.logged.append((step, dict(data), data.line))
+
+    def metadata(self, timestamp, elapsedtime, metric, metadata):
+        """Nothing is kept of it."""
+
+    @property
+    def steps(self):
+        return [step for step, _, _ in self.logged]
+
+
+@pytest.fixture
+def keeper():
+    return Keeper()
+
+
+@pytest.fixture
+def hub():
+    return MessageHub("a")
+
+
+@pytest.fixture
+def options(hub, keeper):
+    """Return a hub and a logger for a loop."""
+    return {"hub": hub, "logger": Logger([keeper])}
+
+
+def finish(loop):
+    """Run a loop to its end, and return its batches."""
+    return list(loop)
+
+
+def infos(hub):
+    """Return how far a hub says the training is."""
+    return hub.get_info("epoch"), hub.get_info("iter")
+
+
+# Epochs
+
+
+def test_epochs_one_after_the_other(hub, keeper, options):
+    """Each epoch yields the loader's batches; iterations are counted through."""
+    for epoch in range(3):
+        for number, batch in enumerate(track("abcde", log_every=2, max_epochs=3, **options)):
+            assert "abcde"[number] == batch
+            assert (epoch or None, epoch * 5 + number or None) == infos(hub)
+            hub.update_scalar("train/loss", 10.0 * epoch + number)
+        assert (epoch + 1, (epoch + 1) * 5) == infos(hub)
+    assert [(1, 2), (1, 4), (2, 7), (2, 9), (3, 12), (3, 14)] == keeper.steps
+    assert "[2][2/5]" in keeper.logged[2][2]
+    assert 15 == len(hub.get_scalar("train/time").data[0])
+    assert 15 == len(hub.get_scalar("train/data_time").data[0])
+    assert {"train/loss", "train/time", "train/data_time", "train/eta"} == set(keeper.logged[0][1])
+    assert 0.5 == keeper.logged[0][1]["train/loss"]
+
+
+@pytest.mark.parametrize(
+    ("length", "every", "expected"),
+    [
+        (10, 10, [10]),
+        (25, 10, [10, 20]),
+        (9, 10, [9]),
+        (1, 10, [1]),
+        (3, 1, [1, 2, 3]),
+        (10, 5, [5, 10]),
+        (0, 5, []),
+    ],
+)
+@pytest.mark.parametrize("mode", ["train", "val", "test"])
+def test_what_is_logged_when(keeper, options, length, every, expected, mode):
+    """A record comes every so many batches, and of a shorter loader with the last one."""
+    finish(track(range(length), mode=mode, log_every=every, **options))
+    assert expected == [step[-1] for step in keeper.steps]
+
+
+def test_ten_batches_between_records_by_default(keeper, options):
+    """The default is MMEngine's."""
+    finish(track(range(25), **options))
+    assert [(1, 10), (1, 20)] == keeper.steps
+
+
+def test_times_are_measured(hub, options):
+    """The time of a batch is that of its loading and of the loop's body."""
+
+    def slow_loader():
+        for number in range(4):
+            wait_s(0.01)
+            yield number
+
+    for _ in track(slow_loader(), **options):
+        wait_s(0.02)
+    loading, whole = (hub.get_scalar(f"train/{name}").data[0] for name in ("data_time", "time"))
+    assert (4, 4) == (len(loading), len(whole))
+    assert (loading >= 0.01).all()
+    assert (whole >= loading + 0.02).all()
+    assert loading.mean() < 1
+    assert whole.mean() < 1
+
+
+def wait_s(seconds):
+    """Work for a while."""
+    end_s = time.perf_counter() + seconds
+    while time.perf_counter() < end_s:
+        pass
+
+
+def test_the_time_before_a_loop_begins_does_not_count(hub, options):
+    """A loop that is made early measures from its first batch on."""
+    loop = track(range(2), **options)
+    wait_s(0.02)
+    start_s = time.perf_counter()
+    finish(loop)
+    assert hub.get_scalar("train/time").data[0].sum() <= time.perf_counter() - start_s
+
+
+# The time that is left
+
+
+def test_the_time_left_of_a_training_by_epoch(hub, options):
+    """What is left are the other batches of this epoch and the other epochs."""
+    left = []
+    for _ in range(2):
+        for _ in track(range(4), log_every=1, max_epochs=3, **options):
+            wait_s(0.001)
+            if "eta" in hub.runtime_info:
+                mean_s = hub.get_scalar("train/time").mean()
+                left.append(hub.get_info("eta") / mean_s)
+    # Asked in the body, of the batch before; what the first one took is known by then.
+    assert [11, 10, 9, 8, 7, 6, 5] == pytest.approx(left)
+
+
+def test_the_time_left_of_a_training_by_iteration(hub, options):
+    """What is left are the other iterations, and nothing after the last one."""
+    left = []
+    for _ in track(range(4), log_every=1, max_iters=6, **options):
+        wait_s(0.001)
+        if "eta" in hub.runtime_info:
+            left.append(hub.get_info("eta") / hub.get_scalar("train/time").mean())
+    assert [5, 4, 3, 2, 1] == pytest.approx(left)
+    assert 0 == hub.get_info("eta")
+
+
+@pytest.mark.parametrize("mode", ["val", "test"])
+def test_the_time_left_of_a_validation(hub, keeper, options, mode):
+    """What is left are the other batches, at the pace of this loop."""
+    for _ in range(40):
+        hub.update_scalar(f"{mode}/time", 1000.0)
+    hub.update_info("eta", 1e6)
+    for _ in track(range(4), mode=mode, log_every=1, **options):
+        wait_s(0.001)
+    etas = [data[f"{mode}/eta"] for _, data, _ in keeper.logged]
+    assert 0 == etas[-1]
+    assert all(0.003 <= eta < 1000 for eta in etas[:1])
+    assert etas[1] >= 0.002
+
+
+def test_of_an_unknown_length_nothing_is_known_of_the_time_left(hub, keeper, options):
+    """A loader without a length has no ETA, nor an old one."""
+    hub.update_info("eta", 5.0)
+    finish(track(iter(range(5)), log_every=2, max_epochs=2, **options))
+    assert [(1, 2), (1, 4)] == keeper.steps
+    assert all("train/eta" not in data for _, data, _ in keeper.logged)
+    assert "Epoch(train) [1][2/?]" in keeper.logged[0][2]
+    assert hub.get_info("eta") is None
+
+
+def test_after_the_last_epoch_no_time_is_left(hub, options):
+    """One epoch too many has nothing left, rather than less."""
+    for _ in range(2):
+        finish(track(range(4), log_every=2, max_epochs=1, **options))
+        assert 0 == hub.get_info("eta")
+    for _ in track(range(4), log_every=1, max_epochs=1, **options):
+        assert 0 == hub.get_info("eta")
+
+
+def test_without_max_epochs_the_time_left_is_this_epochs(hub, options):
+    """Nothing is known of other epochs."""
+    finish(track(range(4), log_every=2, **options))
+    assert 0 == hub.get_info("eta")
+    for number, _ in enumerate(track(range(4), log_every=1, **options)):
+        if number == 1:
+            ratio = hub.get_info("eta") / hub.get_scalar("train/time").mean()
+            assert 3 == pytest.approx(ratio)
+
+
+# Iterations
+
+
+def test_iterations_begin_the_loader_again(hub, keeper, options):
+    """The loader is begun again until all iterations are done, and then the loop ends."""
+    batches = finish(track("abcd", log_every=3, max_iters=10, **options))
+    assert "abcdabcdab" == "".join(batches)
+    assert [3, 6, 9] == keeper.steps
+    assert (None, 10) == infos(hub)
+    assert [] == finish(track("abcd", max_iters=10, **options))
+    assert "ab" == "".join(track("abcd", max_iters=12, **options))
+    assert (None, 12) == infos(hub)
+
+
+def test_a_loader_is_begun_only_when_it_is_needed(options):
+    """After the last iteration no other batch is loaded."""
+    loaded = []
+
+    class Loader:
+        def __iter__(self):
+            for number in range(3):
+                loaded.append(number)
+                yield number
+
+    finish(track(Loader(), max_iters=3, **options))
+    assert [0, 1, 2] == loaded
+
+
+def test_an_iterator_is_used_up_once(hub, options):
+    """What cannot begin again ends before all iterations are done."""
+    assert [0, 1, 2] == finish(track(iter(range(3)), max_iters=10, **options))
+    assert (None, 3) == infos(hub)
+
+
+@pytest.mark.timeout(20)
+def test_a_loader_without_batches_ends(options):
+    """Nothing can be begun again and again."""
+    assert [] == finish(track([], max_iters=10, **options))
+
+
+def test_iterations_within_epochs(hub, keeper, options):
+    """With both limits a loop is of one epoch, and ends early at the last iteration."""
+    every = {"log_every": 2, "max_epochs": 5, "max_iters": 6, **options}
+    assert [0, 1, 2, 3] == finish(track(range(4), **every))
+    assert [0, 1] == finish(track(range(4), **every))
+    assert [] == finish(track(range(4), **every))
+    assert [(1, 2), (1, 4), (2, 6)] == keeper.steps
+    assert 6 == hub.get_info("iter")
+    assert 0 == hub.get_info("eta")
+
+
+# Resuming
+
+
+@pytest.mark.parametrize("limits", [{"max_epochs": 4}, {"max_iters": 30}])
+def test_a_training_goes_on_where_its_checkpoint_was(options, limits):
+    """A hub that loaded a state goes on counting, through a pickle as well."""
+    finish(
+        track(
+            range(5),
+            log_every=5,
+            **{**limits, "max_iters": 5} if "max_iters" in limits else limits,
+            **options,
+        )
+    )
+    state = pickle.loads(pickle.dumps(options["hub"].state_dict()))
+    keeper, other = Keeper(), MessageHub("b")
+    other.load_state_dict(state)
+    finish(track(range(5), hub=other, logger=Logger([keeper]), log_every=5, **limits))
+    expected = [(2, 10)] if "max_epochs" in limits else [10, 15, 20, 25, 30]
+    assert expected == keeper.steps
+
+
+# Other ends
+
+
+def test_a_break_leaves_the_loop(hub, keeper, options):
+    """A loop that is left in the middle has not done its epoch; the next one begins anew."""
+    for batch in track(range(10), log_every=2, **options):
+        if batch == 5:
+            break
+    assert (None, 5) == infos(hub)
+    assert [(1, 2), (1, 4)] == keeper.steps
+    assert 10 == len(finish(track(range(10), log_every=5, **options)))
+    assert (1, 15) == infos(hub)
+
+
+def test_an_error_in_the_body_passes_through(hub, keeper, options):
+    """What the body raises is raised, and nothing is logged after it."""
+
+    def train():
+        for batch in track(range(10), log_every=2, **options):
+            1 / (3 - batch)
+
+    with pytest.raises(ZeroDivisionError):
+        train()
+    assert [(1, 2)] == keeper.steps
+    assert (None, 3) == infos(hub)
+
+
+def test_an_error_of_the_loader_passes_through(options):
+    """What the loader raises is raised."""
+
+    def loader():
+        yield 1
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        finish(track(loader(), **options))
+
+
+def test_a_stop_iteration_of_a_body_is_no_end(options):
+    """What is thrown into the loop comes out of it."""
+    loop = track(range(3), **options)
+    next(loop)
+    with pytest.raises(KeyError):
+        loop.throw(KeyError("x"))
+    assert [] == finish(loop)
+
+
+# Validations and tests
+
+
+def test_validations_within_a_training(hub, keeper, options):
+    """A validation knows the training's epoch and iteration, and changes neither."""
+    for epoch in range(2):
+        finish(track(range(4), log_every=4, max_epochs=2, **options))
+        assert [0, 1, 2] == finish(track(range(3), mode="val", log_every=2, **options))
+        assert (epoch + 1, epoch * 4 + 4) == infos(hub)
+        log_results({"acc": epoch / 4}, **options)
+    assert [(1, 4), (1, 4, 2), (1,), (2, 8), (2, 8, 2), (2,)] == keeper.steps
+    _, data, line = keeper.logged[-1]
+    assert {"val/acc", "val/time", "val/data_time"} == set(data)
+    assert 0.25 == data["val/acc"]
+    assert re.fullmatch(
+        r"Epoch\(val\) \[2\]\[3/3\]    acc: 0.2500  data_time: \S+  time: \S+", line
+    )
+    assert {"val/eta", "val/time", "val/data_time"} == set(keeper.logged[1][1])
+
+
+def test_a_test_on_its_own(keeper, options):
+    """A test has no epoch, and its results are the run's."""
+    finish(track(range(3), mode="test", log_every=3, **options))
+    line = log_results({"acc": 0.5}, mode="test", **options)
+    assert [(None, None, 3), ()] == keeper.steps
+    assert line.startswith("Epoch(test) [3/3]    acc: 0.5000")
+
+
+def test_results_of_a_training_by_iteration(hub, keeper, options):
+    """Results stand at the iteration where the training is."""
+    finish(track(range(4), max_iters=4, log_every=4, **options))
+    finish(track(range(3), mode="val", log_every=5, **options))
+    line = log_results({"acc": 0.5}, by_epoch=False, **options)
+    assert (0, 4, 3) == keeper.steps[-1]
+    assert line.startswith("Iter(val) [3/3]    acc: 0.5000")
+
+
+def test_results_without_a_loop(keeper, options):
+    """Results need no loop before them."""
+    assert "Epoch(val) [0][?/?]    acc: 0.5000" == log_results({"acc": 0.5}, **options)
+    assert [((0,), {"val/acc": 0.5})] == [entry[:2] for entry in keeper.logged]
+
+
+def test_results_that_are_no_numbers(keeper, options):
+    """A list is in the record and on the line, a nested dict as well."""
+    line = log_results({"acc": 0.5, "per_class": [1, 2], "text": "good"}, **options)
+    assert line.endswith("acc: 0.5000  per_class: [1, 2]  text: good")
+    assert {"val/acc": 0.5, "val/per_class": [1, 2], "val/text": "good"} == keeper.logged[0][1]
+
+
+@pytest.mark.parametrize(("first", "second"), [(None, 0.5), (0.5, None), ([1], 0.5), (0.5, [1])])
+def test_the_last_results_count(keeper, options, first, second):
+    """A result that was no number once, or was one, is what it is now, and stands there once."""
+    log_results({"acc": first}, **options)
+    line = log_results({"acc": second}, **options)
+    text = f"{second:.4f}" if isinstance(second, float) else second
+    assert {"val/acc": second} == keeper.logged[-1][1]
+    assert f"Epoch(val) [0][?/?]    acc: {text}" == line
+
+
+def test_results_have_a_processor_of_their_own(options):
+    """A given processor decides about the line."""
+    line = log_results({"acc": 0.5}, processor=LogProcessor(num_digits=1), **options)
+    assert line.endswith("acc: 0.5")
+
+
+def test_a_processor_of_ones_own(hub, keeper, options):
+    """A given processor decides which statistics are logged, and how they are counted."""
+    items = [{"data_src": "loss", "method_name": "max", "log_name": "top", "window_size": "global"}]
+    processor = LogProcessor(by_epoch=False, custom_cfg=items)
+    for batch in track(range(4), processor=processor, log_every=2, max_epochs=1, **options):
+        hub.update_scalar("train/loss", 9.0 - batch)
+    assert [2, 4] == keeper.steps
+    assert [9.0, 9.0] == [data["train/top"] for _, data, _ in keeper.logged]
+    assert keeper.logged[0][2].startswith("Iter(train) [2/?]")
+
+
+# Where it goes
+
+
+def test_the_global_logger_takes_the_records(keeper):
+    """After ``init`` nothing needs to be passed; a Logger may come in the middle of a loop."""
+    hub = MessageHub.get_instance("own")
+    for batch in track(range(4), log_every=1):
+        hub.update_scalar("train/loss", float(batch))
+        if batch == 2:
+            otel_dllogger.init([keeper])
+    log_results({"acc": 0.5})
+    assert [(1, 3), (1, 4), (1,)] == keeper.steps
+    assert 4 == hub.get_info("iter")
+
+
+def test_the_global_logger_at_its_default_verbosity():
+    """Who gets the records of ``otel_dllogger.log`` gets those of a loop."""
+    keeper = Keeper(Verbosity.DEFAULT)
+    otel_dllogger.init([keeper])
+    finish(track(range(2), log_every=2))
+    assert [(1, 2)] == keeper.steps
+
+
+def test_without_a_logger_the_lines_are_printed(capsys):
+    """Without any Logger, MMEngine's lines are on the standard output."""
+    hub = MessageHub("a")
+    for _ in track(range(2), hub=hub, log_every=1, max_epochs=1):
+        hub.update_scalar("train/loss", 0.5)
+    line = log_results({"acc": 0.5, "rate": "100 %d"}, hub=hub)
+    printed = capsys.readouterr().out.splitlines()
+    times = r"eta: 0:00:00  time: 0.\d{4}  data_time: 0.\d{4}  "
+    for number in (1, 2):
+        pattern = rf"{CONSOLE}Epoch\(train\) \[1\]\[{number}/2\]    {times}loss: 0.5000"
+        assert re.fullmatch(pattern, printed[number - 1])
+    assert re.fullmatch(CONSOLE + re.escape(line), printed[2])
+    assert 3 == len(printed)
+
+
+@pytest.mark.parametrize(("rank", "lines"), [(0, 3), (1, 0)])
+def test_one_rank_prints(rank, lines):
+    """Of several ranks, the first one prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", SCRIPT],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment(
+            RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), PYTHONPATH=str(SCRIPT.parents[2])
+        ),
+    )
+    assert ("", 0) == (done.stderr, done.returncode)
+    assert lines == len(done.stdout.splitlines())
+    assert ("acc: 0.5000" in done.stdout) == (rank == 0)
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"mode": "training"}, "mode='training' is none of train, val, test"),
+        ({"mode": None}, "mode=None is none of"),
+        ({"log_every": 0}, "log_every=0 is no whole number from 1 up"),
+        ({"log_every": None}, "log_every=None is no whole number"),
+        ({"log_every": 2.5}, r"log_every=2\.5 is no whole number"),
+        ({"max_epochs": 0}, "max_epochs=0 is no whole number"),
+        ({"max_epochs": -1}, "max_epochs=-1 is no whole number"),
+        ({"max_iters": 0}, "max_iters=0 is no whole number"),
+        ({"max_iters": "9"}, "max_iters='9' is no whole number"),
+    ],
+)
+def test_wrong_options_raise_at_the_call(options, wrong, message):
+    """What cannot mean anything raises before the first batch."""
+    with pytest.raises(MisuseError, match=message):
+        track(range(3), **wrong, **options)
+
+
+def test_what_is_no_loader_raises_at_the_call(options):
+    """What has no batches raises where the mistake is."""
+    with pytest.raises((MisuseError, TypeError)):
+        track(5, **options)
+
+
+@pytest.mark.parametrize("mode", ["train", "", None])
+def test_results_are_of_a_validation_or_a_test(hub, options, mode):
+    """A training has no results, and nothing of them is kept."""
+    with pytest.raises(MisuseError, match=r"mode=.* has no results: pass one of val, test"):
+        log_results({"acc": 0.5}, mode=mode, **options)
+    assert {} == hub.log_scalars
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"hub": 3}, "hub=3 is no MessageHub"), ({"logger": 3}, "logger=3 is no Logger")],
+)
+def test_what_is_no_hub_or_logger_is_refused_at_the_call(wrong, message):
+    """Both are looked at before the first batch, and before results are kept."""
+    with pytest.raises(MisuseError, match=message):
+        track([1], **wrong)
+    with pytest.raises(MisuseError, match=message):
+        log_results({"acc": 1.0}, **wrong)
+    with pytest.raises(MisuseError, match="is no dict"):
+        log_results([1.0])
+
+
+def test_a_loop_of_few_batches_has_a_record(hub, keeper, options):
+    """Where there are fewer than log_every, also without a length, the last one counts."""
+    for _ in track(iter([1, 2, 3]), **options, max_epochs=1):
+        hub.update_scalar("train/loss", 1.0)
+    for _ in track([1] * 5, **options, max_iters=4):
+        hub.update_scalar("train/loss", 2.0)
+    assert [(1, 3), 4] == keeper.steps
+    assert 4 == hub.get_info("iter")
