@@ -15,10 +15,11 @@ SLOW_AND_ELSEWHERE := test_endpoint test_discovery test_topology test_append_fil
 	test_dashboards test_preview_dashboard test_preview test_rules test_scale test_stack \
 	test_stack_end_to_end test_backfill_openmetrics test_backfill_prometheus \
 	test_backfill_victoriametrics test_external_sort test_identity test_origin test_reader \
-	test_bridge_command test_bridge_expire test_bridge_restart test_delivery
+	test_bridge_command test_bridge_expire test_bridge_restart test_delivery \
+	test_history_buffer test_number_series test_message_hub test_log_processor test_rank_logger
 OLDEST_ARGS := $(SLOW_AND_ELSEWHERE:%=--ignore=tests/%.py) -m 'not slow'
 
-.PHONY: help demo test test-newest test-oldest bench dashboards pictures lint clean
+.PHONY: help demo test test-newest test-oldest test-torch bench dashboards pictures lint clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
@@ -28,9 +29,9 @@ demo: .venv/.demo ## Show a training run live; options in ARGS="..."
 	@scripts/install-missing prometheus || echo 'make: going on without Prometheus'
 	.venv/bin/otel-dllogger demo $$(command -v prometheus >/dev/null && echo --with-prometheus) $(ARGS)
 
-test: test-newest test-oldest ## Run the tests, on the newest OpenTelemetry and on the oldest
+test: test-newest test-oldest test-torch ## Run all tests: newest and oldest OpenTelemetry, PyTorch
 
-test-newest: .venv/.dev .venv-example/.done ## The newest only, with coverage; ARGS="-k name"
+test-newest: .venv/.dev .venv-torch/.done ## The newest only, with coverage; ARGS="-k name"
 	@scripts/install-missing prometheus promtool vmagent vmalert victoria-metrics systemd-analyze
 	@scripts/fetch-victoriametrics
 	@rm -f .coverage .coverage.*
@@ -39,6 +40,15 @@ test-newest: .venv/.dev .venv-example/.done ## The newest only, with coverage; A
 test-oldest: .venv-oldest/.done ## The oldest only
 	@scripts/install-missing prometheus promtool
 	.venv-oldest/bin/python -m pytest $(ARGS) $(OLDEST_ARGS)
+
+# What PyTorch and MMEngine warn of is theirs: a warning is no error here.
+test-torch: .venv-torch/.done ## The integrations only, with real MMEngine and PyTorch
+	@scripts/install-missing prometheus promtool libGL.so.1 libglib-2.0.so.0
+	@if [ -x .venv-torch/bin/python ]; then \
+		.venv-torch/bin/python -m pytest -W default $(ARGS) tests/integrations; \
+	else \
+		echo 'make: no PyTorch for this Python, the integrations are not tested'; \
+	fi
 
 bench: .venv/.dev ## Measure; options in ARGS="..."
 	.venv/bin/python -m benchmarks $(ARGS)
@@ -57,7 +67,7 @@ lint: .venv/.dev ## Check style and types
 	.venv/bin/mypy --python-version 3.11 -p grafana.source -p grafana.preview
 
 clean: ## Remove environments, caches and results
-	rm -rf .venv .venv-oldest .venv-example build dist demo-run .coverage .coverage.* \
+	rm -rf .venv .venv-oldest .venv-torch build dist demo-run .coverage .coverage.* \
 		.mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -73,10 +83,10 @@ clean: ## Remove environments, caches and results
 	scripts/environment .venv-oldest -c constraints/oldest.txt -e '.[demo,otlp,test]'
 	@touch $@
 
-# PyTorch is a gigabyte that the package does not need: in an environment of its own, for
-# the test of the example. Where this Python has no such build, that test says it is skipped.
-.venv-example/.done: pyproject.toml constraints/example.txt scripts/environment
-	scripts/environment .venv-example -c constraints/example.txt -e '.[examples]' || \
-		{ [ -z "$(EXAMPLE_REQUIRED)" ] && rm -rf .venv-example && mkdir .venv-example && \
+# PyTorch is a gigabyte that the package does not need: in an environment of its own, with
+# MMEngine and what the example needs. Where this Python has no such build, it is left empty.
+.venv-torch/.done: pyproject.toml constraints/torch.txt scripts/environment
+	scripts/environment .venv-torch -c constraints/torch.txt -e '.[examples,mmengine,otlp,test]' || \
+		{ [ -z "$(TORCH_REQUIRED)" ] && rm -rf .venv-torch && mkdir .venv-torch && \
 		echo 'make: no PyTorch for this Python, the example will not be tested'; }
 	@touch $@

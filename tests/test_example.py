@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "train_digits_ddp.py"
-TORCHRUN = ROOT / ".venv-example" / "bin" / "torchrun"
+TORCHRUN = ROOT / ".venv-torch" / "bin" / "torchrun"
 RANKS = 4
 EPOCHS = 2
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not TORCHRUN.exists(), reason="no PyTorch: make .venv-example/.done"),
+    pytest.mark.skipif(not TORCHRUN.exists(), reason="no PyTorch: make .venv-torch/.done"),
 ]
 
 

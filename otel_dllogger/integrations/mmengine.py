@@ -1,0 +1,214 @@
+"""MMEngine's scalars of every rank in Prometheus, over OTLP and in DLLogger's JSON lines.
+
+In a configuration::
+
+    custom_imports = dict(imports=["otel_dllogger.integrations.mmengine"])
+    vis_backends = [dict(type="LocalVisBackend"), dict(type="DLLoggerVisBackend")]
+    custom_hooks = [dict(type="DLLoggerHook")]
+
+MMEngine gives scalars to its visualizer on rank 0 alone; the hook hands them over on the others.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING, Any
+
+from mmengine.dist import get_rank, is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
+from mmengine.registry import HOOKS, VISBACKENDS
+from mmengine.visualization import BaseVisBackend
+from mmengine.visualization.vis_backend import force_init_env
+
+from otel_dllogger import JSONStreamBackend, Logger, OTLPBackend, PrometheusBackend, Verbosity
+from otel_dllogger.training.records import describe, forget, with_mode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+
+@VISBACKENDS.register_module()
+class DLLoggerVisBackend(BaseVisBackend):
+    """Send what MMEngine's visualizer is given to a Logger.
+
+    Scalars are named as in MMEngine's hub, ``train/loss``; the configuration goes out as
+    parameters, ``optim_wrapper.optimizer.lr``. Ports, the folder for discovery, the run's name
+    and the collector can be set by the environment as well.
+
+    Args:
+        save_dir: The folder of the JSON lines; MMEngine passes its ``vis_data``.
+        prometheus: Serve a metrics page: whether, or the arguments of ``PrometheusBackend``.
+        json: The file of JSON lines in the folder, ``{run}``, ``{rank}`` and ``{host}``
+            filled in; None for no file.
+        otlp: Send every record to a collector: whether, or the arguments of ``OTLPBackend``.
+        run: The run's name; by default what the launcher says.
+
+    Raises:
+        ConfigurationError: If an argument cannot mean anything; when the first scalar comes.
+    """
+
+    def __init__(
+        self,
+        save_dir: str | None = None,
+        prometheus: bool | Mapping[str, Any] = True,
+        json: str | None = "{run}_rank{rank}.json",
+        otlp: bool | Mapping[str, Any] = False,
+        run: str | None = None,
+    ) -> None:
+        super().__init__(save_dir)
+        self._env_initialized = False  # what force_init_env looks at
+        self._prometheus = prometheus
+        self._json = json
+        self._otlp = otlp
+        self._run = run
+        self._logger: Logger | None = None
+        self._iteration: int | None = None
+        self._by_epoch = True
+
+    def _init_env(self) -> None:
+        """Make the Logger, in MMEngine's own time: at the first use."""
+        names = {"run": self._run, "rank": get_rank()}
+        backends: list[Any] = []
+        if self._json:
+            backends.append(JSONStreamBackend(1, self._json_path(), append=True))
+        for backend, wanted in ((PrometheusBackend, self._prometheus), (OTLPBackend, self._otlp)):
+            if wanted is not False and wanted is not None:
+                given = {} if wanted is True else dict(wanted)
+                backends.append(backend(1, **{**names, **given}))
+        if self._logger is None:
+            self._logger = Logger(backends)
+        else:  # closed by the end of a training, and now there is a test
+            self._logger.backends = backends
+            forget(self._logger)
+
+    def _json_path(self) -> str:
+        name = (self._json or "").replace("{rank}", str(get_rank()))
+        if self._run is not None:
+            name = name.replace("{run}", self._run.replace("/", "_"))
+        folder = self._save_dir or ""
+        if folder:
+            os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - as everywhere where paths are text
+        return os.path.join(folder, name)  # noqa: PTH118
+
+    @property
+    @force_init_env
+    def experiment(self) -> Logger:
+        """Return the Logger, to log anything else with."""
+        logger = self._logger
+        assert logger is not None  # noqa: S101 - force_init_env made it
+        return logger
+
+    def add_config(self, config: Config, **_kwargs: Any) -> None:
+        """Log the configuration as parameters."""
+        self.experiment.log("PARAMETER", config.to_dict(), Verbosity.DEFAULT)
+
+    def add_scalar(self, name: str, value: Any, step: int = 0, **_kwargs: Any) -> None:
+        """Log one scalar of the user's own.
+
+        Args:
+            name: Its name; one that begins with ``train/``, ``val/`` or ``test/`` says the stage.
+            value: A number, or a tensor or an array with one element.
+            step: The iteration.
+        """
+        self.experiment.log(step, {name: value}, Verbosity.DEFAULT)
+
+    def add_scalars(
+        self,
+        scalar_dict: Mapping[str, Any],
+        step: int = 0,
+        file_path: str | None = None,
+        **_kwargs: Any,
+    ) -> None:
+        """Log the scalars of MMEngine's LoggerHook, or some of the user's own.
+
+        Args:
+            scalar_dict: Values by name. With ``iter`` they are of a training iteration.
+            step: The epoch of a validation; the iteration of others.
+            file_path: What the LoggerHook passes: without it they are the user's own.
+        """
+        values = dict(scalar_dict)
+        epoch, iteration = values.pop("epoch", None), values.pop("iter", None)
+        values.pop("step", None)
+        if iteration is not None:
+            eta = MessageHub.get_current_instance().get_info("eta")
+            if eta is not None and any(name.endswith("time") for name in values):
+                values["eta"] = eta
+            self._iteration, self._by_epoch = iteration, epoch is not None
+            self._log(iteration if epoch is None else (epoch, iteration), values, "train")
+        elif file_path is not None:
+            is_epoch = self._by_epoch or self._iteration is None
+            self._log((step,) if is_epoch else (0, self._iteration, None), values, "val")
+        else:
+            self.experiment.log(step, values, Verbosity.DEFAULT)
+
+    def add_results(self, scalar_dict: Mapping[str, Any], mode: str = "test") -> None:
+        """Log what a test gave, which MMEngine does not show its visualizer.
+
+        Args:
+            scalar_dict: Values by name.
+            mode: The mode that they are of.
+        """
+        self._log((), scalar_dict, mode)
+
+    def _log(self, step: Any, values: Mapping[str, Any], mode: str) -> None:
+        data = {with_mode(name, mode): value for name, value in values.items()}
+        describe(self.experiment, data, mode)
+        self.experiment.log(step, data, Verbosity.DEFAULT)
+
+    def close(self) -> None:
+        """Free the port and close the files; what comes later opens them again."""
+        if self._logger is not None and self._env_initialized:
+            self._logger.close()
+            self._env_initialized = False
+
+
+@HOOKS.register_module()
+class DLLoggerHook(Hook):
+    """Log the scalars of every rank, and the results of tests.
+
+    MMEngine's visualizer does nothing on ranks other than 0. This hook hands what it is given
+    there to its ``DLLoggerVisBackend``; a visualizer without one gets one, on all ranks.
+
+    Args:
+        **options: The arguments of that one.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+        self._backends: list[DLLoggerVisBackend] = []
+
+    def before_run(self, runner: Runner) -> None:
+        """Find or make the backend; on ranks other than 0 let the scalars through to it."""
+        visualizer = runner.visualizer
+        backends = visualizer._vis_backends  # noqa: SLF001 - get_backend is for rank 0
+        self._backends = [b for b in backends.values() if isinstance(b, DLLoggerVisBackend)]
+        if not self._backends:
+            folder = os.path.join(runner.log_dir, "vis_data")  # noqa: PTH118
+            backend = DLLoggerVisBackend(**{"save_dir": folder, **self._options})
+            backends[type(backend).__name__] = backend
+            self._backends = [backend]
+            if is_main_process():
+                backend.add_config(runner.cfg)
+        if not is_main_process():
+            for method in ("add_scalar", "add_scalars"):
+                setattr(visualizer, method, functools.partial(self._each, method))
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Log what the test gave."""
+        del metrics  # they are in the hub, from RuntimeInfoHook
+        tag, _line = runner.log_processor.get_log_after_epoch(
+            runner, len(runner.test_dataloader), "test", with_non_scalar=True
+        )
+        for backend in self._backends:
+            backend.add_results(tag)
+
+    def _each(self, method: str, *args: Any, **kwargs: Any) -> None:
+        for backend in self._backends:
+            getattr(backend, method)(*args, **kwargs)

@@ -1,0 +1,235 @@
+"""MMEngine's Runner with the visualisation backend and the hook, scraped by a real Prometheus."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import HOOKS, VISBACKENDS
+from mmengine.visualization import Visualizer
+
+from otel_dllogger.integrations.mmengine import DLLoggerHook, DLLoggerVisBackend
+from tests._command import environment
+from tests._prometheus import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests._prometheus import Prometheus
+
+ROOT = Path(__file__).parent.parent.parent
+WAIT_S = 120
+RANKS = 2
+BATCHES = 25
+SECONDS = {"time", "data_time"}
+
+Rows = list[dict[str, Any]]
+Train = "Callable[..., subprocess.Popen[str]]"
+
+
+@pytest.fixture
+def train(prometheus: Prometheus, tmp_path: Path) -> Iterator[Train]:
+    """Start trainings that Prometheus finds; each page waits for a scrape of its end."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(way: str, visualizer: str = "both", *, ranks: int = 1) -> subprocess.Popen[str]:
+        launcher = [sys.executable]
+        if ranks > 1:
+            torchrun = "torch.distributed.run"
+            launcher += ["-m", torchrun, "--standalone", f"--nproc-per-node={ranks}"]
+        module = ["-m", "tests.integrations.toy", str(tmp_path / "work"), way, visualizer]
+        process = subprocess.Popen(
+            [*launcher, *module],
+            cwd=ROOT,
+            env=environment(
+                OTEL_DLLOGGER_DISCOVERY_DIR=str(prometheus.discovery),
+                OTEL_DLLOGGER_LINGER_SECONDS="100",
+                OMP_NUM_THREADS="1",
+            ),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    _, stderr = process.communicate(timeout=WAIT_S)
+    assert 0 == process.returncode, stderr[-2000:]
+
+
+def vis_data(tmp_path: Path) -> Path:
+    (folder,) = (tmp_path / "work").glob("*/vis_data")
+    return folder
+
+
+def rows_of_mmengine(tmp_path: Path) -> Rows:
+    """Return the rows of MMEngine's own file."""
+    lines = (vis_data(tmp_path) / "scalars.json").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def records(tmp_path: Path, rank: int = 0) -> list[tuple[Any, dict[str, Any]]]:
+    """Return step and data of our own LOG lines."""
+    lines = (vis_data(tmp_path) / f"toy_rank{rank}.json").read_text().splitlines()
+    entries = [json.loads(line.removeprefix("DLLL ")) for line in lines]
+    return [(entry["step"], entry["data"]) for entry in entries if entry["type"] == "LOG"]
+
+
+def without_mode(data: dict[str, Any]) -> dict[str, Any]:
+    return {name.partition("/")[2]: value for name, value in data.items()}
+
+
+def prometheus_name(metric: str) -> str:
+    mode, _, name = metric.partition("/")
+    del mode
+    base = "dl_" + name.lower().replace("/", "_")
+    return f"{base}_seconds" if name in SECONDS else base
+
+
+@pytest.mark.parametrize("way", ["epoch", "iter"])
+def test_prometheus_has_what_mmengine_has(
+    train: Train, prometheus: Prometheus, tmp_path: Path, way: str
+) -> None:
+    """The last value of every scalar on the page is the last one in scalars.json."""
+    end(train(way))
+    rows = rows_of_mmengine(tmp_path)
+    expected: dict[tuple[str, str], float] = {}
+    for row in rows:
+        mode = "train" if "iter" in row else "val"
+        for name, value in row.items():
+            if name not in ("epoch", "iter", "step"):
+                expected[f"{mode}/{name}", mode] = value
+    assert {"train", "val"} == {mode for _, mode in expected}
+    assert len(expected) > 9
+    for (metric, mode), value in expected.items():
+        query = f'last_over_time({prometheus_name(metric)}{{metric="{metric}"}}[10m])'
+        ((labels, scraped),) = prometheus.query(query)
+        assert ("toy", "0", mode) == (labels["run"], labels["rank"], labels["stage"])
+        assert value == scraped, metric
+
+    # Training and test have a page each, one after the other, here on two ports.
+    finished = prometheus.query("last_over_time(dllogger_run_finished[10m])")
+    assert [("0", 1.0)] * 2 == [(labels["rank"], value) for labels, value in finished]
+    rate = 'last_over_time(dllogger_parameter{name="optim_wrapper.optimizer.lr"}[10m])'
+    assert {"0": 0.01} == prometheus.by_rank(rate)
+    assert ["0"] == list(prometheus.by_rank("last_over_time(dl_eta_seconds[10m])"))
+    ((_, count),) = prometheus.query('last_over_time(dl_toy_count{stage="test"}[10m])')
+    assert count == BATCHES
+
+
+@pytest.mark.parametrize("way", ["epoch", "iter"])
+def test_json_lines_have_mmengines_rows(train: Train, tmp_path: Path, way: str) -> None:
+    """Each row of scalars.json is a record, with all digits, at its step; then comes the test."""
+    end(train(way))
+    rows = rows_of_mmengine(tmp_path)
+    (parameters, config), *logged, (test_step, results) = records(tmp_path)
+    assert "PARAMETER" == parameters
+    assert {"type": "SGD", "lr": 0.01} == config["optim_wrapper"]["optimizer"]
+    assert len(rows) == len(logged)
+    last_iteration = None
+    for row, (step, data) in zip(rows, logged, strict=True):
+        values = {k: v for k, v in row.items() if k not in ("epoch", "iter", "step")}
+        ours = without_mode(data)
+        ours.pop("eta", None)
+        assert values == ours
+        if "iter" in row:
+            last_iteration = row["iter"]
+            expected = [row["epoch"], row["iter"]] if way == "epoch" else row["iter"]
+        else:
+            expected = [row["step"]] if way == "epoch" else [0, last_iteration, None]
+        assert expected == step
+    assert [] == test_step
+    assert {"test/toy/bias", "test/toy/count", "test/toy/shape"} <= results.keys()
+
+
+def test_every_rank_is_exported(train: Train, prometheus: Prometheus, tmp_path: Path) -> None:
+    """With the hook each rank's own scalars are on its page and in its file."""
+    end(train("epoch", ranks=RANKS))
+    losses = prometheus.by_rank('last_over_time(dl_loss{metric="train/loss"}[10m])')
+    assert {"0", "1"} == losses.keys()
+    for rank in range(RANKS):
+        trained = [data for _, data in records(tmp_path, rank) if "train/loss" in data]
+        assert 2 == len(trained)  # of 13 iterations an epoch, the tenth
+        assert losses[str(rank)] == trained[-1]["train/loss"]
+        assert [] == records(tmp_path, rank)[-1][0]
+    assert losses["0"] != losses["1"]  # each has its own half of the data
+
+
+def test_the_hook_alone_is_enough(train: Train, prometheus: Prometheus, tmp_path: Path) -> None:
+    """A visualizer without the backend gets one, on all ranks, with the configuration."""
+    end(train("epoch", "hook-only", ranks=RANKS))
+    losses = prometheus.by_rank('last_over_time(dl_loss{metric="train/loss"}[10m])')
+    assert {"0", "1"} == losses.keys()
+    assert "PARAMETER" == records(tmp_path, 0)[0][0]
+    assert [1, 10] == records(tmp_path, 1)[0][0]
+
+
+def test_a_configuration_file_names_the_classes(tmp_path: Path) -> None:
+    """They are found by custom_imports, and by their full names without."""
+    file = tmp_path / "config.py"
+    file.write_text('custom_imports = dict(imports=["otel_dllogger.integrations.mmengine"])\n')
+    Config.fromfile(file)
+    assert DLLoggerVisBackend is VISBACKENDS.get("DLLoggerVisBackend")
+    assert DLLoggerHook is HOOKS.get("DLLoggerHook")
+    full = "otel_dllogger.integrations.mmengine.DLLoggerVisBackend"
+    assert DLLoggerVisBackend is VISBACKENDS.get(full)
+
+
+def test_scalars_of_ones_own(tmp_path: Path) -> None:
+    """What a script gives the visualizer itself keeps its names and steps."""
+    backend = DLLoggerVisBackend(str(tmp_path), prometheus=False, run="own/run")
+    visualizer = Visualizer(vis_backends=[backend], save_dir=str(tmp_path))
+    visualizer.add_scalar("val/mAP", 0.5, step=7)
+    visualizer.add_scalars({"train/a": 1, "b": 2.5}, step=8)
+    visualizer.close()
+    visualizer.close()
+    visualizer.add_scalar("later", 1.0, step=9)
+    lines = (tmp_path / "own_run_rank0.json").read_text().splitlines()
+    entries = [json.loads(line.removeprefix("DLLL ")) for line in lines]
+    assert [
+        (7, {"val/mAP": 0.5}),
+        (8, {"train/a": 1, "b": 2.5}),
+        (9, {"later": 1.0}),
+    ] == [(entry["step"], entry["data"]) for entry in entries]
+    elapsed_s = [float(entry["elapsedtime"]) for entry in entries]
+    assert sorted(elapsed_s) == elapsed_s  # one Logger's: no second start of the run
+    visualizer.close()
+
+
+def test_a_page_is_served_until_the_end(tmp_path: Path) -> None:
+    """The port is free after close, and what comes later opens a page again."""
+    backend = DLLoggerVisBackend(str(tmp_path), prometheus={"port": 0}, json=None)
+    backend.add_scalars({"iter": 3, "epoch": 1, "time": 0.5}, step=3, file_path="x.json")
+    (page,) = backend.experiment.backends
+    assert page.url is not None
+    import urllib.request  # noqa: PLC0415
+
+    text = urllib.request.urlopen(page.url, timeout=20).read().decode()
+    assert 'dl_time_seconds{granularity="iteration",metric="train/time"' in text
+    backend.close()
+    wait_for(lambda: page.endpoint.port in _listening(), lambda listens: not listens)
+    backend.add_results({"acc": 1.0})
+    (page,) = backend.experiment.backends
+    text = urllib.request.urlopen(page.url, timeout=20).read().decode()
+    assert "dl_acc{" in text
+    backend.close()
+    assert [] == list(tmp_path.iterdir())
+
+
+def _listening() -> set[int]:
+    """Return the ports that this machine listens on."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    fields = [line.split() for line in lines]
+    return {int(field[1].partition(":")[2], 16) for field in fields if field[3] == "0A"}
