@@ -57,6 +57,17 @@ def counted() -> Callable[[], dict[str, int]]:
 
 
 @pytest.fixture
+def own_statistics() -> Iterator[None]:
+    """Take away the statistics of histories that a test registers."""
+    from otel_dllogger.training import HistoryBuffer  # noqa: PLC0415 - it needs numpy
+
+    before = dict(HistoryBuffer._statistics_methods)
+    yield
+    HistoryBuffer._statistics_methods.clear()
+    HistoryBuffer._statistics_methods.update(before)
+
+
+@pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
     """Run a Prometheus that scrapes what the folder ``discovery`` of the test announces."""
     discovery = tmp_path / "discovery"

@@ -86,6 +86,13 @@ def examples(kind: str) -> list[Example]:
 def printed_by(section: str, kind: str) -> list[str]:
     """Run a section's examples one after the other, and return what each of them prints."""
     sources = [example.source for example in examples(kind) if example.section == section]
+    printed = output_of(_RUN_ALL, json.dumps(sources)).split(f"{_MARK}\n")
+    assert len(printed) == len(sources) + 1
+    return printed[:-1]
+
+
+def output_of(program: str, given: str) -> str:
+    """Run a program in a folder of its own, and return what it prints."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -94,8 +101,8 @@ def printed_by(section: str, kind: str) -> list[str]:
     }
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [sys.executable, "-c", _RUN_ALL],
-            input=json.dumps(sources),
+            [sys.executable, "-c", program],
+            input=given,
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -104,9 +111,8 @@ def printed_by(section: str, kind: str) -> list[str]:
             timeout=200,
             check=False,
         )
-    printed = done.stdout.split(f"{_MARK}\n")
-    assert len(printed) == len(sources) + 1, done.stdout[-2000:] + done.stderr
-    return printed[:-1]
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    return done.stdout
 
 
 def steady(text: str) -> str:

@@ -25,19 +25,12 @@ from tests.scripts.history_statistics import spread
 
 EXAMPLES = settings(deadline=None, derandomize="CI" in os.environ, max_examples=150)
 SCRIPTS = Path(__file__).parent / "scripts"
+pytestmark = pytest.mark.usefixtures("own_statistics")
+
 THREADS = 8
 UPDATES = 20_000
 EXACT = 1024
 """Windows up to which a mean has numpy's own rounding."""
-
-
-@pytest.fixture(autouse=True)
-def own_statistics():
-    """Take away the statistics that a test registers."""
-    before = dict(HistoryBuffer._statistics_methods)
-    yield
-    HistoryBuffer._statistics_methods.clear()
-    HistoryBuffer._statistics_methods.update(before)
 
 
 def same(expected, actual):

@@ -9,19 +9,12 @@ import pytest
 
 from otel_dllogger.training import HistoryBuffer, LogProcessor, LoopState, MessageHub, MisuseError
 
+pytestmark = pytest.mark.usefixtures("own_statistics")
+
 LINE = (
     "lr: 1.0000e-02  eta: 0:00:00  time: 0.0019  data_time: 0.0004  "
     "loss1: 0.8381  loss2: 0.9007  loss: 1.7388"
 )
-
-
-@pytest.fixture(autouse=True)
-def own_statistics():
-    """Take away the statistics that a test registers."""
-    before = dict(HistoryBuffer._statistics_methods)
-    yield
-    HistoryBuffer._statistics_methods.clear()
-    HistoryBuffer._statistics_methods.update(before)
 
 
 def hub_of(mode="train", **scalars):

@@ -23,8 +23,6 @@ from otel_dllogger.training.records import send
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from typing_extensions import Self
-
     from otel_dllogger.logger import Logger
     from otel_dllogger.training.log_processor import LogProcessor
     from otel_dllogger.training.loop_state import LoopState
@@ -53,6 +51,8 @@ class MessageHub(NamedInstance):
         np.float64(2.0)
     """
 
+    _first_name = "mmengine"
+
     def __init__(
         self,
         name: str,
@@ -76,14 +76,6 @@ class MessageHub(NamedInstance):
                     f"resumed_keys has {key!r}, which neither log_scalars nor runtime_info has: "
                     "leave it out, or give its value"
                 )
-
-    @classmethod
-    def get_current_instance(cls) -> Self:
-        """Return the hub that was made last; where there is none, one named "mmengine"."""
-        with cls._lock:
-            if not cls._instances:
-                cls.get_instance("mmengine")
-            return super().get_current_instance()
 
     def update_scalar(self, key: str, value: Any, count: int = 1, resumed: bool = True) -> None:
         """Add a value to the history of a scalar.

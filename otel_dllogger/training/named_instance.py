@@ -28,6 +28,7 @@ class NamedInstance:
 
     _instances: ClassVar[dict[str, Any]]
     _lock: ClassVar[threading.RLock]
+    _first_name: ClassVar[str | None] = None
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -78,10 +79,14 @@ class NamedInstance:
     def get_current_instance(cls) -> Self:
         """Return the instance that was made last.
 
+        Where there is none, one is made by the name that the class has for that.
+
         Raises:
-            RuntimeError: If there is none.
+            RuntimeError: If there is none, and no such name.
         """
         with cls._lock:
+            if not cls._instances and cls._first_name is not None:
+                return cls.get_instance(cls._first_name)
             if not cls._instances:
                 raise RuntimeError(
                     f"there is no {cls.__name__} yet: call {cls.__name__}.get_instance(name) first"

@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from otel_dllogger.backends.stdout import write_line
 from otel_dllogger.faults import FAULTS
@@ -24,9 +24,6 @@ from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.line_handlers import ConsoleHandler, FirstWarnings, open_file_handler
 from otel_dllogger.training.named_instance import NamedInstance
 from otel_dllogger.values import safe_text
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class MMLogger(logging.Logger, NamedInstance):
@@ -58,6 +55,8 @@ class MMLogger(logging.Logger, NamedInstance):
         ValueError: If there is no handler of that type.
         OSError: If the file cannot be opened.
     """
+
+    _first_name = "mmengine"
 
     def __init__(  # noqa: PLR0917 - MMEngine's own signature
         self,
@@ -98,14 +97,6 @@ class MMLogger(logging.Logger, NamedInstance):
     def log_file(self) -> str | None:
         """Return the file's path: this rank's, where each has its own, else rank 0's."""
         return self._log_file
-
-    @classmethod
-    def get_current_instance(cls) -> Self:
-        """Return the logger that was made last; the first is made here, and named "mmengine"."""
-        with cls._lock:
-            if not cls._instances:
-                cls.get_instance("mmengine")
-            return super().get_current_instance()
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
         """Tell whether a level is logged.

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-import tempfile
 from functools import cache
 
 import pytest
 
-from tests.test_docs_mmengine import ROOT, TEXT, Example, examples, printed_by, steady
+from tests.test_docs_mmengine import TEXT, Example, examples, output_of, printed_by, steady
 
 _PROGRESS = re.compile(r"\d\d/\d\d \d\d:\d\d:\d\d - mmengine - INFO - (Epoch|Iter)\(")
 _ROW = re.compile(r"^\| .* \| .*\|$", re.MULTILINE)
@@ -65,26 +61,7 @@ def test_example_prints_what_the_document_says(example: Example) -> None:
 @cache
 def page_with(config: str) -> str:
     """Return the pages of a training and a test that a configuration leads to."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "OTEL_EXPORTER_PROMETHEUS_PORT": "0",
-        "OTEL_DLLOGGER_RAISE": "1",
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [sys.executable, "-c", _RUN_CONFIG],
-            input=config,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            cwd=folder,
-            env=environment,
-            timeout=200,
-            check=False,
-        )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    return done.stdout
+    return output_of(_RUN_CONFIG, config)
 
 
 def labels(text: str) -> set[str]:
