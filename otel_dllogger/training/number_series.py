@@ -113,15 +113,15 @@ class NumberSeries:
         start = length - window
         first, last = -(-start // BLOCK), length // BLOCK  # the blocks that are all in it
         parts = []
-        if first == 0:
+        if start == 0:
             parts.append(self._wholes[function])
-        elif first < last:
-            parts.append(function.reduce(self._totals[function].last(last - first)))
-        parts.extend(
-            function.reduce(edge)
-            for edge in (self._array[start : first * BLOCK], self._array[last * BLOCK : length])
-            if len(edge)
-        )
+        else:
+            if first < last:
+                parts.append(function.reduce(self._totals[function].last(last - first)))
+            if start < first * BLOCK:
+                parts.append(function.reduce(self._array[start : first * BLOCK]))
+        if last * BLOCK < length:
+            parts.append(function.reduce(self._array[last * BLOCK : length]))
         if function is np.add:
             return sum(parts)  # of scalars: much faster than a function of arrays
         return function.reduce(parts)
