@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -548,3 +549,25 @@ def test_options_that_mean_nothing_are_refused(options):
     (name,) = options
     with pytest.raises(MisuseError, match=name):
         LogProcessor(**options)
+
+
+@pytest.mark.parametrize(
+    ("item", "kind"),
+    [
+        ({"data_src": "loss", "method_name": "mni"}, KeyError),
+        ({"data_src": "loss", "method_name": "min", "windw_size": 3}, TypeError),
+    ],
+)
+def test_a_statistic_that_cannot_be_had_names_its_item(item, kind):
+    """What shows only when it is asked for says which item of the configuration asked."""
+    hub = hub_of(loss=[1.0, 2.0])
+    with pytest.raises(kind, match=re.escape(f"custom_cfg has {item!r}")):
+        after_iter(hub, custom_cfg=[item])
+
+
+def test_a_window_of_nothing_is_refused():
+    """A window has at least one value, and a number at least no digits."""
+    with pytest.raises(MisuseError, match=r"custom_cfg\[0\]=.* window of no values"):
+        LogProcessor(custom_cfg=[{"data_src": "a", "method_name": "min", "window_size": 0}])
+    with pytest.raises(MisuseError, match="num_digits='a'"):
+        LogProcessor(num_digits="a")

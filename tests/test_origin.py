@@ -294,6 +294,8 @@ def test_of_mmengines_three_files_two_are_copies(tmp_path):
     log, scalars, by_time = f"{TIME}.log", SCALARS, f"vis_data/{TIME}.json"
     touch(tmp_path / "all", log, scalars, by_time, "vis_data/config.py")
     assert {scalars, by_time} == copies(tmp_path / "all")
+    touch(tmp_path / "others", log, scalars, "vis_data/toy_rank1.json")
+    assert {scalars} == copies(tmp_path / "others")
     touch(tmp_path / "without_log", scalars, by_time, "other/train.log")
     assert {by_time} == copies(tmp_path / "without_log")
     touch(tmp_path / "by_time", by_time)

@@ -383,7 +383,7 @@ def test_results_of_a_training_by_iteration(hub, keeper, options):
     """Results stand at the iteration where the training is."""
     finish(track(range(4), max_iters=4, log_every=4, **options))
     finish(track(range(3), mode="val", log_every=5, **options))
-    line = log_results({"acc": 0.5}, by_epoch=False, **options)
+    line = log_results({"acc": 0.5}, **options)
     assert (0, 4, 3) == keeper.steps[-1]
     assert line.startswith("Iter(val) [3/3]    acc: 0.5000")
 
@@ -543,3 +543,77 @@ def test_a_loop_of_few_batches_has_a_record(hub, keeper, options):
         hub.update_scalar("train/loss", 2.0)
     assert [(1, 3), 4] == keeper.steps
     assert 4 == hub.get_info("iter")
+
+
+def test_a_processor_counts_as_its_loop(hub, options):
+    """Epochs in a training by iteration would be lines that mean nothing."""
+    by_epoch = LogProcessor()
+    with pytest.raises(MisuseError, match="LogProcessor\\(by_epoch=False\\)"):
+        track([1], processor=by_epoch, max_iters=3, **options)
+    finish(track([1], max_iters=3, **options))
+    with pytest.raises(MisuseError, match="LogProcessor\\(by_epoch=False\\)"):
+        log_results({"acc": 1.0}, processor=by_epoch, **options)
+    assert "val/acc" not in hub.log_scalars
+    with pytest.raises(MisuseError, match=r"processor=.* is none"):
+        track([1], processor={"window_size": 5}, **options)
+
+
+def test_the_epoch_can_be_said(hub, keeper, options):
+    """A loop that is left early is counted by whoever leaves it."""
+    for epoch in range(3):
+        for batch in track(range(10), epoch=epoch, log_every=2, max_epochs=3, **options):
+            if batch == 3:
+                break
+    assert [(1, 2), (2, 5), (3, 8)] == keeper.steps
+    with pytest.raises(MisuseError, match="epoch=-1 is no whole number from 0 up"):
+        track([1], epoch=-1, **options)
+
+
+def test_a_validation_has_no_results_of_the_one_before(hub, keeper, options):
+    """Only what is measured in it is logged while it is under way."""
+    for accuracy in (0.5, 0.75):
+        for _ in track(range(2), mode="val", log_every=2, **options):
+            hub.update_scalar("val/loss", 1.0)
+        log_results({"accuracy": accuracy}, **options)
+    progress = {"val/data_time", "val/time", "val/loss", "val/eta"}
+    assert progress == keeper.logged[2][1].keys()
+    assert [0.5, 0.75] == [keeper.logged[n][1]["val/accuracy"] for n in (1, 3)]
+
+
+def test_a_scalar_without_a_mode_is_warned_of_once(hub, options, caplog):
+    """A name that begins with no mode is never logged, which is said."""
+    for _ in track(range(4), log_every=2, **options):
+        hub.update_scalar("trian/loss", 1.0)
+    said = [r.getMessage() for r in caplog.records if "trian/loss" in r.getMessage()]
+    (warning,) = said
+    assert "'trian/loss' in the hub is not logged: its name begins with none of" in warning
+
+
+LONELY = """
+from urllib.request import urlopen
+from otel_dllogger.training import MessageHub, track
+
+hub = MessageHub.get_instance("lonely")
+for _ in track([1, 2], hub=hub, max_epochs=1):
+    hub.update_scalar("train/loss", 0.5)
+import otel_dllogger.logger as logger
+print(urlopen(logger._attached[0].url).read().decode())
+"""
+
+
+def test_a_script_under_run_needs_no_logger(tmp_path):
+    """What track logs is on the page of ``otel-dllogger run``, beside the line on the console."""
+    script = tmp_path / "train.py"
+    script.write_text(LONELY)
+    done = subprocess.run(
+        [sys.executable, "-m", "otel_dllogger", "run", script],
+        env=environment(OTEL_EXPORTER_PROMETHEUS_PORT="0"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr
+    assert re.search(rf"{CONSOLE}Epoch\(train\) \[1\]\[2/2\]", done.stdout)
+    assert re.search(r'^dl_loss\{.*stage="train"\} 0\.5$', done.stdout, re.MULTILINE)

@@ -2,9 +2,7 @@
 
 In a configuration::
 
-    custom_imports = dict(imports=["otel_dllogger.integrations.mmengine"])
-    vis_backends = [dict(type="LocalVisBackend"), dict(type="DLLoggerVisBackend")]
-    custom_hooks = [dict(type="DLLoggerHook")]
+    custom_hooks = [dict(type="otel_dllogger.integrations.mmengine.DLLoggerHook")]
 
 MMEngine gives scalars to its visualizer on rank 0 alone; the hook hands them over on the others.
 """
@@ -13,16 +11,30 @@ from __future__ import annotations
 
 import functools
 import os
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from mmengine.dist import get_rank, is_main_process
-from mmengine.hooks import Hook
-from mmengine.logging import MessageHub
-from mmengine.registry import HOOKS, VISBACKENDS
-from mmengine.visualization import BaseVisBackend
-from mmengine.visualization.vis_backend import force_init_env
+try:
+    from mmengine.dist import get_rank, is_main_process
+    from mmengine.hooks import Hook
+    from mmengine.logging import MessageHub, print_log
+    from mmengine.registry import HOOKS, VISBACKENDS
+    from mmengine.visualization import BaseVisBackend
+    from mmengine.visualization.vis_backend import force_init_env
+except ImportError as error:
+    raise ImportError(
+        f"otel_dllogger.integrations.mmengine needs {error.name}: install PyTorch, and "
+        "pip install 'otel-dllogger[mmengine]'"
+    ) from error
 
-from otel_dllogger import JSONStreamBackend, Logger, OTLPBackend, PrometheusBackend, Verbosity
+from otel_dllogger import (
+    ConfigurationError,
+    JSONStreamBackend,
+    Logger,
+    OTLPBackend,
+    PrometheusBackend,
+    Verbosity,
+)
 from otel_dllogger.training.records import describe, forget, with_mode
 
 if TYPE_CHECKING:
@@ -49,17 +61,26 @@ class DLLoggerVisBackend(BaseVisBackend):
         run: The run's name; by default what the launcher says.
 
     Raises:
-        ConfigurationError: If an argument cannot mean anything; when the first scalar comes.
+        ConfigurationError: If an argument cannot mean anything.
     """
 
     def __init__(
         self,
         save_dir: str | None = None,
-        prometheus: bool | Mapping[str, Any] = True,
+        prometheus: bool | dict[str, Any] = True,
         json: str | None = "{run}_rank{rank}.json",
-        otlp: bool | Mapping[str, Any] = False,
+        otlp: bool | dict[str, Any] = False,
         run: str | None = None,
     ) -> None:
+        for name, value in (("prometheus", prometheus), ("otlp", otlp)):
+            if not isinstance(value, (bool, dict)):
+                raise ConfigurationError(
+                    f"{name}={value!r} is neither a bool nor a dict of arguments: pass "
+                    f"{name}=True, or {name}=dict(...)"
+                )
+        for name, text in (("json", json), ("run", run)):
+            if not isinstance(text, (str, NoneType)):
+                raise ConfigurationError(f"{name}={text!r} is no text: pass one, or None")
         super().__init__(save_dir)
         self._env_initialized = False  # what force_init_env looks at
         self._prometheus = prometheus
@@ -77,9 +98,12 @@ class DLLoggerVisBackend(BaseVisBackend):
         if self._json:
             backends.append(JSONStreamBackend(1, self._json_path(), append=True))
         for backend, wanted in ((PrometheusBackend, self._prometheus), (OTLPBackend, self._otlp)):
-            if wanted is not False and wanted is not None:
-                given = {} if wanted is True else dict(wanted)
+            if wanted is not False:
+                given = {} if wanted is True else wanted
                 backends.append(backend(1, **{**names, **given}))
+                if backend is PrometheusBackend:
+                    url = backends[-1].url
+                    print_log(f"metrics of rank {names['rank']}: {url}", logger="current")
         if self._logger is None:
             self._logger = Logger(backends)
         else:  # closed by the end of a training, and now there is a test
@@ -176,6 +200,10 @@ class DLLoggerHook(Hook):
 
     Args:
         **options: The arguments of that one.
+
+    Raises:
+        ConfigurationError: If there are arguments, and the visualizer has one already; when the
+            run begins.
     """
 
     priority = "VERY_HIGH"
@@ -186,9 +214,16 @@ class DLLoggerHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Find or make the backend; on ranks other than 0 let the scalars through to it."""
+        if self._backends:  # a test after the training
+            return
         visualizer = runner.visualizer
         backends = visualizer._vis_backends  # noqa: SLF001 - get_backend is for rank 0
         self._backends = [b for b in backends.values() if isinstance(b, DLLoggerVisBackend)]
+        if self._backends and self._options:
+            raise ConfigurationError(
+                f"DLLoggerHook has {', '.join(self._options)}, but the visualizer has a "
+                "DLLoggerVisBackend of its own: give them to that one, or remove it"
+            )
         if not self._backends:
             folder = os.path.join(runner.log_dir, "vis_data")  # noqa: PTH118
             backend = DLLoggerVisBackend(**{"save_dir": folder, **self._options})

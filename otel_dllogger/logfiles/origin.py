@@ -197,7 +197,7 @@ def is_copy(path: str, covers: Callable[[str], bool] = lambda _path: True) -> bo
 
     It writes them three times: to ``<time>/<time>.log``, ``<time>/vis_data/scalars.json`` and
     ``<time>/vis_data/<time>.json``. The first that is there is the original. It looks at the
-    folders as they are now.
+    folders as they are now. Files of other names in ``vis_data`` are other backends' own.
 
     Args:
         path: The file.
@@ -206,10 +206,13 @@ def is_copy(path: str, covers: Callable[[str], bool] = lambda _path: True) -> bo
     folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 - links stay
     above, folder_name = os.path.split(folder)
     stem, extension = os.path.splitext(_without_rotation(name))  # noqa: PTH122
+    is_timed = _TIMESTAMP.fullmatch(stem)
     if folder_name != _SCALARS_FOLDER or extension != ".json":
         return False
+    if not is_timed and stem != "scalars":
+        return False
     scalars = f"{folder}/scalars.json"
-    if _TIMESTAMP.fullmatch(stem) and os.path.exists(scalars) and covers(scalars):  # noqa: PTH110
+    if is_timed and os.path.exists(scalars) and covers(scalars):  # noqa: PTH110
         return True
     try:
         with os.scandir(above) as entries:

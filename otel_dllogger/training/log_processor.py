@@ -83,6 +83,8 @@ class LogProcessor:
         self.window_size = window_size
         self.by_epoch = by_epoch
         self.custom_cfg = custom_cfg or []
+        if not isinstance(num_digits, int) or num_digits < 0:
+            raise MisuseError(f"num_digits={num_digits!r} is no whole number from 0 up")
         self.num_digits = num_digits
         self.log_with_hierarchy = log_with_hierarchy
         try:
@@ -229,7 +231,10 @@ class LogProcessor:
                     cfg["window_size"] = batch_idx + 1
                 elif cfg.get("window_size") == "global":
                     cfg["window_size"] = state.iter + 1
-                tag[log_name] = scalars[plan.names[source]].statistics(**cfg)
+                try:
+                    tag[log_name] = scalars[plan.names[source]].statistics(**cfg)
+                except (KeyError, TypeError) as error:  # no such statistic; it takes other things
+                    raise type(error)(f"custom_cfg has {item!r}: {error.args[0]}") from error
         return tag
 
     def _plan(self, keys: list[str], mode: str, *, keep_mode: bool) -> _Plan:
@@ -316,6 +321,8 @@ def _check(custom_cfg: list[dict[str, Any]], *, by_epoch: bool) -> None:
             raise TypeError(
                 f"{item}: window_size should be int, epoch or global, but got {window_size!r}"
             )
+        if isinstance(window_size, int) and window_size < 1:
+            raise MisuseError(f"{item} has a window of no values: take a number from 1 up")
         if window_size == "epoch" and not by_epoch:
             raise MisuseError(
                 f"{item} has the window 'epoch', but by_epoch is False: take a number or 'global'"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol
 
+from otel_dllogger.training.faults import MisuseError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -46,6 +48,9 @@ class LoopState:
         dataloader_len: How many batches the mode's loader has; None where that is not known.
         batch_idx: Which batch of the loader this is, from 0; None once all are through, for
             the results of a validation or a test.
+
+    Raises:
+        MisuseError: If there is no such mode.
     """
 
     message_hub: Hub
@@ -56,6 +61,12 @@ class LoopState:
     max_iters: int | None = None
     dataloader_len: int | None = None
     batch_idx: int | None = 0
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise MisuseError(
+                f"mode={self.mode!r} is none of {', '.join(MODES)}: pass one of these"
+            )
 
     @property
     def by_epoch(self) -> bool:

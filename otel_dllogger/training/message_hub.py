@@ -105,6 +105,8 @@ class MessageHub(NamedInstance):
                 value = _number(key, value)
         buffer = self._log_scalars.get(key)
         if buffer is None:
+            if not isinstance(key, str):
+                raise MisuseError(f"key={key!r} is no text: pass a name such as 'train/loss'")
             with self._lock:
                 buffer = self._log_scalars.get(key)
                 if buffer is None:  # shown to others once there is a value in it

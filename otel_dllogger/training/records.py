@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from otel_dllogger.faults import FAULTS
 from otel_dllogger.logfiles.conventions import conventional_metadata
 from otel_dllogger.logfiles.file_record import MMENGINE_SCALARS
 from otel_dllogger.logger import Logger, Verbosity
 from otel_dllogger.training.log_processor import LogProcessor
+from otel_dllogger.training.loop_state import MODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from otel_dllogger.training.loop_state import LoopState
 
 _PLACE = ("epoch", "iter")
+_PROGRESS = ("loss", "time", "data_time", "eta", "memory")
+"""What a validation that is under way has of its own, as MMEngine's line of it."""
+
+_homeless: set[str] = set()
 
 _described: WeakKeyDictionary[Logger, set[str]] = WeakKeyDictionary()
 
@@ -98,16 +104,35 @@ def process(state: LoopState, processor: LogProcessor | None) -> tuple[Any, Proc
     mode = state.mode
     if processor is None:
         processor = LogProcessor(by_epoch=state.by_epoch)
+    # In the middle of a validation the results of the one before are still in the hub.
+    is_whole = mode == "train" or state.batch_idx is None
     if state.batch_idx is not None:
         tag, line = processor.get_log_after_iter(state, state.batch_idx, mode)
         eta = state.message_hub.get_info("eta")
         if eta is not None:
             tag["eta"] = eta
+        _warn_of_homeless(state.message_hub.log_scalars)
     else:
         length = state.dataloader_len or 0
         tag, line = processor.get_log_after_epoch(state, length, mode, with_non_scalar=True)
-    values = {with_mode(name, mode): value for name, value in tag.items() if name not in _PLACE}
+    values = {
+        with_mode(name, mode): value
+        for name, value in tag.items()
+        if name not in _PLACE and (is_whole or name.removeprefix(f"{mode}/").startswith(_PROGRESS))
+    }
     return step_of(state, by_epoch=processor.by_epoch), ProcessedData(values, line)
+
+
+def _warn_of_homeless(keys: Iterable[str]) -> None:
+    """Say once of each scalar that it is never logged, where its name has no mode."""
+    for key in list(keys):
+        if not key.startswith(MODES) and key not in _homeless:
+            _homeless.add(key)
+            FAULTS.warn(
+                f"scalar {key}",
+                f"{key!r} in the hub is not logged: its name begins with none of "
+                f"{', '.join(MODES)}; call it 'train/{key}'",
+            )
 
 
 def step_of(state: LoopState, *, by_epoch: bool) -> Any:

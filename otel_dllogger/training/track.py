@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import otel_dllogger
+from otel_dllogger.logger import Logger, has_attached
 from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.log_processor import LogProcessor
 from otel_dllogger.training.loop_state import MODES, LoopState
@@ -15,8 +17,6 @@ from otel_dllogger.training.records import process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-
-    from otel_dllogger.logger import Logger
 
 _Batch = TypeVar("_Batch")
 
@@ -31,6 +31,7 @@ def track(
     processor: LogProcessor | None = None,
     mode: str = "train",
     log_every: int = 10,
+    epoch: int | None = None,
     max_epochs: int | None = None,
     max_iters: int | None = None,
 ) -> Iterator[_Batch]:
@@ -40,6 +41,9 @@ def track(
     so many batches, with ``time``, ``data_time`` and an ETA, which are measured here. Epochs
     and iterations that are done are in the hub, ``epoch`` and ``iter``: its ``state_dict``
     resumes them.
+
+    A loop that ends by ``break`` has not finished its epoch, nor the batch that it was at. For
+    shorter epochs pass ``itertools.islice(loader, 100)``.
 
     Args:
         loader: The batches of one epoch. With ``max_iters`` alone it is begun again until so
@@ -51,37 +55,36 @@ def track(
             this loop.
         mode: ``train``, ``val`` or ``test``.
         log_every: Batches between two records; of fewer the last one counts.
-        max_epochs: Epochs of the whole training, for the ETA.
-        max_iters: Iterations of the whole training, where those are counted.
+        epoch: How many epochs are done before this one; by default as the hub says.
+        max_epochs: Epochs of the whole training, for the ETA; as the training's last one had
+            it for a validation or a test.
+        max_iters: Iterations of the whole training, where those are counted; likewise.
 
     Raises:
-        MisuseError: If the mode or a number cannot mean anything.
+        MisuseError: If an argument cannot mean anything.
     """
     if mode not in MODES:
         raise MisuseError(f"mode={mode!r} is none of {', '.join(MODES)}: pass one of these")
-    for name, number in (
-        ("log_every", log_every),
-        ("max_epochs", max_epochs),
-        ("max_iters", max_iters),
+    for name, number, least in (
+        ("log_every", log_every, 1),
+        ("epoch", 0 if epoch is None else epoch, 0),
+        ("max_epochs", 1 if max_epochs is None else max_epochs, 1),
+        ("max_iters", 1 if max_iters is None else max_iters, 1),
     ):
-        if (number is not None or name == "log_every") and (
-            not isinstance(number, int) or number < 1
-        ):
-            raise MisuseError(f"{name}={number!r} is no whole number from 1 up")
+        if not isinstance(number, int) or number < least:
+            raise MisuseError(f"{name}={number!r} is no whole number from {least} up")
     if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
         raise MisuseError(f"loader={loader!r:.80} has no batches: pass a DataLoader, a list, ...")
     hub = _checked(hub, logger)
-    state = LoopState(
-        hub,
-        mode,
-        epoch=hub.get_info("epoch", 0),
-        iter=hub.get_info("iter", 0),
-        max_epochs=max_epochs,
-        max_iters=max_iters,
-        dataloader_len=_length(loader),
-    )
-    if processor is None:
-        processor = LogProcessor(by_epoch=state.by_epoch)
+    if epoch is not None:
+        hub.update_info("epoch", epoch)
+    if mode == "train":
+        hub.update_info_dict({"max_epochs": max_epochs, "max_iters": max_iters})
+    state = _state(hub, mode)
+    if max_epochs or max_iters:
+        state.max_epochs, state.max_iters = max_epochs, max_iters
+    state.dataloader_len = _length(loader)
+    processor = _processor(processor, state)
     return _run(loader, hub, state, logger, processor, log_every=log_every)
 
 
@@ -92,7 +95,6 @@ def log_results(
     logger: Logger | None = None,
     processor: LogProcessor | None = None,
     mode: str = "val",
-    by_epoch: bool = True,
 ) -> str:
     """Log what a validation or a test gave as a whole.
 
@@ -103,7 +105,6 @@ def log_results(
         logger: As for ``track``.
         processor: As for ``track``.
         mode: ``val`` or ``test``.
-        by_epoch: Whether the training is counted in epochs.
 
     Returns:
         MMEngine's line of it, without the time.
@@ -116,6 +117,9 @@ def log_results(
     if not isinstance(results, dict):
         raise MisuseError(f"results={results!r:.80} is no dict: pass values by name")
     hub = _checked(hub, logger)
+    state = _state(hub, mode)
+    state.dataloader_len, state.batch_idx = hub.get_info(_BATCHES_OF + mode), None
+    processor = _processor(processor, state)
     for name, value in results.items():
         key = f"{mode}/{name}"
         try:
@@ -124,15 +128,33 @@ def log_results(
         except MisuseError:  # no single number: shown and logged, as MMEngine does
             hub.update_info(key, value)
             hub.log_scalars.pop(key, None)
-    state = LoopState(
+    return _log(hub, state, logger, processor)
+
+
+def _state(hub: MessageHub, mode: str) -> LoopState:
+    """Return where the training is, as its hub says."""
+    return LoopState(
         hub,
         mode,
         epoch=hub.get_info("epoch", 0),
         iter=hub.get_info("iter", 0),
-        dataloader_len=hub.get_info(_BATCHES_OF + mode),
-        batch_idx=None,
+        max_epochs=hub.get_info("max_epochs"),
+        max_iters=hub.get_info("max_iters"),
     )
-    return _log(hub, state, logger, processor or LogProcessor(by_epoch=by_epoch))
+
+
+def _processor(processor: LogProcessor | None, state: LoopState) -> LogProcessor:
+    """Return the processor, the default one for None, once it counts as the loop does."""
+    if processor is None:
+        return LogProcessor(by_epoch=state.by_epoch)
+    if not callable(getattr(processor, "get_log_after_iter", None)):
+        raise MisuseError(f"processor={processor!r:.80} is none: pass LogProcessor(...)")
+    if processor.by_epoch and not state.by_epoch:
+        raise MisuseError(
+            "the processor counts in epochs and max_iters in iterations: pass "
+            "LogProcessor(by_epoch=False), or max_epochs"
+        )
+    return processor
 
 
 def _run(
@@ -234,6 +256,14 @@ def _log(hub: MessageHub, state: LoopState, logger: Logger | None, processor: Lo
     logger = logger or otel_dllogger.GLOBAL_LOGGER
     if type(logger) is not otel_dllogger.NotInitializedObject:
         return hub.log_to(logger, state, processor)
-    line = process(state, processor)[1].line
+    if has_attached():  # by otel-dllogger run, for a script that knows of no Logger
+        line = hub.log_to(_silent_logger(), state, processor)
+    else:
+        line = process(state, processor)[1].line
     MMLogger.get_current_instance().info("%s", line)
     return line
+
+
+@functools.cache
+def _silent_logger() -> Logger:
+    return Logger([])

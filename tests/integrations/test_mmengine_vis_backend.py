@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from mmengine.config import Config
 from mmengine.registry import HOOKS, VISBACKENDS
+from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
+from otel_dllogger import ConfigurationError
 from otel_dllogger.integrations.mmengine import DLLoggerHook, DLLoggerVisBackend
 from tests._command import environment
 from tests._prometheus import wait_for
+from tests.integrations.toy import toy_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -233,3 +236,29 @@ def _listening() -> set[int]:
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     fields = [line.split() for line in lines]
     return {int(field[1].partition(":")[2], 16) for field in fields if field[3] == "0A"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"prometheus": 9464}, {"otlp": "http://localhost:4318"}, {"json": True}, {"run": 5}],
+    ids=str,
+)
+def test_what_cannot_be_meant_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    """An argument of another kind is named before the training begins."""
+    (name,) = options
+    with pytest.raises(ConfigurationError, match=f"^{name}="):
+        DLLoggerVisBackend(str(tmp_path), **options)
+
+
+def test_a_hook_with_arguments_beside_a_backend_is_refused(tmp_path: Path) -> None:
+    """Nobody could say which of the two counts."""
+    backend = {"type": "DLLoggerVisBackend", "prometheus": False}
+    config = toy_config(
+        tmp_path,
+        by_epoch=True,
+        visualizer={"type": "Visualizer", "vis_backends": [backend], "name": "both"},
+        custom_hooks=[{"type": "DLLoggerHook", "run": "mine"}],
+        experiment_name="both",
+    )
+    with pytest.raises(ConfigurationError, match="DLLoggerHook has run, but the visualizer"):
+        Runner.from_cfg(config).train()
