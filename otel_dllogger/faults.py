@@ -36,6 +36,7 @@ REASONS = {
     "instrument": "OpenTelemetry refused an instrument",
     "scrape": "a metrics page could not be rendered",
     "series_limit": "values of series beyond the limit",
+    "statistic_failed": "a statistic of smoothed scalars could not be computed",
     "stdout": "lines that the standard output did not take",
     "torn_line": "a log file ended in half a line, from an earlier kill",
 }

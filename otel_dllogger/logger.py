@@ -135,11 +135,6 @@ def attached(backend: Backend) -> Iterator[Backend]:
         _attached.remove(backend)
 
 
-def has_attached() -> bool:
-    """Tell whether a backend is attached, so that even a Logger without backends is heard."""
-    return bool(_attached)
-
-
 class Logger:
     """Send every call to every backend.
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from otel_dllogger import ConfigurationError
 from otel_dllogger.training import HistoryBuffer, MisuseError
-from tests._command import environment
+from tests._command import environment, uncovered
 from tests.scripts.history_statistics import spread
 
 EXAMPLES = settings(deadline=None, derandomize="CI" in os.environ, max_examples=150)
@@ -595,3 +595,33 @@ def test_whole_numbers_stay_whole(value):
     buffer = HistoryBuffer([0], [1])
     buffer.update(value)
     assert (value, np.int64) == (buffer.current(), type(buffer.current()))
+
+
+FORKED = """
+import os, sys, threading
+from otel_dllogger.training import HistoryBuffer
+
+started, go_on = threading.Event(), threading.Event()
+
+@HistoryBuffer.register_statistics
+def slow(self):
+    started.set()
+    go_on.wait(30)
+
+buffer = HistoryBuffer([1.0, 3.0], [1, 1])
+thread = threading.Thread(target=buffer.statistics, args=("slow",))
+thread.start()
+started.wait(30)
+if (pid := os.fork()) == 0:
+    buffer.update(5.0)
+    os._exit(buffer.mean() == 3.0)
+status = os.waitpid(pid, 0)[1]
+go_on.set()
+thread.join()
+sys.exit(not os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_forked_child_can_ask():
+    """Also where another thread of its parent was asking at that moment."""
+    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=60, env=uncovered())

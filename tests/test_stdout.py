@@ -444,16 +444,19 @@ def test_a_line_of_ones_own(capsys):
     def line_format(timestamp, step, data):
         if step == 2:
             return None
+        if step == 4:
+            return 4.5
         return f"{timestamp:%Y} {step} {data['loss']:.1f}"
 
     logger = Logger([backend(line_format=line_format)])
     logger.log(1, {"loss": 0.25})
     logger.log(2, {"loss": 0.5})
     logger.log(3, {"other": 1.0})
+    logger.log(4, {})
     logger.info("text")
     year = f"{datetime.now():%Y}"  # noqa: DTZ005 - naive by contract
     lines = capsys.readouterr().out.splitlines()
-    assert [f"{year} 1 0.2", "2 loss : 0.5 ", "3 other : 1.0 ", "text"] == lines
+    assert [f"{year} 1 0.2", "2 loss : 0.5 ", "3 other : 1.0 ", "4.5", "text"] == lines
 
 
 def test_a_line_of_ones_own_that_raises_is_counted(capsys, counted):

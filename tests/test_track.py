@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import re
 import subprocess
@@ -617,3 +618,91 @@ def test_a_script_under_run_needs_no_logger(tmp_path):
     assert 0 == done.returncode, done.stderr
     assert re.search(rf"{CONSOLE}Epoch\(train\) \[1\]\[2/2\]", done.stdout)
     assert re.search(r'^dl_loss\{.*stage="train"\} 0\.5$', done.stdout, re.MULTILINE)
+
+
+def test_results_are_those_that_were_given(hub, keeper, options):
+    """A loss is no mean over validations, nor mixed with what the loop measured."""
+    for loss in (1.0, 0.25):
+        for _ in track(range(2), mode="val", log_every=2, **options):
+            hub.update_scalar("val/loss_cls", 3.0)
+        line = log_results({"loss": loss, "loss_cls": 7.0}, **options)
+        assert f"loss: {loss:.4f}" in line
+    logged = [data for _, data, _ in keeper.logged]
+    assert [1.0, 0.25] == [logged[n]["val/loss"] for n in (1, 3)]
+    assert [7.0, 7.0] == [logged[n]["val/loss_cls"] for n in (1, 3)]
+    assert not {"val/loss", "val/loss_cls"} & logged[2].keys()
+    assert [1.0, 0.25] == hub.get_scalar("val/loss").data[0].tolist()  # for statistics of all
+
+
+def test_results_of_another_call_are_not_repeated(hub, keeper, options):
+    """What was not given this time is not in the record of this time."""
+    log_results({"acc": 0.5, "table": [1, 2]}, **options)
+    line = log_results({"recall": 0.25}, **options)
+    assert "acc" not in line
+    assert {"val/recall": 0.25} == keeper.logged[-1][1]
+
+
+def test_a_statistic_of_all_results(keeper, options):
+    """A configuration sees every result there was."""
+    best = {"data_src": "acc", "log_name": "best", "method_name": "max"}
+    for accuracy in (0.5, 0.75, 0.25):
+        log_results({"acc": accuracy}, processor=LogProcessor(custom_cfg=[best]), **options)
+    assert {"val/acc": 0.25, "val/best": 0.75} == keeper.logged[-1][1]
+
+
+@pytest.mark.parametrize("wrong", [MMLogger("x"), otel_dllogger], ids=["MMLogger", "module"])
+def test_what_only_looks_like_a_logger_is_refused_at_the_call(wrong):
+    """A logger of text takes no records."""
+    with pytest.raises(MisuseError, match=r"logger=.* is no Logger"):
+        track([1], logger=wrong)
+
+
+def test_a_training_without_end_has_an_eta(hub, options):
+    """More iterations than time can hold are no reason to stop."""
+    loop = track(itertools.repeat(1), max_iters=10**18, log_every=1, **options)
+    for _ in itertools.islice(loop, 3):
+        hub.update_scalar("train/loss", 1.0)
+    assert hub.get_info("eta") > 0
+
+
+def test_a_statistic_that_is_not_there_is_refused_at_the_call(options):
+    """Minutes into a training would be late."""
+    cfg = [{"data_src": "loss", "method_name": "mni"}]
+    with pytest.raises(MisuseError, match=r"'mni'.* no such statistic"):
+        track([1], processor=LogProcessor(custom_cfg=cfg), **options)
+
+
+def test_a_statistic_that_fails_costs_its_record_alone(hub, keeper, options, counted):
+    """Training goes on, and what was lost is counted."""
+    cfg = [{"data_src": "loss", "method_name": "mean", "windowsize": 3}]
+    processor = LogProcessor(custom_cfg=cfg)
+    for _ in track(range(4), processor=processor, log_every=2, **options):
+        hub.update_scalar("train/loss", 1.0)
+    assert ([], 4) == (keeper.logged, hub.get_info("iter"))
+    assert {"statistic_failed": 2} == counted()
+
+
+class Sampler:
+    """Note the epochs that it is told of."""
+
+    def __init__(self):
+        self.epochs = []
+
+    def set_epoch(self, epoch):
+        self.epochs.append(epoch)
+
+
+class Loader(list):
+    """A loader with PyTorch's names."""
+
+
+@pytest.mark.parametrize("place", ["sampler", "batch_sampler"])
+def test_a_loader_that_begins_again_is_shuffled_anew(options, place):
+    """The sampler is told each further epoch, as DistributedSampler wants it."""
+    loader, sampler = Loader([1, 2]), Sampler()
+    if place == "sampler":
+        loader.sampler = sampler
+    else:
+        loader.batch_sampler = type("Batches", (), {"sampler": sampler})
+    finish(track(loader, max_iters=6, **options))
+    assert [1, 2] == sampler.epochs

@@ -122,7 +122,8 @@ class StdOutBackend(RecordBackend):
         self, line_format: Callable[[datetime, Any, Any], str | None], record: Record
     ) -> str | None:
         try:
-            return line_format(record.timestamp, record.step, record.data)
+            line = line_format(record.timestamp, record.step, record.data)
+            return line if line is None else safe_text(line)
         except Exception as error:
             _unformatted("line_format", record.step, error)
             return None

@@ -19,6 +19,7 @@ try:
     from mmengine.hooks import Hook
     from mmengine.logging import MessageHub, print_log
     from mmengine.registry import HOOKS, VISBACKENDS
+    from mmengine.runner import BaseLoop, IterBasedTrainLoop
     from mmengine.visualization import BaseVisBackend
     from mmengine.visualization.vis_backend import force_init_env
 except ImportError as error:
@@ -35,7 +36,9 @@ from otel_dllogger import (
     PrometheusBackend,
     Verbosity,
 )
-from otel_dllogger.training.records import describe, forget, with_mode
+from otel_dllogger.errors import in_words
+from otel_dllogger.faults import FAULTS
+from otel_dllogger.training.records import describe, describe_again, with_mode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,19 +91,36 @@ class DLLoggerVisBackend(BaseVisBackend):
         self._otlp = otlp
         self._run = run
         self._logger: Logger | None = None
+        self._config: dict[str, Any] | None = None
+        self._runner: Runner | None = None
         self._iteration: int | None = None
         self._by_epoch = True
+
+    def bind(self, runner: Runner) -> None:
+        """Ask a runner where its training is, rather than guess it from what is logged.
+
+        Opens the files and the page as well, so that a rank that never gets to its first
+        record is there.
+        """
+        self._runner = runner
+        _ = self.experiment
 
     def _init_env(self) -> None:
         """Make the Logger, in MMEngine's own time: at the first use."""
         names = {"run": self._run, "rank": get_rank()}
         backends: list[Any] = []
         if self._json:
-            backends.append(JSONStreamBackend(1, self._json_path(), append=True))
+            try:
+                backends.append(JSONStreamBackend(1, self._json_path(), append=True))
+            except OSError as error:  # one rank that fails would leave the others waiting
+                FAULTS.drop("disk_full", f"no JSON lines are written: {in_words(error)}")
         for backend, wanted in ((PrometheusBackend, self._prometheus), (OTLPBackend, self._otlp)):
             if wanted is not False:
                 given = {} if wanted is True else wanted
-                backends.append(backend(1, **{**names, **given}))
+                try:
+                    backends.append(backend(1, **{**names, **given}))
+                except TypeError as error:
+                    raise ConfigurationError(f"{given!r} cannot be meant: {error}") from error
                 if backend is PrometheusBackend:
                     url = backends[-1].url
                     print_log(f"metrics of rank {names['rank']}: {url}", logger="current")
@@ -108,16 +128,16 @@ class DLLoggerVisBackend(BaseVisBackend):
             self._logger = Logger(backends)
         else:  # closed by the end of a training, and now there is a test
             self._logger.backends = backends
-            forget(self._logger)
+            describe_again(self._logger)
+            self._log_config()
 
     def _json_path(self) -> str:
         name = (self._json or "").replace("{rank}", str(get_rank()))
         if self._run is not None:
             name = name.replace("{run}", self._run.replace("/", "_"))
-        folder = self._save_dir or ""
-        if folder:
-            os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - as everywhere where paths are text
-        return os.path.join(folder, name)  # noqa: PTH118
+        path = os.path.join(self._save_dir or "", name)  # noqa: PTH118 - paths are text here
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)  # noqa: PTH103, PTH120
+        return path
 
     @property
     @force_init_env
@@ -129,7 +149,13 @@ class DLLoggerVisBackend(BaseVisBackend):
 
     def add_config(self, config: Config, **_kwargs: Any) -> None:
         """Log the configuration as parameters."""
-        self.experiment.log("PARAMETER", config.to_dict(), Verbosity.DEFAULT)
+        _ = self.experiment
+        self._config = config.to_dict()
+        self._log_config()
+
+    def _log_config(self) -> None:
+        if self._config is not None and self._logger is not None:
+            self._logger.log("PARAMETER", self._config, Verbosity.DEFAULT)
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **_kwargs: Any) -> None:
         """Log one scalar of the user's own.
@@ -156,19 +182,30 @@ class DLLoggerVisBackend(BaseVisBackend):
             file_path: What the LoggerHook passes: without it they are the user's own.
         """
         values = dict(scalar_dict)
-        epoch, iteration = values.pop("epoch", None), values.pop("iter", None)
-        values.pop("step", None)
-        if iteration is not None:
-            eta = MessageHub.get_current_instance().get_info("eta")
+        if file_path is None:
+            self.experiment.log(step, values, Verbosity.DEFAULT)
+        elif values.get("iter") == step:  # which a metric of a validation can be called as well
+            epoch, iteration = values.pop("epoch", None), values.pop("iter")
+            runner = self._runner
+            hub = MessageHub.get_current_instance() if runner is None else runner.message_hub
+            eta = hub.get_info("eta")
             if eta is not None and any(name.endswith("time") for name in values):
                 values["eta"] = eta
             self._iteration, self._by_epoch = iteration, epoch is not None
             self._log(iteration if epoch is None else (epoch, iteration), values, "train")
-        elif file_path is not None:
-            is_epoch = self._by_epoch or self._iteration is None
-            self._log((step,) if is_epoch else (0, self._iteration, None), values, "val")
         else:
-            self.experiment.log(step, values, Verbosity.DEFAULT)
+            self._log(self._step_of_validation(step), values, "val")
+
+    def _step_of_validation(self, step: int) -> Any:
+        """Return the epoch, or the last iteration where those are counted."""
+        runner = self._runner
+        if runner is None:
+            is_epoch = self._by_epoch or self._iteration is None
+            return (step,) if is_epoch else (0, self._iteration, None)
+        loop = runner._train_loop  # noqa: SLF001 - asking for train_loop would build it
+        if isinstance(loop, IterBasedTrainLoop):
+            return (0, runner.iter, None)
+        return (runner.epoch if isinstance(loop, BaseLoop) else 0,)
 
     def add_results(self, scalar_dict: Mapping[str, Any], mode: str = "test") -> None:
         """Log what a test gave, which MMEngine does not show its visualizer.
@@ -231,13 +268,14 @@ class DLLoggerHook(Hook):
             self._backends = [backend]
             if is_main_process():
                 backend.add_config(runner.cfg)
+        for backend in self._backends:
+            backend.bind(runner)
         if not is_main_process():
             for method in ("add_scalar", "add_scalars"):
                 setattr(visualizer, method, functools.partial(self._each, method))
 
-    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Log what the test gave."""
-        del metrics  # they are in the hub, from RuntimeInfoHook
+    def after_test(self, runner: Runner) -> None:
+        """Log what the test gave, with what other hooks made of it."""
         tag, _line = runner.log_processor.get_log_after_epoch(
             runner, len(runner.test_dataloader), "test", with_non_scalar=True
         )

@@ -8,9 +8,11 @@ any length, and so do means of a window.
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import threading
 import warnings
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -82,17 +84,21 @@ class HistoryBuffer:
         self._fill(np.array(log_history[kept]), np.array(count_history[kept]))
 
     def _fill(self, values: NDArray[Any], counts: NDArray[Any]) -> None:
-        # An update takes neither lock, and nothing that holds the second waits for a device.
-        self._lock = threading.RLock()
-        self._device_lock = threading.Lock()
+        self._renew_locks()
+        _alive.add(self)
         self._block: DeviceBlock | None = None
         self._new: deque[Any] = deque()  # updates that are not in the arrays yet
         self._most_new = _MAX_NEW
-        self._is_fixed = False
         # Counts are nearly always 1: then there is no array of them.
         self._counts: NumberSeries | None = None
         self._count_dtype = counts.dtype
         self._keep(values, None if np.all(counts == 1) else counts)
+
+    def _renew_locks(self) -> None:
+        # An update takes neither lock, and nothing that holds the second waits for a device.
+        self._lock = threading.RLock()
+        self._device_lock = threading.Lock()
+        self._is_fixed = False
 
     def _keep(self, values: NDArray[Any], counts: NDArray[Any] | None) -> None:
         """Begin anew with the last values."""
@@ -181,6 +187,11 @@ class HistoryBuffer:
             )
         cls._statistics_methods[name] = method
         return method
+
+    @classmethod
+    def has_statistics(cls, name: str) -> bool:
+        """Tell whether there is a statistic of a name."""
+        return name in cls._statistics_methods
 
     def statistics(self, method_name: str, *args: Any, **kwargs: Any) -> Any:
         """Return a statistic by name.
@@ -357,6 +368,17 @@ class HistoryBuffer:
         )
         return counts
 
+
+_alive: weakref.WeakSet[HistoryBuffer] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """Let a forked child ask, whatever other threads of its parent were about."""
+    for buffer in list(_alive):
+        buffer._renew_locks()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_renew_locks)
 
 for _method in (HistoryBuffer.min, HistoryBuffer.max, HistoryBuffer.current, HistoryBuffer.mean):
     HistoryBuffer.register_statistics(_method)

@@ -132,7 +132,7 @@ class LogProcessor:
         eta = state.message_hub.get_info("eta")
         if eta is not None and "time" in shown and "data_time" in shown:
             text += (
-                f"eta: {dt.timedelta(seconds=int(eta))}  "
+                f"eta: {_duration(eta)}  "
                 f"time: {shown.pop('time'):.{self.num_digits}f}  "
                 f"data_time: {shown.pop('data_time'):.{self.num_digits}f}  "
             )
@@ -270,6 +270,13 @@ class LogProcessor:
         )
 
 
+def _duration(seconds: Any) -> str:
+    try:
+        return str(dt.timedelta(seconds=int(seconds)))
+    except (OverflowError, TypeError, ValueError):  # a million years, NaN, text
+        return str(seconds)
+
+
 def _of(number: int, total: int | None) -> str:
     text = _text(total)
     return f"[{number:>{len(text)}}/{text}]"
@@ -306,8 +313,8 @@ def _check(custom_cfg: list[dict[str, Any]], *, by_epoch: bool) -> None:
             if not isinstance(cfg.get(key), str):
                 raise MisuseError(f"{item} names no {key}: add {key}='...'")
         log_name: Any = cfg.get("log_name", cfg["data_src"])
-        if not isinstance(log_name, str):
-            raise MisuseError(f"{item} has a log_name that is no text: pass log_name='...'")
+        if not isinstance(log_name, str) or not log_name:
+            raise MisuseError(f"{item} has a log_name that is no name: pass log_name='...'")
         if log_name in names:
             raise MisuseError(
                 f"{item} logs {log_name!r} a second time: give each item of one data_src a "

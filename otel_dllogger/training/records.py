@@ -9,6 +9,7 @@ from otel_dllogger.faults import FAULTS
 from otel_dllogger.logfiles.conventions import conventional_metadata
 from otel_dllogger.logfiles.file_record import MMENGINE_SCALARS
 from otel_dllogger.logger import Logger, Verbosity
+from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.log_processor import LogProcessor
 from otel_dllogger.training.loop_state import MODES
 
@@ -81,14 +82,24 @@ def describe(logger: Logger, names: Iterable[str], mode: str) -> None:
                 logger.metadata(name, metadata)
 
 
-def forget(logger: Logger) -> None:
-    """Tell a Logger everything anew from now on, since its backends are others."""
-    _described.pop(logger, None)
+def describe_again(logger: Logger) -> None:
+    """Tell a Logger's backends what it was told, since they are others than it was told by."""
+    for name in sorted(_described.get(logger, ())):
+        if said := logger.metadata_of(name):
+            logger.metadata(name, said)
 
 
 def send(logger: Logger, state: LoopState, processor: LogProcessor | None) -> str:
     """Log what the hub of a state holds, as ``MessageHub.log_to``."""
-    step, data = process(state, processor)
+    if not isinstance(logger, Logger):
+        raise MisuseError(f"logger={logger!r:.80} is no Logger: pass otel_dllogger.Logger([...])")
+    if state.mode == "train" and state.batch_idx is None:
+        raise MisuseError("a training has no results as a whole: pass batch_idx, or another mode")
+    try:
+        step, data = process(state, processor)
+    except Exception as error:  # of a statistic, a user's own as a rule
+        FAULTS.caught("statistic_failed", "a statistic of the hub's scalars", error)
+        return ""
     describe(logger, data, state.mode)
     logger.log(step, data, verbosity=Verbosity.DEFAULT)
     return data.line

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import time
+from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import otel_dllogger
-from otel_dllogger.logger import Logger, has_attached
+from otel_dllogger.logger import Logger
 from otel_dllogger.training.faults import MisuseError
+from otel_dllogger.training.history_buffer import HistoryBuffer
 from otel_dllogger.training.log_processor import LogProcessor
 from otel_dllogger.training.loop_state import MODES, LoopState
 from otel_dllogger.training.message_hub import MessageHub
 from otel_dllogger.training.rank_logger import MMLogger
-from otel_dllogger.training.records import process
+from otel_dllogger.training.records import send
+from otel_dllogger.training.results import keep_results, view_without_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -120,15 +124,8 @@ def log_results(
     state = _state(hub, mode)
     state.dataloader_len, state.batch_idx = hub.get_info(_BATCHES_OF + mode), None
     processor = _processor(processor, state)
-    for name, value in results.items():
-        key = f"{mode}/{name}"
-        try:
-            hub.update_scalar(key, value)
-            hub.pop_info(key)
-        except MisuseError:  # no single number: shown and logged, as MMEngine does
-            hub.update_info(key, value)
-            hub.log_scalars.pop(key, None)
-    return _log(hub, state, logger, processor)
+    state.message_hub = keep_results(hub, mode, results)
+    return _log(state, logger, processor)
 
 
 def _state(hub: MessageHub, mode: str) -> LoopState:
@@ -149,6 +146,12 @@ def _processor(processor: LogProcessor | None, state: LoopState) -> LogProcessor
         return LogProcessor(by_epoch=state.by_epoch)
     if not callable(getattr(processor, "get_log_after_iter", None)):
         raise MisuseError(f"processor={processor!r:.80} is none: pass LogProcessor(...)")
+    for item in getattr(processor, "custom_cfg", ()):
+        if not HistoryBuffer.has_statistics(item["method_name"]):
+            raise MisuseError(
+                f"custom_cfg has {item!r}, but there is no such statistic: register it by "
+                "@HistoryBuffer.register_statistics, or pass mean, min, max or current"
+            )
     if processor.by_epoch and not state.by_epoch:
         raise MisuseError(
             "the processor counts in epochs and max_iters in iterations: pass "
@@ -181,8 +184,7 @@ def _run(
         start_s = now_s
         state.batch_idx, batches = batches, batches + 1
         if batches % log_every == 0:
-            _note_eta(hub, state)
-            _log(hub, state, logger, processor)
+            _note(hub, state, logger, processor)
         if is_training:
             state.iter += 1
             hub.update_info("iter", state.iter)
@@ -190,8 +192,7 @@ def _run(
                 break
     if 0 < batches < log_every:  # too few for a record: the last one counts
         state.iter -= is_training
-        _note_eta(hub, state)
-        _log(hub, state, logger, processor)
+        _note(hub, state, logger, processor)
     hub.update_info(_BATCHES_OF + mode, batches, resumed=False)
     if is_training and state.by_epoch:
         hub.update_info("epoch", state.epoch + 1)
@@ -203,8 +204,11 @@ def _checked(hub: MessageHub | None, logger: Logger | None) -> MessageHub:
         hub = MessageHub.get_current_instance()
     if not isinstance(hub, MessageHub):
         raise MisuseError(f"hub={hub!r:.80} is no MessageHub: pass MessageHub.get_instance(name)")
-    if logger is not None and not callable(getattr(logger, "log", None)):
-        raise MisuseError(f"logger={logger!r:.80} is no Logger: pass Logger([...])")
+    if not isinstance(logger, (Logger, NoneType)):
+        raise MisuseError(
+            f"logger={logger!r:.80} is no Logger: pass otel_dllogger.Logger([...]), or nothing "
+            "for the one of init(), or for MMEngine's lines on the console"
+        )
     return hub
 
 
@@ -214,12 +218,33 @@ def _is_done(state: LoopState) -> bool:
 
 def _again(loader: Iterable[_Batch]) -> Iterator[_Batch]:
     """Yield the batches of a loader over and over; of an iterator once."""
-    is_empty = False
-    while not is_empty:
+    for epoch in itertools.count():
         is_empty = True
+        _shuffle_anew(loader, epoch)
         for batch in loader:
             is_empty = False
             yield batch
+        if is_empty:
+            return
+
+
+def _shuffle_anew(loader: Any, epoch: int) -> None:
+    """Tell a loader's sampler its epoch, without which PyTorch's gives each the same order."""
+    for owner in (loader, getattr(loader, "batch_sampler", None)):
+        set_epoch = getattr(getattr(owner, "sampler", None), "set_epoch", None)
+        if epoch and callable(set_epoch):
+            set_epoch(epoch)
+            return
+
+
+def _note(
+    hub: MessageHub, state: LoopState, logger: Logger | None, processor: LogProcessor
+) -> None:
+    """Log where a loop is."""
+    _note_eta(hub, state)
+    if state.mode != "train":
+        state.message_hub = view_without_results(hub, state.mode)
+    _log(state, logger, processor)
 
 
 def _note_eta(hub: MessageHub, state: LoopState) -> None:
@@ -251,16 +276,15 @@ def _length(loader: Any) -> int | None:
         return None
 
 
-def _log(hub: MessageHub, state: LoopState, logger: Logger | None, processor: LogProcessor) -> str:
+def _log(state: LoopState, logger: Logger | None, processor: LogProcessor) -> str:
     """Log to a Logger; to the global one where none is given, and to the console without both."""
     logger = logger or otel_dllogger.GLOBAL_LOGGER
-    if type(logger) is not otel_dllogger.NotInitializedObject:
-        return hub.log_to(logger, state, processor)
-    if has_attached():  # by otel-dllogger run, for a script that knows of no Logger
-        line = hub.log_to(_silent_logger(), state, processor)
-    else:
-        line = process(state, processor)[1].line
-    MMLogger.get_current_instance().info("%s", line)
+    has_logger = type(logger) is not otel_dllogger.NotInitializedObject
+    if not has_logger:  # otel-dllogger run hears one for a script that knows of none
+        logger = _silent_logger()
+    line = send(logger, state, processor)
+    if not has_logger:
+        MMLogger.get_current_instance().info("%s", line)
     return line
 
 

@@ -33,7 +33,7 @@ class ShowPage(Hook):
         print(urlopen(page.url).read().decode())
     def after_val_epoch(self, runner, metrics=None):
         self.show(runner)
-    def after_test_epoch(self, runner, metrics=None):
+    def after_test(self, runner):
         self.show(runner)
 
 config = Config.fromstring(sys.stdin.read(), ".py").to_dict()

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, VISBACKENDS
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 from otel_dllogger import ConfigurationError
+from otel_dllogger.faults import FAULTS
 from otel_dllogger.integrations.mmengine import DLLoggerHook, DLLoggerVisBackend
 from tests._command import environment
 from tests._prometheus import wait_for
@@ -126,7 +128,7 @@ def test_prometheus_has_what_mmengine_has(
     finished = prometheus.query("last_over_time(dllogger_run_finished[10m])")
     assert [("0", 1.0)] * 2 == [(labels["rank"], value) for labels, value in finished]
     rate = 'last_over_time(dllogger_parameter{name="optim_wrapper.optimizer.lr"}[10m])'
-    assert {"0": 0.01} == prometheus.by_rank(rate)
+    assert [("0", 0.01)] * 2 == [(one["rank"], value) for one, value in prometheus.query(rate)]
     assert ["0"] == list(prometheus.by_rank("last_over_time(dl_eta_seconds[10m])"))
     ((_, count),) = prometheus.query('last_over_time(dl_toy_count{stage="test"}[10m])')
     assert count == BATCHES
@@ -137,9 +139,10 @@ def test_json_lines_have_mmengines_rows(train: Train, tmp_path: Path, way: str) 
     """Each row of scalars.json is a record, with all digits, at its step; then comes the test."""
     end(train(way))
     rows = rows_of_mmengine(tmp_path)
-    (parameters, config), *logged, (test_step, results) = records(tmp_path)
-    assert "PARAMETER" == parameters
-    assert {"type": "SGD", "lr": 0.01} == config["optim_wrapper"]["optimizer"]
+    of_training, *logged, of_test, (test_step, results) = records(tmp_path)
+    for parameters, config in (of_training, of_test):  # which have a page each
+        assert "PARAMETER" == parameters
+        assert {"type": "SGD", "lr": 0.01} == config["optim_wrapper"]["optimizer"]
     assert len(rows) == len(logged)
     last_iteration = None
     for row, (step, data) in zip(rows, logged, strict=True):
@@ -262,3 +265,108 @@ def test_a_hook_with_arguments_beside_a_backend_is_refused(tmp_path: Path) -> No
     )
     with pytest.raises(ConfigurationError, match="DLLoggerHook has run, but the visualizer"):
         Runner.from_cfg(config).train()
+
+
+class Watch(Hook):
+    """Note at the third iteration whether the page is there, and put in what others put in."""
+
+    priority = "NORMAL"
+
+    def __init__(self) -> None:
+        self.urls: list[str | None] = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if batch_idx == 3:
+            (backend,) = runner.visualizer._vis_backends.values()
+            self.urls += [page.url for page in backend._logger.backends if hasattr(page, "url")]
+
+    def after_test_epoch(self, runner, metrics=None):
+        runner.message_hub.update_scalar("test/extra", 1.0)
+
+
+def run(tmp_path: Path, name: str, *, by_epoch: bool = True, **options: Any) -> Runner:
+    """Make a Runner with the hook alone, which has these arguments."""
+    hook = {"type": "DLLoggerHook", "run": "toy", **options.pop("hook", {})}
+    config = toy_config(tmp_path / "work", by_epoch=by_epoch, **options)
+    config.visualizer = {"type": "Visualizer", "vis_backends": [], "name": name}
+    config.custom_hooks = [hook]
+    config.experiment_name = name
+    return Runner.from_cfg(config)
+
+
+def test_a_rank_is_there_before_its_first_record(tmp_path: Path) -> None:
+    """A page that opens with the run shows a rank that hangs before it logs."""
+    runner = run(tmp_path, "early", hook={"prometheus": {"port": 0}})
+    watch = Watch()
+    runner.register_hook(watch)
+    runner.train()
+    assert [True, True] == [url is not None for url in watch.urls]
+
+
+def test_what_other_hooks_find_in_a_test_is_logged(tmp_path: Path) -> None:
+    """The results are those of the hub once all hooks are through."""
+    runner = run(tmp_path, "extra", hook={"prometheus": False})
+    runner.register_hook(Watch())
+    runner.test()
+    assert 1.0 == records(tmp_path)[-1][1]["test/extra"]
+
+
+@pytest.mark.parametrize(("by_epoch", "expected"), [(True, [1]), (False, [0, 20, None])])
+def test_a_validation_stands_where_the_training_is(
+    tmp_path: Path, by_epoch: bool, expected: list[Any]
+) -> None:
+    """Whatever MMEngine calls its step, and whichever way its lines are counted."""
+    runner = run(
+        tmp_path,
+        f"steps-{by_epoch}",
+        by_epoch=by_epoch,
+        hook={"prometheus": False},
+        default_hooks={"logger": {"type": "LoggerHook", "log_metric_by_epoch": False}},
+        log_processor={"by_epoch": True},
+    )
+    runner.train()
+    steps = [step for step, data in records(tmp_path) if "val/toy/count" in data]
+    assert expected == steps[0]
+
+
+def test_the_second_loop_of_a_runner_has_the_same_names(tmp_path: Path) -> None:
+    """Units and parameters are on the page that a later loop opens."""
+    import urllib.request  # noqa: PLC0415
+
+    runner = run(tmp_path, "second", hook={"prometheus": {"port": 0}})
+    pages = []
+
+    class Read(Hook):
+        priority = "LOWEST"
+
+        def after_val_epoch(self, runner, metrics=None):
+            (backend,) = runner.visualizer._vis_backends.values()
+            page = backend.experiment.backends[-1]
+            pages.append(urllib.request.urlopen(page.url, timeout=20).read().decode())
+
+    runner.register_hook(Read())
+    runner.val()
+    runner.val()
+    assert 2 == len(pages)
+    for page in pages:
+        assert "dl_time_seconds{" in page
+        assert 'dllogger_parameter{name="optim_wrapper.optimizer.lr"' in page
+
+
+def test_a_file_that_cannot_be_opened_does_not_end_the_training(tmp_path: Path) -> None:
+    """Training goes on without the file, which is counted."""
+    (tmp_path / "taken").write_text("")
+    runner = run(tmp_path, "taken", hook={"prometheus": False, "save_dir": str(tmp_path / "taken")})
+    before = FAULTS.dropped["disk_full"]
+    runner.train()
+    assert before + 1 == FAULTS.dropped["disk_full"]
+
+
+def test_the_folder_of_the_file_is_made(tmp_path: Path) -> None:
+    """A name may have folders in it."""
+    backend = DLLoggerVisBackend(str(tmp_path), prometheus=False, json="a/b/{rank}.json")
+    backend.add_scalar("train/x", 1.0)
+    backend.close()
+    assert (tmp_path / "a" / "b" / "0.json").is_file()
+    with pytest.raises(ConfigurationError, match="'prt'"):
+        DLLoggerVisBackend(str(tmp_path), prometheus={"prt": 1}).add_scalar("x", 1.0)
