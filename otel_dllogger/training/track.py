@@ -283,7 +283,7 @@ def _log(state: LoopState, logger: Logger | None, processor: LogProcessor) -> st
     if not has_logger:  # otel-dllogger run hears one for a script that knows of none
         logger = _silent_logger()
     line = send(logger, state, processor)
-    if not has_logger:
+    if line and not has_logger:
         MMLogger.get_current_instance().info("%s", line)
     return line
 
