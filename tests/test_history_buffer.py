@@ -625,3 +625,17 @@ sys.exit(not os.waitstatus_to_exitcode(status))
 def test_a_forked_child_can_ask():
     """Also where another thread of its parent was asking at that moment."""
     subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=60, env=uncovered())
+
+
+def test_a_statistic_reads_one_history():
+    """What comes while it is computed counts from the next one on, in values and counts alike."""
+
+    @HistoryBuffer.register_statistics
+    def lengths(self):
+        values = len(self._log_history)
+        self.update(9.0, 2)
+        return values, len(self._log_history), len(self._count_history)
+
+    buffer = HistoryBuffer([1.0], [1])
+    assert (1, 1, 1) == buffer.statistics("lengths")
+    assert ([1.0, 9.0], [1, 2]) == tuple(array.tolist() for array in buffer.data)
