@@ -54,3 +54,35 @@ def assert_user_error(done: subprocess.CompletedProcess[str], *words: str) -> No
     assert done.stderr.startswith("otel-dllogger: ")
     for word in words:
         assert word in done.stderr
+
+
+_FORK_BESIDE = """
+import os, sys, threading
+started, go_on = threading.Event(), threading.Event()
+
+def hold():
+    started.set()
+    go_on.wait(30)
+
+{program}
+thread = threading.Thread(target=beside)
+thread.start()
+started.wait(30)
+if (pid := os.fork()) == 0:
+    os._exit(bool(answers()))
+status = os.waitpid(pid, 0)[1]
+go_on.set()
+thread.join()
+sys.exit(not os.waitstatus_to_exitcode(status))
+"""
+
+
+def assert_forked_child_answers(program: str) -> None:
+    """Fork while another thread is in the middle of something, and ask the child.
+
+    Args:
+        program: Defines ``beside``, which the thread does and which calls ``hold()`` in its
+            middle, and ``answers``, which the child does: true if it got what it should.
+    """
+    code = _FORK_BESIDE.format(program=program)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=TIMEOUT_S, env=uncovered())

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from otel_dllogger import ConfigurationError
 from otel_dllogger.training import HistoryBuffer, MisuseError
-from tests._command import environment, uncovered
+from tests._command import assert_forked_child_answers, environment
 from tests.scripts.history_statistics import spread
 
 EXAMPLES = settings(deadline=None, derandomize="CI" in os.environ, max_examples=150)
@@ -597,34 +597,24 @@ def test_whole_numbers_stay_whole(value):
     assert (value, np.int64) == (buffer.current(), type(buffer.current()))
 
 
-FORKED = """
-import os, sys, threading
+def test_a_forked_child_can_ask():
+    """Also where another thread of its parent was asking at that moment."""
+    assert_forked_child_answers("""
 from otel_dllogger.training import HistoryBuffer
-
-started, go_on = threading.Event(), threading.Event()
 
 @HistoryBuffer.register_statistics
 def slow(self):
-    started.set()
-    go_on.wait(30)
+    hold()
 
 buffer = HistoryBuffer([1.0, 3.0], [1, 1])
-thread = threading.Thread(target=buffer.statistics, args=("slow",))
-thread.start()
-started.wait(30)
-if (pid := os.fork()) == 0:
+
+def beside():
+    buffer.statistics("slow")
+
+def answers():
     buffer.update(5.0)
-    os._exit(buffer.mean() == 3.0)
-status = os.waitpid(pid, 0)[1]
-go_on.set()
-thread.join()
-sys.exit(not os.waitstatus_to_exitcode(status))
-"""
-
-
-def test_a_forked_child_can_ask():
-    """Also where another thread of its parent was asking at that moment."""
-    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=60, env=uncovered())
+    return buffer.mean() == 3.0
+""")
 
 
 def test_a_statistic_reads_one_history():
@@ -639,3 +629,12 @@ def test_a_statistic_reads_one_history():
     buffer = HistoryBuffer([1.0], [1])
     assert (1, 1, 1) == buffer.statistics("lengths")
     assert ([1.0, 9.0], [1, 2]) == tuple(array.tolist() for array in buffer.data)
+
+
+def test_a_float_makes_floats_of_a_history_that_it_has_left():
+    """The type is that of all values there were, however many of them are kept."""
+    buffer = HistoryBuffer([0], [1], max_length=1)
+    for _ in range(4096):
+        buffer.update(0.0)
+        buffer.update(0)
+    assert np.float64 is type(buffer.min())

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import pickle
-import subprocess
-import sys
 import threading
 from collections import OrderedDict
 
@@ -16,7 +14,7 @@ import pytest
 from otel_dllogger import ConfigurationError
 from otel_dllogger.training import HistoryBuffer, LogProcessor, LoopState, MessageHub, MisuseError
 from otel_dllogger.training.device_block import SIZE
-from tests._command import uncovered
+from tests._command import assert_forked_child_answers
 
 THREADS = 8
 
@@ -854,31 +852,20 @@ def test_mmengines_own_hub_is_taken_over():
     assert ["train/loss"] == list(hub.state_dict()["log_scalars"])
 
 
-FORKED = """
-import os, sys, threading
+def test_a_forked_child_gets_its_hubs():
+    """Also where another thread of its parent was making one at that moment."""
+    assert_forked_child_answers("""
 from otel_dllogger.training import MessageHub
-
-started, go_on = threading.Event(), threading.Event()
 
 class Slow(MessageHub):
     def __init__(self, name):
         super().__init__(name)
         if name == "slow":
-            started.set()
-            go_on.wait(30)
+            hold()
 
-thread = threading.Thread(target=Slow.get_instance, args=("slow",))
-thread.start()
-started.wait(30)
-if (pid := os.fork()) == 0:
-    os._exit(Slow.get_instance("child").instance_name == "child")
-status = os.waitpid(pid, 0)[1]
-go_on.set()
-thread.join()
-sys.exit(not os.waitstatus_to_exitcode(status))
-"""
+def beside():
+    Slow.get_instance("slow")
 
-
-def test_a_forked_child_gets_its_hubs():
-    """Also where another thread of its parent was making one at that moment."""
-    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=60, env=uncovered())
+def answers():
+    return Slow.get_instance("child").instance_name == "child"
+""")

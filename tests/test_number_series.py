@@ -98,7 +98,7 @@ def test_the_type_is_what_holds_all_numbers(first, new, expected):
     """The numbers are of numpy's common type; ints of any size are floats."""
     series = NumberSeries(np.ones(3, first), np.add)
     series.extend(new)
-    assert (expected, 3 + len(new)) == (series.dtype, series.length)
+    assert (expected, 3 + len(new)) == (series.last(0).dtype, series.length)
     assert [1, 1, 1, *map(float, new)] == series.last(series.length).tolist()
 
 

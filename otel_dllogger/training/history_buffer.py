@@ -330,12 +330,12 @@ class HistoryBuffer:
                 if self._is_fixed:
                     return
                 new, ready = self._new, []
-                for _ in range(len(new) - self.max_length):
-                    new.popleft()
                 while new and not _is_on_device(new[0]):
                     ready.append(new.popleft())
                 if ready:
                     self._take(ready)
+                for _ in range(len(new) - self.max_length):
+                    new.popleft()
                 self._most_new = max(2 * len(new), _MAX_NEW)
             finally:
                 self._lock.release()

@@ -42,14 +42,6 @@ class NumberSeries:
         self._wholes: dict[np.ufunc, Any] = {}
         self._add_totals(0)
 
-    def __len__(self) -> int:
-        return self.length
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Return the type of the numbers."""
-        return self._array.dtype
-
     def last(self, count: int) -> NDArray[Any]:
         """Return the last numbers; they stay what they are when others come.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -12,6 +13,7 @@ from otel_dllogger.logger import Logger, Verbosity
 from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.log_processor import LogProcessor
 from otel_dllogger.training.loop_state import MODES
+from otel_dllogger.training.results import view_without_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 _PLACE = ("epoch", "iter")
 _PROGRESS = ("loss", "time", "data_time", "eta", "memory")
-"""What a validation that is under way has of its own, as MMEngine's line of it."""
+"""What MMEngine shows of a validation that is under way."""
 
 _homeless: set[str] = set()
 
@@ -115,8 +117,10 @@ def process(state: LoopState, processor: LogProcessor | None) -> tuple[Any, Proc
     mode = state.mode
     if processor is None:
         processor = LogProcessor(by_epoch=state.by_epoch)
-    # In the middle of a validation the results of the one before are still in the hub.
-    is_whole = mode == "train" or state.batch_idx is None
+    is_progress = mode != "train" and state.batch_idx is not None
+    if is_progress:
+        hub = view_without_results(state.message_hub, mode)
+        state = dataclasses.replace(state, message_hub=hub)
     if state.batch_idx is not None:
         tag, line = processor.get_log_after_iter(state, state.batch_idx, mode)
         eta = state.message_hub.get_info("eta")
@@ -129,7 +133,8 @@ def process(state: LoopState, processor: LogProcessor | None) -> tuple[Any, Proc
     values = {
         with_mode(name, mode): value
         for name, value in tag.items()
-        if name not in _PLACE and (is_whole or name.removeprefix(f"{mode}/").startswith(_PROGRESS))
+        if name not in _PLACE
+        and (not is_progress or name.removeprefix(f"{mode}/").startswith(_PROGRESS))
     }
     return step_of(state, by_epoch=processor.by_epoch), ProcessedData(values, line)
 

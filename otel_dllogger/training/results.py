@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.training.faults import MisuseError
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from otel_dllogger.training.history_buffer import HistoryBuffer
     from otel_dllogger.training.loop_state import Hub
-    from otel_dllogger.training.message_hub import MessageHub
 
-_RESULTS_OF = "results_of_"
+RESULTS_OF = "results_of_"
+"""Before a mode, the fact of a hub that names the results there were so far."""
 
 
 class _LastCounts:
@@ -28,7 +26,6 @@ class _LastCounts:
     """
 
     def __init__(self, history: HistoryBuffer) -> None:
-        self._history = history
         self.current = self.mean = lambda *_window: history.current()
         self.statistics = history.statistics
 
@@ -36,42 +33,30 @@ class _LastCounts:
 class _View:
     """Show what of a hub is to be logged."""
 
-    def __init__(
-        self, hub: MessageHub, scalars: Mapping[str, Any], infos: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, hub: Hub, scalars: Mapping[str, Any], infos: Mapping[str, Any]) -> None:
         self.log_scalars = scalars
         self.runtime_info = infos
         self.get_info = hub.get_info
 
 
-def view_without_results(hub: MessageHub, mode: str) -> Hub:
+def view_without_results(hub: Hub, mode: str) -> Hub:
     """Return a hub without the results of a mode: what a validation has while it is under way."""
     return _view(hub, mode, frozenset())
 
 
-def keep_results(hub: MessageHub, mode: str, results: Mapping[str, Any]) -> Hub:
-    """Put results into a hub, and return it with these of all results.
+def view_of_results(hub: Hub, mode: str, keys: Iterable[str]) -> Hub:
+    """Return a hub with these of all results of a mode, each as it was given.
 
     Args:
-        hub: The hub.
+        hub: The hub, which has them.
         mode: The mode that they are of.
-        results: Values by name, without the mode.
+        keys: Their names in the hub.
     """
-    keys = [f"{mode}/{name}" for name in results]
-    for key, value in zip(keys, results.values(), strict=True):
-        try:
-            hub.update_scalar(key, value)
-            hub.pop_info(key)
-        except MisuseError:  # no single number: shown and logged, as MMEngine does
-            hub.update_info(key, value)
-            hub.log_scalars.pop(key, None)
-    known = dict.fromkeys([*hub.get_info(_RESULTS_OF + mode, ()), *keys])
-    hub.update_info(_RESULTS_OF + mode, list(known))
     return _view(hub, mode, frozenset(keys))
 
 
-def _view(hub: MessageHub, mode: str, given: frozenset[str]) -> Hub:
-    hidden = {*hub.get_info(_RESULTS_OF + mode, ())} - given
+def _view(hub: Hub, mode: str, given: frozenset[str]) -> Hub:
+    hidden = {*hub.get_info(RESULTS_OF + mode, ())} - given
     scalars = {
         key: _LastCounts(history) if key in given else history
         for key, history in list(hub.log_scalars.items())

@@ -17,7 +17,7 @@ from otel_dllogger.training.loop_state import MODES, LoopState
 from otel_dllogger.training.message_hub import MessageHub
 from otel_dllogger.training.rank_logger import MMLogger
 from otel_dllogger.training.records import send
-from otel_dllogger.training.results import keep_results, view_without_results
+from otel_dllogger.training.results import RESULTS_OF, view_of_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -124,8 +124,24 @@ def log_results(
     state = _state(hub, mode)
     state.dataloader_len, state.batch_idx = hub.get_info(_BATCHES_OF + mode), None
     processor = _processor(processor, state)
-    state.message_hub = keep_results(hub, mode, results)
+    keys = _keep_results(hub, mode, results)
+    state.message_hub = view_of_results(hub, mode, keys)
     return _log(state, logger, processor)
+
+
+def _keep_results(hub: MessageHub, mode: str, results: Mapping[str, Any]) -> list[str]:
+    """Put results into a hub, and return their names there."""
+    keys = [f"{mode}/{name}" for name in results]
+    for key, value in zip(keys, results.values(), strict=True):
+        try:
+            hub.update_scalar(key, value)
+            hub.pop_info(key)
+        except MisuseError:  # no single number: shown and logged, as MMEngine does
+            hub.update_info(key, value)
+            hub.log_scalars.pop(key, None)
+    known = dict.fromkeys([*hub.get_info(RESULTS_OF + mode, ()), *keys])
+    hub.update_info(RESULTS_OF + mode, list(known))
+    return keys
 
 
 def _state(hub: MessageHub, mode: str) -> LoopState:
@@ -242,8 +258,6 @@ def _note(
 ) -> None:
     """Log where a loop is."""
     _note_eta(hub, state)
-    if state.mode != "train":
-        state.message_hub = view_without_results(hub, state.mode)
     _log(state, logger, processor)
 
 
