@@ -417,7 +417,9 @@ def test_a_copy_goes_on_by_itself(duplicate):
     assert 2500 == other.max_length
     before = answers(buffer)
     other.update(-5.0)
+    other.mark("now")
     assert (-5, before) == (other.current(), answers(buffer))
+    assert other.since("now") == 0 < buffer.since("now")
     buffer.update(-5.0)
     assert answers(buffer) == answers(other)
 
@@ -545,6 +547,27 @@ def test_a_short_history_stays_short():
         tracemalloc.stop()
     assert most < 1_000_000
     assert 1000 == len(buffer.data[0])
+
+
+def test_all_updates_since_a_moment_are_counted():
+    """Those that are in no array yet, and those that are no longer kept."""
+    buffer = HistoryBuffer([1, 2, 3], [1, 1, 1], max_length=1000)
+    assert 3 == buffer.since("never")
+    buffer.mark("now")
+    for number in range(10_000):
+        buffer.update(number)
+        if number % 3000 == 0:
+            buffer.mean()
+        assert (number + 1, number + 4) == (buffer.since("now"), buffer.since("never"))
+    assert 1000 == len(buffer.data[0])
+    buffer.mark("now")
+    other = pickle.loads(pickle.dumps(buffer))
+    buffer.update(1.0)
+    other.mark("then")
+    other.update(1.0)
+    other.update(1.0)
+    assert (1, 10_004) == (buffer.since("now"), buffer.since("then"))
+    assert (2, 2, 10_005) == tuple(other.since(moment) for moment in ("now", "then", "never"))
 
 
 def test_a_full_history_is_not_moved_with_every_update():

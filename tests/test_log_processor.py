@@ -431,13 +431,22 @@ def test_names_of_other_modes_are_left_out():
         ),
         ([{"data_src": "x", "method_name": "mean", "log_name": ["z"]}], r"custom_cfg\[0\]="),
         ([{"data_src": "x", "method_name": "mean", "log_name": None}], r"custom_cfg\[0\]="),
-        ({"data_src": "x"}, r"custom_cfg"),
+        ({"data_src": "x"}, r"custom_cfg={'data_src': 'x'} is no list: pass \[dict"),
     ],
 )
 def test_an_item_that_means_nothing_is_named(items, message):
     """A configuration that cannot mean anything raises where it is made."""
     with pytest.raises(MisuseError, match=message):
         LogProcessor(custom_cfg=items)
+
+
+def test_a_source_with_its_mode_in_front_is_warned_of(caplog):
+    """MMEngine takes it, and never finds it."""
+    LogProcessor(custom_cfg=[{"data_src": "train/loss", "method_name": "min"}])
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "is of no scalar: data_src has no mode in front, take 'loss'" in warning
+    LogProcessor(custom_cfg=[{"data_src": "toy/bias", "method_name": "min"}])
+    assert 1 == len(caplog.records)
 
 
 def test_an_epochs_window_needs_epochs():

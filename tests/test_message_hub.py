@@ -815,6 +815,8 @@ def test_a_short_history_of_a_device_stays_short():
     for number in range(100_000):
         buffer.update_on_device(DeviceTensor(device, [float(number)]))
     assert len(buffer._new) <= 3 * 4096
+    assert 100_000 == buffer.since("never")
+    assert 0 == device.waits
     assert list(map(float, range(99_990, 100_000))) == buffer.data[0].tolist()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import pickle
 import re
@@ -16,6 +17,7 @@ import otel_dllogger
 from otel_dllogger import Logger, Verbosity
 from otel_dllogger.logger import Backend
 from otel_dllogger.training import (
+    HistoryBuffer,
     LogProcessor,
     MessageHub,
     MisuseError,
@@ -174,11 +176,11 @@ def test_the_time_left_of_a_training_by_epoch(hub, options):
             if "eta" in hub.runtime_info:
                 mean_s = hub.get_scalar("train/time").mean()
                 left.append(hub.get_info("eta") / mean_s)
-    # Asked in the body, of the batch before; what the first one took is known by then.
-    assert [11, 10, 9, 8, 7, 6, 5] == pytest.approx(left)
+    # Asked in the body, of the batch before; that of the last one is gone with its epoch.
+    assert [11, 10, 9, 7, 6, 5] == pytest.approx(left)
 
 
-def test_the_time_left_of_a_training_by_iteration(hub, options):
+def test_the_time_left_of_a_training_by_iteration(hub, keeper, options):
     """What is left are the other iterations, and nothing after the last one."""
     left = []
     for _ in track(range(4), log_every=1, max_iters=6, **options):
@@ -186,7 +188,7 @@ def test_the_time_left_of_a_training_by_iteration(hub, options):
         if "eta" in hub.runtime_info:
             left.append(hub.get_info("eta") / hub.get_scalar("train/time").mean())
     assert [5, 4, 3, 2, 1] == pytest.approx(left)
-    assert 0 == hub.get_info("eta")
+    assert 0 == keeper.logged[-1][1]["train/eta"]
 
 
 @pytest.mark.parametrize("mode", ["val", "test"])
@@ -213,19 +215,28 @@ def test_of_an_unknown_length_nothing_is_known_of_the_time_left(hub, keeper, opt
     assert hub.get_info("eta") is None
 
 
-def test_after_the_last_epoch_no_time_is_left(hub, options):
+def test_after_the_last_epoch_no_time_is_left(keeper, options):
     """One epoch too many has nothing left, rather than less."""
     for _ in range(2):
-        finish(track(range(4), log_every=2, max_epochs=1, **options))
-        assert 0 == hub.get_info("eta")
-    for _ in track(range(4), log_every=1, max_epochs=1, **options):
-        assert 0 == hub.get_info("eta")
+        finish(track(range(4), log_every=4, max_epochs=1, **options))
+        assert 0 == keeper.logged[-1][1]["train/eta"]
 
 
-def test_without_max_epochs_the_time_left_is_this_epochs(hub, options):
+@pytest.mark.parametrize("mode", ["train", "val"])
+def test_the_time_left_is_that_of_the_loop_under_way(hub, options, mode):
+    """After a loop, also one that is left in its middle, nothing is known of it."""
+    finish(track(range(4), mode=mode, log_every=2, max_epochs=2, **options))
+    assert hub.get_info("eta") is None
+    for batch in track(range(4), mode=mode, log_every=1, max_epochs=2, **options):
+        if batch == 2:
+            break
+    assert hub.get_info("eta") is None
+
+
+def test_without_max_epochs_the_time_left_is_this_epochs(hub, keeper, options):
     """Nothing is known of other epochs."""
     finish(track(range(4), log_every=2, **options))
-    assert 0 == hub.get_info("eta")
+    assert 0 == keeper.logged[-1][1]["train/eta"]
     for number, _ in enumerate(track(range(4), log_every=1, **options)):
         if number == 1:
             ratio = hub.get_info("eta") / hub.get_scalar("train/time").mean()
@@ -280,7 +291,7 @@ def test_iterations_within_epochs(hub, keeper, options):
     assert [] == finish(track(range(4), **every))
     assert [(1, 2), (1, 4), (2, 6)] == keeper.steps
     assert 6 == hub.get_info("iter")
-    assert 0 == hub.get_info("eta")
+    assert 0 == keeper.logged[-1][1]["train/eta"]
 
 
 # Resuming
@@ -493,7 +504,7 @@ def test_one_rank_prints(rank, lines):
     [
         ({"mode": "training"}, "mode='training' is none of train, val, test"),
         ({"mode": None}, "mode=None is none of"),
-        ({"log_every": 0}, "log_every=0 is no whole number from 1 up"),
+        ({"log_every": 0}, "log_every=0 is no whole number from 1 up: pass how many batches"),
         ({"log_every": None}, "log_every=None is no whole number"),
         ({"log_every": 2.5}, r"log_every=2\.5 is no whole number"),
         ({"max_epochs": 0}, "max_epochs=0 is no whole number"),
@@ -631,7 +642,8 @@ def test_results_are_those_that_were_given(hub, keeper, options):
     logged = [data for _, data, _ in keeper.logged]
     assert [1.0, 0.25] == [logged[n]["val/loss"] for n in (1, 3)]
     assert [7.0, 7.0] == [logged[n]["val/loss_cls"] for n in (1, 3)]
-    assert not {"val/loss", "val/loss_cls"} & logged[2].keys()
+    assert 3.0 == logged[2]["val/loss_cls"]
+    assert "val/loss" not in logged[2]
     assert [1.0, 0.25] == hub.get_scalar("val/loss").data[0].tolist()  # for statistics of all
 
 
@@ -649,6 +661,166 @@ def test_a_statistic_of_all_results(keeper, options):
     for accuracy in (0.5, 0.75, 0.25):
         log_results({"acc": accuracy}, processor=LogProcessor(custom_cfg=[best]), **options)
     assert {"val/acc": 0.25, "val/best": 0.75} == keeper.logged[-1][1]
+
+
+def validate(hub, options, losses, **results):
+    """Validate on one batch a loss, and return the line of the results."""
+    for loss in track(losses, mode="val", log_every=len(losses), **options):
+        hub.update_scalar("val/loss", loss)
+    return log_results(results, **options)
+
+
+def test_a_validation_counts_for_itself(hub, keeper, options):
+    """Means are of its own batches: of the last ten under way, of all as results."""
+    validate(hub, options, [100.0] * 3)
+    line = validate(hub, options, [1.0, 2.0, 3.0])
+    assert [100.0, 100.0, 2.0, 2.0] == [data["val/loss"] for _, data, _ in keeper.logged]
+    assert "loss: 2.0000" in line
+    validate(hub, options, [13.0] * 10 + [1.0] * 10)
+    assert [1.0, 7.0] == [data["val/loss"] for _, data, _ in keeper.logged[4:]]
+
+
+def test_what_a_loop_measures_stays_beside_a_result_of_its_name(hub, keeper, options):
+    """A result takes neither the loop's scalar nor its history away, be it a number or not."""
+    validate(hub, options, [1.0] * 3, loss=[1, 2])
+    validate(hub, options, [2.0] * 3, loss=9.0)
+    validate(hub, options, [3.0] * 3)
+    assert [1.0, [1, 2], 2.0, 9.0, 3.0, 3.0] == [data["val/loss"] for _, data, _ in keeper.logged]
+    assert [1.0] * 3 + [2.0] * 3 + [9.0] + [3.0] * 3 == hub.get_scalar("val/loss").data[0].tolist()
+
+
+def test_a_validation_that_measures_nothing_logs_nothing_old(hub, keeper, options):
+    """What another validation measured, times included, is not in the results of this one."""
+    validate(hub, options, [1.0] * 3, accuracy=0.5)
+    log_results({"accuracy": 0.75}, **options)
+    assert {"val/accuracy": 0.75} == keeper.logged[-1][1]
+
+
+def test_a_validation_goes_on_after_a_resume(hub, keeper, options):
+    """What was measured before a checkpoint is of other validations after it."""
+    hub.log_scalars["val/loss"] = HistoryBuffer([], [], max_length=2)
+    hub.update_scalar("val/early", 1.0, resumed=False)
+    validate(hub, options, [100.0] * 3)
+    resumed = MessageHub("resumed")
+    resumed.load_state_dict(pickle.loads(pickle.dumps(hub.state_dict())))
+    options["hub"] = resumed
+    resumed.update_scalar("val/early", 2.0, resumed=False)
+    log_results({"accuracy": 0.75}, **options)
+    assert {"val/accuracy": 0.75, "val/early": 2.0} == keeper.logged[-1][1]
+    validate(resumed, options, [1.0])
+    assert {"val/loss", "val/time", "val/data_time"} == set(keeper.logged[-1][1])
+    assert 1.0 == keeper.logged[-1][1]["val/loss"]
+
+
+def test_a_full_history_still_shows_its_last_values(hub, keeper, options):
+    """What is no longer kept counts as well, where it is asked how many came since."""
+    hub.log_scalars["val/loss"] = HistoryBuffer([], [], max_length=4)
+    for loss in (100.0, 1.0):
+        validate(hub, options, [loss] * 3)
+    assert [100.0, 100.0, 1.0, 1.0] == [data["val/loss"] for _, data, _ in keeper.logged]
+
+
+def test_results_of_several_loops(hub, keeper, options):
+    """All that was measured since the results before is in them; under way each has its own."""
+    hub.update_scalar("val/threshold", 0.5)
+    for name in ("loss_clean", "loss_noisy"):
+        for loss in track([1.0, 3.0], mode="val", log_every=2, **options):
+            hub.update_scalar(f"val/{name}", loss)
+    log_results({"accuracy": 0.5}, **options)
+    times = {"val/time", "val/data_time"}
+    assert [
+        {*times, "val/eta", "val/loss_clean"},
+        {*times, "val/eta", "val/loss_noisy"},
+        {*times, "val/loss_clean", "val/loss_noisy", "val/threshold", "val/accuracy"},
+    ] == [set(data) for _, data, _ in keeper.logged]
+
+
+def test_results_of_one_mode_leave_those_of_another(hub, keeper, options):
+    """A test may be measured before a validation is logged."""
+    hub.update_scalars({"test/loss": 1.0, "val/loss": 2.0})
+    log_results({}, mode="val", **options)
+    log_results({}, mode="test", **options)
+    assert [{"val/loss": 2.0}, {"test/loss": 1.0}] == [data for _, data, _ in keeper.logged]
+
+
+class BestProcessor(LogProcessor):
+    """Add what a processor of one's own asks a hub and its histories."""
+
+    def get_log_after_epoch(self, runner, batch_idx, mode, with_non_scalar=False):
+        hub = copy.deepcopy(runner.message_hub)
+        history = hub.get_scalar("val/acc")
+        tag, line = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
+        own = {
+            "best": history.max(),
+            "mean": history.mean(),
+            "now": history.current(),
+            "window": history.mean(5),
+            "distance": hub.get_scalar("val/distance").mean(),
+            "hidden": hub.get_scalar("val/hidden").current(),
+            "train": hub.get_scalar("train/loss").mean(1),
+            "all": len(history.data[0]),
+            "loss": hub.get_scalar("train/loss").min(),
+            "hub": hub.instance_name,
+        }
+        return {**tag, **own}, line
+
+
+def test_a_processor_of_ones_own_may_ask_anything_of_the_hub(hub, keeper, options):
+    """It sees the hub with its histories, and all results there were."""
+    hub.update_scalar("val/hidden", 9.0)
+    for accuracy in (0.75, 0.25):
+        hub.update_scalar("train/loss", accuracy / 2)
+        hub.update_scalar("val/distance", accuracy)
+        log_results({"acc": accuracy}, processor=BestProcessor(), **options)
+    expected = {
+        "acc": 0.25,
+        "best": 0.75,
+        "mean": 0.5,
+        "now": 0.25,
+        "window": 0.25,
+        "all": 2,
+        "distance": 0.5,
+        "hidden": 9.0,
+        "train": 0.125,
+        "loss": 0.125,
+        "hub": "a",
+    }
+    assert {f"val/{name}": value for name, value in expected.items()} == keeper.logged[-1][1]
+
+
+@pytest.mark.parametrize("name", ["epoch", "iter", "time", "data_time", "grad_norm", "memory"])
+def test_a_result_of_any_name_is_as_it_was_given(hub, keeper, options, name):
+    """Also one that the processor knows something of, in the middle of validations."""
+    validate(hub, options, [1.0] * 4, **{name: 100.0})
+    line = validate(hub, options, [1.0] * 4, **{name: 200.0})
+    assert [100.0, 200.0] == [keeper.logged[n][1][f"val/{name}"] for n in (1, 3)]
+    assert f"{name}: 200.0000" in line
+
+
+def test_a_result_is_as_given_whatever_else_is_made_of_it(keeper, options):
+    """An item of a configuration shows its statistic under another name only."""
+    items = [
+        {"data_src": "loss", "method_name": "mean", "window_size": "global"},
+        {"data_src": "loss", "method_name": "max", "log_name": "worst"},
+    ]
+    for loss in (4.0, 2.0):
+        log_results({"loss": loss}, processor=LogProcessor(custom_cfg=items), **options)
+    assert {"val/loss": 2.0, "val/worst": 4.0} == keeper.logged[-1][1]
+
+
+def test_a_result_of_a_scalar_that_is_not_resumed(hub, keeper, options):
+    """How the loop keeps its scalar is how its result is kept."""
+    hub.update_scalar("val/loss", 1.0, resumed=False)
+    log_results({"loss": 2.0}, **options)
+    log_results({"loss": [2.0]}, **options)
+    assert [2.0, [2.0]] == [data["val/loss"] for _, data, _ in keeper.logged]
+    assert "val/loss" not in hub.state_dict()["log_scalars"]
+
+
+def test_a_result_may_name_its_mode(keeper, options):
+    """As scalars of the hub do."""
+    log_results({"val/acc": 0.5, 1: 0.25}, **options)
+    assert {"val/acc": 0.5, "val/1": 0.25} == keeper.logged[-1][1]
 
 
 @pytest.mark.parametrize("wrong", [MMLogger("x"), otel_dllogger], ids=["MMLogger", "module"])
@@ -669,7 +841,7 @@ def test_a_training_without_end_has_an_eta(hub, keeper, options):
 def test_a_statistic_that_is_not_there_is_refused_at_the_call(options):
     """Minutes into a training would be late."""
     cfg = [{"data_src": "loss", "method_name": "mni"}]
-    with pytest.raises(MisuseError, match=r"'mni'.* no such statistic"):
+    with pytest.raises(MisuseError, match=r"custom_cfg\[0\]=.*'mni'.* no such statistic"):
         track([1], processor=LogProcessor(custom_cfg=cfg), **options)
 
 

@@ -10,6 +10,7 @@ MMEngine gives scalars to its visualizer on rank 0 alone; the hook hands them ov
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -181,12 +182,11 @@ class DLLoggerVisBackend(BaseVisBackend):
             step: The epoch of a validation; the iteration of others.
             file_path: What the LoggerHook passes: without it they are the user's own.
         """
-        values = dict(scalar_dict)
+        values, runner = dict(scalar_dict), self._runner
         if file_path is None:
             self.experiment.log(step, values, Verbosity.DEFAULT)
-        elif values.get("iter") == step:  # which a metric of a validation can be called as well
+        elif self._is_of_training(values, step):
             epoch, iteration = values.pop("epoch", None), values.pop("iter")
-            runner = self._runner
             hub = MessageHub.get_current_instance() if runner is None else runner.message_hub
             eta = hub.get_info("eta")
             if eta is not None and any(name.endswith("time") for name in values):
@@ -195,6 +195,11 @@ class DLLoggerVisBackend(BaseVisBackend):
             self._log(iteration if epoch is None else (epoch, iteration), values, "train")
         else:
             self._log(self._step_of_validation(step), values, "val")
+
+    def _is_of_training(self, values: Mapping[str, Any], step: int) -> bool:
+        """Tell training from validation, of which a metric can be called ``iter`` as well."""
+        runner = self._runner
+        return values.get("iter") == step and (runner is None or step == runner.iter + 1)
 
     def _step_of_validation(self, step: int) -> Any:
         """Return the epoch, or the last iteration where those are counted."""
@@ -239,13 +244,19 @@ class DLLoggerHook(Hook):
         **options: The arguments of that one.
 
     Raises:
-        ConfigurationError: If there are arguments, and the visualizer has one already; when the
-            run begins.
+        ConfigurationError: If there is no such argument. If there are arguments, and the
+            visualizer has one already; when the run begins.
     """
 
     priority = "VERY_HIGH"
 
     def __init__(self, **options: Any) -> None:
+        known = list(inspect.signature(DLLoggerVisBackend).parameters)
+        for name in options:
+            if name not in known:
+                raise ConfigurationError(
+                    f"DLLoggerHook takes no {name!r}: pass one of {', '.join(known)}"
+                )
         self._options = options
         self._backends: list[DLLoggerVisBackend] = []
 

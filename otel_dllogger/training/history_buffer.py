@@ -92,6 +92,8 @@ class HistoryBuffer:
         # Counts are nearly always 1: then there is no array of them.
         self._counts: NumberSeries | None = None
         self._count_dtype = counts.dtype
+        self._taken = len(values)
+        self._marks: dict[str, int] = {}
         self._keep(values, None if np.all(counts == 1) else counts)
 
     def _renew_locks(self) -> None:
@@ -144,6 +146,25 @@ class HistoryBuffer:
                 self._new.append((DeviceValue(block, place), count))
         if len(self._new) >= self._most_new:
             self._overflow()
+
+    def mark(self, moment: str) -> None:
+        """Note how many values there have been by now; copies and checkpoints know it as well.
+
+        Args:
+            moment: What to ask ``since`` for.
+        """
+        self._marks[moment] = self._updates()
+
+    def since(self, moment: str) -> int:
+        """Return how many values there have been since a moment, or at all if it has no mark.
+
+        Those that are no longer kept count as well. Nothing is read from a device.
+        """
+        return self._updates() - self._marks.get(moment, 0)
+
+    def _updates(self) -> int:
+        with self._lock:
+            return self._taken + len(self._new)
 
     @property
     def data(self) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -270,6 +291,8 @@ class HistoryBuffer:
         return {
             "others": {k: v for k, v in self.__dict__.items() if k not in _OWN_ATTRIBUTES},
             "max_length": self.max_length,
+            "updates": self._taken,
+            "marks": dict(self._marks),
             "log_history": values.copy(),
             "count_history": counts.copy(),
             "statistics_methods": _picklable(self._statistics_methods),
@@ -281,6 +304,8 @@ class HistoryBuffer:
         self.__dict__.update(state["others"])  # those of a derived class
         self.max_length = state["max_length"]
         self._fill(state["log_history"], state["count_history"])
+        self._taken = state["updates"]
+        self._marks = state["marks"]
 
     def _window(self, window_size: int | None) -> int:
         """Return how many of the last values count, once all are in the arrays."""
@@ -336,6 +361,7 @@ class HistoryBuffer:
                     self._take(ready)
                 for _ in range(len(new) - self.max_length):
                     new.popleft()
+                    self._taken += 1
                 self._most_new = max(2 * len(new), _MAX_NEW)
             finally:
                 self._lock.release()
@@ -349,6 +375,7 @@ class HistoryBuffer:
             counts = self._extend_counted(items)
         if self._counts is not None:
             self._counts.extend([1] * len(items) if counts is None else counts)
+        self._taken += len(items)
         length = self._values.length
         if length > 2 * self.max_length + _MAX_NEW:
             kept_counts = None if self._counts is None else self._counts.last(length)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from otel_dllogger.faults import FAULTS
 from otel_dllogger.training.device_memory import take_peak_memory_mib
 from otel_dllogger.training.faults import MisuseError
+from otel_dllogger.training.hub_view import Result
 from otel_dllogger.training.loop_state import MODES, state_of
 
 if TYPE_CHECKING:
@@ -226,13 +228,14 @@ class LogProcessor:
             log_name = cfg.pop("log_name", source)
             if keep_mode:
                 source, log_name = f"{mode}/{source}", f"{mode}/{log_name}"
-            if source in plan.names:
+            key = plan.names.get(source)
+            if key and not (log_name == source and isinstance(scalars[key], Result)):
                 if cfg.get("window_size") == "epoch":
                     cfg["window_size"] = batch_idx + 1
                 elif cfg.get("window_size") == "global":
                     cfg["window_size"] = state.iter + 1
                 try:
-                    tag[log_name] = scalars[plan.names[source]].statistics(**cfg)
+                    tag[log_name] = scalars[key].statistics(**cfg)
                 except (KeyError, TypeError) as error:  # no such statistic; it takes other things
                     raise type(error)(f"custom_cfg has {item!r}: {error.args[0]}") from error
         return tag
@@ -304,6 +307,8 @@ def _check_mode(mode: str, modes: tuple[str, ...]) -> None:
 
 def _check(custom_cfg: list[dict[str, Any]], *, by_epoch: bool) -> None:
     """Check that each item of ``custom_cfg`` can mean something."""
+    if not isinstance(custom_cfg, (list, tuple)):
+        raise MisuseError(f"custom_cfg={custom_cfg!r} is no list: pass [dict(...), ...]")
     names: set[str] = set()
     for number, cfg in enumerate(custom_cfg):
         item = f"custom_cfg[{number}]={cfg!r}"
@@ -312,6 +317,12 @@ def _check(custom_cfg: list[dict[str, Any]], *, by_epoch: bool) -> None:
         for key in ("data_src", "method_name"):
             if not isinstance(cfg.get(key), str):
                 raise MisuseError(f"{item} names no {key}: add {key}='...'")
+        mode, slash, name = cfg["data_src"].partition("/")
+        if slash and mode in MODES:
+            FAULTS.warn(
+                f"data_src {cfg['data_src']}",
+                f"{item} is of no scalar: data_src has no mode in front, take {name!r}",
+            )
         log_name: Any = cfg.get("log_name", cfg["data_src"])
         if not isinstance(log_name, str) or not log_name:
             raise MisuseError(f"{item} has a log_name that is no name: pass log_name='...'")

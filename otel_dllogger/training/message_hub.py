@@ -168,6 +168,10 @@ class MessageHub(NamedInstance):
         for key, value in info_dict.items():
             self.update_info(key, value, resumed=resumed)
 
+    def is_resumed(self, key: str) -> bool:
+        """Tell whether ``state_dict`` has a name; a new one it would."""
+        return self._resumed_keys.get(key, True)
+
     def pop_info(self, key: str, default: Any = None) -> Any:
         """Remove a fact and return it; the default where there is none."""
         return self._runtime_info.pop(key, default)

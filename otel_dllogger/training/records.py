@@ -11,9 +11,9 @@ from otel_dllogger.logfiles.conventions import conventional_metadata
 from otel_dllogger.logfiles.file_record import MMENGINE_SCALARS
 from otel_dllogger.logger import Logger, Verbosity
 from otel_dllogger.training.faults import MisuseError
+from otel_dllogger.training.hub_view import view_of_one
 from otel_dllogger.training.log_processor import LogProcessor
 from otel_dllogger.training.loop_state import MODES
-from otel_dllogger.training.results import view_without_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -119,10 +119,11 @@ def process(state: LoopState, processor: LogProcessor | None) -> tuple[Any, Proc
         processor = LogProcessor(by_epoch=state.by_epoch)
     is_progress = mode != "train" and state.batch_idx is not None
     if is_progress:
-        hub = view_without_results(state.message_hub, mode)
-        state = dataclasses.replace(state, message_hub=hub)
+        state = dataclasses.replace(state, message_hub=view_of_one(state.message_hub, mode))
     if state.batch_idx is not None:
         tag, line = processor.get_log_after_iter(state, state.batch_idx, mode)
+        for name in _PLACE:  # which the step says
+            tag.pop(name, None)
         eta = state.message_hub.get_info("eta")
         if eta is not None:
             tag["eta"] = eta
@@ -133,8 +134,7 @@ def process(state: LoopState, processor: LogProcessor | None) -> tuple[Any, Proc
     values = {
         with_mode(name, mode): value
         for name, value in tag.items()
-        if name not in _PLACE
-        and (not is_progress or name.removeprefix(f"{mode}/").startswith(_PROGRESS))
+        if not is_progress or name.removeprefix(f"{mode}/").startswith(_PROGRESS)
     }
     return step_of(state, by_epoch=processor.by_epoch), ProcessedData(values, line)
 

@@ -1,66 +1,59 @@
-"""What a validation or a test gave, beside what it measured on its way.
-
-A hub keeps both under one mode. Results count as they are given, once, and not again in the
-middle of the next validation, or among the results of one that did not give them.
-"""
+"""What a validation or a test gives, put into a hub, and where the next one begins there."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from otel_dllogger.training.faults import MisuseError
+from otel_dllogger.training.hub_view import LOOP, RESULTS, RESULTS_OF
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from otel_dllogger.training.history_buffer import HistoryBuffer
-    from otel_dllogger.training.loop_state import Hub
-
-RESULTS_OF = "results_of_"
-"""Before a mode, the fact of a hub that names the results there were so far."""
+    from otel_dllogger.training.message_hub import MessageHub
 
 
-class _LastCounts:
-    """Show of a history the last value, whatever statistic is the default.
+def begin_loop(hub: MessageHub, mode: str) -> None:
+    """Note that a loop of a mode begins: what a hub has by now, others have measured.
 
     Args:
-        history: The history, whose statistics can be asked for by name.
+        hub: The hub.
+        mode: The mode.
     """
-
-    def __init__(self, history: HistoryBuffer) -> None:
-        self.current = self.mean = lambda *_window: history.current()
-        self.statistics = history.statistics
+    _mark(hub, mode, LOOP)
 
 
-class _View:
-    """Show what of a hub is to be logged."""
-
-    def __init__(self, hub: Hub, scalars: Mapping[str, Any], infos: Mapping[str, Any]) -> None:
-        self.log_scalars = scalars
-        self.runtime_info = infos
-        self.get_info = hub.get_info
-
-
-def view_without_results(hub: Hub, mode: str) -> Hub:
-    """Return a hub without the results of a mode: what a validation has while it is under way."""
-    return _view(hub, mode, frozenset())
-
-
-def view_of_results(hub: Hub, mode: str, keys: Iterable[str]) -> Hub:
-    """Return a hub with these of all results of a mode, each as it was given.
+def end(hub: MessageHub, mode: str) -> None:
+    """Note that the results of a mode are logged: what a hub has by now, no others have.
 
     Args:
-        hub: The hub, which has them.
+        hub: The hub.
+        mode: The mode.
+    """
+    _mark(hub, mode, RESULTS)
+
+
+def keep(hub: MessageHub, mode: str, results: Mapping[str, Any]) -> None:
+    """Put results into a hub: numbers into histories, anything else as facts.
+
+    Args:
+        hub: The hub.
         mode: The mode that they are of.
-        keys: Their names in the hub.
+        results: Values by their names in the hub.
     """
-    return _view(hub, mode, frozenset(keys))
+    others = {*hub.get_info(RESULTS_OF + mode, ())}
+    for key, value in results.items():
+        resumed = hub.is_resumed(key)
+        try:
+            hub.update_scalar(key, value, resumed=resumed)
+            hub.pop_info(key)
+        except MisuseError:  # no single number: shown and logged, as MMEngine does
+            hub.update_info(key, value, resumed=resumed)
+            others.add(key)
+    hub.update_info(RESULTS_OF + mode, sorted(others))
 
 
-def _view(hub: Hub, mode: str, given: frozenset[str]) -> Hub:
-    hidden = {*hub.get_info(RESULTS_OF + mode, ())} - given
-    scalars = {
-        key: _LastCounts(history) if key in given else history
-        for key, history in list(hub.log_scalars.items())
-        if key not in hidden
-    }
-    infos = {k: v for k, v in list(hub.runtime_info.items()) if k not in hidden}
-    return _View(hub, scalars, infos)
+def _mark(hub: MessageHub, mode: str, moment: str) -> None:
+    for key, history in list(hub.log_scalars.items()):
+        if key.startswith(mode):
+            history.mark(moment)

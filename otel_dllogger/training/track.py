@@ -12,12 +12,13 @@ import otel_dllogger
 from otel_dllogger.logger import Logger
 from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.history_buffer import HistoryBuffer
+from otel_dllogger.training.hub_view import view_of_one
 from otel_dllogger.training.log_processor import LogProcessor
 from otel_dllogger.training.loop_state import MODES, LoopState
 from otel_dllogger.training.message_hub import MessageHub
 from otel_dllogger.training.rank_logger import MMLogger
-from otel_dllogger.training.records import send
-from otel_dllogger.training.results import RESULTS_OF, view_of_results
+from otel_dllogger.training.records import send, with_mode
+from otel_dllogger.training.results import begin_loop, end, keep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -69,14 +70,14 @@ def track(
     """
     if mode not in MODES:
         raise MisuseError(f"mode={mode!r} is none of {', '.join(MODES)}: pass one of these")
-    for name, number, least in (
-        ("log_every", log_every, 1),
-        ("epoch", 0 if epoch is None else epoch, 0),
-        ("max_epochs", 1 if max_epochs is None else max_epochs, 1),
-        ("max_iters", 1 if max_iters is None else max_iters, 1),
+    for name, number, least, what in (
+        ("log_every", log_every, 1, "how many batches there are between records"),
+        ("epoch", 0 if epoch is None else epoch, 0, "how many epochs are done"),
+        ("max_epochs", 1 if max_epochs is None else max_epochs, 1, "how many there are to be"),
+        ("max_iters", 1 if max_iters is None else max_iters, 1, "how many there are to be"),
     ):
         if not isinstance(number, int) or number < least:
-            raise MisuseError(f"{name}={number!r} is no whole number from {least} up")
+            raise MisuseError(f"{name}={number!r} is no whole number from {least} up: pass {what}")
     if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
         raise MisuseError(f"loader={loader!r:.80} has no batches: pass a DataLoader, a list, ...")
     hub = _checked(hub, logger)
@@ -124,24 +125,12 @@ def log_results(
     state = _state(hub, mode)
     state.dataloader_len, state.batch_idx = hub.get_info(_BATCHES_OF + mode), None
     processor = _processor(processor, state)
-    keys = _keep_results(hub, mode, results)
-    state.message_hub = view_of_results(hub, mode, keys)
-    return _log(state, logger, processor)
-
-
-def _keep_results(hub: MessageHub, mode: str, results: Mapping[str, Any]) -> list[str]:
-    """Put results into a hub, and return their names there."""
-    keys = [f"{mode}/{name}" for name in results]
-    for key, value in zip(keys, results.values(), strict=True):
-        try:
-            hub.update_scalar(key, value)
-            hub.pop_info(key)
-        except MisuseError:  # no single number: shown and logged, as MMEngine does
-            hub.update_info(key, value)
-            hub.log_scalars.pop(key, None)
-    known = dict.fromkeys([*hub.get_info(RESULTS_OF + mode, ()), *keys])
-    hub.update_info(RESULTS_OF + mode, list(known))
-    return keys
+    given = {with_mode(str(name), mode): value for name, value in results.items()}
+    keep(hub, mode, given)
+    state.message_hub = view_of_one(hub, mode, given)
+    line = _log(state, logger, processor)
+    end(hub, mode)
+    return line
 
 
 def _state(hub: MessageHub, mode: str) -> LoopState:
@@ -162,10 +151,10 @@ def _processor(processor: LogProcessor | None, state: LoopState) -> LogProcessor
         return LogProcessor(by_epoch=state.by_epoch)
     if not callable(getattr(processor, "get_log_after_iter", None)):
         raise MisuseError(f"processor={processor!r:.80} is none: pass LogProcessor(...)")
-    for item in getattr(processor, "custom_cfg", ()):
+    for number, item in enumerate(getattr(processor, "custom_cfg", ())):
         if not HistoryBuffer.has_statistics(item["method_name"]):
             raise MisuseError(
-                f"custom_cfg has {item!r}, but there is no such statistic: register it by "
+                f"custom_cfg[{number}]={item!r}:  there is no such statistic: register it by "
                 "@HistoryBuffer.register_statistics, or pass mean, min, max or current"
             )
     if processor.by_epoch and not state.by_epoch:
@@ -191,24 +180,29 @@ def _run(
     batches = 0
     if is_training and _is_done(state):
         return
+    if not is_training:
+        begin_loop(hub, mode)
     start_s = time.perf_counter()
-    for batch in _again(loader) if is_training and not state.by_epoch else loader:
-        hub.update_scalar(data_time, time.perf_counter() - start_s)
-        yield batch
-        now_s = time.perf_counter()
-        hub.update_scalar(whole_time, now_s - start_s)
-        start_s = now_s
-        state.batch_idx, batches = batches, batches + 1
-        if batches % log_every == 0:
+    try:
+        for batch in _again(loader) if is_training and not state.by_epoch else loader:
+            hub.update_scalar(data_time, time.perf_counter() - start_s)
+            yield batch
+            now_s = time.perf_counter()
+            hub.update_scalar(whole_time, now_s - start_s)
+            start_s = now_s
+            state.batch_idx, batches = batches, batches + 1
+            if batches % log_every == 0:
+                _note(hub, state, logger, processor)
+            if is_training:
+                state.iter += 1
+                hub.update_info("iter", state.iter)
+                if _is_done(state):
+                    break
+        if 0 < batches < log_every:  # too few for a record: the last one counts
+            state.iter -= is_training
             _note(hub, state, logger, processor)
-        if is_training:
-            state.iter += 1
-            hub.update_info("iter", state.iter)
-            if _is_done(state):
-                break
-    if 0 < batches < log_every:  # too few for a record: the last one counts
-        state.iter -= is_training
-        _note(hub, state, logger, processor)
+    finally:
+        hub.pop_info("eta")  # which is of this loop, and of no other
     hub.update_info(_BATCHES_OF + mode, batches, resumed=False)
     if is_training and state.by_epoch:
         hub.update_info("epoch", state.epoch + 1)

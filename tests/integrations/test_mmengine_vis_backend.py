@@ -253,6 +253,12 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, options: dict[str, Any]
         DLLoggerVisBackend(str(tmp_path), **options)
 
 
+def test_a_hook_says_what_it_takes() -> None:
+    """A misspelt argument is named where it is given, with those that there are."""
+    with pytest.raises(ConfigurationError, match="DLLoggerHook takes no 'promethues': pass one of"):
+        DLLoggerHook(promethues=True)
+
+
 def test_a_hook_with_arguments_beside_a_backend_is_refused(tmp_path: Path) -> None:
     """Nobody could say which of the two counts."""
     backend = {"type": "DLLoggerVisBackend", "prometheus": False}
@@ -327,6 +333,22 @@ def test_a_validation_stands_where_the_training_is(
     runner.train()
     steps = [step for step, data in records(tmp_path) if "val/toy/count" in data]
     assert expected == steps[0]
+
+
+def test_a_metric_that_is_called_as_an_iteration_is_a_metric(tmp_path: Path) -> None:
+    """Also where it happens to be what MMEngine calls the step of the validation."""
+    runner = run(tmp_path, "iter-metric", hook={"prometheus": False})
+
+    class Metric(Hook):
+        priority = "HIGH"
+
+        def after_val_epoch(self, runner, metrics=None):
+            runner.message_hub.update_scalar("val/iter", runner.epoch)
+
+    runner.register_hook(Metric())
+    runner.train()
+    found = [data["val/iter"] for _, data in records(tmp_path) if "val/iter" in data]
+    assert [1, 2] == found[:2]
 
 
 def test_the_second_loop_of_a_runner_has_the_same_names(tmp_path: Path) -> None:
