@@ -46,9 +46,10 @@ def fork(backend):
         print("threads", threading.active_count(), flush=True)
         sys.exit(7)
     _, status = os.waitpid(pid, 0)
+    print("child", os.waitstatus_to_exitcode(status), flush=True)
+    print("child ended", time.time(), flush=True)
     release.set()
     thread.join()
-    print("child", os.waitstatus_to_exitcode(status), flush=True)
 
 
 def main():
