@@ -556,7 +556,7 @@ def test_all_updates_since_a_moment_are_counted():
     buffer.mark("now")
     for number in range(10_000):
         buffer.update(number)
-        if number % 3000 == 0:
+        if number in {3000, 9000}:  # and in between as many as are taken without being asked for
             buffer.mean()
         assert (number + 1, number + 4) == (buffer.since("now"), buffer.since("never"))
     assert 1000 == len(buffer.data[0])
@@ -568,6 +568,33 @@ def test_all_updates_since_a_moment_are_counted():
     other.update(1.0)
     assert (1, 10_004) == (buffer.since("now"), buffer.since("then"))
     assert (2, 2, 10_005) == tuple(other.since(moment) for moment in ("now", "then", "never"))
+    state = other.__getstate__()
+    for name in ("updates", "marks"):  # which there were not at first
+        del state[name]
+    other.__setstate__(state)
+    assert (1000, 1000) == (other.since("now"), other.since("never"))
+
+
+def test_counting_waits_for_nobody(own_statistics):
+    """A loop that begins does not wait for a statistic that another thread is about."""
+    held, release = threading.Event(), threading.Event()
+
+    @HistoryBuffer.register_statistics
+    def slow(self):
+        held.set()
+        return release.wait(60)
+
+    buffer = HistoryBuffer([1.0], [1])
+    thread = threading.Thread(target=buffer.statistics, args=("slow",))
+    thread.start()
+    assert held.wait(60)
+    marking = threading.Thread(target=buffer.mark, args=("now",))
+    marking.start()
+    marking.join(30)
+    is_marked = not marking.is_alive()
+    release.set()
+    thread.join()
+    assert is_marked
 
 
 def test_a_full_history_is_not_moved_with_every_update():

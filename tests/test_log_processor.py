@@ -417,7 +417,18 @@ def test_names_of_other_modes_are_left_out():
         (["loss"], r"custom_cfg\[0\]='loss' is no dict"),
         ([{"method_name": "mean"}], r"custom_cfg\[0\]=.* names no data_src"),
         ([{"data_src": "loss"}], r"custom_cfg\[0\]=.*'loss'.* names no method_name"),
-        ([{"data_src": 1, "method_name": "mean"}], r"names no data_src"),
+        (
+            [{"data_src": 1, "method_name": "mean"}],
+            r"custom_cfg\[0\]=.* has a data_src that is no",
+        ),
+        (
+            [{"data_src": "x", "method_name": "mean", "windowsize": 3}],
+            r"custom_cfg\[0\]=.* keyword argument 'windowsize'; 'mean' takes window_size",
+        ),
+        (
+            [{"data_src": "x", "method_name": "current", "window_size": 3}],
+            r"custom_cfg\[0\]=.* 'window_size'; 'current' takes nothing",
+        ),
         (
             [{"data_src": "x", "method_name": "mean"}, {"data_src": "x", "method_name": "max"}],
             r"custom_cfg\[1\]=.*'max'.* logs 'x' a second time",
@@ -444,7 +455,7 @@ def test_a_source_with_its_mode_in_front_is_warned_of(caplog):
     """MMEngine takes it, and never finds it."""
     LogProcessor(custom_cfg=[{"data_src": "train/loss", "method_name": "min"}])
     (warning,) = [record.getMessage() for record in caplog.records]
-    assert "is of no scalar: data_src has no mode in front, take 'loss'" in warning
+    assert "is of no scalar: its data_src begins with a mode, write 'loss'" in warning
     LogProcessor(custom_cfg=[{"data_src": "toy/bias", "method_name": "min"}])
     assert 1 == len(caplog.records)
 
@@ -465,6 +476,22 @@ def test_a_window_is_one_of_three(window):
         TypeError, match=r"custom_cfg\[0\]=.*window_size should be int, epoch or global, but got"
     ):
         LogProcessor(custom_cfg=items)
+
+
+def test_a_statistic_of_ones_own_gets_what_it_takes(own_statistics):
+    """What it cannot do without is asked for at the start; what is not Python's cannot tell."""
+
+    @HistoryBuffer.register_statistics
+    def quantile(self, window_size, q=0.5):
+        return np.quantile(self._log_history[-window_size:], q)
+
+    item = {"data_src": "loss", "log_name": "q", "method_name": "quantile"}
+    with pytest.raises(MisuseError, match="missing a required argument: 'window_size'"):
+        LogProcessor(custom_cfg=[item])
+    tag, _line = after_iter(hub_of(loss=[1.0, 2.0]), custom_cfg=[{**item, "window_size": 1}])
+    assert 2.0 == tag["q"]
+    HistoryBuffer._statistics_methods["min"] = min
+    LogProcessor(custom_cfg=[{"data_src": "loss", "method_name": "min", "what": 1}])
 
 
 @pytest.mark.parametrize("mode", ["", "training", None, "Train"])
@@ -564,11 +591,16 @@ def test_options_that_mean_nothing_are_refused(options):
     ("item", "kind"),
     [
         ({"data_src": "loss", "method_name": "mni"}, KeyError),
-        ({"data_src": "loss", "method_name": "min", "windw_size": 3}, TypeError),
+        ({"data_src": "loss", "method_name": "picky", "strange": 3}, TypeError),
     ],
 )
-def test_a_statistic_that_cannot_be_had_names_its_item(item, kind):
+def test_a_statistic_that_cannot_be_had_names_its_item(item, kind, own_statistics):
     """What shows only when it is asked for says which item of the configuration asked."""
+
+    @HistoryBuffer.register_statistics
+    def picky(self, **options):
+        raise TypeError(f"no {options}")
+
     hub = hub_of(loss=[1.0, 2.0])
     with pytest.raises(kind, match=re.escape(f"custom_cfg has {item!r}")):
         after_iter(hub, custom_cfg=[item])

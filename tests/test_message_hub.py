@@ -11,8 +11,15 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from otel_dllogger import ConfigurationError
-from otel_dllogger.training import HistoryBuffer, LogProcessor, LoopState, MessageHub, MisuseError
+from otel_dllogger import ConfigurationError, Logger
+from otel_dllogger.training import (
+    HistoryBuffer,
+    LogProcessor,
+    LoopState,
+    MessageHub,
+    MisuseError,
+    log_results,
+)
 from otel_dllogger.training.device_block import SIZE
 from tests._command import assert_forked_child_answers
 
@@ -725,6 +732,23 @@ def test_mmengines_own_histories_are_taken_over():
     assert 2 == hub.get_info("iter")
 
 
+def test_what_mmengine_has_logged_is_not_logged_again():
+    """The first validation after it is of its own values."""
+    state = MessageHub("a").state_dict()
+    state["log_scalars"]["val/loss"] = TheirHistory([100.0], [1], max_length=10)
+    hub = MessageHub("b")
+    hub.load_state_dict(state)
+    hub.update_scalar("val/loss", 1.0)
+    line = log_results({"acc": 0.5}, hub=hub, logger=Logger([]))
+    assert line.endswith("loss: 1.0000  acc: 0.5000")
+
+
+def test_a_whole_checkpoint_is_no_state():
+    """MMEngine's has the state of the hub among others."""
+    with pytest.raises(MisuseError, match=r"whole checkpoint: pass its \['message_hub'\]"):
+        MessageHub("a").load_state_dict({"message_hub": MessageHub("b").state_dict()})
+
+
 @pytest.mark.parametrize("value", [1.0, None, "x", [1], TheirHistory])
 def test_what_is_no_history_is_not_resumed(value, caplog):
     """An old checkpoint's plain number is left out with a warning, and so is its key."""
@@ -742,7 +766,7 @@ def test_a_state_is_whole(part):
     """A state without one of its parts raises, and names it."""
     state = MessageHub("a").state_dict()
     del state[part]
-    with pytest.raises(MisuseError, match=f"the state has no '{part}'"):
+    with pytest.raises(MisuseError, match=f"has no '{part}'"):
         MessageHub("b").load_state_dict(state)
 
 
@@ -791,6 +815,7 @@ def test_a_device_that_fails_costs_nothing_else():
             hub.get_scalar("x").mean()
     device.during_wait = lambda: None
     hub.update_scalar("x", 4.0)
+    assert 4 == hub.get_scalar("x").since("never")
     assert ([1.0, 2.0, 3.0, 4.0], [1] * 4) == data_of(hub, "x")
 
 

@@ -15,10 +15,12 @@ import pytest
 
 import otel_dllogger
 from otel_dllogger import Logger, Verbosity
+from otel_dllogger.faults import FAULTS
 from otel_dllogger.logger import Backend
 from otel_dllogger.training import (
     HistoryBuffer,
     LogProcessor,
+    LoopState,
     MessageHub,
     MisuseError,
     MMLogger,
@@ -735,6 +737,118 @@ def test_results_of_several_loops(hub, keeper, options):
     ] == [set(data) for _, data, _ in keeper.logged]
 
 
+@pytest.mark.parametrize("log_every", [1, 100])
+def test_the_times_of_results_are_of_their_validation(hub, keeper, options, log_every):
+    """Of all its batches and of no other, of several loops, and of one that is left early."""
+    some = {"mode": "val", "log_every": log_every, **options}
+    means = []
+    for lengths in ([3], [3], [4, 1], [10], [2]):
+        before = len(hub.get_scalar("val/time").data[0]) if means else 0
+        for length in lengths:
+            for number, _ in enumerate(track(range(10 if length == 2 else length), **some), 1):
+                wait_s(0.001 * len(means))
+                if number == length:
+                    break
+        log_results({"acc": 1.0}, **options)
+        # A break leaves the last batch unmeasured.
+        mean_s = hub.get_scalar("val/time").data[0][before:].mean()
+        means.append(mean_s)
+        assert pytest.approx(mean_s) == keeper.logged[-1][1]["val/time"]
+    assert len(set(means)) == len(means)
+
+
+def test_the_times_that_are_put_in_by_hand(hub, keeper, options):
+    """Without a loop they are those that there are."""
+    for time_s in (1.0, 0.0, 0.0, 0.0):
+        hub.update_scalar("val/time", time_s)
+    log_results({"acc": 1.0}, **options)
+    assert {"val/time": 0.25, "val/acc": 1.0} == keeper.logged[-1][1]
+
+
+@pytest.mark.parametrize("window", ["epoch", "global", 10, None])
+@pytest.mark.parametrize("method", ["max", "mean"])
+def test_statistics_of_what_a_validation_measures_are_its_own(hub, keeper, options, window, method):
+    """Whatever window a configuration asks for, under way as in the results."""
+    items = [{"data_src": "loss", "log_name": "loss_own", "method_name": method}]
+    items = [{**item, "window_size": window} for item in items]
+    options["processor"] = LogProcessor(custom_cfg=items)
+    for value in (100.0, 1.0):
+        del keeper.logged[:]
+        for _ in track(range(4), mode="val", log_every=2, **options):
+            hub.update_scalar("val/loss", value)
+        log_results({"acc": 1.0}, **options)
+        assert [value] * 3 == [data["val/loss_own"] for _, data, _ in keeper.logged]
+
+
+def test_a_validation_that_is_begun_again_counts_once(hub, keeper, options):
+    """A checkpoint of the middle of one is resumed with the whole of it before it."""
+    validate(hub, options, [1.0], acc=1.0)
+    for number in track(range(4), mode="val", log_every=2, **options):
+        hub.update_scalar("val/loss", 1000.0)
+        if number == 2:
+            state = pickle.loads(pickle.dumps(hub.state_dict()))
+            break
+    resumed = MessageHub("resumed")
+    resumed.load_state_dict(state)
+    options["hub"] = resumed
+    validate(resumed, options, [2.0], acc=2.0)
+    assert 2.0 == keeper.logged[-1][1]["val/loss"]
+    for _ in track(range(4), mode="val", log_every=2, **options):  # and a break is no such thing
+        resumed.update_scalar("val/first", 1.0)
+        break
+    validate(resumed, options, [2.0], acc=2.0)
+    assert 1.0 == keeper.logged[-1][1]["val/first"]
+
+
+def test_what_is_under_way_by_hand_begins_after_the_results_before(hub, keeper, options):
+    """A record in the middle of a validation has nothing of one that was logged."""
+    state = LoopState(hub, "val", max_epochs=2, batch_idx=0)
+    for loss in (100.0, 1.0):
+        hub.update_scalar("val/loss", loss)
+        hub.log_to(options["logger"], state)
+        log_results({"acc": 0.5}, **options)
+    assert [100.0, 100.0, 1.0, 1.0] == [data["val/loss"] for _, data, _ in keeper.logged]
+
+
+class Speed(LogProcessor):
+    """Put into the hub what is to be shown."""
+
+    def get_log_after_epoch(self, runner, batch_idx, mode, with_non_scalar=False):
+        hub = runner.message_hub
+        hub.update_scalar(f"{mode}/speed", 12.5 + len(hub.get_info("seen", "")), 2)
+        hub.update_info("seen", hub.get_info("seen", "") + "x")
+        hub.log_scalars.move_to_end(f"{mode}/acc", last=False)
+        return super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
+
+
+def test_what_a_processor_puts_into_the_hub_is_shown_and_stays(hub, keeper, options):
+    """As with MMEngine, where there is but one hub."""
+    for accuracy in (0.5, 0.75):
+        log_results({"acc": accuracy}, processor=Speed(), **options)
+    assert [12.5, 13.5] == [data["val/speed"] for _, data, _ in keeper.logged]
+    values, counts = hub.get_scalar("val/speed").data
+    assert ([12.5, 13.5], [2, 2]) == (values.tolist(), counts.tolist())
+    assert [0.5, 0.75] == hub.get_scalar("val/acc").data[0].tolist()
+    assert "xx" == hub.get_info("seen")
+
+
+class Foreign:
+    """A history that is not this package's."""
+
+    def current(self):
+        return 1.0
+
+    mean = statistics = lambda self, *_args, **_options: 1.0
+
+
+def test_a_history_of_another_kind_is_shown_as_it_is(hub, keeper, options):
+    """It cannot tell what of it is new."""
+    hub.log_scalars["val/foreign"] = Foreign()
+    finish(track(range(2), **options))
+    validate(hub, options, [2.0], acc=0.5)
+    assert 1.0 == keeper.logged[-1][1]["val/foreign"]
+
+
 def test_results_of_one_mode_leave_those_of_another(hub, keeper, options):
     """A test may be measured before a validation is logged."""
     hub.update_scalars({"test/loss": 1.0, "val/loss": 2.0})
@@ -756,6 +870,7 @@ class BestProcessor(LogProcessor):
             "now": history.current(),
             "window": history.mean(5),
             "distance": hub.get_scalar("val/distance").mean(),
+            "whole": isinstance(hub, MessageHub) and isinstance(history, HistoryBuffer),
             "hidden": hub.get_scalar("val/hidden").current(),
             "train": hub.get_scalar("train/loss").mean(1),
             "all": len(history.data[0]),
@@ -779,7 +894,8 @@ def test_a_processor_of_ones_own_may_ask_anything_of_the_hub(hub, keeper, option
         "now": 0.25,
         "window": 0.25,
         "all": 2,
-        "distance": 0.5,
+        "distance": 0.25,
+        "whole": True,
         "hidden": 9.0,
         "train": 0.125,
         "loss": 0.125,
@@ -841,18 +957,103 @@ def test_a_training_without_end_has_an_eta(hub, keeper, options):
 def test_a_statistic_that_is_not_there_is_refused_at_the_call(options):
     """Minutes into a training would be late."""
     cfg = [{"data_src": "loss", "method_name": "mni"}]
-    with pytest.raises(MisuseError, match=r"custom_cfg\[0\]=.*'mni'.* no such statistic"):
+    with pytest.raises(MisuseError, match=r"custom_cfg\[0\]=.* there is no statistic 'mni'"):
         track([1], processor=LogProcessor(custom_cfg=cfg), **options)
 
 
-def test_a_statistic_that_fails_costs_its_record_alone(hub, keeper, options, counted):
-    """Training goes on, and what was lost is counted."""
-    cfg = [{"data_src": "loss", "method_name": "mean", "windowsize": 3}]
-    processor = LogProcessor(custom_cfg=cfg)
-    for _ in track(range(4), processor=processor, log_every=2, **options):
-        hub.update_scalar("train/loss", 1.0)
-    assert ([], 4) == (keeper.logged, hub.get_info("iter"))
+def test_a_statistic_that_fails_costs_itself_alone(hub, keeper, options, counted, own_statistics):
+    """Training goes on, the record has what MMEngine has of itself, and the loss is counted."""
+
+    @HistoryBuffer.register_statistics
+    def broken(self):
+        return 1 / 0
+
+    cfg = [{"data_src": "loss", "log_name": "own", "method_name": "broken"}]
+    processor = LogProcessor(window_size=2, custom_cfg=cfg, num_digits=1, mean_pattern="loss")
+    for number in track(range(4), processor=processor, log_every=2, **options):
+        hub.update_scalar("train/loss", float(number))
+    assert [0.5, 2.5] == [data["train/loss"] for _, data, _ in keeper.logged]
+    assert "train/own" not in keeper.logged[0][1]
+    assert keeper.logged[0][2].endswith("loss: 0.5")
     assert {"statistic_failed": 2} == counted()
+
+
+class Broken(LogProcessor):
+    """Fail as code of a user's own does."""
+
+    def get_log_after_iter(self, runner, batch_idx, mode):
+        raise RuntimeError(mode)
+
+
+def test_a_processor_that_fails_costs_no_record(hub, keeper, options, counted):
+    """Its base class makes the record in its place; a history that fails has none to make."""
+    for _ in track(range(4), processor=Broken(), log_every=2, **options):
+        hub.update_scalar("train/loss", 1.0)
+    assert [1.0, 1.0] == [data["train/loss"] for _, data, _ in keeper.logged]
+    assert {"statistic_failed": 2} == counted()
+    hub.log_scalars["train/odd"] = object()
+    finish(track(range(2), log_every=2, **options))
+    assert (2, 6) == (len(keeper.logged), hub.get_info("iter"))
+    assert {"statistic_failed": 3} == counted()
+
+
+def test_metadata_of_a_users_own_stops_nothing(hub, keeper, options):
+    """A key that is no text is the user's business."""
+    options["logger"].metadata("train/loss", {1: "x"})
+    for _ in track(range(2), log_every=2, **options):
+        hub.update_scalar("train/loss", 1.0)
+    assert 1.0 == keeper.logged[-1][1]["train/loss"]
+
+
+@pytest.mark.parametrize("processor", [{"window_size": 5}, LogProcessor, object()], ids=repr)
+def test_what_is_no_processor_is_refused_at_the_call(options, processor):
+    """A class, or MMEngine's own, which asks a Runner for more than a loop has."""
+    with pytest.raises(MisuseError, match=r"processor=.* is none: pass otel_dllogger.training.Log"):
+        track([1], processor=processor, **options)
+
+
+def test_what_is_not_resumed_stays_so(hub, keeper, options):
+    """The loop puts in what it measures as the hub was told to keep it."""
+    for key in ("train/time", "train/data_time", "val/time"):
+        hub.update_scalar(key, 1.0, resumed=False)
+    for key in ("eta", "iter", "epoch"):
+        hub.update_info(key, 0, resumed=False)
+    finish(track(range(2), log_every=2, max_epochs=1, epoch=0, **options))
+    finish(track(range(2), mode="val", log_every=2, **options))
+    log_results({}, **options)
+    assert 3 == len(keeper.logged)
+    state = hub.state_dict()
+    assert ["val/data_time"] == list(state["log_scalars"])
+    assert not {"eta", "iter", "epoch"} & state["runtime_info"].keys()
+
+
+def test_a_validation_within_a_batch_is_not_of_its_time(hub, options):
+    """What nested loops take is theirs, however deep."""
+    for _ in track(range(2), **options):
+        for _ in track(range(2), mode="val", **options):
+            wait_s(0.02)
+            for _ in track(range(2), mode="test", **options):
+                wait_s(0.02)
+    train, val, test = (hub.get_scalar(f"{m}/time").data[0] for m in ("train", "val", "test"))
+    assert (2, 4, 8) == (len(train), len(val), len(test))
+    assert (test >= 0.02).all()
+    assert (val >= 0.02).all()
+    assert 0 <= train.min() <= train.max() < val.min()
+    assert val.sum() < test.sum()
+
+
+def test_what_a_validation_leaves_unlogged_is_warned_of(hub, options, caplog):
+    """A scalar that no progress shows, and whose results nobody logs, is named once."""
+    for epoch in range(3):
+        finish(track(range(2), **options))
+        FAULTS._warned_at.clear()  # minutes pass
+        for _ in track(range(2), mode="val", **options):
+            hub.update_scalars({"val/forgotten": 0.5, "val/loss_x": 1.0})
+            hub.update_scalar("test/logged", 1.0)
+        log_results({}, mode="test", **options)
+        assert epoch + 1 == hub.get_info("epoch")
+    (said,) = [r.getMessage() for r in caplog.records if "is not logged" in r.getMessage()]
+    assert "'val/forgotten' in the hub is not logged: call log_results({}, mode='val')" in said
 
 
 class Sampler:

@@ -9,6 +9,7 @@ import sys
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, TextIO
 
+from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.topology import detect_topology
@@ -61,6 +62,9 @@ class StdOutBackend(RecordBackend):
             DLLogger ``(rank, timestamp)``.
         line_format: Returns the whole line of a ``log`` call, or None for the usual one;
             ``(timestamp, step, data)``. ``training.mmengine_line`` is one.
+
+    Raises:
+        ConfigurationError: If ``line_format`` is no function.
     """
 
     def __init__(
@@ -73,6 +77,11 @@ class StdOutBackend(RecordBackend):
         line_format: Callable[[datetime, Any, Any], str | None] | None = None,
     ) -> None:
         super().__init__(verbosity)
+        if line_format is not None and not callable(line_format):
+            raise ConfigurationError(
+                f"line_format={line_format!r} is no function: pass one, such as "
+                "otel_dllogger.training.mmengine_line"
+            )
         self._metadata: defaultdict[Any, dict[Any, Any]] = defaultdict(dict)
         self.step_format = step_format
         self.metric_format = metric_format

@@ -13,7 +13,7 @@ import functools
 import inspect
 import os
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 try:
     from mmengine.dist import get_rank, is_main_process
@@ -60,7 +60,7 @@ class DLLoggerVisBackend(BaseVisBackend):
         save_dir: The folder of the JSON lines; MMEngine passes its ``vis_data``.
         prometheus: Serve a metrics page: whether, or the arguments of ``PrometheusBackend``.
         json: The file of JSON lines in the folder, ``{run}``, ``{rank}`` and ``{host}``
-            filled in; None for no file.
+            filled in; None or False for no file.
         otlp: Send every record to a collector: whether, or the arguments of ``OTLPBackend``.
         run: The run's name; by default what the launcher says.
 
@@ -72,7 +72,7 @@ class DLLoggerVisBackend(BaseVisBackend):
         self,
         save_dir: str | None = None,
         prometheus: bool | dict[str, Any] = True,
-        json: str | None = "{run}_rank{rank}.json",
+        json: str | Literal[False] | None = "{run}_rank{rank}.json",
         otlp: bool | dict[str, Any] = False,
         run: str | None = None,
     ) -> None:
@@ -82,8 +82,8 @@ class DLLoggerVisBackend(BaseVisBackend):
                     f"{name}={value!r} is neither a bool nor a dict of arguments: pass "
                     f"{name}=True, or {name}=dict(...)"
                 )
-        for name, text in (("json", json), ("run", run)):
-            if not isinstance(text, (str, NoneType)):
+        for name, text in (("save_dir", save_dir), ("json", json or None), ("run", run)):
+            if not isinstance(text, (str, os.PathLike, NoneType)):
                 raise ConfigurationError(f"{name}={text!r} is no text: pass one, or None")
         super().__init__(save_dir)
         self._env_initialized = False  # what force_init_env looks at
@@ -114,16 +114,23 @@ class DLLoggerVisBackend(BaseVisBackend):
             try:
                 backends.append(JSONStreamBackend(1, self._json_path(), append=True))
             except OSError as error:  # one rank that fails would leave the others waiting
-                FAULTS.drop("disk_full", f"no JSON lines are written: {in_words(error)}")
+                FAULTS.drop(
+                    "disk_full",
+                    f"no JSON lines are written to {error.filename!r}: {in_words(error)}; "
+                    "pass another save_dir",
+                )
         for backend, wanted in ((PrometheusBackend, self._prometheus), (OTLPBackend, self._otlp)):
             if wanted is not False:
                 given = {} if wanted is True else wanted
                 try:
                     backends.append(backend(1, **{**names, **given}))
                 except TypeError as error:
-                    raise ConfigurationError(f"{given!r} cannot be meant: {error}") from error
-                if backend is PrometheusBackend:
-                    url = backends[-1].url
+                    known = ", ".join(list(inspect.signature(backend).parameters)[1:])
+                    raise ConfigurationError(
+                        f"{given!r} is not what {backend.__name__} takes: {error}; pass some of "
+                        f"{known}"
+                    ) from error
+                if backend is PrometheusBackend and (url := backends[-1].url):
                     print_log(f"metrics of rank {names['rank']}: {url}", logger="current")
         if self._logger is None:
             self._logger = Logger(backends)
@@ -263,6 +270,8 @@ class DLLoggerHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Find or make the backend; on ranks other than 0 let the scalars through to it."""
         if self._backends:  # a test after the training
+            for backend in self._backends:
+                backend.bind(runner)
             return
         visualizer = runner.visualizer
         backends = visualizer._vis_backends  # noqa: SLF001 - get_backend is for rank 0

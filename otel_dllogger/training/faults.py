@@ -10,3 +10,7 @@ class MisuseError(ConfigurationError, AssertionError):
 
     It is an ``AssertionError`` as well, since that is what MMEngine raises in its place.
     """
+
+
+class MisuseTypeError(MisuseError, TypeError):
+    """Say so where MMEngine raises a ``TypeError``."""

@@ -97,9 +97,10 @@ class HistoryBuffer:
         self._keep(values, None if np.all(counts == 1) else counts)
 
     def _renew_locks(self) -> None:
-        # An update takes neither lock, and nothing that holds the second waits for a device.
+        # An update takes none of them, and what holds the first alone may wait for a device.
         self._lock = threading.RLock()
         self._device_lock = threading.Lock()
+        self._count_lock = threading.RLock()  # of what is counted as new or as taken
         self._is_fixed = False
 
     def _keep(self, values: NDArray[Any], counts: NDArray[Any] | None) -> None:
@@ -163,7 +164,7 @@ class HistoryBuffer:
         return self._updates() - self._marks.get(moment, 0)
 
     def _updates(self) -> int:
-        with self._lock:
+        with self._count_lock:
             return self._taken + len(self._new)
 
     @property
@@ -210,9 +211,9 @@ class HistoryBuffer:
         return method
 
     @classmethod
-    def has_statistics(cls, name: str) -> bool:
-        """Tell whether there is a statistic of a name."""
-        return name in cls._statistics_methods
+    def find_statistics(cls, name: str) -> Callable[..., Any] | None:
+        """Return the function of a statistic, None where there is none of that name."""
+        return cls._statistics_methods.get(name)
 
     def statistics(self, method_name: str, *args: Any, **kwargs: Any) -> Any:
         """Return a statistic by name.
@@ -287,16 +288,17 @@ class HistoryBuffer:
             return self._values.last(1)[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        values, counts = self.data
-        return {
-            "others": {k: v for k, v in self.__dict__.items() if k not in _OWN_ATTRIBUTES},
-            "max_length": self.max_length,
-            "updates": self._taken,
-            "marks": dict(self._marks),
-            "log_history": values.copy(),
-            "count_history": counts.copy(),
-            "statistics_methods": _picklable(self._statistics_methods),
-        }
+        with self._lock:
+            values, counts = self.data
+            return {
+                "others": {k: v for k, v in self.__dict__.items() if k not in _OWN_ATTRIBUTES},
+                "max_length": self.max_length,
+                "updates": self._taken,
+                "marks": dict(self._marks),
+                "log_history": values.copy(),
+                "count_history": counts.copy(),
+                "statistics_methods": _picklable(self._statistics_methods),
+            }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, method in state["statistics_methods"].items():
@@ -304,8 +306,8 @@ class HistoryBuffer:
         self.__dict__.update(state["others"])  # those of a derived class
         self.max_length = state["max_length"]
         self._fill(state["log_history"], state["count_history"])
-        self._taken = state["updates"]
-        self._marks = state["marks"]
+        self._taken = state.get("updates", self._taken)  # which the first versions did not have
+        self._marks = state.get("marks", {})
 
     def _window(self, window_size: int | None) -> int:
         """Return how many of the last values count, once all are in the arrays."""
@@ -334,16 +336,24 @@ class HistoryBuffer:
     def _length(self) -> int:
         """Put all updates into the arrays, and return how many values count."""
         if self._new and not self._is_fixed:
-            pop = self._new.popleft
-            items = [pop() for _ in range(len(self._new))]
+            items = self._pop(len(self._new))
             try:
                 self._take(items)
             except BaseException:  # a device that failed, Ctrl-C: nothing else must go with it
-                self._new.extendleft(reversed(items))
+                with self._count_lock:
+                    self._taken -= len(items)
+                    self._new.extendleft(reversed(items))
                 raise
             self._most_new = _MAX_NEW
         length = self._values.length
         return length if length <= self.max_length else self.max_length  # noqa: FURB136 - faster
+
+    def _pop(self, count: int) -> list[Any]:
+        """Take the first of the new updates, which count as taken from now on."""
+        with self._count_lock:
+            items = [self._new.popleft() for _ in range(count)]
+            self._taken += len(items)
+            return items
 
     def _overflow(self) -> None:
         """Put into the arrays what needs no device, so that a long history stays compact.
@@ -355,13 +365,13 @@ class HistoryBuffer:
                 if self._is_fixed:
                     return
                 new, ready = self._new, []
-                while new and not _is_on_device(new[0]):
-                    ready.append(new.popleft())
+                with self._count_lock:
+                    while new and not _is_on_device(new[0]):
+                        ready.append(new.popleft())
+                    self._taken += len(ready)
                 if ready:
                     self._take(ready)
-                for _ in range(len(new) - self.max_length):
-                    new.popleft()
-                    self._taken += 1
+                self._pop(len(new) - self.max_length)
                 self._most_new = max(2 * len(new), _MAX_NEW)
             finally:
                 self._lock.release()
@@ -375,7 +385,6 @@ class HistoryBuffer:
             counts = self._extend_counted(items)
         if self._counts is not None:
             self._counts.extend([1] * len(items) if counts is None else counts)
-        self._taken += len(items)
         length = self._values.length
         if length > 2 * self.max_length + _MAX_NEW:
             kept_counts = None if self._counts is None else self._counts.last(length)

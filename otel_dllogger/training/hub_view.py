@@ -9,106 +9,81 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from otel_dllogger.training.history_buffer import HistoryBuffer
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
-    from otel_dllogger.training.loop_state import Hub
-
-LOOP, RESULTS = "loop", "results"
+MOMENTS = LOOP, RESULTS = ("loop", "results")
 """When a loop over batches began, and when results were logged: marks in histories."""
 
 RESULTS_OF = "results_of_"
 """Before a mode, the fact of a hub that names all results there were that are no numbers."""
 
+PROGRESS = ("loss", "time", "data_time", "eta", "memory")
+"""What MMEngine shows of a validation that is under way."""
 
-def view_of_one(hub: Hub, mode: str, results: Collection[str] | None = None) -> Hub:
+_VIEW = "view"
+
+
+class Result(HistoryBuffer):
+    """Show a result as it was given, among all there were: it is the last one."""
+
+    def mean(self, window_size: int | None = None) -> Any:
+        """Return the result; the mean of all there were without a window."""
+        return super().mean() if window_size is None else self.current()
+
+
+class _Whole(HistoryBuffer):
+    """Have no smaller window: what results show beside them is of all batches."""
+
+    def mean(self, _window_size: int | None = None) -> Any:
+        return super().mean()
+
+
+def view_of_one(hub: Any, mode: str, results: Collection[str] | None = None) -> Any:
     """Return a hub as if there were only the validation or test that began last.
 
     Args:
-        hub: The hub.
+        hub: The ``MessageHub``.
         mode: The mode.
         results: The names of its results in the hub; None while it is under way.
     """
     given = frozenset(results or ())
+    moment, kind = (LOOP, HistoryBuffer) if results is None else (RESULTS, _Whole)
     scalars: dict[str, Any] = {}
     for key, history in list(hub.log_scalars.items()):
-        if key in given:
-            if key not in hub.runtime_info:  # else it is no number this time
-                scalars[key] = Result(history)
-        elif not key.startswith(mode):
+        if not key.startswith(mode) or not isinstance(history, HistoryBuffer):
             scalars[key] = history
-        elif new := history.since(LOOP if results is None else RESULTS):
-            scalars[key] = _Recent(history, new, counts_all=results is not None)
+        elif key in given:
+            if key not in hub.runtime_info:  # else it is no number this time
+                scalars[key] = _last(Result, history, history.since(_VIEW))
+        elif new := history.since(moment):
+            scalars[key] = _last(kind, history, new)
     others = {*hub.get_info(RESULTS_OF + mode, ())} - given
     infos = {key: value for key, value in list(hub.runtime_info.items()) if key not in others}
-    return _View(hub, scalars, infos)
+    return hub.showing(scalars, infos)
 
 
-class _View:
-    """Show what of a hub is to be logged; anything else is the hub's.
+def _last(kind: type[HistoryBuffer], history: HistoryBuffer, count: int) -> HistoryBuffer:
+    values, counts = history.data
+    shown = kind(values[-count:], counts[-count:], history.max_length)
+    shown.mark(_VIEW)
+    return shown
+
+
+def adopt(hub: Any, view: Any) -> None:
+    """Put into a hub what was put into a view of it, as a processor of one's own may do.
 
     Args:
         hub: The hub.
-        scalars: Its histories that are shown.
-        infos: Its facts that are shown.
+        view: The view.
     """
-
-    def __init__(self, hub: Hub, scalars: Mapping[str, Any], infos: Mapping[str, Any]) -> None:
-        self._hub = hub
-        self.log_scalars = scalars
-        self.runtime_info = infos
-
-    def get_scalar(self, key: str) -> Any:
-        """Return a history, as it is shown where it is."""
-        hub: Any = self._hub
-        return self.log_scalars[key] if key in self.log_scalars else hub.get_scalar(key)
-
-    def get_info(self, key: str, default: Any = None) -> Any:
-        """Return a fact."""
-        return self._hub.get_info(key, default)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_hub":  # of a copy that is not made yet
-            raise AttributeError(name)
-        return getattr(self._hub, name)
-
-
-class _Recent:
-    """Let no more than the last values of a history count in the mean of a window.
-
-    Args:
-        history: The history; any statistic of it can be asked for.
-        new: How many values.
-        counts_all: Whether all of them count, however small the window.
-    """
-
-    def __init__(self, history: Any, new: int, *, counts_all: bool) -> None:
-        self._history = history
-        self._new = new
-        self._counts_all = counts_all
-
-    def mean(self, window_size: int | None = None) -> Any:
-        """Return the mean of a window; of the whole history without one."""
-        if window_size is None:
-            return self._history.mean()
-        return self._history.mean(self._new if self._counts_all else min(window_size, self._new))
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_history":  # of a copy that is not made yet
-            raise AttributeError(name)
-        return getattr(self._history, name)
-
-
-class Result(_Recent):
-    """Show a result as it was given, whatever there was before.
-
-    Args:
-        history: The history, of which it is the last value.
-    """
-
-    def __init__(self, history: Any) -> None:
-        super().__init__(history, 1, counts_all=True)
-
-    def mean(self, window_size: int | None = None) -> Any:
-        """Return the result; the mean of all there were without a window."""
-        return self._history.mean() if window_size is None else self._history.current()
+    for key, history in view.log_scalars.items():
+        if history is not hub.log_scalars.get(key) and (new := history.since(_VIEW)):
+            values, counts = history.data
+            for value, count in zip(values[-new:].tolist(), counts[-new:].tolist(), strict=True):
+                hub.update_scalar(key, value, count, hub.is_resumed(key))
+    for key, info in view.runtime_info.items():
+        if hub.runtime_info.get(key) is not info:
+            hub.update_info(key, info, hub.is_resumed(key))

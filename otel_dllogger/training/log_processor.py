@@ -7,6 +7,7 @@ MMEngine's Runner as for a ``LoopState``: the same text, the same numbers.
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 import re
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +16,8 @@ import numpy as np
 
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.training.device_memory import take_peak_memory_mib
-from otel_dllogger.training.faults import MisuseError
+from otel_dllogger.training.faults import MisuseError, MisuseTypeError
+from otel_dllogger.training.history_buffer import HistoryBuffer
 from otel_dllogger.training.hub_view import Result
 from otel_dllogger.training.loop_state import MODES, state_of
 
@@ -81,12 +83,18 @@ class LogProcessor:
         mean_pattern: str = _MEAN_PATTERN,
     ) -> None:
         if not isinstance(window_size, int) or window_size < 1:
-            raise MisuseError(f"window_size={window_size!r} is no whole number from 1 up")
+            raise MisuseError(
+                f"window_size={window_size!r} is no whole number from 1 up: pass how many values "
+                "count, and other windows in custom_cfg"
+            )
         self.window_size = window_size
         self.by_epoch = by_epoch
         self.custom_cfg = custom_cfg or []
         if not isinstance(num_digits, int) or num_digits < 0:
-            raise MisuseError(f"num_digits={num_digits!r} is no whole number from 0 up")
+            raise MisuseError(
+                f"num_digits={num_digits!r} is no whole number from 0 up: pass how many there are "
+                "after the point"
+            )
         self.num_digits = num_digits
         self.log_with_hierarchy = log_with_hierarchy
         try:
@@ -97,6 +105,7 @@ class LogProcessor:
             ) from error
         self._plans: dict[tuple[str, bool], _Plan] = {}
         _check(self.custom_cfg, by_epoch=by_epoch)
+        check_statistics(self.custom_cfg)
 
     def get_log_after_iter(
         self, runner: Any, batch_idx: int, mode: str
@@ -315,13 +324,15 @@ def _check(custom_cfg: list[dict[str, Any]], *, by_epoch: bool) -> None:
         if not isinstance(cfg, dict):
             raise MisuseError(f"{item} is no dict: pass dict(data_src=..., method_name=...)")
         for key in ("data_src", "method_name"):
-            if not isinstance(cfg.get(key), str):
+            if key not in cfg:
                 raise MisuseError(f"{item} names no {key}: add {key}='...'")
+            if not isinstance(cfg[key], str):
+                raise MisuseError(f"{item} has a {key} that is no text: pass {key}='...'")
         mode, slash, name = cfg["data_src"].partition("/")
         if slash and mode in MODES:
             FAULTS.warn(
                 f"data_src {cfg['data_src']}",
-                f"{item} is of no scalar: data_src has no mode in front, take {name!r}",
+                f"{item} is of no scalar: its data_src begins with a mode, write {name!r}",
             )
         log_name: Any = cfg.get("log_name", cfg["data_src"])
         if not isinstance(log_name, str) or not log_name:
@@ -336,7 +347,7 @@ def _check(custom_cfg: list[dict[str, Any]], *, by_epoch: bool) -> None:
         if not isinstance(window_size, (int, str, NoneType)) or (
             isinstance(window_size, str) and window_size not in ("epoch", "global")
         ):
-            raise TypeError(
+            raise MisuseTypeError(
                 f"{item}: window_size should be int, epoch or global, but got {window_size!r}"
             )
         if isinstance(window_size, int) and window_size < 1:
@@ -345,3 +356,37 @@ def _check(custom_cfg: list[dict[str, Any]], *, by_epoch: bool) -> None:
             raise MisuseError(
                 f"{item} has the window 'epoch', but by_epoch is False: take a number or 'global'"
             )
+
+
+def check_statistics(
+    custom_cfg: Iterable[Mapping[str, Any]], *, must_be_there: bool = False
+) -> None:
+    """Check that statistics take what the items of ``custom_cfg`` give them.
+
+    Args:
+        custom_cfg: The items.
+        must_be_there: Whether one that is not registered by now is refused.
+
+    Raises:
+        MisuseError: If one does not; it says which.
+    """
+    for number, cfg in enumerate(custom_cfg):
+        item, name = f"custom_cfg[{number}]={dict(cfg)!r}", cfg["method_name"]
+        method = HistoryBuffer.find_statistics(name)
+        if method is None:
+            if must_be_there:
+                raise MisuseError(
+                    f"{item}: there is no statistic {name!r}: register it by "
+                    "@HistoryBuffer.register_statistics, or pass mean, min, max or current"
+                )
+            continue
+        given = {k: v for k, v in cfg.items() if k not in {"data_src", "method_name", "log_name"}}
+        try:
+            signature = inspect.signature(method)
+        except (TypeError, ValueError):  # of a function that is not Python's
+            continue
+        try:
+            signature.bind(None, **given)
+        except TypeError as error:
+            takes = ", ".join(list(signature.parameters)[1:]) or "nothing"
+            raise MisuseTypeError(f"{item}: {error}; {name!r} takes {takes}") from None

@@ -17,6 +17,7 @@ import numpy as np
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.history_buffer import HistoryBuffer
+from otel_dllogger.training.hub_view import MOMENTS
 from otel_dllogger.training.named_instance import NamedInstance
 from otel_dllogger.training.records import send
 
@@ -52,6 +53,7 @@ class MessageHub(NamedInstance):
     """
 
     _first_name = "mmengine"
+    _behind: MessageHub | None = None
 
     def __init__(
         self,
@@ -185,6 +187,8 @@ class MessageHub(NamedInstance):
         try:
             return self._log_scalars[key]
         except KeyError:
+            if self._behind is not None:
+                return self._behind.get_scalar(key)
             raise KeyError(
                 f"{key!r} is no scalar of the hub {self.instance_name!r}: it has "
                 f"{', '.join(list(self._log_scalars)) or 'none'}"
@@ -203,6 +207,25 @@ class MessageHub(NamedInstance):
     def runtime_info(self) -> OrderedDict[str, Any]:
         """Return all facts by name, the hub's own."""
         return self._runtime_info
+
+    def showing(
+        self, log_scalars: Mapping[str, HistoryBuffer], runtime_info: Mapping[str, Any]
+    ) -> MessageHub:
+        """Return a hub that shows these histories and facts instead of its own.
+
+        A history that is not shown can be asked for by its name all the same.
+
+        Args:
+            log_scalars: Histories by name.
+            runtime_info: Facts by name.
+        """
+        view = copy.copy(self)
+        vars(view).update(
+            _log_scalars=OrderedDict(log_scalars),
+            _runtime_info=OrderedDict(runtime_info),
+            _behind=self,
+        )
+        return view
 
     def log_to(
         self, logger: Logger, state: LoopState, processor: LogProcessor | None = None
@@ -253,6 +276,8 @@ class MessageHub(NamedInstance):
             MisuseError: If a part of it is missing.
         """
         state: Any = state_dict
+        if isinstance(state, dict) and "message_hub" in state:
+            raise MisuseError("this is a whole checkpoint: pass its ['message_hub']")
         if all(hasattr(state, f"_{part}") for part in _PARTS):
             state = {part: getattr(state, f"_{part}") for part in _PARTS}
             self._log_scalars, self._runtime_info = OrderedDict(), OrderedDict()
@@ -260,13 +285,16 @@ class MessageHub(NamedInstance):
         for part in _PARTS:
             if not isinstance(state, dict) or part not in state:
                 raise MisuseError(
-                    f"the state has no {part!r}: load what MessageHub.state_dict() returned"
+                    f"state_dict={state!r:.80} has no {part!r}: load what "
+                    "MessageHub.state_dict() returned"
                 )
         for key, value in state["log_scalars"].items():
             if isinstance(value, HistoryBuffer):
                 self._log_scalars[key] = copy.deepcopy(value)
             elif isinstance(data := getattr(value, "data", None), tuple) and len(data) == 2:
-                self._log_scalars[key] = HistoryBuffer(*data, value.max_length)
+                self._log_scalars[key] = history = HistoryBuffer(*data, value.max_length)
+                for moment in MOMENTS:  # MMEngine has logged it
+                    history.mark(moment)
             else:
                 FAULTS.warn(f"resume {key}", f"{key!r} is no HistoryBuffer: it is not resumed")
         for key, value in state["runtime_info"].items():

@@ -11,20 +11,17 @@ from otel_dllogger.logfiles.conventions import conventional_metadata
 from otel_dllogger.logfiles.file_record import MMENGINE_SCALARS
 from otel_dllogger.logger import Logger, Verbosity
 from otel_dllogger.training.faults import MisuseError
-from otel_dllogger.training.hub_view import view_of_one
+from otel_dllogger.training.hub_view import PROGRESS, adopt, view_of_one
 from otel_dllogger.training.log_processor import LogProcessor
 from otel_dllogger.training.loop_state import MODES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from datetime import datetime
 
-    from otel_dllogger.training.loop_state import LoopState
+    from otel_dllogger.training.loop_state import Hub, LoopState
 
 _PLACE = ("epoch", "iter")
-_PROGRESS = ("loss", "time", "data_time", "eta", "memory")
-"""What MMEngine shows of a validation that is under way."""
-
 _homeless: set[str] = set()
 
 _described: WeakKeyDictionary[Logger, set[str]] = WeakKeyDictionary()
@@ -91,52 +88,93 @@ def describe_again(logger: Logger) -> None:
             logger.metadata(name, said)
 
 
-def send(logger: Logger, state: LoopState, processor: LogProcessor | None) -> str:
-    """Log what the hub of a state holds, as ``MessageHub.log_to``."""
+def send(
+    logger: Logger,
+    state: LoopState,
+    processor: LogProcessor | None,
+    results: Collection[str] | None = None,
+) -> str:
+    """Log what the hub of a state holds, as ``MessageHub.log_to``.
+
+    Args:
+        logger: The Logger.
+        state: Where the training is, and its hub.
+        processor: Which statistics; None for the default ones.
+        results: The names in the hub of what one validation or test gave, of which alone the
+            record is to be; None for whatever there is.
+    """
     if not isinstance(logger, Logger):
         raise MisuseError(f"logger={logger!r:.80} is no Logger: pass otel_dllogger.Logger([...])")
     if state.mode == "train" and state.batch_idx is None:
         raise MisuseError("a training has no results as a whole: pass batch_idx, or another mode")
+    processor = processor or LogProcessor(by_epoch=state.by_epoch)
     try:
-        step, data = process(state, processor)
+        step, data = process(state, processor, results)
     except Exception as error:  # of a statistic, a user's own as a rule
         FAULTS.caught("statistic_failed", "a statistic of the hub's scalars", error)
-        return ""
-    describe(logger, data, state.mode)
+        try:
+            step, data = process(state, _without_custom_statistics(processor), results)
+        except Exception:  # which is counted already
+            return ""
+    try:
+        describe(logger, data, state.mode)
+    except Exception as error:  # of metadata that the user gave
+        FAULTS.caught("backend_failed", "what the names of scalars say", error)
     logger.log(step, data, verbosity=Verbosity.DEFAULT)
     return data.line
 
 
-def process(state: LoopState, processor: LogProcessor | None) -> tuple[Any, ProcessedData]:
-    """Return the step and the values of what the hub of a state holds.
+def _without_custom_statistics(processor: LogProcessor) -> LogProcessor:
+    return LogProcessor(
+        processor.window_size,
+        processor.by_epoch,
+        num_digits=processor.num_digits,
+        log_with_hierarchy=processor.log_with_hierarchy,
+        mean_pattern=processor.mean_pattern.pattern,
+    )
 
-    Args:
-        state: Where the training is, and its hub.
-        processor: Which statistics; None for the default ones.
-    """
-    mode = state.mode
-    if processor is None:
-        processor = LogProcessor(by_epoch=state.by_epoch)
+
+def process(
+    state: LoopState, processor: LogProcessor, results: Collection[str] | None = None
+) -> tuple[Any, ProcessedData]:
+    """Return the step and the values of what the hub of a state holds; arguments as ``send``."""
+    hub, mode = state.message_hub, state.mode
     is_progress = mode != "train" and state.batch_idx is not None
-    if is_progress:
-        state = dataclasses.replace(state, message_hub=view_of_one(state.message_hub, mode))
+    batches = state.dataloader_len or 0
+    if is_progress or results is not None:
+        view = view_of_one(hub, mode, results)
+        if results is not None:
+            batches = max(batches, _updates(view, f"{mode}/time"))
+        tag, line = _make(dataclasses.replace(state, message_hub=view), processor, batches)
+        adopt(hub, view)
+    else:
+        tag, line = _make(state, processor, batches)
+    values = {
+        with_mode(name, mode): value
+        for name, value in tag.items()
+        if not is_progress or name.removeprefix(f"{mode}/").startswith(PROGRESS)
+    }
+    return step_of(state, by_epoch=processor.by_epoch), ProcessedData(values, line)
+
+
+def _updates(hub: Hub, key: str) -> int:
+    """Return how many values a scalar has, of one loop, of several, of one that was left early."""
+    return len(hub.log_scalars[key].data[0]) if key in hub.log_scalars else 0
+
+
+def _make(state: LoopState, processor: LogProcessor, batches: int) -> tuple[dict[str, Any], str]:
+    """Return the values and the line of what the hub of a state shows, of so many batches."""
+    hub, mode = state.message_hub, state.mode
     if state.batch_idx is not None:
         tag, line = processor.get_log_after_iter(state, state.batch_idx, mode)
         for name in _PLACE:  # which the step says
             tag.pop(name, None)
-        eta = state.message_hub.get_info("eta")
+        eta = hub.get_info("eta")
         if eta is not None:
             tag["eta"] = eta
-        _warn_of_homeless(state.message_hub.log_scalars)
-    else:
-        length = state.dataloader_len or 0
-        tag, line = processor.get_log_after_epoch(state, length, mode, with_non_scalar=True)
-    values = {
-        with_mode(name, mode): value
-        for name, value in tag.items()
-        if not is_progress or name.removeprefix(f"{mode}/").startswith(_PROGRESS)
-    }
-    return step_of(state, by_epoch=processor.by_epoch), ProcessedData(values, line)
+        _warn_of_homeless(hub.log_scalars)
+        return tag, line
+    return processor.get_log_after_epoch(state, batches, mode, with_non_scalar=True)
 
 
 def _warn_of_homeless(keys: Iterable[str]) -> None:

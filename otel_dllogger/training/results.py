@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from otel_dllogger.faults import FAULTS
 from otel_dllogger.training.faults import MisuseError
-from otel_dllogger.training.hub_view import LOOP, RESULTS, RESULTS_OF
+from otel_dllogger.training.history_buffer import HistoryBuffer
+from otel_dllogger.training.hub_view import LOOP, MOMENTS, PROGRESS, RESULTS, RESULTS_OF
+from otel_dllogger.training.loop_state import MODES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_dllogger.training.message_hub import MessageHub
+
+
+_UNDER_WAY = "under_way_"
+
+_unlogged: set[str] = set()
 
 
 def begin_loop(hub: MessageHub, mode: str) -> None:
@@ -20,7 +28,20 @@ def begin_loop(hub: MessageHub, mode: str) -> None:
         hub: The hub.
         mode: The mode.
     """
-    _mark(hub, mode, LOOP)
+    # In a checkpoint of the middle of a loop, which is now begun anew.
+    was_under_way = hub.pop_info(_UNDER_WAY + mode)
+    _mark(hub, mode, *(MOMENTS if was_under_way else (LOOP,)))
+    hub.update_info(_UNDER_WAY + mode, True)
+
+
+def end_loop(hub: MessageHub, mode: str) -> None:
+    """Note that a loop of a mode is left.
+
+    Args:
+        hub: The hub.
+        mode: The mode.
+    """
+    hub.pop_info(_UNDER_WAY + mode)
 
 
 def end(hub: MessageHub, mode: str) -> None:
@@ -30,7 +51,30 @@ def end(hub: MessageHub, mode: str) -> None:
         hub: The hub.
         mode: The mode.
     """
-    _mark(hub, mode, RESULTS)
+    _mark(hub, mode, *MOMENTS)
+
+
+def warn_of_unlogged(hub: MessageHub) -> None:
+    """Say once of each scalar of a validation that no record has had it.
+
+    Args:
+        hub: The hub, once the validation is over.
+    """
+    for key, history in list(hub.log_scalars.items()):
+        mode, _, name = key.partition("/")
+        if (
+            mode in MODES[1:]
+            and key not in _unlogged
+            and not name.startswith(PROGRESS)
+            and isinstance(history, HistoryBuffer)
+            and history.since(RESULTS)
+        ):
+            _unlogged.add(key)
+            FAULTS.warn(
+                f"unlogged {key}",
+                f"{key!r} in the hub is not logged: call log_results({{}}, mode={mode!r}) after "
+                "the loop, with what else it gave",
+            )
 
 
 def keep(hub: MessageHub, mode: str, results: Mapping[str, Any]) -> None:
@@ -53,7 +97,8 @@ def keep(hub: MessageHub, mode: str, results: Mapping[str, Any]) -> None:
     hub.update_info(RESULTS_OF + mode, sorted(others))
 
 
-def _mark(hub: MessageHub, mode: str, moment: str) -> None:
+def _mark(hub: MessageHub, mode: str, *moments: str) -> None:
     for key, history in list(hub.log_scalars.items()):
-        if key.startswith(mode):
-            history.mark(moment)
+        if key.startswith(mode) and isinstance(history, HistoryBuffer):
+            for moment in moments:
+                history.mark(moment)

@@ -11,21 +11,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import otel_dllogger
 from otel_dllogger.logger import Logger
 from otel_dllogger.training.faults import MisuseError
-from otel_dllogger.training.history_buffer import HistoryBuffer
-from otel_dllogger.training.hub_view import view_of_one
-from otel_dllogger.training.log_processor import LogProcessor
+from otel_dllogger.training.log_processor import LogProcessor, check_statistics
 from otel_dllogger.training.loop_state import MODES, LoopState
 from otel_dllogger.training.message_hub import MessageHub
 from otel_dllogger.training.rank_logger import MMLogger
 from otel_dllogger.training.records import send, with_mode
-from otel_dllogger.training.results import begin_loop, end, keep
+from otel_dllogger.training.results import begin_loop, end, end_loop, keep, warn_of_unlogged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 _Batch = TypeVar("_Batch")
 
 _BATCHES_OF = "batches_of_"
+_LOOPS_S = "seconds_in_loops"
 
 
 def track(
@@ -73,8 +72,8 @@ def track(
     for name, number, least, what in (
         ("log_every", log_every, 1, "how many batches there are between records"),
         ("epoch", 0 if epoch is None else epoch, 0, "how many epochs are done"),
-        ("max_epochs", 1 if max_epochs is None else max_epochs, 1, "how many there are to be"),
-        ("max_iters", 1 if max_iters is None else max_iters, 1, "how many there are to be"),
+        ("max_epochs", 1 if max_epochs is None else max_epochs, 1, "how many epochs there are"),
+        ("max_iters", 1 if max_iters is None else max_iters, 1, "how many iterations there are"),
     ):
         if not isinstance(number, int) or number < least:
             raise MisuseError(f"{name}={number!r} is no whole number from {least} up: pass {what}")
@@ -82,7 +81,7 @@ def track(
         raise MisuseError(f"loader={loader!r:.80} has no batches: pass a DataLoader, a list, ...")
     hub = _checked(hub, logger)
     if epoch is not None:
-        hub.update_info("epoch", epoch)
+        _set(hub, "epoch", epoch)
     if mode == "train":
         hub.update_info_dict({"max_epochs": max_epochs, "max_iters": max_iters})
     state = _state(hub, mode)
@@ -127,8 +126,7 @@ def log_results(
     processor = _processor(processor, state)
     given = {with_mode(str(name), mode): value for name, value in results.items()}
     keep(hub, mode, given)
-    state.message_hub = view_of_one(hub, mode, given)
-    line = _log(state, logger, processor)
+    line = _log(state, logger, processor, given)
     end(hub, mode)
     return line
 
@@ -149,14 +147,11 @@ def _processor(processor: LogProcessor | None, state: LoopState) -> LogProcessor
     """Return the processor, the default one for None, once it counts as the loop does."""
     if processor is None:
         return LogProcessor(by_epoch=state.by_epoch)
-    if not callable(getattr(processor, "get_log_after_iter", None)):
-        raise MisuseError(f"processor={processor!r:.80} is none: pass LogProcessor(...)")
-    for number, item in enumerate(getattr(processor, "custom_cfg", ())):
-        if not HistoryBuffer.has_statistics(item["method_name"]):
-            raise MisuseError(
-                f"custom_cfg[{number}]={item!r}:  there is no such statistic: register it by "
-                "@HistoryBuffer.register_statistics, or pass mean, min, max or current"
-            )
+    if not isinstance(processor, LogProcessor):
+        raise MisuseError(
+            f"processor={processor!r:.80} is none: pass otel_dllogger.training.LogProcessor(...)"
+        )
+    check_statistics(processor.custom_cfg, must_be_there=True)
     if processor.by_epoch and not state.by_epoch:
         raise MisuseError(
             "the processor counts in epochs and max_iters in iterations: pass "
@@ -180,22 +175,28 @@ def _run(
     batches = 0
     if is_training and _is_done(state):
         return
-    if not is_training:
+    if is_training:
+        warn_of_unlogged(hub)
+    else:
         begin_loop(hub, mode)
-    start_s = time.perf_counter()
+    update, resumed = hub.update_scalar, (hub.is_resumed(data_time), hub.is_resumed(whole_time))
+    before_s = hub.get_info(_LOOPS_S, 0.0)
+    began_s = start_s = time.perf_counter()
     try:
         for batch in _again(loader) if is_training and not state.by_epoch else loader:
-            hub.update_scalar(data_time, time.perf_counter() - start_s)
+            update(data_time, time.perf_counter() - start_s, 1, resumed[0])
+            others_s = hub.get_info(_LOOPS_S, 0.0)
             yield batch
             now_s = time.perf_counter()
-            hub.update_scalar(whole_time, now_s - start_s)
+            others_s = hub.get_info(_LOOPS_S, 0.0) - others_s  # a validation in between
+            update(whole_time, now_s - start_s - others_s, 1, resumed[1])
             start_s = now_s
             state.batch_idx, batches = batches, batches + 1
             if batches % log_every == 0:
                 _note(hub, state, logger, processor)
             if is_training:
                 state.iter += 1
-                hub.update_info("iter", state.iter)
+                _set(hub, "iter", state.iter)
                 if _is_done(state):
                     break
         if 0 < batches < log_every:  # too few for a record: the last one counts
@@ -203,9 +204,17 @@ def _run(
             _note(hub, state, logger, processor)
     finally:
         hub.pop_info("eta")  # which is of this loop, and of no other
-    hub.update_info(_BATCHES_OF + mode, batches, resumed=False)
+        end_loop(hub, mode)
+        took_s = time.perf_counter() - began_s
+        hub.update_info(_LOOPS_S, before_s + took_s, resumed=False)
+        hub.update_info(_BATCHES_OF + mode, batches, resumed=False)
     if is_training and state.by_epoch:
-        hub.update_info("epoch", state.epoch + 1)
+        _set(hub, "epoch", state.epoch + 1)
+
+
+def _set(hub: MessageHub, key: str, info: Any) -> None:
+    """Set a fact, which its user may have said is not resumed."""
+    hub.update_info(key, info, hub.is_resumed(key))
 
 
 def _checked(hub: MessageHub | None, logger: Logger | None) -> MessageHub:
@@ -274,7 +283,7 @@ def _note_eta(hub: MessageHub, state: LoopState) -> None:
     if left is None:
         hub.pop_info("eta")
     else:
-        hub.update_info("eta", float(mean_s) * max(left, 0))
+        _set(hub, "eta", float(mean_s) * max(left, 0))
 
 
 def _length(loader: Any) -> int | None:
@@ -284,13 +293,18 @@ def _length(loader: Any) -> int | None:
         return None
 
 
-def _log(state: LoopState, logger: Logger | None, processor: LogProcessor) -> str:
+def _log(
+    state: LoopState,
+    logger: Logger | None,
+    processor: LogProcessor,
+    results: Collection[str] | None = None,
+) -> str:
     """Log to a Logger; to the global one where none is given, and to the console without both."""
     logger = logger or otel_dllogger.GLOBAL_LOGGER
     has_logger = type(logger) is not otel_dllogger.NotInitializedObject
     if not has_logger:  # otel-dllogger run hears one for a script that knows of none
         logger = _silent_logger()
-    line = send(logger, state, processor)
+    line = send(logger, state, processor, results)
     if line and not has_logger:
         MMLogger.get_current_instance().info("%s", line)
     return line

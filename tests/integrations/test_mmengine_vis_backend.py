@@ -243,14 +243,20 @@ def _listening() -> set[int]:
 
 @pytest.mark.parametrize(
     "options",
-    [{"prometheus": 9464}, {"otlp": "http://localhost:4318"}, {"json": True}, {"run": 5}],
+    [
+        {"prometheus": 9464},
+        {"otlp": "http://localhost:4318"},
+        {"json": True},
+        {"run": 5},
+        {"save_dir": 5},
+    ],
     ids=str,
 )
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     """An argument of another kind is named before the training begins."""
     (name,) = options
     with pytest.raises(ConfigurationError, match=f"^{name}="):
-        DLLoggerVisBackend(str(tmp_path), **options)
+        DLLoggerVisBackend(**{"save_dir": str(tmp_path), **options})
 
 
 def test_a_hook_says_what_it_takes() -> None:
@@ -356,10 +362,14 @@ def test_the_second_loop_of_a_runner_has_the_same_names(tmp_path: Path) -> None:
     import urllib.request  # noqa: PLC0415
 
     runner = run(tmp_path, "second", hook={"prometheus": {"port": 0}})
-    pages = []
+    pages, opened = [], []
 
     class Read(Hook):
         priority = "LOWEST"
+
+        def before_val(self, runner):
+            (backend,) = runner.visualizer._vis_backends.values()
+            opened.append(backend._env_initialized)
 
         def after_val_epoch(self, runner, metrics=None):
             (backend,) = runner.visualizer._vis_backends.values()
@@ -370,18 +380,23 @@ def test_the_second_loop_of_a_runner_has_the_same_names(tmp_path: Path) -> None:
     runner.val()
     runner.val()
     assert 2 == len(pages)
+    assert [True, True] == opened  # before there is anything on it
     for page in pages:
         assert "dl_time_seconds{" in page
         assert 'dllogger_parameter{name="optim_wrapper.optimizer.lr"' in page
 
 
-def test_a_file_that_cannot_be_opened_does_not_end_the_training(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_does_not_end_the_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Training goes on without the file, which is counted."""
     (tmp_path / "taken").write_text("")
     runner = run(tmp_path, "taken", hook={"prometheus": False, "save_dir": str(tmp_path / "taken")})
     before = FAULTS.dropped["disk_full"]
     runner.train()
     assert before + 1 == FAULTS.dropped["disk_full"]
+    (said,) = [r.getMessage() for r in caplog.records if "no JSON lines" in r.getMessage()]
+    assert f"are written to '{tmp_path / 'taken'}" in said
 
 
 def test_the_folder_of_the_file_is_made(tmp_path: Path) -> None:
@@ -390,5 +405,9 @@ def test_the_folder_of_the_file_is_made(tmp_path: Path) -> None:
     backend.add_scalar("train/x", 1.0)
     backend.close()
     assert (tmp_path / "a" / "b" / "0.json").is_file()
-    with pytest.raises(ConfigurationError, match="'prt'"):
+    with pytest.raises(ConfigurationError, match="'prt'; pass some of host, port, "):
         DLLoggerVisBackend(str(tmp_path), prometheus={"prt": 1}).add_scalar("x", 1.0)
+    backend = DLLoggerVisBackend(str(tmp_path / "none"), prometheus=False, json=False)
+    backend.add_scalar("train/x", 1.0)
+    backend.close()
+    assert not (tmp_path / "none").exists()
