@@ -1042,6 +1042,20 @@ def test_a_validation_within_a_batch_is_not_of_its_time(hub, options):
     assert val.sum() < test.sum()
 
 
+def test_results_that_are_logged_by_hand_are_logged(hub, keeper, options, caplog):
+    """They are those of MMEngine's window, no other record has them, and nobody is warned."""
+    for loss in (1.0, 3.0):
+        finish(track(range(2), **options))
+        hub.update_scalar("val/loss", loss)
+        hub.update_scalar("val/acc", loss)
+        hub.log_to(options["logger"], LoopState(hub, "val", max_epochs=2, batch_idx=None))
+    results = [data for _, data, _ in keeper.logged[1::2]]
+    assert [(1.0, 1.0), (2.0, 3.0)] == [(data["val/loss"], data["val/acc"]) for data in results]
+    log_results({"f1": 0.5}, **options)
+    assert {"val/f1": 0.5} == keeper.logged[-1][1]
+    assert [] == [r for r in caplog.records if "is not logged" in r.getMessage()]
+
+
 def test_what_a_validation_leaves_unlogged_is_warned_of(hub, options, caplog):
     """A scalar that no progress shows, and whose results nobody logs, is named once."""
     for epoch in range(3):

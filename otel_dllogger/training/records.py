@@ -14,6 +14,7 @@ from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.hub_view import PROGRESS, adopt, view_of_one
 from otel_dllogger.training.log_processor import LogProcessor
 from otel_dllogger.training.loop_state import MODES
+from otel_dllogger.training.results import end
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -116,6 +117,9 @@ def send(
             step, data = process(state, _without_custom_statistics(processor), results)
         except Exception:  # which is counted already
             return ""
+    finally:
+        if state.batch_idx is None:
+            end(state.message_hub, state.mode)
     try:
         describe(logger, data, state.mode)
     except Exception as error:  # of metadata that the user gave

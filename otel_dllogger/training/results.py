@@ -13,19 +13,17 @@ from otel_dllogger.training.loop_state import MODES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_dllogger.training.message_hub import MessageHub
-
 
 _UNDER_WAY = "under_way_"
 
 _unlogged: set[str] = set()
 
 
-def begin_loop(hub: MessageHub, mode: str) -> None:
+def begin_loop(hub: Any, mode: str) -> None:
     """Note that a loop of a mode begins: what a hub has by now, others have measured.
 
     Args:
-        hub: The hub.
+        hub: The ``MessageHub``.
         mode: The mode.
     """
     # In a checkpoint of the middle of a loop, which is now begun anew.
@@ -34,31 +32,31 @@ def begin_loop(hub: MessageHub, mode: str) -> None:
     hub.update_info(_UNDER_WAY + mode, True)
 
 
-def end_loop(hub: MessageHub, mode: str) -> None:
+def end_loop(hub: Any, mode: str) -> None:
     """Note that a loop of a mode is left.
 
     Args:
-        hub: The hub.
+        hub: The ``MessageHub``.
         mode: The mode.
     """
     hub.pop_info(_UNDER_WAY + mode)
 
 
-def end(hub: MessageHub, mode: str) -> None:
+def end(hub: Any, mode: str) -> None:
     """Note that the results of a mode are logged: what a hub has by now, no others have.
 
     Args:
-        hub: The hub.
+        hub: The ``MessageHub``.
         mode: The mode.
     """
     _mark(hub, mode, *MOMENTS)
 
 
-def warn_of_unlogged(hub: MessageHub) -> None:
+def warn_of_unlogged(hub: Any) -> None:
     """Say once of each scalar of a validation that no record has had it.
 
     Args:
-        hub: The hub, once the validation is over.
+        hub: The ``MessageHub``, once the validation is over.
     """
     for key, history in list(hub.log_scalars.items()):
         mode, _, name = key.partition("/")
@@ -77,11 +75,11 @@ def warn_of_unlogged(hub: MessageHub) -> None:
             )
 
 
-def keep(hub: MessageHub, mode: str, results: Mapping[str, Any]) -> None:
+def keep(hub: Any, mode: str, results: Mapping[str, Any]) -> None:
     """Put results into a hub: numbers into histories, anything else as facts.
 
     Args:
-        hub: The hub.
+        hub: The ``MessageHub``.
         mode: The mode that they are of.
         results: Values by their names in the hub.
     """
@@ -97,7 +95,7 @@ def keep(hub: MessageHub, mode: str, results: Mapping[str, Any]) -> None:
     hub.update_info(RESULTS_OF + mode, sorted(others))
 
 
-def _mark(hub: MessageHub, mode: str, *moments: str) -> None:
+def _mark(hub: Any, mode: str, *moments: str) -> None:
     for key, history in list(hub.log_scalars.items()):
         if key.startswith(mode) and isinstance(history, HistoryBuffer):
             for moment in moments:

@@ -16,7 +16,7 @@ from otel_dllogger.training.loop_state import MODES, LoopState
 from otel_dllogger.training.message_hub import MessageHub
 from otel_dllogger.training.rank_logger import MMLogger
 from otel_dllogger.training.records import send, with_mode
-from otel_dllogger.training.results import begin_loop, end, end_loop, keep, warn_of_unlogged
+from otel_dllogger.training.results import begin_loop, end_loop, keep, warn_of_unlogged
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -126,9 +126,7 @@ def log_results(
     processor = _processor(processor, state)
     given = {with_mode(str(name), mode): value for name, value in results.items()}
     keep(hub, mode, given)
-    line = _log(state, logger, processor, given)
-    end(hub, mode)
-    return line
+    return _log(state, logger, processor, given)
 
 
 def _state(hub: MessageHub, mode: str) -> LoopState:
