@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from types import SimpleNamespace
 
@@ -490,6 +491,21 @@ def test_a_statistic_of_ones_own_gets_what_it_takes(own_statistics):
         LogProcessor(custom_cfg=[item])
     tag, _line = after_iter(hub_of(loss=[1.0, 2.0]), custom_cfg=[{**item, "window_size": 1}])
     assert 2.0 == tag["q"]
+
+    def windowed(function):
+        @functools.wraps(function)
+        def method(self, window_size):
+            return function(self._log_history[-window_size:])
+
+        return method
+
+    @HistoryBuffer.register_statistics
+    @windowed
+    def median(values):
+        return np.median(values)
+
+    item = {"data_src": "loss", "log_name": "m", "method_name": "median", "window_size": 2}
+    assert 1.5 == after_iter(hub_of(loss=[1.0, 2.0]), custom_cfg=[item])[0]["m"]
     HistoryBuffer._statistics_methods["min"] = min
     LogProcessor(custom_cfg=[{"data_src": "loss", "method_name": "min", "what": 1}])
 
@@ -591,7 +607,7 @@ def test_options_that_mean_nothing_are_refused(options):
     ("item", "kind"),
     [
         ({"data_src": "loss", "method_name": "mni"}, KeyError),
-        ({"data_src": "loss", "method_name": "picky", "strange": 3}, TypeError),
+        ({"data_src": "loss", "method_name": "picky", "strange": 3}, KeyError),
     ],
 )
 def test_a_statistic_that_cannot_be_had_names_its_item(item, kind, own_statistics):
@@ -599,7 +615,7 @@ def test_a_statistic_that_cannot_be_had_names_its_item(item, kind, own_statistic
 
     @HistoryBuffer.register_statistics
     def picky(self, **options):
-        raise TypeError(f"no {options}")
+        raise KeyError
 
     hub = hub_of(loss=[1.0, 2.0])
     with pytest.raises(kind, match=re.escape(f"custom_cfg has {item!r}")):

@@ -767,8 +767,9 @@ def test_the_times_that_are_put_in_by_hand(hub, keeper, options):
 
 @pytest.mark.parametrize("window", ["epoch", "global", 10, None])
 @pytest.mark.parametrize("method", ["max", "mean"])
-def test_statistics_of_what_a_validation_measures_are_its_own(hub, keeper, options, window, method):
-    """Whatever window a configuration asks for, under way as in the results."""
+def test_windows_begin_with_their_validation(hub, keeper, options, window, method):
+    """Under way as in the results; those that are of all values are of all validations."""
+    hub.update_info("iter", 1000)
     items = [{"data_src": "loss", "log_name": "loss_own", "method_name": method}]
     items = [{**item, "window_size": window} for item in items]
     options["processor"] = LogProcessor(custom_cfg=items)
@@ -777,7 +778,13 @@ def test_statistics_of_what_a_validation_measures_are_its_own(hub, keeper, optio
         for _ in track(range(4), mode="val", log_every=2, **options):
             hub.update_scalar("val/loss", value)
         log_results({"acc": 1.0}, **options)
-        assert [value] * 3 == [data["val/loss_own"] for _, data, _ in keeper.logged]
+        shown = [data["val/loss_own"] for _, data, _ in keeper.logged]
+        if window in {"epoch", 10} or value == 100.0:
+            assert [value] * 3 == shown
+        elif method == "max":
+            assert [100.0] * 3 == shown
+        else:
+            assert pytest.approx([402 / 6, 404 / 8, 404 / 8]) == shown
 
 
 def test_a_validation_that_is_begun_again_counts_once(hub, keeper, options):
@@ -800,16 +807,6 @@ def test_a_validation_that_is_begun_again_counts_once(hub, keeper, options):
     assert 1.0 == keeper.logged[-1][1]["val/first"]
 
 
-def test_what_is_under_way_by_hand_begins_after_the_results_before(hub, keeper, options):
-    """A record in the middle of a validation has nothing of one that was logged."""
-    state = LoopState(hub, "val", max_epochs=2, batch_idx=0)
-    for loss in (100.0, 1.0):
-        hub.update_scalar("val/loss", loss)
-        hub.log_to(options["logger"], state)
-        log_results({"acc": 0.5}, **options)
-    assert [100.0, 100.0, 1.0, 1.0] == [data["val/loss"] for _, data, _ in keeper.logged]
-
-
 class Speed(LogProcessor):
     """Put into the hub what is to be shown."""
 
@@ -830,6 +827,24 @@ def test_what_a_processor_puts_into_the_hub_is_shown_and_stays(hub, keeper, opti
     assert ([12.5, 13.5], [2, 2]) == (values.tolist(), counts.tolist())
     assert [0.5, 0.75] == hub.get_scalar("val/acc").data[0].tolist()
     assert "xx" == hub.get_info("seen")
+
+
+def test_a_statistic_may_change_the_hub(hub, keeper, options, own_statistics):
+    """There is but one, whoever asks for it."""
+
+    @HistoryBuffer.register_statistics
+    def best(self):
+        self.asked = getattr(self, "asked", 0) + 1
+        hub.update_info("best", max(self._log_history))
+        hub.pop_info("val/gone")
+        return self.asked
+
+    items = [{"data_src": "acc", "log_name": "asked", "method_name": "best"}]
+    hub.update_info("val/gone", [1])
+    for accuracy in (0.25, 0.75, 0.5):
+        log_results({"acc": accuracy}, processor=LogProcessor(custom_cfg=items), **options)
+    assert (0.75, None) == (hub.get_info("best"), hub.get_info("val/gone"))
+    assert [1, 2, 3] == [data["val/asked"] for _, data, _ in keeper.logged]
 
 
 class Foreign:
@@ -892,9 +907,9 @@ def test_a_processor_of_ones_own_may_ask_anything_of_the_hub(hub, keeper, option
         "best": 0.75,
         "mean": 0.5,
         "now": 0.25,
-        "window": 0.25,
+        "window": 0.5,
         "all": 2,
-        "distance": 0.25,
+        "distance": 0.5,
         "whole": True,
         "hidden": 9.0,
         "train": 0.125,
@@ -961,6 +976,31 @@ def test_a_statistic_that_is_not_there_is_refused_at_the_call(options):
         track([1], processor=LogProcessor(custom_cfg=cfg), **options)
 
 
+class Extra(LogProcessor):
+    """Add a number."""
+
+    def get_log_after_iter(self, runner, batch_idx, mode):
+        tag, line = super().get_log_after_iter(runner, batch_idx, mode)
+        return {**tag, "extra": 1.0}, line
+
+
+class Bare(LogProcessor):
+    """Have nothing of its base class."""
+
+    def __init__(self):
+        self.by_epoch = True
+
+    def get_log_after_iter(self, _runner, batch_idx, _mode):
+        return {"loss": 1.0 / batch_idx}, "bare"
+
+
+def test_a_processor_of_ones_own_may_have_nothing_of_its_base(keeper, options, counted):
+    """What its own methods make is logged; there is no other way where they fail."""
+    finish(track(range(3), processor=Bare(), log_every=1, **options))
+    assert [1.0, 0.5] == [data["train/loss"] for _, data, _ in keeper.logged]
+    assert {"statistic_failed": 1} == counted()
+
+
 def test_a_statistic_that_fails_costs_itself_alone(hub, keeper, options, counted, own_statistics):
     """Training goes on, the record has what MMEngine has of itself, and the loss is counted."""
 
@@ -968,13 +1008,18 @@ def test_a_statistic_that_fails_costs_itself_alone(hub, keeper, options, counted
     def broken(self):
         return 1 / 0
 
-    cfg = [{"data_src": "loss", "log_name": "own", "method_name": "broken"}]
-    processor = LogProcessor(window_size=2, custom_cfg=cfg, num_digits=1, mean_pattern="loss")
+    cfg = [
+        {"data_src": "loss", "log_name": "least", "method_name": "min"},
+        {"data_src": "loss", "log_name": "own", "method_name": "broken"},
+        {"data_src": "lr", "method_name": "broken"},
+    ]
+    processor = Extra(window_size=2, custom_cfg=cfg, num_digits=1, mean_pattern="loss")
     for number in track(range(4), processor=processor, log_every=2, **options):
-        hub.update_scalar("train/loss", float(number))
+        hub.update_scalars({"train/loss": float(number), "train/lr": 0.1})
     assert [0.5, 2.5] == [data["train/loss"] for _, data, _ in keeper.logged]
-    assert "train/own" not in keeper.logged[0][1]
-    assert keeper.logged[0][2].endswith("loss: 0.5")
+    times = {"train/time", "train/data_time", "train/eta"}
+    assert {*times, "train/loss", "train/least", "train/extra"} == set(keeper.logged[0][1])
+    assert keeper.logged[0][2].endswith("loss: 0.5  least: 0.0")
     assert {"statistic_failed": 2} == counted()
 
 
@@ -1053,6 +1098,48 @@ def test_results_that_are_logged_by_hand_are_logged(hub, keeper, options, caplog
     assert [(1.0, 1.0), (2.0, 3.0)] == [(data["val/loss"], data["val/acc"]) for data in results]
     log_results({"f1": 0.5}, **options)
     assert {"val/f1": 0.5} == keeper.logged[-1][1]
+    assert [] == [r for r in caplog.records if "is not logged" in r.getMessage()]
+
+
+def test_loops_that_are_held_or_take_turns_cost_no_time(hub, options):
+    """A time is never less than nothing, whichever loop ends when."""
+    for _ in track(range(3), **options):
+        inner = track(range(10), mode="val", **options)
+        for number in inner:
+            wait_s(0.005)
+            if number == 1:
+                break
+    turns = track(range(4), mode="val", **options)
+    for _ in track(range(6), **options):
+        wait_s(0.005)
+        next(turns, None)
+    assert hub.get_scalar("train/time").data[0].min() > 0
+    assert hub.get_scalar("train/time").data[0][3:].min() >= 0.005
+
+
+def test_a_loop_that_is_held_is_not_resumed(hub, keeper, options):
+    """Two loops lead to one record, also where the first one is left and kept."""
+    held = []
+    for value in (10.0, 0.0):
+        held.append(track(range(10), mode="val", **options))
+        for number, _ in enumerate(held[-1]):
+            hub.update_scalar("val/loss", value)
+            if number == 3:
+                break
+    held.pop().close()
+    held.pop().close()
+    line = log_results({"acc": 1.0}, **options)
+    assert 5.0 == keeper.logged[-1][1]["val/loss"]
+    assert line.startswith("Epoch(val) [0][3/3]")
+
+
+def test_results_may_be_logged_while_training_goes_on(hub, options, caplog):
+    """As of an evaluation that takes its time: nobody is warned."""
+    for _ in range(4):
+        finish(track(range(2), **options))
+        log_results({}, **options)
+        for _ in track(range(2), mode="val", **options):
+            hub.update_scalar("val/boxes", 1.0)
     assert [] == [r for r in caplog.records if "is not logged" in r.getMessage()]
 
 

@@ -18,7 +18,6 @@ from otel_dllogger.faults import FAULTS
 from otel_dllogger.training.device_memory import take_peak_memory_mib
 from otel_dllogger.training.faults import MisuseError, MisuseTypeError
 from otel_dllogger.training.history_buffer import HistoryBuffer
-from otel_dllogger.training.hub_view import Result
 from otel_dllogger.training.loop_state import MODES, state_of
 
 if TYPE_CHECKING:
@@ -201,7 +200,7 @@ class LogProcessor:
         others = {
             key if keep_mode else key.removeprefix(f"{mode}/"): value
             for key, value in list(state.message_hub.runtime_info.items())
-            if key.startswith(mode)
+            if key.startswith(mode) and not (state.scope and key in state.scope.stale)
         }
         items = (*tag.items(), *others.items(), *times.items())
         text += "  " + self._pairs(
@@ -226,11 +225,19 @@ class LogProcessor:
         plan = self._plans.get((mode, keep_mode))
         if plan is None or plan.keys != keys:
             plan = self._plans[mode, keep_mode] = self._plan(keys, mode, keep_mode=keep_mode)
-        window, means = self.window_size, plan.means
-        tag = {
-            name: scalars[key].mean(window) if name in means else scalars[key].current()
-            for name, key in plan.names.items()
-        }
+        window, means, scope = self.window_size, plan.means, state.scope
+        if scope is None:
+            tag = {
+                name: scalars[key].mean(window) if name in means else scalars[key].current()
+                for name, key in plan.names.items()
+            }
+        else:
+            tag = {
+                name: value
+                for name, key in plan.names.items()
+                if (value := scope.default(key, scalars[key], window, is_mean=name in means))
+                is not None
+            }
         for item in custom_cfg:
             cfg = dict(item)
             source = cfg.pop("data_src")
@@ -238,15 +245,25 @@ class LogProcessor:
             if keep_mode:
                 source, log_name = f"{mode}/{source}", f"{mode}/{log_name}"
             key = plan.names.get(source)
-            if key and not (log_name == source and isinstance(scalars[key], Result)):
-                if cfg.get("window_size") == "epoch":
-                    cfg["window_size"] = batch_idx + 1
-                elif cfg.get("window_size") == "global":
-                    cfg["window_size"] = state.iter + 1
-                try:
-                    tag[log_name] = scalars[key].statistics(**cfg)
-                except (KeyError, TypeError) as error:  # no such statistic; it takes other things
-                    raise type(error)(f"custom_cfg has {item!r}: {error.args[0]}") from error
+            if key is None:
+                continue
+            window_size = cfg.get("window_size")
+            if window_size == "epoch":
+                cfg["window_size"] = batch_idx + 1
+            elif window_size == "global":
+                cfg["window_size"] = state.iter + 1
+            if scope is not None:
+                if source not in tag or (log_name == source and scope.is_result(key)):
+                    continue  # it has no value here, or is shown as it is given
+                if window_size is not None:
+                    cfg["window_size"] = scope.window(
+                        key, scalars[key], cfg["window_size"], is_global=window_size == "global"
+                    )
+            try:
+                tag[log_name] = scalars[key].statistics(**cfg)
+            except (KeyError, TypeError) as error:  # no such statistic; it takes other things
+                said = error.args[0] if error.args else "it failed"
+                raise type(error)(f"custom_cfg has {item!r}: {said}") from error
         return tag
 
     def _plan(self, keys: list[str], mode: str, *, keep_mode: bool) -> _Plan:
@@ -382,7 +399,7 @@ def check_statistics(
             continue
         given = {k: v for k, v in cfg.items() if k not in {"data_src", "method_name", "log_name"}}
         try:
-            signature = inspect.signature(method)
+            signature = inspect.signature(method, follow_wrapped=False)
         except (TypeError, ValueError):  # of a function that is not Python's
             continue
         try:

@@ -10,6 +10,8 @@ from otel_dllogger.training.faults import MisuseError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_dllogger.training.scope import Scope
+
 MODES = ("train", "val", "test")
 
 
@@ -48,6 +50,8 @@ class LoopState:
         dataloader_len: How many batches the mode's loader has; None where that is not known.
         batch_idx: Which batch of the loader this is, from 0; None once all are through, for
             the results of a validation or a test.
+        scope: Which values of the mode count, as ``track`` and ``log_results`` have it; by
+            default all, as in MMEngine.
 
     Raises:
         MisuseError: If there is no such mode.
@@ -61,6 +65,7 @@ class LoopState:
     max_iters: int | None = None
     dataloader_len: int | None = None
     batch_idx: int | None = 0
+    scope: Scope | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -118,6 +123,11 @@ class RunnerState:
         """Return how many iterations of training are done."""
         iteration: int = self._runner.iter
         return iteration
+
+    @property
+    def scope(self) -> None:
+        """Return that all values count."""
+        return
 
     @property
     def max_epochs(self) -> int | None:

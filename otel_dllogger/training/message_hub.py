@@ -17,9 +17,9 @@ import numpy as np
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.history_buffer import HistoryBuffer
-from otel_dllogger.training.hub_view import MOMENTS
 from otel_dllogger.training.named_instance import NamedInstance
 from otel_dllogger.training.records import send
+from otel_dllogger.training.scope import MOMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,6 @@ class MessageHub(NamedInstance):
     """
 
     _first_name = "mmengine"
-    _behind: MessageHub | None = None
 
     def __init__(
         self,
@@ -187,8 +186,6 @@ class MessageHub(NamedInstance):
         try:
             return self._log_scalars[key]
         except KeyError:
-            if self._behind is not None:
-                return self._behind.get_scalar(key)
             raise KeyError(
                 f"{key!r} is no scalar of the hub {self.instance_name!r}: it has "
                 f"{', '.join(list(self._log_scalars)) or 'none'}"
@@ -207,25 +204,6 @@ class MessageHub(NamedInstance):
     def runtime_info(self) -> OrderedDict[str, Any]:
         """Return all facts by name, the hub's own."""
         return self._runtime_info
-
-    def showing(
-        self, log_scalars: Mapping[str, HistoryBuffer], runtime_info: Mapping[str, Any]
-    ) -> MessageHub:
-        """Return a hub that shows these histories and facts instead of its own.
-
-        A history that is not shown can be asked for by its name all the same.
-
-        Args:
-            log_scalars: Histories by name.
-            runtime_info: Facts by name.
-        """
-        view = copy.copy(self)
-        vars(view).update(
-            _log_scalars=OrderedDict(log_scalars),
-            _runtime_info=OrderedDict(runtime_info),
-            _behind=self,
-        )
-        return view
 
     def log_to(
         self, logger: Logger, state: LoopState, processor: LogProcessor | None = None

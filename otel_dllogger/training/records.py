@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -11,16 +11,16 @@ from otel_dllogger.logfiles.conventions import conventional_metadata
 from otel_dllogger.logfiles.file_record import MMENGINE_SCALARS
 from otel_dllogger.logger import Logger, Verbosity
 from otel_dllogger.training.faults import MisuseError
-from otel_dllogger.training.hub_view import PROGRESS, adopt, view_of_one
 from otel_dllogger.training.log_processor import LogProcessor
 from otel_dllogger.training.loop_state import MODES
 from otel_dllogger.training.results import end
+from otel_dllogger.training.scope import PROGRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
     from datetime import datetime
 
-    from otel_dllogger.training.loop_state import Hub, LoopState
+    from otel_dllogger.training.loop_state import LoopState
 
 _PLACE = ("epoch", "iter")
 _homeless: set[str] = set()
@@ -89,32 +89,19 @@ def describe_again(logger: Logger) -> None:
             logger.metadata(name, said)
 
 
-def send(
-    logger: Logger,
-    state: LoopState,
-    processor: LogProcessor | None,
-    results: Collection[str] | None = None,
-) -> str:
-    """Log what the hub of a state holds, as ``MessageHub.log_to``.
-
-    Args:
-        logger: The Logger.
-        state: Where the training is, and its hub.
-        processor: Which statistics; None for the default ones.
-        results: The names in the hub of what one validation or test gave, of which alone the
-            record is to be; None for whatever there is.
-    """
+def send(logger: Logger, state: LoopState, processor: LogProcessor | None) -> str:
+    """Log what the hub of a state holds, as ``MessageHub.log_to``."""
     if not isinstance(logger, Logger):
         raise MisuseError(f"logger={logger!r:.80} is no Logger: pass otel_dllogger.Logger([...])")
     if state.mode == "train" and state.batch_idx is None:
         raise MisuseError("a training has no results as a whole: pass batch_idx, or another mode")
     processor = processor or LogProcessor(by_epoch=state.by_epoch)
     try:
-        step, data = process(state, processor, results)
+        step, data = process(state, processor)
     except Exception as error:  # of a statistic, a user's own as a rule
         FAULTS.caught("statistic_failed", "a statistic of the hub's scalars", error)
         try:
-            step, data = process(state, _without_custom_statistics(processor), results)
+            step, data = _process_without_what_fails(state, processor)
         except Exception:  # which is counted already
             return ""
     finally:
@@ -128,31 +115,50 @@ def send(
     return data.line
 
 
-def _without_custom_statistics(processor: LogProcessor) -> LogProcessor:
-    return LogProcessor(
-        processor.window_size,
-        processor.by_epoch,
-        num_digits=processor.num_digits,
-        log_with_hierarchy=processor.log_with_hierarchy,
-        mean_pattern=processor.mean_pattern.pattern,
-    )
+def _process_without_what_fails(
+    state: LoopState, processor: LogProcessor
+) -> tuple[Any, ProcessedData]:
+    """Do as ``process`` without the statistics, and the code of a user's own, that fail.
+
+    A name whose statistic fails is left out: another one under it would be a lie.
+    """
+    failing, spare = [], copy.copy(processor)
+    for item in processor.custom_cfg:
+        spare.custom_cfg = [item]
+        try:
+            _own_tag(LogProcessor, state, spare)
+        except Exception:
+            failing.append(item)
+    spare.custom_cfg = [item for item in processor.custom_cfg if item not in failing]
+    try:
+        step, data = process(state, spare)
+    except Exception:
+        step, data = process(state, spare, LogProcessor)
+    for item in failing:
+        data.pop(with_mode(item.get("log_name", item["data_src"]), state.mode), None)
+    return step, data
 
 
 def process(
-    state: LoopState, processor: LogProcessor, results: Collection[str] | None = None
+    state: LoopState, processor: LogProcessor, kind: type[LogProcessor] | None = None
 ) -> tuple[Any, ProcessedData]:
-    """Return the step and the values of what the hub of a state holds; arguments as ``send``."""
+    """Return the step and the values of what the hub of a state holds.
+
+    Args:
+        state: Where the training is, and its hub.
+        processor: Which statistics.
+        kind: The class whose methods make them; by default the processor's own.
+    """
     hub, mode = state.message_hub, state.mode
     is_progress = mode != "train" and state.batch_idx is not None
-    batches = state.dataloader_len or 0
-    if is_progress or results is not None:
-        view = view_of_one(hub, mode, results)
-        if results is not None:
-            batches = max(batches, _updates(view, f"{mode}/time"))
-        tag, line = _make(dataclasses.replace(state, message_hub=view), processor, batches)
-        adopt(hub, view)
-    else:
-        tag, line = _make(state, processor, batches)
+    tag, line = _own_tag(kind or type(processor), state, processor)
+    if state.batch_idx is not None:
+        for name in _PLACE:  # which the step says
+            tag.pop(name, None)
+        eta = hub.get_info("eta")
+        if eta is not None:
+            tag["eta"] = eta
+        _warn_of_homeless(hub.log_scalars)
     values = {
         with_mode(name, mode): value
         for name, value in tag.items()
@@ -161,24 +167,18 @@ def process(
     return step_of(state, by_epoch=processor.by_epoch), ProcessedData(values, line)
 
 
-def _updates(hub: Hub, key: str) -> int:
-    """Return how many values a scalar has, of one loop, of several, of one that was left early."""
-    return len(hub.log_scalars[key].data[0]) if key in hub.log_scalars else 0
-
-
-def _make(state: LoopState, processor: LogProcessor, batches: int) -> tuple[dict[str, Any], str]:
-    """Return the values and the line of what the hub of a state shows, of so many batches."""
-    hub, mode = state.message_hub, state.mode
-    if state.batch_idx is not None:
-        tag, line = processor.get_log_after_iter(state, state.batch_idx, mode)
-        for name in _PLACE:  # which the step says
-            tag.pop(name, None)
-        eta = hub.get_info("eta")
-        if eta is not None:
-            tag["eta"] = eta
-        _warn_of_homeless(hub.log_scalars)
-        return tag, line
-    return processor.get_log_after_epoch(state, batches, mode, with_non_scalar=True)
+def _own_tag(
+    kind: type[LogProcessor], state: LoopState, processor: LogProcessor
+) -> tuple[dict[str, Any], str]:
+    """Return what a class of processors makes of a state, by the settings of one."""
+    mode, batch_idx = state.mode, state.batch_idx
+    if batch_idx is not None:
+        return kind.get_log_after_iter(processor, state, batch_idx, mode)
+    batches = state.dataloader_len or 0
+    times = state.message_hub.log_scalars.get(f"{mode}/time")
+    if state.scope is not None and times is not None:  # of several loops, or of a part of one
+        batches = max(batches, state.scope.count(times) or 0)
+    return kind.get_log_after_epoch(processor, state, batches, mode, with_non_scalar=True)
 
 
 def _warn_of_homeless(keys: Iterable[str]) -> None:

@@ -3,43 +3,82 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.history_buffer import HistoryBuffer
-from otel_dllogger.training.hub_view import LOOP, MOMENTS, PROGRESS, RESULTS, RESULTS_OF
 from otel_dllogger.training.loop_state import MODES
+from otel_dllogger.training.scope import LOOP, MOMENTS, PROGRESS, RESULTS, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 
+# Facts of a hub, before a mode: the token of the loop that is under way, which a checkpoint of
+# its middle has as well; and the names of all results there were that are no numbers.
 _UNDER_WAY = "under_way_"
+_RESULTS_OF = "results_of_"
 
+_counts: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
 _unlogged: set[str] = set()
 
 
-def begin_loop(hub: Any, mode: str) -> None:
+def begin_loop(hub: Any, mode: str, token: str, others: Collection[str]) -> None:
     """Note that a loop of a mode begins: what a hub has by now, others have measured.
 
     Args:
         hub: The ``MessageHub``.
         mode: The mode.
+        token: What tells this loop from any other, of other processes as well.
+        others: The tokens of loops of this process that are not through.
     """
-    # In a checkpoint of the middle of a loop, which is now begun anew.
-    was_under_way = hub.pop_info(_UNDER_WAY + mode)
-    _mark(hub, mode, *(MOMENTS if was_under_way else (LOOP,)))
-    hub.update_info(_UNDER_WAY + mode, True)
+    before = hub.pop_info(_UNDER_WAY + mode)
+    # A checkpoint of the middle of a loop, which is now begun anew: what it measured is void.
+    is_resumed = before is not None and before not in others
+    _mark(hub, mode, *(MOMENTS if is_resumed else (LOOP,)))
+    hub.update_info(_UNDER_WAY + mode, token)
 
 
-def end_loop(hub: Any, mode: str) -> None:
-    """Note that a loop of a mode is left.
+def end_loop(hub: Any, mode: str, token: str) -> bool:
+    """Note that a loop of a mode is left, and tell whether no other has begun since.
 
     Args:
         hub: The ``MessageHub``.
         mode: The mode.
+        token: That of the loop.
     """
-    hub.pop_info(_UNDER_WAY + mode)
+    is_last: bool = hub.get_info(_UNDER_WAY + mode) == token
+    if is_last:
+        hub.pop_info(_UNDER_WAY + mode)
+    return is_last
+
+
+def keep(hub: Any, mode: str, results: Mapping[str, Any]) -> Scope:
+    """Put results into a hub, numbers into histories and anything else as facts.
+
+    Args:
+        hub: The ``MessageHub``.
+        mode: The mode that they are of.
+        results: Values by their names in the hub.
+
+    Returns:
+        What of the hub is of them.
+    """
+    others = {*hub.get_info(_RESULTS_OF + mode, ())}
+    numbers = set()
+    for key, value in results.items():
+        resumed = hub.is_resumed(key)
+        try:
+            hub.update_scalar(key, value, resumed=resumed)
+            hub.pop_info(key)
+            numbers.add(key)
+        except MisuseError:  # no single number: shown and logged, as MMEngine does
+            hub.update_info(key, value, resumed=resumed)
+            others.add(key)
+    hub.update_info(_RESULTS_OF + mode, sorted(others))
+    replaced = results.keys() - numbers
+    return Scope(frozenset(numbers), frozenset(replaced), frozenset(others - results.keys()))
 
 
 def end(hub: Any, mode: str) -> None:
@@ -53,46 +92,26 @@ def end(hub: Any, mode: str) -> None:
 
 
 def warn_of_unlogged(hub: Any) -> None:
-    """Say once of each scalar of a validation that no record has had it.
+    """Say once of each scalar of validations that no record has had it.
 
     Args:
-        hub: The ``MessageHub``, once the validation is over.
+        hub: The ``MessageHub``, each time that training begins anew. Results may be logged
+            while it goes on, so it takes two times.
     """
+    counts = _counts.setdefault(hub, {})
     for key, history in list(hub.log_scalars.items()):
         mode, _, name = key.partition("/")
-        if (
-            mode in MODES[1:]
-            and key not in _unlogged
-            and not name.startswith(PROGRESS)
-            and isinstance(history, HistoryBuffer)
-            and history.since(RESULTS)
-        ):
+        is_shown = mode not in MODES[1:] or name.startswith(PROGRESS)
+        if is_shown or key in _unlogged or not isinstance(history, HistoryBuffer):
+            continue
+        before, counts[key] = counts.get(key, 0), history.since(RESULTS)
+        if 0 < before < counts[key]:
             _unlogged.add(key)
             FAULTS.warn(
                 f"unlogged {key}",
                 f"{key!r} in the hub is not logged: call log_results({{}}, mode={mode!r}) after "
                 "the loop, with what else it gave",
             )
-
-
-def keep(hub: Any, mode: str, results: Mapping[str, Any]) -> None:
-    """Put results into a hub: numbers into histories, anything else as facts.
-
-    Args:
-        hub: The ``MessageHub``.
-        mode: The mode that they are of.
-        results: Values by their names in the hub.
-    """
-    others = {*hub.get_info(RESULTS_OF + mode, ())}
-    for key, value in results.items():
-        resumed = hub.is_resumed(key)
-        try:
-            hub.update_scalar(key, value, resumed=resumed)
-            hub.pop_info(key)
-        except MisuseError:  # no single number: shown and logged, as MMEngine does
-            hub.update_info(key, value, resumed=resumed)
-            others.add(key)
-    hub.update_info(RESULTS_OF + mode, sorted(others))
 
 
 def _mark(hub: Any, mode: str, *moments: str) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import itertools
 import time
+import uuid
 from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import otel_dllogger
 from otel_dllogger.logger import Logger
@@ -17,14 +19,34 @@ from otel_dllogger.training.message_hub import MessageHub
 from otel_dllogger.training.rank_logger import MMLogger
 from otel_dllogger.training.records import send, with_mode
 from otel_dllogger.training.results import begin_loop, end_loop, keep, warn_of_unlogged
+from otel_dllogger.training.scope import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _Batch = TypeVar("_Batch")
 
 _BATCHES_OF = "batches_of_"
-_LOOPS_S = "seconds_in_loops"
+
+
+class _Loop:
+    """Say of a loop that is under way where it is.
+
+    Attributes:
+        token: What tells it from any other.
+        batches: How many are done.
+        nested_s: Seconds of the batch under way that were those of loops within it.
+    """
+
+    __slots__ = ("batches", "nested_s", "token")
+
+    def __init__(self) -> None:
+        self.token = uuid.uuid4().hex
+        self.batches = 0
+        self.nested_s = 0.0
+
+
+_loops: WeakKeyDictionary[MessageHub, list[_Loop]] = WeakKeyDictionary()
 
 
 def track(
@@ -125,8 +147,8 @@ def log_results(
     state.dataloader_len, state.batch_idx = hub.get_info(_BATCHES_OF + mode), None
     processor = _processor(processor, state)
     given = {with_mode(str(name), mode): value for name, value in results.items()}
-    keep(hub, mode, given)
-    return _log(state, logger, processor, given)
+    state.scope = keep(hub, mode, given)
+    return _log(state, logger, processor)
 
 
 def _state(hub: MessageHub, mode: str) -> LoopState:
@@ -149,7 +171,7 @@ def _processor(processor: LogProcessor | None, state: LoopState) -> LogProcessor
         raise MisuseError(
             f"processor={processor!r:.80} is none: pass otel_dllogger.training.LogProcessor(...)"
         )
-    check_statistics(processor.custom_cfg, must_be_there=True)
+    check_statistics(getattr(processor, "custom_cfg", None) or (), must_be_there=True)
     if processor.by_epoch and not state.by_epoch:
         raise MisuseError(
             "the processor counts in epochs and max_iters in iterations: pass "
@@ -170,42 +192,46 @@ def _run(
     """Yield the batches, as ``track``."""
     mode, is_training = state.mode, state.mode == "train"
     data_time, whole_time = f"{mode}/data_time", f"{mode}/time"
-    batches = 0
     if is_training and _is_done(state):
         return
+    loops = _loops.setdefault(hub, [])
+    own, outer = _Loop(), loops[-1] if loops else None
+    begun_in = outer and outer.batches
     if is_training:
         warn_of_unlogged(hub)
     else:
-        begin_loop(hub, mode)
+        begin_loop(hub, mode, own.token, [loop.token for loop in loops])
+        state.scope = Scope()
+    loops.append(own)
     update, resumed = hub.update_scalar, (hub.is_resumed(data_time), hub.is_resumed(whole_time))
-    before_s = hub.get_info(_LOOPS_S, 0.0)
     began_s = start_s = time.perf_counter()
     try:
         for batch in _again(loader) if is_training and not state.by_epoch else loader:
             update(data_time, time.perf_counter() - start_s, 1, resumed[0])
-            others_s = hub.get_info(_LOOPS_S, 0.0)
+            own.nested_s = 0.0
             yield batch
             now_s = time.perf_counter()
-            others_s = hub.get_info(_LOOPS_S, 0.0) - others_s  # a validation in between
-            update(whole_time, now_s - start_s - others_s, 1, resumed[1])
+            update(whole_time, now_s - start_s - own.nested_s, 1, resumed[1])
             start_s = now_s
-            state.batch_idx, batches = batches, batches + 1
-            if batches % log_every == 0:
+            state.batch_idx = own.batches
+            own.batches += 1
+            if own.batches % log_every == 0:
                 _note(hub, state, logger, processor)
             if is_training:
                 state.iter += 1
                 _set(hub, "iter", state.iter)
                 if _is_done(state):
                     break
-        if 0 < batches < log_every:  # too few for a record: the last one counts
+        if 0 < own.batches < log_every:  # too few for a record: the last one counts
             state.iter -= is_training
             _note(hub, state, logger, processor)
     finally:
         hub.pop_info("eta")  # which is of this loop, and of no other
-        end_loop(hub, mode)
-        took_s = time.perf_counter() - began_s
-        hub.update_info(_LOOPS_S, before_s + took_s, resumed=False)
-        hub.update_info(_BATCHES_OF + mode, batches, resumed=False)
+        loops.remove(own)
+        if outer is not None and outer.batches == begun_in:
+            outer.nested_s += time.perf_counter() - began_s
+        if is_training or end_loop(hub, mode, own.token):
+            hub.update_info(_BATCHES_OF + mode, own.batches, resumed=False)
     if is_training and state.by_epoch:
         _set(hub, "epoch", state.epoch + 1)
 
@@ -291,18 +317,13 @@ def _length(loader: Any) -> int | None:
         return None
 
 
-def _log(
-    state: LoopState,
-    logger: Logger | None,
-    processor: LogProcessor,
-    results: Collection[str] | None = None,
-) -> str:
+def _log(state: LoopState, logger: Logger | None, processor: LogProcessor) -> str:
     """Log to a Logger; to the global one where none is given, and to the console without both."""
     logger = logger or otel_dllogger.GLOBAL_LOGGER
     has_logger = type(logger) is not otel_dllogger.NotInitializedObject
     if not has_logger:  # otel-dllogger run hears one for a script that knows of none
         logger = _silent_logger()
-    line = send(logger, state, processor, results)
+    line = send(logger, state, processor)
     if line and not has_logger:
         MMLogger.get_current_instance().info("%s", line)
     return line
