@@ -657,9 +657,10 @@ def test_results_of_another_call_are_not_repeated(hub, keeper, options):
     assert {"val/recall": 0.25} == keeper.logged[-1][1]
 
 
-def test_a_statistic_of_all_results(keeper, options):
+@pytest.mark.parametrize("window", [{}, {"window_size": "global"}, {"window_size": 2}])
+def test_a_statistic_of_all_results(keeper, options, window):
     """A configuration sees every result there was."""
-    best = {"data_src": "acc", "log_name": "best", "method_name": "max"}
+    best = {"data_src": "acc", "log_name": "best", "method_name": "max", **window}
     for accuracy in (0.5, 0.75, 0.25):
         log_results({"acc": accuracy}, processor=LogProcessor(custom_cfg=[best]), **options)
     assert {"val/acc": 0.25, "val/best": 0.75} == keeper.logged[-1][1]
@@ -684,7 +685,8 @@ def test_a_validation_counts_for_itself(hub, keeper, options):
 
 def test_what_a_loop_measures_stays_beside_a_result_of_its_name(hub, keeper, options):
     """A result takes neither the loop's scalar nor its history away, be it a number or not."""
-    validate(hub, options, [1.0] * 3, loss=[1, 2])
+    line = validate(hub, options, [1.0] * 3, loss=[1, 2])
+    assert 1 == line.count("  loss: ")
     validate(hub, options, [2.0] * 3, loss=9.0)
     validate(hub, options, [3.0] * 3)
     assert [1.0, [1, 2], 2.0, 9.0, 3.0, 3.0] == [data["val/loss"] for _, data, _ in keeper.logged]
@@ -856,12 +858,13 @@ class Foreign:
     mean = statistics = lambda self, *_args, **_options: 1.0
 
 
-def test_a_history_of_another_kind_is_shown_as_it_is(hub, keeper, options):
+def test_a_history_of_another_kind_is_shown_as_it_is(hub, keeper, options, counted):
     """It cannot tell what of it is new."""
-    hub.log_scalars["val/foreign"] = Foreign()
+    hub.log_scalars["val/foreign"] = hub.log_scalars["val/loss_foreign"] = Foreign()
     finish(track(range(2), **options))
     validate(hub, options, [2.0], acc=0.5)
-    assert 1.0 == keeper.logged[-1][1]["val/foreign"]
+    assert 1.0 == keeper.logged[-1][1]["val/foreign"] == keeper.logged[-1][1]["val/loss_foreign"]
+    assert {} == counted()
 
 
 def test_results_of_one_mode_leave_those_of_another(hub, keeper, options):
@@ -1124,13 +1127,13 @@ def test_a_loop_that_is_held_is_not_resumed(hub, keeper, options):
         held.append(track(range(10), mode="val", **options))
         for number, _ in enumerate(held[-1]):
             hub.update_scalar("val/loss", value)
-            if number == 3:
+            if number == 4 - len(held):
                 break
     held.pop().close()
     held.pop().close()
     line = log_results({"acc": 1.0}, **options)
-    assert 5.0 == keeper.logged[-1][1]["val/loss"]
-    assert line.startswith("Epoch(val) [0][3/3]")
+    assert 40 / 7 == keeper.logged[-1][1]["val/loss"]
+    assert line.startswith("Epoch(val) [0][2/2]")
 
 
 def test_results_may_be_logged_while_training_goes_on(hub, options, caplog):

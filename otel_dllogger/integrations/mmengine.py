@@ -269,12 +269,12 @@ class DLLoggerHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Find or make the backend; on ranks other than 0 let the scalars through to it."""
-        if self._backends:  # a test after the training
-            for backend in self._backends:
-                backend.bind(runner)
-            return
         visualizer = runner.visualizer
         backends = visualizer._vis_backends  # noqa: SLF001 - get_backend is for rank 0
+        if self._backends and all(one in backends.values() for one in self._backends):
+            for backend in self._backends:  # a test after the training
+                backend.bind(runner)
+            return
         self._backends = [b for b in backends.values() if isinstance(b, DLLoggerVisBackend)]
         if self._backends and self._options:
             raise ConfigurationError(

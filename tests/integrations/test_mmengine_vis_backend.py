@@ -386,6 +386,20 @@ def test_the_second_loop_of_a_runner_has_the_same_names(tmp_path: Path) -> None:
         assert 'dllogger_parameter{name="optim_wrapper.optimizer.lr"' in page
 
 
+def test_a_hook_serves_one_runner_after_another(tmp_path: Path) -> None:
+    """Each has files of its own."""
+    hook = DLLoggerHook(run="toy", prometheus=False)
+    for name in ("one", "other"):
+        config = toy_config(tmp_path / name / "work", by_epoch=True)
+        config.visualizer = {"type": "Visualizer", "vis_backends": [], "name": name}
+        config.custom_hooks, config.experiment_name = [], name
+        runner = Runner.from_cfg(config)
+        runner.register_hook(hook)
+        runner.train()
+        found = [data for _, data in records(tmp_path / name)]
+        assert any("train/loss" in data for data in found)
+
+
 def test_a_file_that_cannot_be_opened_does_not_end_the_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
