@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -993,15 +994,84 @@ class Bare(LogProcessor):
     def __init__(self):
         self.by_epoch = True
 
-    def get_log_after_iter(self, _runner, batch_idx, _mode):
-        return {"loss": 1.0 / batch_idx}, "bare"
+
+def test_a_processor_is_made_as_a_whole(options):
+    """What its base class has is needed, be it that its own methods fail."""
+    with pytest.raises(MisuseError, match=r"processor=.* is half made: call super\(\).__init__"):
+        track([1], processor=Bare(), **options)
 
 
-def test_a_processor_of_ones_own_may_have_nothing_of_its_base(keeper, options, counted):
-    """What its own methods make is logged; there is no other way where they fail."""
-    finish(track(range(3), processor=Bare(), log_every=1, **options))
-    assert [1.0, 0.5] == [data["train/loss"] for _, data, _ in keeper.logged]
+def test_what_fails_now_and_then_costs_itself(hub, keeper, options, counted, own_statistics):
+    """The record and the line have everything else, a given result first of all."""
+    calls = itertools.count()
+
+    @HistoryBuffer.register_statistics
+    def flaky(self):
+        return 1 / (next(calls) // 2)
+
+    items = [
+        {"data_src": "loss", "method_name": "flaky"},
+        {"data_src": "loss", "log_name": "acc", "method_name": "flaky"},
+        {"data_src": "loss", "log_name": "least", "method_name": "min"},
+        {"data_src": "least", "log_name": "nothing", "method_name": "min"},
+    ]
+    hub.update_scalar("val/loss", 3.0)
+    line = log_results({"acc": 0.5}, processor=LogProcessor(custom_cfg=items), **options)
+    assert {"val/acc": 0.5, "val/least": 3.0} == keeper.logged[-1][1]
+    assert line.endswith("acc: 0.5000  least: 3.0000")
     assert {"statistic_failed": 1} == counted()
+
+
+def test_a_scalar_that_has_no_value_costs_itself(hub, keeper, options):
+    """One that is there and empty, or cannot be read, leaves the others in the record."""
+    hub.log_scalars["train/empty"] = HistoryBuffer()
+    hub.log_scalars["val/empty"] = HistoryBuffer()
+    hub.update_info(3, "no text")
+    for _ in track(range(2), log_every=2, **options):
+        hub.update_scalar("train/loss", 1.0)
+    log_results({"acc": 0.5}, **options)
+    assert {"train/loss", "train/time", "train/data_time", "train/eta"} == set(keeper.logged[0][1])
+    assert {"val/acc": 0.5} == keeper.logged[1][1]
+
+
+def test_loops_that_are_made_before_they_begin(hub, keeper, options):
+    """Where a loop is, it asks when it begins."""
+    loops = [track(range(4), log_every=4, max_epochs=2, **options) for _ in range(2)]
+    finish(itertools.chain(*loops))
+    assert [(1, 4), (2, 8)] == keeper.steps
+    assert (2, 8) == infos(hub)
+
+
+def test_a_validation_in_another_thread_takes_no_time_away(hub, options):
+    """What runs beside a batch is not within it."""
+
+    def validate_beside():
+        for _ in track(range(2), mode="val", **options):
+            wait_s(0.01)
+
+    for _ in track(range(2), **options):
+        start_s = time.perf_counter()
+        thread = threading.Thread(target=validate_beside)
+        thread.start()
+        thread.join()
+        took_s = time.perf_counter() - start_s
+        hub.update_scalar("train/joined", took_s)
+    joined, whole = (hub.get_scalar(f"train/{name}").data[0] for name in ("joined", "time"))
+    assert (whole >= joined).all()
+
+
+def test_an_item_of_what_has_no_value_here_has_none(hub, keeper, options):
+    """Be its source the name of another item, which has one."""
+    items = [
+        {"data_src": "loss", "log_name": "acc", "method_name": "min"},
+        {"data_src": "acc", "log_name": "worst", "method_name": "min", "window_size": 5},
+    ]
+    options["processor"] = LogProcessor(custom_cfg=items)
+    log_results({"acc": -7.0}, **options)
+    hub.update_scalar("val/loss", 1.0)
+    log_results({}, **options)
+    assert [-7.0, 1.0] == [data["val/acc"] for _, data, _ in keeper.logged]
+    assert ["val/worst" in data for _, data, _ in keeper.logged] == [True, False]
 
 
 def test_a_statistic_that_fails_costs_itself_alone(hub, keeper, options, counted, own_statistics):
@@ -1034,14 +1104,15 @@ class Broken(LogProcessor):
 
 
 def test_a_processor_that_fails_costs_no_record(hub, keeper, options, counted):
-    """Its base class makes the record in its place; a history that fails has none to make."""
+    """Its base class makes the record in its place, without a history that fails."""
     for _ in track(range(4), processor=Broken(), log_every=2, **options):
         hub.update_scalar("train/loss", 1.0)
     assert [1.0, 1.0] == [data["train/loss"] for _, data, _ in keeper.logged]
     assert {"statistic_failed": 2} == counted()
     hub.log_scalars["train/odd"] = object()
     finish(track(range(2), log_every=2, **options))
-    assert (2, 6) == (len(keeper.logged), hub.get_info("iter"))
+    assert (3, 6) == (len(keeper.logged), hub.get_info("iter"))
+    assert "train/odd" not in keeper.logged[-1][1]
     assert {"statistic_failed": 3} == counted()
 
 
@@ -1064,7 +1135,7 @@ def test_what_is_not_resumed_stays_so(hub, keeper, options):
     """The loop puts in what it measures as the hub was told to keep it."""
     for key in ("train/time", "train/data_time", "val/time"):
         hub.update_scalar(key, 1.0, resumed=False)
-    for key in ("eta", "iter", "epoch"):
+    for key in ("eta", "iter", "epoch", "max_epochs"):
         hub.update_info(key, 0, resumed=False)
     finish(track(range(2), log_every=2, max_epochs=1, epoch=0, **options))
     finish(track(range(2), mode="val", log_every=2, **options))
@@ -1141,6 +1212,10 @@ def test_results_may_be_logged_while_training_goes_on(hub, options, caplog):
     for _ in range(4):
         finish(track(range(2), **options))
         log_results({}, **options)
+        for _ in track(range(2), mode="val", **options):
+            hub.update_scalar("val/boxes", 1.0)
+    for _ in range(3):  # nor where several lead to one
+        finish(track(range(2), **options))
         for _ in track(range(2), mode="val", **options):
             hub.update_scalar("val/boxes", 1.0)
     assert [] == [r for r in caplog.records if "is not logged" in r.getMessage()]

@@ -96,6 +96,7 @@ class DLLoggerVisBackend(BaseVisBackend):
         self._runner: Runner | None = None
         self._iteration: int | None = None
         self._by_epoch = True
+        self.is_of_hook = False
 
     def bind(self, runner: Runner) -> None:
         """Ask a runner where its training is, rather than guess it from what is logged.
@@ -276,7 +277,7 @@ class DLLoggerHook(Hook):
                 backend.bind(runner)
             return
         self._backends = [b for b in backends.values() if isinstance(b, DLLoggerVisBackend)]
-        if self._backends and self._options:
+        if self._options and not all(one.is_of_hook for one in self._backends):
             raise ConfigurationError(
                 f"DLLoggerHook has {', '.join(self._options)}, but the visualizer has a "
                 "DLLoggerVisBackend of its own: give them to that one, or remove it"
@@ -284,6 +285,7 @@ class DLLoggerHook(Hook):
         if not self._backends:
             folder = os.path.join(runner.log_dir, "vis_data")  # noqa: PTH118
             backend = DLLoggerVisBackend(**{"save_dir": folder, **self._options})
+            backend.is_of_hook = True
             backends[type(backend).__name__] = backend
             self._backends = [backend]
             if is_main_process():

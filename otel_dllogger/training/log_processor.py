@@ -6,6 +6,8 @@ MMEngine's Runner as for a ``LoopState``: the same text, the same numbers.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import datetime as dt
 import inspect
 import re
@@ -21,9 +23,10 @@ from otel_dllogger.training.history_buffer import HistoryBuffer
 from otel_dllogger.training.loop_state import MODES, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from otel_dllogger.training.loop_state import LoopState, RunnerState
+    from otel_dllogger.training.scope import Scope
 
     _State = LoopState | RunnerState
 
@@ -103,6 +106,7 @@ class LogProcessor:
                 f"mean_pattern={mean_pattern!r} is no regular expression: {error}"
             ) from error
         self._plans: dict[tuple[str, bool], _Plan] = {}
+        self._leaves_out = False
         _check(self.custom_cfg, by_epoch=by_epoch)
         check_statistics(self.custom_cfg)
 
@@ -200,7 +204,9 @@ class LogProcessor:
         others = {
             key if keep_mode else key.removeprefix(f"{mode}/"): value
             for key, value in list(state.message_hub.runtime_info.items())
-            if key.startswith(mode) and not (state.scope and key in state.scope.stale)
+            if isinstance(key, str)
+            and key.startswith(mode)
+            and not (state.scope and key in state.scope.stale)
         }
         items = (*tag.items(), *others.items(), *times.items())
         text += "  " + self._pairs(
@@ -225,19 +231,7 @@ class LogProcessor:
         plan = self._plans.get((mode, keep_mode))
         if plan is None or plan.keys != keys:
             plan = self._plans[mode, keep_mode] = self._plan(keys, mode, keep_mode=keep_mode)
-        window, means, scope = self.window_size, plan.means, state.scope
-        if scope is None:
-            tag = {
-                name: scalars[key].mean(window) if name in means else scalars[key].current()
-                for name, key in plan.names.items()
-            }
-        else:
-            tag = {
-                name: value
-                for name, key in plan.names.items()
-                if (value := scope.default(key, scalars[key], window, is_mean=name in means))
-                is not None
-            }
+        tag = self._defaults(scalars, plan, state.scope)
         for item in custom_cfg:
             cfg = dict(item)
             source = cfg.pop("data_src")
@@ -252,19 +246,56 @@ class LogProcessor:
                 cfg["window_size"] = batch_idx + 1
             elif window_size == "global":
                 cfg["window_size"] = state.iter + 1
-            if scope is not None:
-                if source not in tag or (log_name == source and scope.is_result(key)):
-                    continue  # it has no value here, or is shown as it is given
+            if state.scope is not None:
+                shown = plan.names.get(log_name)
+                if not state.scope.has(key, scalars[key]) or state.scope.is_result(shown):
+                    continue  # a result is shown as it is given
                 if window_size is not None:
-                    cfg["window_size"] = scope.window(
+                    cfg["window_size"] = state.scope.window(
                         key, scalars[key], cfg["window_size"], is_global=window_size == "global"
                     )
-            try:
-                tag[log_name] = scalars[key].statistics(**cfg)
-            except (KeyError, TypeError) as error:  # no such statistic; it takes other things
-                said = error.args[0] if error.args else "it failed"
-                raise type(error)(f"custom_cfg has {item!r}: {said}") from error
+            with self._leaving_out(tag, log_name):
+                tag[log_name] = _statistic(scalars[key], cfg, item)
         return tag
+
+    def _defaults(
+        self, scalars: Mapping[str, Any], plan: _Plan, scope: Scope | None
+    ) -> dict[str, Any]:
+        """Return what is shown of each scalar unless the configuration says otherwise."""
+        window, means = self.window_size, plan.means
+        if scope is None and not self._leaves_out:  # as in training, as fast as can be
+            return {
+                name: scalars[key].mean(window) if name in means else scalars[key].current()
+                for name, key in plan.names.items()
+            }
+        tag: dict[str, Any] = {}
+        for name, key in plan.names.items():
+            history, is_mean = scalars[key], name in means
+            with self._leaving_out(tag, name):
+                if scope is None:
+                    tag[name] = history.mean(window) if is_mean else history.current()
+                elif scope.has(key, history):
+                    tag[name] = scope.default(key, history, window, is_mean=is_mean)
+        return tag
+
+    def leaving_out_what_fails(self) -> LogProcessor:
+        """Return a processor as this one that leaves out what it cannot make.
+
+        A name whose statistic fails is left out altogether: another number under it would be
+        a lie.
+        """
+        other = copy.copy(self)
+        vars(other)["_leaves_out"] = True
+        return other
+
+    @contextlib.contextmanager
+    def _leaving_out(self, tag: dict[str, Any], name: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            if not self._leaves_out:
+                raise
+            tag.pop(name, None)
 
     def _plan(self, keys: list[str], mode: str, *, keep_mode: bool) -> _Plan:
         """Sort out which of a hub's scalars are of a mode, and how they are shown."""
@@ -297,6 +328,14 @@ class LogProcessor:
             f"{name}: {float(value):.{digits}f}" if isinstance(value, float) else f"{name}: {value}"
             for name, value in items
         )
+
+
+def _statistic(history: Any, cfg: dict[str, Any], item: Mapping[str, Any]) -> Any:
+    try:
+        return history.statistics(**cfg)
+    except (KeyError, TypeError) as error:  # no such statistic; it takes other things
+        said = error.args[0] if error.args else "it failed"
+        raise type(error)(f"custom_cfg has {item!r}: {said}") from error
 
 
 def _duration(seconds: Any) -> str:

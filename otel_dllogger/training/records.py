@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -118,25 +117,12 @@ def send(logger: Logger, state: LoopState, processor: LogProcessor | None) -> st
 def _process_without_what_fails(
     state: LoopState, processor: LogProcessor
 ) -> tuple[Any, ProcessedData]:
-    """Do as ``process`` without the statistics, and the code of a user's own, that fail.
-
-    A name whose statistic fails is left out: another one under it would be a lie.
-    """
-    failing, spare = [], copy.copy(processor)
-    for item in processor.custom_cfg:
-        spare.custom_cfg = [item]
-        try:
-            _own_tag(LogProcessor, state, spare)
-        except Exception:
-            failing.append(item)
-    spare.custom_cfg = [item for item in processor.custom_cfg if item not in failing]
+    """Do as ``process`` without the statistics, and the code of a user's own, that fail."""
+    spare = processor.leaving_out_what_fails()
     try:
-        step, data = process(state, spare)
+        return process(state, spare)
     except Exception:
-        step, data = process(state, spare, LogProcessor)
-    for item in failing:
-        data.pop(with_mode(item.get("log_name", item["data_src"]), state.mode), None)
-    return step, data
+        return process(state, spare, LogProcessor)
 
 
 def process(

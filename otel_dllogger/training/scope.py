@@ -35,7 +35,7 @@ class Scope:
     replaced: frozenset[str] = frozenset()
     stale: frozenset[str] = frozenset()
 
-    def is_result(self, key: str) -> bool:
+    def is_result(self, key: str | None) -> bool:
         """Tell whether a name is that of a result."""
         return self.results is not None and key in self.results
 
@@ -45,26 +45,23 @@ class Scope:
             return None
         return history.since(LOOP if self.results is None else RESULTS)
 
+    def has(self, key: str, history: Any) -> bool:
+        """Tell whether a scalar has any value here."""
+        return self.count(history) != 0 and key not in self.replaced
+
     def default(self, key: str, history: Any, window_size: int, *, is_mean: bool) -> Any:
         """Return what is shown of a scalar unless a configuration says otherwise.
 
         Args:
             key: Its name in the hub.
-            history: Its history.
+            history: Its history, which has a value here.
             window_size: How many values count in a mean while a loop is under way; of results
                 all do.
             is_mean: Whether it is the mean that is shown.
-
-        Returns:
-            That, or None if it has no value here.
         """
-        if self.is_result(key):
+        if self.is_result(key) or not is_mean:
             return history.current()
         count = self.count(history)
-        if count == 0 or key in self.replaced:
-            return None
-        if not is_mean:
-            return history.current()
         if count is None:
             return history.mean(window_size)
         return history.mean(min(window_size, count) if self.results is None else count)

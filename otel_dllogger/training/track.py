@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 import time
 import uuid
 from types import NoneType
@@ -33,14 +34,16 @@ class _Loop:
     """Say of a loop that is under way where it is.
 
     Attributes:
+        thread: In which it began.
         token: What tells it from any other.
         batches: How many are done.
         nested_s: Seconds of the batch under way that were those of loops within it.
     """
 
-    __slots__ = ("batches", "nested_s", "token")
+    __slots__ = ("batches", "nested_s", "thread", "token")
 
     def __init__(self) -> None:
+        self.thread = threading.get_ident()
         self.token = uuid.uuid4().hex
         self.batches = 0
         self.nested_s = 0.0
@@ -105,7 +108,8 @@ def track(
     if epoch is not None:
         _set(hub, "epoch", epoch)
     if mode == "train":
-        hub.update_info_dict({"max_epochs": max_epochs, "max_iters": max_iters})
+        _set(hub, "max_epochs", max_epochs)
+        _set(hub, "max_iters", max_iters)
     state = _state(hub, mode)
     if max_epochs or max_iters:
         state.max_epochs, state.max_iters = max_epochs, max_iters
@@ -171,7 +175,11 @@ def _processor(processor: LogProcessor | None, state: LoopState) -> LogProcessor
         raise MisuseError(
             f"processor={processor!r:.80} is none: pass otel_dllogger.training.LogProcessor(...)"
         )
-    check_statistics(getattr(processor, "custom_cfg", None) or (), must_be_there=True)
+    if not hasattr(processor, "_plans"):
+        raise MisuseError(
+            f"processor={processor!r:.80} is half made: call super().__init__() in its __init__"
+        )
+    check_statistics(processor.custom_cfg, must_be_there=True)
     if processor.by_epoch and not state.by_epoch:
         raise MisuseError(
             "the processor counts in epochs and max_iters in iterations: pass "
@@ -192,10 +200,13 @@ def _run(
     """Yield the batches, as ``track``."""
     mode, is_training = state.mode, state.mode == "train"
     data_time, whole_time = f"{mode}/data_time", f"{mode}/time"
+    # Others may have been through since this one was made.
+    state.epoch, state.iter = hub.get_info("epoch", 0), hub.get_info("iter", 0)
     if is_training and _is_done(state):
         return
     loops = _loops.setdefault(hub, [])
-    own, outer = _Loop(), loops[-1] if loops else None
+    own = _Loop()
+    outer = next((loop for loop in reversed(loops) if loop.thread == own.thread), None)
     begun_in = outer and outer.batches
     if is_training:
         warn_of_unlogged(hub)

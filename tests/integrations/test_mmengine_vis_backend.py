@@ -400,6 +400,19 @@ def test_a_hook_serves_one_runner_after_another(tmp_path: Path) -> None:
         assert any("train/loss" in data for data in found)
 
 
+def test_runners_may_share_a_visualizer(tmp_path: Path) -> None:
+    """As those of one name do: the hook of the second finds the backend of the first's."""
+    for name in ("first", "second"):
+        config = toy_config(tmp_path / name / "work", by_epoch=True)
+        config.visualizer = {"type": "Visualizer", "vis_backends": [], "name": "shared"}
+        config.custom_hooks = [{"type": "DLLoggerHook", "run": "toy", "prometheus": False}]
+        config.experiment_name = name
+        Runner.from_cfg(config).train()
+    lines = [data for _, data in records(tmp_path / "first")]
+    losses = ["train/loss" in data for data in lines]
+    assert 2 * losses.index(True) < losses.count(True)
+
+
 def test_a_file_that_cannot_be_opened_does_not_end_the_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
