@@ -995,6 +995,14 @@ class Bare(LogProcessor):
         self.by_epoch = True
 
 
+def test_a_method_that_is_put_on_a_processor_counts(hub, keeper, options):
+    """As on any object of Python's."""
+    processor = LogProcessor()
+    processor.get_log_after_iter = lambda *_state: ({"own": 1.0}, "line")
+    finish(track(range(2), processor=processor, log_every=2, **options))
+    assert {"train/own": 1.0, "train/eta": 0.0} == keeper.logged[-1][1]
+
+
 def test_a_processor_is_made_as_a_whole(options):
     """What its base class has is needed, be it that its own methods fail."""
     with pytest.raises(MisuseError, match=r"processor=.* is half made: call super\(\).__init__"):

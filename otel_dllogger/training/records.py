@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -16,7 +17,7 @@ from otel_dllogger.training.results import end
 from otel_dllogger.training.scope import PROGRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from otel_dllogger.training.loop_state import LoopState
@@ -122,23 +123,27 @@ def _process_without_what_fails(
     try:
         return process(state, spare)
     except Exception:
-        return process(state, spare, LogProcessor)
+        return process(state, spare, of_base=True)
 
 
 def process(
-    state: LoopState, processor: LogProcessor, kind: type[LogProcessor] | None = None
+    state: LoopState, processor: LogProcessor, *, of_base: bool = False
 ) -> tuple[Any, ProcessedData]:
     """Return the step and the values of what the hub of a state holds.
 
     Args:
         state: Where the training is, and its hub.
         processor: Which statistics.
-        kind: The class whose methods make them; by default the processor's own.
+        of_base: Whether ``LogProcessor``'s own methods make them, and not those of a subclass.
     """
     hub, mode = state.message_hub, state.mode
     is_progress = mode != "train" and state.batch_idx is not None
-    tag, line = _own_tag(kind or type(processor), state, processor)
-    if state.batch_idx is not None:
+    if state.batch_idx is None:
+        get = _method(processor, "get_log_after_epoch", of_base=of_base)
+        tag, line = get(state, _batches(state), mode, with_non_scalar=True)
+    else:
+        get = _method(processor, "get_log_after_iter", of_base=of_base)
+        tag, line = get(state, state.batch_idx, mode)
         for name in _PLACE:  # which the step says
             tag.pop(name, None)
         eta = hub.get_info("eta")
@@ -153,18 +158,18 @@ def process(
     return step_of(state, by_epoch=processor.by_epoch), ProcessedData(values, line)
 
 
-def _own_tag(
-    kind: type[LogProcessor], state: LoopState, processor: LogProcessor
-) -> tuple[dict[str, Any], str]:
-    """Return what a class of processors makes of a state, by the settings of one."""
-    mode, batch_idx = state.mode, state.batch_idx
-    if batch_idx is not None:
-        return kind.get_log_after_iter(processor, state, batch_idx, mode)
+def _method(processor: LogProcessor, name: str, *, of_base: bool) -> Callable[..., Any]:
+    method: Callable[..., Any] = getattr(LogProcessor if of_base else processor, name)
+    return functools.partial(method, processor) if of_base else method
+
+
+def _batches(state: LoopState) -> int:
+    """Return of how many batches results are: of several loops, or of a part of one."""
     batches = state.dataloader_len or 0
-    times = state.message_hub.log_scalars.get(f"{mode}/time")
-    if state.scope is not None and times is not None:  # of several loops, or of a part of one
-        batches = max(batches, state.scope.count(times) or 0)
-    return kind.get_log_after_epoch(processor, state, batches, mode, with_non_scalar=True)
+    times = state.message_hub.log_scalars.get(f"{state.mode}/time")
+    if state.scope is None or times is None:
+        return batches
+    return max(batches, state.scope.count(times) or 0)
 
 
 def _warn_of_homeless(keys: Iterable[str]) -> None:
