@@ -274,6 +274,14 @@ def test_a_loader_is_begun_only_when_it_is_needed(options):
     assert [0, 1, 2] == loaded
 
 
+def test_iterations_are_counted_from_loop_to_loop(keeper, options):
+    """Records are as far from each other as they are said to be, in whatever parts they come."""
+    batches = itertools.count()
+    for length in (15, 15, 15, 3, 2):
+        finish(track(itertools.islice(batches, length), max_iters=50, **options))
+    assert [10, 20, 30, 40, 48, 50] == keeper.steps
+
+
 def test_an_iterator_is_used_up_once(hub, options):
     """What cannot begin again ends before all iterations are done."""
     assert [0, 1, 2] == finish(track(iter(range(3)), max_iters=10, **options))
@@ -808,6 +816,16 @@ def test_a_validation_that_is_begun_again_counts_once(hub, keeper, options):
         break
     validate(resumed, options, [2.0], acc=2.0)
     assert 1.0 == keeper.logged[-1][1]["val/first"]
+
+
+@pytest.mark.parametrize(("window", "expected"), [("epoch", 0.25), (2, 0.5), ("global", 0.75)])
+def test_windows_of_results_count_validations(keeper, options, window, expected):
+    """However many batches a validation has."""
+    item = {"data_src": "acc", "log_name": "own", "method_name": "max", "window_size": window}
+    for accuracy in (0.75, 0.5, 0.25):
+        finish(track(range(5), mode="val", **options))
+        log_results({"acc": accuracy}, processor=LogProcessor(custom_cfg=[item]), **options)
+    assert expected == keeper.logged[-1][1]["val/own"]
 
 
 class Speed(LogProcessor):

@@ -163,7 +163,7 @@ class DLLoggerVisBackend(BaseVisBackend):
         self._log_config()
 
     def _log_config(self) -> None:
-        if self._config is not None and self._logger is not None:
+        if self._config and self._logger is not None:
             self._logger.log("PARAMETER", self._config, Verbosity.DEFAULT)
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **_kwargs: Any) -> None:

@@ -38,13 +38,13 @@ _MAX_NEW = 4096
 
 
 class HistoryBuffer:
-    """Keep the values of a scalar, each with how many it stands for.
+    """Keep the values of a scalar, each with how many it is the sum of.
 
     Several threads may update one buffer and ask it.
 
     Args:
         log_history: The values so far.
-        count_history: What each of them counts in a mean, such as a batch's size; as many.
+        count_history: How many values each is the sum of, such as a batch's size; as many.
         max_length: Values that are kept; of more the last ones.
 
     Raises:
@@ -115,7 +115,7 @@ class HistoryBuffer:
 
         Args:
             log_val: The value.
-            count: What it counts in a mean.
+            count: How many values it is the sum of; a mean is divided by all counts.
 
         Raises:
             TypeError: If one of them is no number.
@@ -133,7 +133,7 @@ class HistoryBuffer:
 
         Args:
             value: A tensor with one element; what it holds now is kept.
-            count: What it counts in a mean.
+            count: As for ``update``.
         """
         with self._device_lock:
             block = self._block

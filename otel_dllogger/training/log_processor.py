@@ -252,7 +252,7 @@ class LogProcessor:
                     continue  # a result is shown as it is given
                 if window_size is not None:
                     cfg["window_size"] = state.scope.window(
-                        key, scalars[key], cfg["window_size"], is_global=window_size == "global"
+                        key, scalars[key], cfg["window_size"], window_size
                     )
             with self._leaving_out(tag, log_name):
                 tag[log_name] = _statistic(scalars[key], cfg, item)

@@ -85,7 +85,8 @@ class MessageHub(NamedInstance):
             key: Its name. What begins with ``train``, ``val`` or ``test`` is logged.
             value: A number, or an array or a tensor with one element. That of an accelerator
                 is copied there, and read once a statistic is asked for: nothing waits now.
-            count: What it counts in a mean, as a batch's size does.
+            count: How many values it is the sum of, such as a batch's size: a mean is the sum
+                of values by the sum of counts.
             resumed: Whether ``state_dict`` has it; the same for all values of a name.
 
         Raises:

@@ -66,17 +66,18 @@ class Scope:
             return history.mean(window_size)
         return history.mean(min(window_size, count) if self.results is None else count)
 
-    def window(self, key: str, history: Any, window_size: int, *, is_global: bool) -> int:
+    def window(self, key: str, history: Any, window_size: int, asked: Any) -> int:
         """Return how many values a window has: no others than count, unless it asks for all.
 
         Args:
             key: The scalar's name in the hub.
             history: Its history.
-            window_size: How many values are asked for.
-            is_global: Whether that is for all there were. The statistics of a result always
-                are, as in the best of all validations.
+            window_size: How many values are asked for. Of a result, validations are counted.
+            asked: How they are asked for: a number, ``"epoch"`` or ``"global"``.
         """
-        if is_global:
+        if asked == "global":
             return max(window_size, len(history.data[0]))
-        count = None if self.is_result(key) else self.count(history)
+        if self.is_result(key):
+            return 1 if asked == "epoch" else window_size
+        count = self.count(history)
         return window_size if count is None else min(window_size, count)

@@ -83,7 +83,8 @@ def track(
         processor: Which statistics; by default ``LogProcessor()``, by epoch or by iteration as
             this loop.
         mode: ``train``, ``val`` or ``test``.
-        log_every: Batches between two records; of fewer the last one counts.
+        log_every: Batches between two records, counted from the loop's beginning or, with
+            ``max_iters`` alone, from the training's; of fewer the last one has one.
         epoch: How many epochs are done before this one; by default as the hub says.
         max_epochs: Epochs of the whole training, for the ETA; as the training's last one had
             it for a validation or a test.
@@ -215,6 +216,7 @@ def _run(
         state.scope = Scope()
     loops.append(own)
     update, resumed = hub.update_scalar, (hub.is_resumed(data_time), hub.is_resumed(whole_time))
+    is_noted = False
     began_s = start_s = time.perf_counter()
     try:
         for batch in _again(loader) if is_training and not state.by_epoch else loader:
@@ -226,14 +228,17 @@ def _run(
             start_s = now_s
             state.batch_idx = own.batches
             own.batches += 1
-            if own.batches % log_every == 0:
+            # As MMEngine: iterations go on from one loop to the next, where they are counted.
+            done = own.batches if state.by_epoch or not is_training else state.iter + 1
+            if done % log_every == 0:
                 _note(hub, state, logger, processor)
+                is_noted = True
             if is_training:
                 state.iter += 1
                 _set(hub, "iter", state.iter)
                 if _is_done(state):
                     break
-        if 0 < own.batches < log_every:  # too few for a record: the last one counts
+        if 0 < own.batches < log_every and not is_noted:  # the last one counts
             state.iter -= is_training
             _note(hub, state, logger, processor)
     finally:
