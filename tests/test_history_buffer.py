@@ -552,7 +552,7 @@ def test_a_short_history_stays_short():
 def test_all_updates_since_a_moment_are_counted():
     """Those that are in no array yet, and those that are no longer kept."""
     buffer = HistoryBuffer([1, 2, 3], [1, 1, 1], max_length=1000)
-    assert 3 == buffer.since("never")
+    assert 3 == buffer.since("never") == buffer.since()
     buffer.mark("now")
     for number in range(10_000):
         buffer.update(number)

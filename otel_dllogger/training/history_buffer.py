@@ -156,12 +156,15 @@ class HistoryBuffer:
         """
         self._marks[moment] = self._updates()
 
-    def since(self, moment: str) -> int:
-        """Return how many values there have been since a moment, or at all if it has no mark.
+    def since(self, moment: str | None = None) -> int:
+        """Return how many values there have been since a moment, or at all.
 
         Those that are no longer kept count as well. Nothing is read from a device.
+
+        Args:
+            moment: What ``mark`` was called with; one without a mark was before all values.
         """
-        return self._updates() - self._marks.get(moment, 0)
+        return self._updates() - (0 if moment is None else self._marks.get(moment, 0))
 
     def _updates(self) -> int:
         with self._count_lock:

@@ -105,7 +105,7 @@ def warn_of_unlogged(hub: Any) -> None:
         if is_shown or key in _unlogged or not isinstance(history, HistoryBuffer):
             continue
         before, counts[key] = counts.get(key, 0), history.since(RESULTS)
-        if 0 < before < counts[key] == history.since("ever"):
+        if 0 < before < counts[key] == history.since():
             _unlogged.add(key)
             FAULTS.warn(
                 f"unlogged {key}",
