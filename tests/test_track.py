@@ -828,6 +828,17 @@ def test_windows_of_results_count_validations(keeper, options, window, expected)
     assert expected == keeper.logged[-1][1]["val/own"]
 
 
+def test_an_epochs_window_has_all_values_of_a_validation(hub, keeper, options):
+    """However many a batch gives."""
+    item = {"data_src": "iou", "log_name": "most", "method_name": "max", "window_size": "epoch"}
+    for most in (100.0, 12.0):
+        for batch in track(range(4), mode="val", **options):
+            for number in range(3):
+                hub.update_scalar("val/iou", most - 3 * batch - number)
+        log_results({}, processor=LogProcessor(custom_cfg=[item]), **options)
+    assert 12.0 == keeper.logged[-1][1]["val/most"]
+
+
 class Speed(LogProcessor):
     """Put into the hub what is to be shown."""
 
@@ -1120,6 +1131,55 @@ def test_a_statistic_that_fails_costs_itself_alone(hub, keeper, options, counted
     assert {*times, "train/loss", "train/least", "train/extra"} == set(keeper.logged[0][1])
     assert keeper.logged[0][2].endswith("loss: 0.5  least: 0.0")
     assert {"statistic_failed": 2} == counted()
+
+
+@pytest.mark.parametrize(("source", "name"), [("lr", "lr"), ("loss", "base_lr"), ("time", "time")])
+@pytest.mark.parametrize("value", [None, [1.0, 2.0]], ids=str)
+def test_a_statistic_that_is_no_number_costs_itself(
+    hub, keeper, options, own_statistics, source, name, value
+):
+    """Where the line needs one, as for a learning rate and for times."""
+
+    @HistoryBuffer.register_statistics
+    def odd(self):
+        return value
+
+    items = [{"data_src": source, "log_name": name, "method_name": "odd"}]
+    processor = LogProcessor(custom_cfg=items)
+    for _ in track(range(2), processor=processor, log_every=2, max_epochs=1, **options):
+        hub.update_scalars({"train/loss": 1.0, "train/lr": 0.1})
+    names = {f"train/{name}" for name in ("loss", "lr", "time", "data_time", "eta")}
+    assert names - {f"train/{name}"} == set(keeper.logged[-1][1])
+
+
+class Unspeakable:
+    """Have no text."""
+
+    def __repr__(self):
+        raise ValueError
+
+
+def test_a_result_that_cannot_be_shown_raises_nothing(options, hub):
+    """It is kept as it is."""
+    log_results({"acc": 0.5, "odd": Unspeakable()}, **options)
+    assert 0.5 == hub.get_scalar("val/acc").current()
+
+
+class Uncopied(LogProcessor):
+    """Fail, and refuse to be copied."""
+
+    def __getstate__(self):
+        raise TypeError
+
+    def get_log_after_iter(self, runner, batch_idx, mode):
+        raise ValueError
+
+
+def test_a_processor_that_cannot_be_copied_costs_no_record(hub, keeper, options):
+    """Its settings are all that is needed of it."""
+    for _ in track(range(2), processor=Uncopied(), log_every=2, **options):
+        hub.update_scalar("train/loss", 1.0)
+    assert 1.0 == keeper.logged[-1][1]["train/loss"]
 
 
 class Broken(LogProcessor):

@@ -7,7 +7,6 @@ MMEngine's Runner as for a ``LoopState``: the same text, the same numbers.
 from __future__ import annotations
 
 import contextlib
-import copy
 import datetime as dt
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -252,7 +251,9 @@ class LogProcessor:
                         key, scalars[key], cfg["window_size"], window_size
                     )
             with self._leaving_out(tag, log_name):
-                tag[log_name] = _statistic(scalars[key], cfg, item)
+                tag[log_name] = value = _statistic(scalars[key], cfg, item)
+                if self._leaves_out and log_name.endswith(("lr", "time")):
+                    _ = f"{value:.{self.num_digits}e}"  # as the line has it, of numbers alone
         return tag
 
     def _defaults(
@@ -281,8 +282,8 @@ class LogProcessor:
         A name whose statistic fails is left out altogether: another number under it would be
         a lie.
         """
-        other = copy.copy(self)
-        vars(other)["_leaves_out"] = True
+        other = object.__new__(type(self))  # a class of a user's own may refuse to be copied
+        vars(other).update(vars(self), _leaves_out=True)
         return other
 
     @contextlib.contextmanager

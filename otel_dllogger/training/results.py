@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from otel_dllogger.faults import FAULTS
-from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.history_buffer import HistoryBuffer
 from otel_dllogger.training.loop_state import MODES
 from otel_dllogger.training.scope import LOOP, MOMENTS, PROGRESS, RESULTS, Scope
@@ -73,7 +72,7 @@ def keep(hub: Any, mode: str, results: Mapping[str, Any]) -> Scope:
             hub.update_scalar(key, value, resumed=resumed)
             hub.pop_info(key)
             numbers.add(key)
-        except MisuseError:  # no single number: shown and logged, as MMEngine does
+        except Exception:  # no single number: shown and logged, as MMEngine does
             hub.update_info(key, value, resumed=resumed)
             others.add(key)
     hub.update_info(_RESULTS_OF + mode, sorted(others))

@@ -80,4 +80,6 @@ class Scope:
         if self.is_result(key):
             return 1 if asked == "epoch" else window_size
         count = self.count(history)
-        return window_size if count is None else min(window_size, count)
+        if count is None:
+            return window_size
+        return count if asked == "epoch" else min(window_size, count)
