@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from time import monotonic_ns, time_ns
 from typing import Any
@@ -14,6 +14,13 @@ from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.log_time import LOG_TIME
 from otel_dllogger.record import Info, Metadata, Record, microseconds
+from otel_dllogger.values import key_text, to_plain
+
+MAX_NAMES = 10_000
+"""Metrics whose metadata a Logger remembers."""
+
+MAX_NAME_CHARACTERS = 1_000
+"""Characters of such a metric's name; the log has any."""
 
 
 class Verbosity:
@@ -77,9 +84,23 @@ class RecordBackend(Backend):
     The package's own backends are of this kind. A user's subclass that overrides
     DLLogger's ``log``, ``metadata``, ``info`` or ``verbosity`` is called through those
     instead.
+
+    Args:
+        verbosity: The highest ``verbosity`` of a ``log`` call that this backend takes.
+
+    Raises:
+        ConfigurationError: If ``verbosity`` is not a number.
     """
 
     _takes_records = _takes_metadata = _takes_info = True
+
+    def __init__(self, verbosity: int) -> None:
+        if not (isinstance(verbosity, (int, float)) or hasattr(type(verbosity), "__index__")):
+            raise ConfigurationError(
+                f"verbosity={verbosity!r} is not a number; begin with one, as in "
+                f"{type(self).__name__}(Verbosity.VERBOSE)"
+            )
+        super().__init__(verbosity)
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -139,7 +160,12 @@ class Logger:
     """Send every call to every backend.
 
     A backend that raises neither fails the call nor keeps it from the other backends:
-    it is counted in ``dllogger_dropped_total{reason="backend_failed"}``.
+    it is counted in ``dllogger_dropped_total{reason="backend_failed"}``. So is anything else
+    that goes wrong in a call. What a signal handler of the application raises in the middle of
+    one is passed on to the application.
+
+    Every method may be called by any thread, and by a signal handler in the middle of any of
+    them.
 
     Args:
         backends: The backends in order, kept as the list that is given: scripts change
@@ -157,7 +183,7 @@ class Logger:
         self.backends = list(backends) if isinstance(backends, Iterator) else backends
         self.starttime = datetime.now()  # noqa: DTZ005 - naive, as DLLogger's
         self._start_ns = monotonic_ns()
-        self._metadata: dict[str, dict[Any, Any]] = {}
+        self._metadata: dict[str, dict[str, Any]] = {}
         atexit.register(self.flush)
 
     def log(self, step: Any, data: Any, verbosity: int = 1) -> None:
@@ -170,23 +196,21 @@ class Logger:
             verbosity: Backends of at least this verbosity take it.
         """
         start_ns = monotonic_ns()
-        elapsed_us = (start_ns - self._start_ns) // 1000
-        record = Record(time_ns() // 1000, elapsed_us, step, data)
-        for backend in self._receivers() if _attached else self.backends or ():
-            try:
-                try:  # of the type: a proxy may hand on what it does not know itself
-                    takes_records = type(backend)._takes_records  # noqa: SLF001
-                except AttributeError:  # not derived from our Backend
-                    takes_records = False
-                if takes_records:
-                    if backend._verbosity >= verbosity:  # noqa: SLF001
-                        backend.write_record(record)
-                elif backend.verbosity >= verbosity:
-                    backend.log(record.timestamp, record.elapsed_s, step, data)
-            except Exception as error:
-                _caught(backend, "log", error)
-        if FAULTS.unsaid:
-            FAULTS.speak()
+        try:
+            elapsed_us = (start_ns - self._start_ns) // 1000
+            record = Record(time_ns() // 1000, elapsed_us, step, data)
+            for backend in self._receivers() if _attached else self.backends or ():
+                try:
+                    # Of the type: a proxy may hand on what it does not know itself.
+                    if getattr(type(backend), "_takes_records", False) is True:
+                        if backend._verbosity >= verbosity:  # noqa: SLF001
+                            backend.write_record(record)
+                    elif backend.verbosity >= verbosity:
+                        backend.log(record.timestamp, record.elapsed_s, step, data)
+                except Exception as error:
+                    _caught(backend, "log", error)
+        except Exception as error:  # what stands for the backends cannot be gone through
+            _caught(self, "log", error)
         LOG_TIME.nanoseconds += monotonic_ns() - start_ns
 
     def metadata(self, metric: Any, metadata: Any) -> None:
@@ -198,20 +222,28 @@ class Logger:
                 TEST, INFER), ``format``, ``description``: all optional.
         """
         entry = Metadata(*self._now_us(), metric, metadata)
-        if isinstance(metadata, dict) and isinstance(metric, str):
-            self._metadata.setdefault(metric, {}).update(metadata)
-        for backend in self._receivers():
-            try:
-                if _takes(backend, "_takes_metadata"):
-                    backend.write_metadata(entry)
-                else:
-                    backend.metadata(entry.timestamp, entry.elapsed_s, metric, metadata)
-            except Exception as error:
-                _caught(backend, "metadata", error)
-        FAULTS.speak()
 
-    def metadata_of(self, metric: str) -> dict[Any, Any]:
-        """Return what was said of a metric so far, empty where nothing was."""
+        def give(backend: Any) -> None:
+            if _takes(backend, "_takes_metadata"):
+                backend.write_metadata(entry)
+            else:
+                backend.metadata(entry.timestamp, entry.elapsed_s, metric, metadata)
+
+        self._remember(metric, metadata)
+        self._call_each("metadata", give)
+
+    def _remember(self, metric: object, metadata: object) -> None:
+        name, plain = key_text(metric), to_plain(metadata)
+        known = self._metadata.get(name)
+        if known is None:
+            if len(self._metadata) >= MAX_NAMES or len(name) > MAX_NAME_CHARACTERS:
+                return
+            known = self._metadata[name] = {}
+        if isinstance(plain, dict):
+            known.update(plain)
+
+    def metadata_of(self, metric: str) -> dict[str, Any]:
+        """Return what was said of a metric so far, as plain values; empty where nothing was."""
         return dict(self._metadata.get(metric, {}))
 
     def metadata_batch(self, metrics: Iterable[Any], metadata: Any) -> None:
@@ -221,8 +253,11 @@ class Logger:
             metrics: The metrics' names.
             metadata: As for ``metadata``.
         """
-        for metric in metrics:
-            self.metadata(metric, metadata)
+        try:
+            for metric in metrics:
+                self.metadata(metric, metadata)
+        except Exception as error:
+            _caught(self, "metadata_batch", error)
 
     def info(self, data: Any) -> None:
         """Log text or settings that belong to no step, as TCAP DLLogger does.
@@ -231,26 +266,25 @@ class Logger:
             data: A string, a dict or an argparse Namespace.
         """
         entry = Info(*self._now_us(), data)
-        for backend in self._receivers():
-            try:
-                if _takes(backend, "_takes_info"):
-                    backend.write_info(entry)
-                elif callable(info := getattr(backend, "info", None)):  # NVIDIA's have none
-                    info(entry.timestamp, data)
-            except Exception as error:
-                _caught(backend, "info", error)
-        FAULTS.speak()
+
+        def give(backend: Any) -> None:
+            if _takes(backend, "_takes_info"):
+                backend.write_info(entry)
+            elif callable(info := getattr(backend, "info", None)):  # NVIDIA's have none
+                info(entry.timestamp, data)
+
+        self._call_each("info", give)
 
     def flush(self) -> None:
         """Flush every backend; nothing is held back but what a full disk refused."""
-        self._call_each("flush")
+        self._call_each("flush", _caller_of("flush"), attached_too=False)
 
     def close(self) -> None:
         """Flush and close every backend: ports are freed, files closed, discovery removed.
 
         A log call that comes later still reaches the files.
         """
-        self._call_each("close")
+        self._call_each("close", _caller_of("close"), attached_too=False)
         atexit.unregister(self.flush)
 
     def __enter__(self) -> Logger:  # noqa: PYI034 - Self came with Python 3.11
@@ -259,14 +293,24 @@ class Logger:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def _call_each(self, method: str) -> None:
-        for backend in list(self.backends or ()):
-            try:
-                if callable(call := getattr(backend, method, None)):
-                    call()
-            except Exception as error:
-                _caught(backend, method, error)
-        FAULTS.speak()
+    def _call_each(
+        self, what: str, call: Callable[[Any], object], *, attached_too: bool = True
+    ) -> None:
+        """Do the same with every backend, whatever becomes of the others.
+
+        Args:
+            what: What is done, for the warning.
+            call: Does it with one backend.
+            attached_too: Also with those that are attached to all Loggers.
+        """
+        try:
+            for backend in self._receivers() if attached_too else list(self.backends or ()):
+                try:
+                    call(backend)
+                except Exception as error:
+                    _caught(backend, what, error)
+        except Exception as error:  # what stands for the backends cannot be gone through
+            _caught(self, what, error)
 
     def _now_us(self) -> tuple[int, int]:
         elapsed_ns = monotonic_ns() - self._start_ns
@@ -276,6 +320,14 @@ class Logger:
         own = list(self.backends or ())
         own_types = set(map(type, own))
         return own + [backend for backend in _attached if type(backend) not in own_types]
+
+
+def _caller_of(method: str) -> Callable[[Any], object]:
+    def call(backend: Any) -> None:
+        if callable(found := getattr(backend, method, None)):
+            found()
+
+    return call
 
 
 def _takes(backend: object, what: str) -> bool:

@@ -47,6 +47,8 @@ def step_position(step: object) -> Position:
     Args:
         step: What the user passed as ``step``; lists count as tuples.
     """
+    if type(step) is not tuple and type(step) is not int:
+        step = to_plain(step)
     if isinstance(step, (tuple, list)):
         length = len(step)
         if not length:
@@ -64,6 +66,22 @@ def _coordinate(value: object) -> float | None:
     """Return a finite number for an int, a float, a numpy integer or numeric text."""
     number = to_number(to_plain(value))
     return number if number is not None and number - number == 0.0 else None
+
+
+def parse_rank(value: object) -> int | None:
+    """Return the rank that a record names among its data, None where that is not a rank.
+
+    The rank of such a record is then the process's own, or the file's.
+
+    Args:
+        value: What the data hold as ``rank``: a whole number from 0, in any form that
+            ``to_number`` reads, or TCAP DLLogger's -1 for a single card, which is rank 0.
+    """
+    plain = to_plain(value)
+    number = None if isinstance(plain, bool) else to_number(plain)
+    if number is None or not number.is_integer() or number < -1:
+        return None
+    return max(int(number), 0)
 
 
 def is_parameter_step(step: object) -> bool:
@@ -93,13 +111,14 @@ class Record(Timed):
     """Hold one ``log`` call. Not frozen, since freezing alone costs a microsecond.
 
     What was logged is converted once, by the first backend that asks, and only as far
-    as it asks: a dict of finite numbers, which is the rule, is neither copied nor walked.
+    as it asks. What it is converted to is the record's own: the user may go on changing the
+    data, and no method of a logged value is called later.
 
     Attributes:
         time_us: Microseconds since the Unix epoch, by the wall clock.
         elapsed_us: Microseconds since the Logger was made, by the monotonic clock.
         step: The step exactly as the user passed it.
-        data: The data exactly as the user passed it.
+        data: The data as the user passed it, or an equal copy if they are numbers only.
         is_pair: Whether the step is what it nearly always is, two ints: epoch, iteration.
         values: The converted data, once ``convert`` was called.
         encoded: The data as JSON, once ``encode_record`` was called.

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import re
 import time
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.values import HASH_CHARACTERS, short_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,7 +149,7 @@ def clean_run(text: str) -> str:
     name = "".join(filter(str.isprintable, text)).strip()
     if len(name) <= RUN_LENGTH_MAX:
         return name
-    return f"{name[: RUN_LENGTH_MAX - 9]}-{zlib.crc32(name.encode()):08x}"
+    return f"{name[: RUN_LENGTH_MAX - HASH_CHARACTERS - 1]}-{short_hash(name)}"
 
 
 def host_name() -> str:

@@ -17,6 +17,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from otel_dllogger.interruptions import let_through
+
 MAX_DEPTH = 64
 """Levels of nesting that are converted; the standard encoder's own limit is about 900."""
 
@@ -29,13 +31,16 @@ MAX_ITEMS = 1_000_000
 MAX_REPR_CHARACTERS = 10_000
 """Characters of a ``repr`` that are kept."""
 
+HASH_CHARACTERS = 16
+"""Hexadecimal digits of a hash: 64 bits, so that two of a million texts do not meet."""
+
 _NUMERIC_TEXT = re.compile(
     r"\s*[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|nan|inf|infinity)\s*",
     re.IGNORECASE | re.ASCII,
 )
-_TEXT = frozenset((str,))
-_NUMBER_TYPES = frozenset((float, int, bool))
-_FLAT_TYPES = frozenset((float, int, bool, str, type(None)))
+NUMBER_TYPES = frozenset((float, int, bool))
+_NUMBER_TYPES = frozenset(map(id, NUMBER_TYPES))
+_TEXT = frozenset((id(str),))
 
 _Parents = tuple[Any, ...]
 """How many more items may be converted, in a list of one, and the ids of the containers around."""
@@ -67,30 +72,37 @@ def convert(data: object) -> Values:
             Namespace, a configuration object or plain text as well.
 
     Returns:
-        The values. A dict that is already plain and finite is not copied: it is
-        only good until ``log`` returns to the user.
+        The values, which nothing that the user does can change any more.
     """
-    if type(data) is dict and _NUMBER_TYPES.issuperset(map(type, data.values())):
-        try:
-            total = sum(data.values(), 0.0)
-            if total - total == 0.0 and _TEXT.issuperset(map(type, data)):
-                return Values(data, data, True, True)
-        except OverflowError:  # an int beyond float's range
-            pass
-    return _convert_any(data)
+    try:
+        return _convert(data)
+    except Exception as error:
+        let_through(error)
+        return Values(_beyond_showing(data), {}, finite=True, flat=False)
 
 
-def _convert_any(data: object) -> Values:
+def _convert(data: object) -> Values:
+    if type(data) is dict:
+        flat = data.copy()
+        # By address: a type's own hash and comparison may raise, or lie.
+        if _NUMBER_TYPES.issuperset(map(id, map(type, flat.values()))):
+            try:
+                total = sum(flat.values(), 0.0)
+                if total - total == 0.0 and _TEXT.issuperset(map(id, map(type, flat))):
+                    return Values(flat, flat, True, True)
+            except OverflowError as error:  # an int beyond float's range
+                let_through(error)
     pairs = _items(data)
     if pairs is None:
         return Values(to_plain(data), {}, finite=True, flat=False)
     plain: dict[str, Any] = {}
     numbers: dict[str, float] = {}
-    finite = flat = True
+    finite = is_flat = True
     for key, value in pairs:
         name = key if type(key) is str else key_text(key)
         kind = type(value)
-        if kind not in _FLAT_TYPES:
+        # One by one: a set would ask a type for its hash, which may not have one.
+        if not (kind is float or kind is int or kind is bool or kind is str or value is None):
             value = to_plain(value)  # noqa: PLW2901 - the plain value takes its place
             kind = type(value)
         plain[name] = value
@@ -101,13 +113,13 @@ def _convert_any(data: object) -> Values:
             if number is None:
                 continue
         else:
-            flat = flat and value is None
+            is_flat = is_flat and value is None
             continue
         numbers[name] = number
         if number - number != 0.0:
             finite = False
             plain[name] = to_plain(value)  # an int can have too many digits to be written
-    return Values(plain, numbers, finite, flat)
+    return Values(plain, numbers, finite, is_flat)
 
 
 def _items(data: object) -> list[tuple[object, Any]] | None:
@@ -120,8 +132,8 @@ def _items(data: object) -> list[tuple[object, Any]] | None:
             return [(f.name, getattr(data, f.name, None)) for f in dataclasses.fields(data)]
         if type(data).__name__ == "Namespace" and hasattr(data, "__dict__"):
             return list(vars(data).items())
-    except Exception:
-        return None
+    except Exception as error:
+        let_through(error)
     return None
 
 
@@ -141,9 +153,11 @@ def to_number(value: object) -> float | None:
         return None
     try:
         return float(value)
-    except OverflowError:
+    except OverflowError as error:
+        let_through(error)
         return float("inf") if value > 0 else float("-inf")  # type: ignore[operator]
-    except ValueError:
+    except ValueError as error:
+        let_through(error)
         return None
 
 
@@ -159,24 +173,28 @@ def to_plain(value: object) -> Any:
     """
     try:
         return _plain(value, ())
-    except (RecursionError, MemoryError):
+    except (RecursionError, MemoryError) as error:
+        let_through(error)
         return f"<{_type_name(value)} too large to be logged>"
 
 
 def _plain(value: Any, parents: _Parents) -> Any:
     try:  # even to ask for a type can raise, where its metaclass does
-        converter = _CONVERTERS.get(type(value))
-        if converter is None:
-            converter = _CONVERTERS.setdefault(type(value), _converter_of(type(value)))
+        kind = type(value)
+        known = _CONVERTERS.get(id(kind))
+        if known is None:
+            known = _CONVERTERS[id(kind)] = (kind, _converter_of(kind))
             if len(_CONVERTERS) > _MAX_CACHED_TYPES:  # types made in a loop must not pile up
-                for kind in list(_CONVERTERS)[len(_BUILT_IN) :]:
-                    _CONVERTERS.pop(kind, None)
+                for number in list(_CONVERTERS)[len(_BUILT_IN) :]:
+                    _CONVERTERS.pop(number, None)
+        converter = known[1]
         if converter is _same:
             return value
         return converter(value, parents)
     except (RecursionError, MemoryError):
         raise
-    except Exception:
+    except Exception as error:
+        let_through(error)
         return safe_repr(value)
 
 
@@ -207,7 +225,8 @@ def _plain_int(value: int, _parents: _Parents) -> int | str:
     if value.bit_length() > _SAFE_INT_BITS:
         try:
             str(value)
-        except ValueError:  # sys.set_int_max_str_digits: 4,300 digits by default
+        except ValueError as error:  # sys.set_int_max_str_digits: 4,300 digits by default
+            let_through(error)
             return f"{value:#x}"
     return value
 
@@ -268,7 +287,7 @@ def _plain_array(value: Any, parents: _Parents) -> Any:
     size = 1
     for length in shape:
         size *= int(length)
-    if size > MAX_ARRAY_ELEMENTS:
+    if size > MAX_ARRAY_ELEMENTS or (parents and size > parents[0][0]):
         return f"<{_type_name(value)} of {getattr(value, 'dtype', '?')}, shape {shape}>"
     return _plain(value.tolist(), parents)
 
@@ -297,9 +316,16 @@ def key_text(key: object) -> str:
             return str(_plain_int(key, ()))
         if isinstance(key, float):
             return float.__repr__(key)
-    except Exception:  # noqa: S110 - it is text then
-        pass
+    except Exception as error:  # it is text then
+        let_through(error)
     return safe_text(key)
+
+
+def short_hash(text: str) -> str:
+    """Return what tells a text that is cut short from all others, as ``HASH_CHARACTERS`` digits."""
+    from hashlib import sha256  # noqa: PLC0415 - hardly ever needed, and not at once
+
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_CHARACTERS]
 
 
 def safe_text(value: object) -> str:
@@ -307,21 +333,31 @@ def safe_text(value: object) -> str:
     if type(value) is str:
         return value
     try:
-        return str(value)[:MAX_REPR_CHARACTERS]
-    except Exception:
-        return f"<{_type_name(value)} that cannot be shown>"
+        return str.__str__(str(value))[:MAX_REPR_CHARACTERS]  # it may be text of the user's class
+    except Exception as error:
+        let_through(error)
+        return _beyond_showing(value)
 
 
 def safe_repr(value: object) -> str:
     """Return ``repr(value)``, cut to a bounded length; a description where that raises."""
     try:
-        return repr(value)[:MAX_REPR_CHARACTERS]
-    except Exception:
-        return f"<{_type_name(value)} that cannot be shown>"
+        return str.__str__(repr(value))[:MAX_REPR_CHARACTERS]
+    except Exception as error:
+        let_through(error)
+        return _beyond_showing(value)
+
+
+def _beyond_showing(value: object) -> str:
+    return f"<{_type_name(value)} that cannot be shown>"
 
 
 def _type_name(value: object) -> str:
-    return type(value).__qualname__
+    name: str = _QUALNAME.__get__(type(value))
+    return name
+
+
+_QUALNAME = type.__dict__["__qualname__"]  # a metaclass may have one of its own, which raises
 
 
 _SAFE_INT_BITS = 2_000  # 640 digits, the lowest limit that Python lets one set, have 2,126
@@ -353,4 +389,6 @@ _BUILT_IN: dict[type, Callable[[Any, _Parents], Any]] = {
     list: _plain_sequence,
     tuple: _plain_sequence,
 }
-_CONVERTERS = dict(_BUILT_IN)
+# By the types' addresses, which stay while they are in here: a type may have no hash, or that of
+# another one.
+_CONVERTERS = {id(kind): (kind, converter) for kind, converter in _BUILT_IN.items()}

@@ -10,6 +10,7 @@ import pytest
 from otel_dllogger.faults import FAULTS, REASONS
 from otel_dllogger.topology import RANK_VARIABLES
 from tests._prometheus import Prometheus
+from tests._spoken import SpokenLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,10 +45,16 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def no_faults() -> None:
     """Begin with no fault counted and no warning spent: the counters belong to the process."""
+    FAULTS.drain()
     FAULTS.dropped.clear()  # an OTLPBackend adds reasons of its own
     FAULTS.dropped.update(dict.fromkeys(REASONS, 0))
     FAULTS._warned_at.clear()
-    FAULTS.unsaid.clear()
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> SpokenLog:
+    """Wait for the package's warnings before what was logged is looked at."""
+    return SpokenLog(caplog, FAULTS)
 
 
 @pytest.fixture

@@ -134,7 +134,6 @@ def test_a_file_that_another_process_writes_is_not_emptied(tmp_path, lock, caplo
     file.write_line(b"ours\n")
     file.close()
     assert b"theirs\nours\n" == (tmp_path / "log").read_bytes()
-    FAULTS.speak()
     (message,) = caplog.messages
     assert "log_rank{rank}.json" in message
 

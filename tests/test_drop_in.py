@@ -629,7 +629,15 @@ def test_format_hooks_get_the_users_own_objects(capsys):
 
 @pytest.mark.parametrize(
     ("data", "expected"),
-    [({"rank": "3"}, "3"), ({"rank": 2}, 2), ({"rank": np.int64(4)}, 4), ({}, 5), ("text", 5)],
+    [
+        ({"rank": "3"}, 3),
+        ({"rank": -1}, 0),
+        ({"rank": 1.5}, 5),
+        ({"rank": 2}, 2),
+        ({"rank": np.int64(4)}, 4),
+        ({}, 5),
+        ("text", 5),
+    ],
 )
 def test_prefix_format_of_tcap_takes_rank_and_timestamp(monkeypatch, capsys, data, expected):
     """The rank is the record's own, else the process's; the timestamp is DLLogger's."""

@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from otel_dllogger.faults import FAULTS, RAISE_VARIABLE, REASONS, WARNING_INTERVAL_S, Faults
+from tests._spoken import SpokenLog
 
 DEADLINE_S = 30
 
@@ -35,6 +36,12 @@ def clock():
 def faults(clock):
     """Faults of their own."""
     return Faults(clock)
+
+
+@pytest.fixture
+def caplog(caplog, faults):
+    """What was logged, the warnings of these faults included."""
+    return SpokenLog(caplog, faults)
 
 
 def test_every_reason_exists_at_zero(faults):
@@ -189,7 +196,7 @@ def test_a_forked_child_is_silent():
     code = """
 import os, sys
 from otel_dllogger.faults import FAULTS
-with FAULTS._lock:
+with FAULTS._counting:
     child = os.fork()
     if child == 0:
         FAULTS.drop("stdout", "of the child")

@@ -445,20 +445,20 @@ def test_data_like_a_dict_has_metrics(data):
     assert isinstance(convert(data).numbers["lr"], float)
 
 
-def test_a_flat_finite_dict_is_not_copied():
-    """What training loops log is taken as it is."""
+def test_a_flat_finite_dict_is_copied_once():
+    """What training loops log is taken as it is, and the loop may go on changing it."""
     data = {"loss": 0.5, "step": 3}
-    assert Values(data, data, finite=True, flat=True) == convert(data)
-    assert data is convert(data).plain
+    values = convert(data)
+    assert Values(data, data, finite=True, flat=True) == values
+    assert data is not values.plain is values.numbers
 
 
-def test_a_dict_that_changed_after_its_conversion_is_still_written():
-    """What another thread puts into a dict between conversion and encoding costs no line."""
+def test_a_dict_that_changes_after_its_conversion_does_not_matter():
+    """What another thread puts into a dict between conversion and encoding is not in the line."""
     data = {"loss": 0.5}
     values = convert(data)
     data |= {"raising": Raising(), "number": HUGE}
-    expected = {"loss": 0.5, "raising": "<Raising that cannot be shown>", "number": f"{HUGE:#x}"}
-    assert expected == json.loads(encode_values(values))
+    assert {"loss": 0.5} == json.loads(encode_values(values))
 
 
 def test_a_dict_that_changes_all_the_time_is_written(tmp_path):

@@ -2,12 +2,12 @@
 
 There is no buffer in user space, so nothing is lost to SIGKILL or written twice by a
 forked child. What the kernel refuses (a full disk, a quota, EIO) is kept in order,
-within bounded memory, and offered again with the next line.
+within bounded memory, and offered again with the next line. So is what is logged while the
+file's folder is gone, or while something that is not a file stands in its place.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -19,6 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.interruptions import let_through
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,7 @@ _PASSING_ERRNOS = frozenset(
         errno.ENFILE,
         errno.ESTALE,
         errno.EAGAIN,
+        errno.ENXIO,  # a pipe that nobody reads
     )
 )
 
@@ -64,18 +66,11 @@ def open_append_file(path: str | os.PathLike[str], *, append: bool) -> AppendFil
     Raises:
         OSError: If the file cannot be opened, for a reason that will not pass.
     """
-    try:
-        return _open_once(path, append=append)
-    finally:
-        FAULTS.speak()
-
-
-def _open_once(path: str | os.PathLike[str], *, append: bool) -> AppendFile:
     key = os.path.realpath(path)
     with _open_files_lock:
         file = _open_files.get(key)
         if file is not None and not file.closed:
-            FAULTS.warn_quietly(
+            FAULTS.warn(
                 "shared_path", f"{key} is open already: its lines go to one and the same file"
             )
             return file
@@ -117,9 +112,12 @@ class AppendFile:
         self._pending: deque[bytes] = deque()  # the lines after it
         self._pending_bytes = 0
         self._identity: tuple[int, int] | None = None
+        self._end = -1  # where the descriptor stands, -1 where that is not known
+        self._lines = 0  # that went into the file since it was last looked for
         try:
             self._open(truncate=not append)
         except OSError as error:
+            let_through(error)
             if error.errno not in _PASSING_ERRNOS:
                 raise
             self._say_failed(error)
@@ -132,17 +130,24 @@ class AppendFile:
             self.close()
 
     def _open(self, *, truncate: bool = False) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
+        # Without O_NONBLOCK, to open a pipe that nobody reads would wait for a reader for ever.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
         fd = os.open(self._path, flags, 0o666)
         try:
             status = os.fstat(fd)
-            self.regular = stat.S_ISREG(status.st_mode)
-            if self.regular:
+            regular = stat.S_ISREG(status.st_mode)
+            if self.regular and not regular and self._identity is not None:
+                raise OSError(errno.ENXIO, "what has its name is not a file")  # noqa: TRY301
+            self.regular = regular
+            if regular:
                 self._claim(fd, truncate=truncate)
+            else:
+                os.set_blocking(fd, True)  # who logs to a pipe wants whole lines in it
         except BaseException:
             os.close(fd)
             raise
         self._fd = fd
+        self._end = -1
         self._identity = (status.st_dev, status.st_ino)
 
     def _claim(self, fd: int, *, truncate: bool) -> None:
@@ -156,16 +161,14 @@ class AppendFile:
         if truncate and alone:
             os.ftruncate(fd, 0)
         elif truncate:
-            FAULTS.warn_quietly(
+            FAULTS.warn(
                 "shared_path",
                 f"{self._path} is being written by another process: appending instead of "
                 "emptying it; give each rank its own file, as in 'log_rank{rank}.json'",
             )
         if self._is_torn(fd, looks=1 if alone else _LOOKS):
             os.write(fd, b"\n")
-            FAULTS.drop_quietly(
-                "torn_line", f"{self._path} ended in a torn line: a newline closes it"
-            )
+            FAULTS.drop("torn_line", f"{self._path} ended in a torn line: a newline closes it")
         # The kernel gives the one lock up before it takes the other: who wants to empty
         # the file may come between, as long as nothing of ours is in it.
         deadline_s = time.monotonic() + _LOCK_WAIT_S
@@ -176,7 +179,8 @@ class AppendFile:
         """Tell whether the file ends in half a line that nobody is about to complete."""
         try:
             reader = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:  # a file that we may write but not read
+        except OSError as error:  # a file that we may write but not read
+            let_through(error)
             return False
         try:
             first = os.fstat(fd).st_size
@@ -215,10 +219,16 @@ class AppendFile:
             self._state = _WRITING
             try:
                 try:
-                    written = self._write(self._fd, line)
-                except OSError:
+                    fd = self._fd
+                    if not self.regular or os.lseek(fd, 0, os.SEEK_CUR) != self._end:
+                        self._look_at(fd)
+                    written = self._write(fd, line)
+                except OSError as error:
+                    let_through(error)
                     written = 0  # the next attempt meets the same error, and sees to it
                 if written == len(line) and not self._pending:
+                    self._end += written
+                    self._lines += 1
                     self._state = _READY
                 else:
                     self._go_on(line, written)
@@ -228,8 +238,11 @@ class AppendFile:
 
     def _go_on(self, line: bytes, written: int) -> None:
         """End a write that was not one whole line and nothing else."""
+        self._end = -1
         if written < len(line):
             self._line, self._written = line, written
+        else:
+            self._lines += 1
         self._drain(MAX_WRITES_A_CALL)
 
     def _keep(self, line: bytes) -> None:
@@ -240,7 +253,7 @@ class AppendFile:
         while self._pending_bytes > MAX_PENDING_BYTES and len(self._pending) > 1:
             size = len(self._pending.popleft())
             self._pending_bytes -= size
-            FAULTS.drop_quietly(
+            FAULTS.drop(
                 "disk_full", f"{self._path} takes no lines: the oldest kept ones are dropped"
             )
 
@@ -265,24 +278,59 @@ class AppendFile:
     def _put(self) -> bool:
         """Write what is left of the line at hand; tell whether to go on."""
         try:
+            self._look_at(self._fd)
             written = self._write(self._fd, self._line[self._written :])
-        except InterruptedError:
-            return True
         except OSError as error:
+            try:
+                let_through(error)
+            except OSError:
+                self._settle()
+                raise
             self._say_failed(error)
             if error.errno == errno.EBADF:  # somebody closed it: open it again
                 self._fd = -1
             return self._fd < 0
+        except BaseException:
+            self._settle()
+            raise
+        self._end = -1
         self._written += written
         if self._written == len(self._line):
             self._line = b""
+            self._lines += 1
         return written > 0
+
+    def _settle(self) -> None:
+        """Find out whether the line at hand was written before a signal handler raised.
+
+        A handler runs after the write that it interrupts. Of a file the descriptor tells by
+        its place whether there was one; of a pipe nothing can be known.
+        """
+        if self.regular and self._end >= 0 and os.lseek(self._fd, 0, os.SEEK_CUR) != self._end:
+            self._line = b""
+            self._lines += 1
+
+    def _look_at(self, fd: int) -> None:
+        """See whether a descriptor is of our file, as it is where nobody closed it.
+
+        Where somebody did, its number may be another file's by now. A descriptor's place costs
+        a fifth of its status, and is known where nobody else writes to the file: so this is
+        only called where it is another than it was after the last write.
+
+        Raises:
+            OSError: If it is not: EBADF.
+        """
+        if _identity(fd) != self._identity:
+            raise OSError(errno.EBADF, "somebody closed it")
+        if self.regular:
+            self._end = os.lseek(fd, 0, os.SEEK_CUR)
 
     def _reopen(self) -> bool:
         """Open the path again after a close, our own or somebody else's, or a rotation."""
         try:
             self._open()
         except OSError as error:
+            let_through(error)
             self._say_failed(error)
             return False
         self._written = 0  # what was begun elsewhere is begun anew
@@ -293,24 +341,42 @@ class AppendFile:
         with self._lock:
             if self._fd < 0 or self._state is _WRITING or not self.regular:
                 return
-            ours = _identity(self._fd) == self._identity
-            if ours and _identity(self._path) == self._identity:
+            lines, self._lines = self._lines, 0
+            if _identity(self._path) == self._identity:
+                return
+            try:
+                links = os.fstat(self._fd).st_nlink
+                self._look_at(self._fd)
+            except OSError as error:  # closed by somebody, which the next write sees to
+                let_through(error)
                 return
             old_fd = self._fd
-            if not ours:  # closed by somebody, and the number may be another file's by now
-                self._fd, self._state = -1, _BEHIND
-                why = "it is opened again"
-            elif self._reopen():
+            if self._reopen():
                 os.close(old_fd)
-                why = "the lines since the last look went with it, the next ones go to a new file"
-            else:
-                why = "it cannot be made again, and lines still go to the old file"
-            FAULTS.drop_quietly(
-                "file_replaced", f"{self._path} was moved, deleted or closed: {why}"
-            )
+            elif not links:  # the lines wait, as for a disk that is full
+                self._fd = -1
+                os.close(old_fd)
+            if self._fd < 0 or self._line or self._pending:
+                self._state = _BEHIND
+            if links:
+                FAULTS.warn(
+                    "file_replaced",
+                    f"{self._path} was moved: lines go to a new file of that name, as soon as "
+                    "there can be one",
+                )
+            elif lines:
+                self._count_deleted(lines)
+
+    def _count_deleted(self, lines: int) -> None:
+        FAULTS.drop(
+            "file_replaced",
+            f"{self._path} was deleted: the lines of the last second went with it, the next "
+            "ones go to a new file",
+            count=lines,
+        )
 
     def _say_failed(self, error: OSError) -> None:
-        FAULTS.warn_quietly(
+        FAULTS.warn(
             "write_failed",
             f"{self._path} takes no lines now ({error.strerror}): up to "
             f"{MAX_PENDING_BYTES >> 20} MiB are kept, and written once it does",
@@ -334,15 +400,18 @@ class AppendFile:
             if self._state is _WRITING:
                 return
             if lost := len(self._pending) + bool(self._line):
-                FAULTS.drop_quietly(
+                FAULTS.drop(
                     "disk_full", f"{self._path} was closed while it took no lines", count=lost
                 )
             self._forget()
             fd, self._fd = self._fd, -1
-            if fd >= 0:
+            if fd >= 0 and _identity(fd) == self._identity:  # else somebody closed it before
+                if self._lines and not os.fstat(fd).st_nlink:
+                    self._count_deleted(self._lines)
                 try:
                     os.close(fd)
                 except OSError as error:  # a network file system reports a lost write here
+                    let_through(error)
                     self._say_failed(error)
 
     def _forget(self) -> None:
@@ -359,14 +428,15 @@ class AppendFile:
         self._forget()
         if self._fd >= 0 and self.regular:
             fd, self._fd = self._fd, -1
-            with contextlib.suppress(OSError):
+            if _identity(fd) == self._identity:
                 os.close(fd)
 
 
 def _identity(file: int | str) -> tuple[int, int] | None:
     try:
         status = os.stat(file)  # noqa: PTH116 - twice as fast
-    except OSError:
+    except OSError as error:
+        let_through(error)
         return None
     return status.st_dev, status.st_ino
 
@@ -377,16 +447,20 @@ def _await_writer(fd: int) -> None:
     A file grows while a long line is written to it, for as long as the disk and the scheduler
     please. A change of a file's times has to wait for that: both hold the inode's lock.
     """
-    with contextlib.suppress(OSError):
+    try:
         os.utime(fd)
+    except OSError as error:
+        let_through(error)
 
 
 def _flock(fd: int, operation: int) -> bool:
     try:
         fcntl.flock(fd, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except BlockingIOError as error:
+        let_through(error)
         return False
-    except OSError:  # a file system without locks: as if nobody else were there
+    except OSError as error:  # a file system without locks: as if nobody else were there
+        let_through(error)
         return True
     return True
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.backends.append_file import AppendFile, open_append_file
+from otel_dllogger.interruptions import let_through
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.topology import detect_topology
 from otel_dllogger.values import to_plain
@@ -66,7 +67,8 @@ class JSONStreamBackend(RecordBackend):
         if record.is_pair:
             try:
                 step = b'", "type": "LOG", "step": [%d, %d], "data": ' % record.step
-            except ValueError:  # more digits than Python writes
+            except ValueError as error:  # more digits than Python writes
+                let_through(error)
                 step = None
         if step is None:
             encoded_step = self._encode_spaced(to_plain(record.step))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -15,12 +14,17 @@ from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
 from otel_dllogger.topology import detect_topology
 from otel_dllogger.version import __version__
+from otel_dllogger.waker import Worker
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
 
     from otel_dllogger.metrics.instruments import Instruments
     from otel_dllogger.record import Info, Metadata, Record
+
+
+REGISTER_S = 1.0
+"""Seconds that a flush or a scrape waits for the instruments of new metrics, at most."""
 
 
 class OTelBackend(RecordBackend):
@@ -66,7 +70,9 @@ class OTelBackend(RecordBackend):
             max_series=max_series,
         )
         self._text_parameters = text_parameters
-        self._registrar: _Registrar | None = None
+        # The SDK's lock is held while it collects, for as long as the slowest callback of the
+        # application takes: ``log`` must not wait for it, not even at a metric's first value.
+        self._registrar = Worker("otel-dllogger-instruments", self._register)
         self._instruments = self._make_instruments(meter_provider)
         atexit.register(self._close_at_exit)
 
@@ -74,10 +80,8 @@ class OTelBackend(RecordBackend):
         # Imported here, so that importing the package does not wait for OpenTelemetry.
         from opentelemetry.metrics import get_meter_provider  # noqa: PLC0415
 
-        instruments = self._instruments_on(meter_provider or get_meter_provider())
-        self._registrar = _Registrar(instruments)
-        self._store.on_new_series = self._registrar.wake
-        return instruments
+        self._store.on_new_series = self._registrar.ask
+        return self._instruments_on(meter_provider or get_meter_provider())
 
     def _instruments_on(self, meter_provider: MeterProvider) -> Instruments:
         from otel_dllogger.metrics.instruments import Instruments  # noqa: PLC0415
@@ -103,9 +107,18 @@ class OTelBackend(RecordBackend):
         self._store.write_info(info)
 
     def flush(self) -> None:
-        """Make the instruments of new metrics, so that the next export has them."""
-        if os.getpid() == self.topology.pid:
+        """Have the instruments of new metrics made, so that the next export has them.
+
+        That waits while the SDK collects on another thread, but a second at most.
+        """
+        if not self._instruments.is_current and os.getpid() == self.topology.pid:
+            self._registrar.run(REGISTER_S)
+
+    def _register(self) -> None:
+        try:
             self._instruments.register_new()
+        except Exception as error:
+            FAULTS.drop("instrument", f"an instrument could not be made: {error}")
 
     def close(self) -> None:
         """Say that the run is finished; the provider stays the application's.
@@ -117,48 +130,8 @@ class OTelBackend(RecordBackend):
             self._store.finish()
         self.flush()
         self._store.closed = True
-        if self._registrar is not None:
-            self._registrar.end()
 
     def _close_at_exit(self) -> None:
         # Python leaves here what ended the script, if it was an exception.
         if not hasattr(sys, "last_value"):
             self.close()
-
-
-class _Registrar:
-    """Make instruments off the training thread.
-
-    The SDK's lock is held while it collects, for as long as the slowest callback of the
-    application takes: ``log`` must not wait for it, not even at a metric's first value.
-    """
-
-    def __init__(self, instruments: Instruments) -> None:
-        self._instruments = instruments
-        self._wanted = threading.Event()
-        self._started = False
-        self._ending = False
-
-    def wake(self) -> None:
-        self._ending = False
-        self._wanted.set()
-        if not self._started:
-            self._started = True
-            name = "otel-dllogger-instruments"
-            threading.Thread(target=self._run, name=name, daemon=True).start()
-
-    def end(self) -> None:
-        self._ending = True
-        self._wanted.set()
-
-    def _run(self) -> None:
-        while True:
-            self._wanted.wait()
-            if self._ending:  # a record that comes after all starts another thread
-                self._started = False
-                return
-            self._wanted.clear()
-            try:
-                self._instruments.register_new()
-            except Exception as error:
-                FAULTS.drop("instrument", f"an instrument could not be made: {error}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from otel_dllogger.faults import FAULTS
 from otel_dllogger.metrics.cardinality import lift_cardinality_limit
 from otel_dllogger.metrics.resource import rank_resource
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
+from otel_dllogger.waker import Waker
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -80,7 +80,8 @@ class PrometheusBackend(OTelBackend):
         self._linger_s = linger_s
         self.endpoint: MetricsEndpoint | None = None
         self.discovery: DiscoveryFile | None = None
-        self._end_scraped = threading.Event()
+        self._end_scraped = Waker()
+        self._is_closing = False
         self._closed = False
         super().__init__(
             verbosity, run=run, rank=rank, max_series=max_series, text_parameters=text_parameters
@@ -148,11 +149,11 @@ class PrometheusBackend(OTelBackend):
         from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
 
         finished = self._closed
-        self._instruments.register_new()
+        self.flush()
         encode, content_type = choose_encoder(accept)
         page: bytes = encode(self._registry)
         if finished:
-            self._end_scraped.set()
+            self._end_scraped.wake()
         return content_type, page
 
     def _health(self) -> dict[str, Any]:
@@ -168,8 +169,9 @@ class PrometheusBackend(OTelBackend):
         Also called at exit, but not where an exception ended the script: then the file
         stays, and Prometheus sees a target that is down.
         """
-        if self._closed or os.getpid() != self.topology.pid:
+        if self._is_closing or os.getpid() != self.topology.pid:
             return
+        self._is_closing = True
         super().close()
         self._closed = True
         if self.endpoint is not None:

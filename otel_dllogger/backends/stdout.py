@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.faults import FAULTS
-from otel_dllogger.logger import RecordBackend
+from otel_dllogger.interruptions import let_through
+from otel_dllogger.logger import MAX_NAMES, RecordBackend
+from otel_dllogger.record import parse_rank
 from otel_dllogger.topology import detect_topology
-from otel_dllogger.values import convert, safe_repr, safe_text, to_plain
+from otel_dllogger.values import convert, safe_repr, safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +66,7 @@ class StdOutBackend(RecordBackend):
             ``(timestamp, step, data)``. ``training.mmengine_line`` is one.
 
     Raises:
-        ConfigurationError: If ``line_format`` is no function.
+        ConfigurationError: If ``line_format`` is not a function.
     """
 
     def __init__(
@@ -79,9 +81,10 @@ class StdOutBackend(RecordBackend):
         super().__init__(verbosity)
         if line_format is not None and not callable(line_format):
             raise ConfigurationError(
-                f"line_format={line_format!r} is no function: pass one, such as "
+                f"line_format={line_format!r} is not a function: pass one, such as "
                 "otel_dllogger.training.mmengine_line"
             )
+        # Scripts write to it as to DLLogger's; it is read without growing by it.
         self._metadata: defaultdict[Any, dict[Any, Any]] = defaultdict(dict)
         self.step_format = step_format
         self.metric_format = metric_format
@@ -105,7 +108,8 @@ class StdOutBackend(RecordBackend):
             step = _unformatted("step_format", record.step, error)
         try:
             items = list(record.data.items())  # at once: another thread may change it
-        except AttributeError:
+        except Exception as error:  # not a dict, as a rule
+            let_through(error)
             metrics = safe_text(record.data)
         else:
             metrics = " ".join([self._metric_text(name, value) for name, value in items])
@@ -114,11 +118,13 @@ class StdOutBackend(RecordBackend):
     def write_metadata(self, metadata: Metadata) -> None:
         """Remember a metric's metadata for its lines."""
         try:
-            self._metadata[metadata.metric].update(metadata.metadata)
-        except (TypeError, ValueError):  # not a mapping, or not a name
+            if metadata.metric in self._metadata or len(self._metadata) < MAX_NAMES:
+                self._metadata.setdefault(metadata.metric, {}).update(metadata.metadata)
+        except Exception as error:  # not a mapping, or not a name
+            let_through(error)
             FAULTS.drop(
                 "format_failed",
-                f"the metadata of {safe_repr(metadata.metric)} is no dict: pass one, as in "
+                f"the metadata of {safe_repr(metadata.metric)} are not a dict: pass one, as in "
                 "metadata('loss', {'unit': 's'})",
             )
 
@@ -138,10 +144,11 @@ class StdOutBackend(RecordBackend):
             return None
 
     def _metric_text(self, name: Any, value: Any) -> str:
+        metadata: dict[Any, Any] = {}
         try:
-            return safe_text(self.metric_format(name, self._metadata[name], value))
+            metadata = self._metadata.get(name, metadata)
+            return safe_text(self.metric_format(name, metadata, value))
         except Exception as error:
-            metadata = self._metadata.get(name, {})
             text = _unformatted("metric_format", value, error, metadata.get("format"))
             return f"{safe_text(name)} : {text} {safe_text(metadata.get('unit', ''))}"
 
@@ -160,9 +167,10 @@ class StdOutBackend(RecordBackend):
 
     def _rank_of(self, data: Any) -> Any:
         """Return the rank of a record: from its data, else the process's own."""
-        rank = data.get("rank") if isinstance(data, dict) else None
-        if rank is not None:
-            return to_plain(rank)
+        if isinstance(data, dict) and "rank" in data:
+            rank = parse_rank(data["rank"])
+            if rank is not None:
+                return rank
         if self._own_rank is None:
             self._own_rank = detect_topology().rank
         return self._own_rank
@@ -176,6 +184,7 @@ class StdOutBackend(RecordBackend):
             write_line(stream, line + "\n")
             self._errors_in_a_row = 0
         except (OSError, ValueError) as error:  # full, broken pipe; closed
+            let_through(error)
             self._errors_in_a_row += 1
             FAULTS.drop("stdout", f"the standard output does not take a line: {error}")
 
@@ -188,14 +197,18 @@ def write_line(stream: TextIO, line: str) -> None:
     """
     encoding = getattr(stream, "encoding", None) or "utf-8"
     if type(stream) is io.TextIOWrapper and isinstance(stream.buffer, _ON_DESCRIPTOR):
-        stream.flush()
+        try:
+            stream.flush()
+        except RuntimeError as error:  # a signal handler prints while its thread is in the buffer
+            let_through(error)
         rest = line.encode(encoding, "backslashreplace")
         while rest:
             rest = rest[os.write(stream.fileno(), rest) :]
         return
     try:
         stream.write(line)
-    except UnicodeEncodeError:
+    except UnicodeEncodeError as error:
+        let_through(error)
         stream.write(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
@@ -203,7 +216,12 @@ _ON_DESCRIPTOR = (io.BufferedWriter, io.FileIO)
 
 
 def _unformatted(what: str, value: object, error: Exception, template: object = None) -> str:
-    """Return the ``repr`` of what could not be formatted, and count it."""
+    """Return the ``repr`` of what could not be formatted, and count it.
+
+    Raises:
+        Exception: ``error``, if a signal handler of the application raised it.
+    """
+    let_through(error)
     of = "" if template is None else f" with format {safe_repr(template)}"
     FAULTS.drop(
         "format_failed",
@@ -216,7 +234,8 @@ def _takes_rank(prefix_format: Callable[..., str]) -> bool:
     """Tell TCAP DLLogger's ``(rank, timestamp)`` from DLLogger's ``(timestamp)``."""
     try:
         parameters = inspect.signature(prefix_format).parameters.values()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError) as error:
+        let_through(error)
         return False
     required = [
         p

@@ -101,7 +101,6 @@ class Bridge:
         if any(isinstance(event, Change) and event.kind == RESTARTED for event in returned):
             self._commit_at_s = 0.0  # the checkpoint has nothing of the file's ranks at the moment
         self._behind = self._follower.behind  # which is not what it will be while it polls
-        FAULTS.speak()
         now_s = time.monotonic()
         if self._feed.lines > lines:
             self._last_line_s = now_s

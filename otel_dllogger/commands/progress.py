@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from otel_dllogger.faults import FAULTS
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -34,7 +32,6 @@ class Bar:
 
     def __exit__(self, *_error: object) -> None:
         self._begin("", 0)
-        FAULTS.speak()
 
     def stage(self, name: str, done: float) -> None:
         """Show how much of a stage is done, from 0 to 1."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from otel_dllogger.record import ITERATION, VALIDATION, Record, step_position
-from otel_dllogger.values import to_number
+from otel_dllogger.record import ITERATION, VALIDATION, Record, parse_rank, step_position
 
 DLLOGGER_JSON = "DLLogger JSON lines"
 DLLOGGER_TEXT = "DLLogger text, as its StdOutBackend prints it"
@@ -33,16 +32,10 @@ class FileRecord(Record):
 
     @property
     def rank(self) -> int:
-        """Return the rank: the one in the data, of which -1 is 0, else the file's.
-
-        A ``rank`` that is no whole number is the file's, as in ``metrics.store``.
-        """
+        """Return the rank: the one in the data, else the file's."""
         data = self.data
-        if isinstance(data, dict) and "rank" in data:
-            number = to_number(data["rank"])
-            if number is not None and number.is_integer():
-                return max(int(number), 0)
-        return self.file_rank
+        rank = parse_rank(data["rank"]) if isinstance(data, dict) and "rank" in data else None
+        return self.file_rank if rank is None else rank
 
     @property
     def stage(self) -> str | None:

@@ -63,7 +63,8 @@ class Instruments:
         self._names = Names(store)
         self._view = View(store, self._names, topology, text_parameters=text_parameters)
         self._meter = SharedMeter(meter_provider, SCOPE, version, store)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # taken by the Worker that registers, on its threads alone
+        self._revision = -1
         self._families: dict[str, list[_Series]] = {}
         self._seen: dict[int, int] = {}
         for figure in (*OF_RANKS, *OF_PROCESS):
@@ -74,12 +75,19 @@ class Instruments:
             )
             make(figure.name, [self._figure(figure)], figure.unit, figure.text)
 
+    @property
+    def is_current(self) -> bool:
+        """Tell whether every series of the store has its instrument."""
+        return self._revision == self._store.revision
+
     def register_new(self) -> None:
         """Make the instruments of metrics that were logged since the last call.
 
-        Not to be called from a callback: the SDK holds its lock there.
+        It takes the SDK's locks, which an application's thread may hold, and makes the SDK log:
+        so a thread of the package's own calls it, and no other.
         """
         with self._lock:
+            revision = self._store.revision
             for name in self._names.take_changes():
                 self._move(name)
             for state in self._store.rank_states():
@@ -90,6 +98,7 @@ class Instruments:
                         self._seen[id(cell)] = len(names)
                         for name in names[known:]:
                             self._add(state, granularity, cell, name)
+            self._revision = revision
 
     def _add(self, state: RankState, granularity: str, cell: dict[str, float], name: str) -> None:
         mapped = self._names.mapped(name)
@@ -133,7 +142,7 @@ class Instruments:
             for series in family.copy():
                 try:
                     number = float(series.cell[series.name])
-                except (KeyError, TypeError, ValueError, OverflowError):
+                except (KeyError, OverflowError):  # gone meanwhile; an int that no float holds
                     continue
                 if number - number == 0.0:  # neither NaN nor Inf: those leave the page
                     yield Observation(number, series.attributes)

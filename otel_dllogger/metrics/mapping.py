@@ -13,10 +13,9 @@ from __future__ import annotations
 import dataclasses
 import re
 import unicodedata
-import zlib
 from collections.abc import Mapping
 
-from otel_dllogger.values import key_text, to_plain
+from otel_dllogger.values import HASH_CHARACTERS, key_text, short_hash, to_plain
 
 MAX_LABEL_CHARACTERS = 256
 """Characters of a label's value; longer ones are cut and made unique by a hash."""
@@ -304,7 +303,7 @@ def label_text(value: object) -> str:
     text = value if isinstance(value, str) else key_text(value)
     safe = _CONTROL.sub(lambda m: f"\\u{ord(m[0]):04x}", text[: MAX_LABEL_CHARACTERS + 1])
     if len(safe) > MAX_LABEL_CHARACTERS:
-        safe = safe[: MAX_LABEL_CHARACTERS - 9]
+        safe = safe[: MAX_LABEL_CHARACTERS - HASH_CHARACTERS - 1]
     if safe == text:
         return text
-    return f"{safe}~{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"
+    return f"{safe}~{short_hash(text)}"

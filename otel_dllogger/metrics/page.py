@@ -157,7 +157,7 @@ class _ViewText:
                 found = known[key] = (mapped, _series_text(mapped.prometheus_name, labels))
             try:
                 number = float(value)
-            except (TypeError, ValueError, OverflowError):
+            except OverflowError:  # an int that no float holds
                 continue
             if number - number != 0.0:  # NaN and Inf leave the page
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from otel_dllogger.interruptions import let_through
 from otel_dllogger.record import GRANULARITIES, ITERATION, Position
 
 _NUMBER = (int, float)
@@ -125,7 +126,8 @@ class RankState:
                 if iteration > last:
                     self._stride = iteration - last
                 self.steps += self._stride
-            except OverflowError:  # a fraction beside a whole number that no float holds
+            except OverflowError as error:  # a fraction beside a whole number that no float holds
+                let_through(error)
                 self._stride = 1
             if elapsed_us > self._elapsed_us:  # not so between two Loggers
                 self.step_us += elapsed_us - self._elapsed_us

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.interruptions import let_through
 from otel_dllogger.metrics.mapping import (
     MappedMetric,
     MetricMetadata,
@@ -26,6 +28,7 @@ from otel_dllogger.record import (
     Metadata,
     Record,
     is_parameter_step,
+    parse_rank,
     step_position,
 )
 from otel_dllogger.values import convert, key_text, to_number, to_plain
@@ -33,7 +36,15 @@ from otel_dllogger.values import convert, key_text, to_number, to_plain
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from otel_dllogger.record import Position
+
 DEFAULT_MAX_SERIES = 10_000
+
+MAX_NAME_CHARACTERS_IN_ALL = 4 << 20
+"""Characters that the names of a store may have together: some are made of data by mistake."""
+
+MAX_METADATA_CHARACTERS = 1_000
+"""Characters of a unit, goal or stage that are looked at."""
 
 _SERIES_OF_A_RANK = 12
 """Series that a rank has before it logs a metric; ``dllogger_records_total`` counts as 4."""
@@ -44,6 +55,9 @@ _SERIES_OF_A_PROCESS = 2
 
 class SeriesStore:
     """Keep the last value of every series of one run.
+
+    Nothing foreign is called while its lock is held, and what is kept are plain numbers and
+    text: neither a log call nor a scrape can come to a user's code in here.
 
     Args:
         run: The run's name, label ``run``.
@@ -59,25 +73,31 @@ class SeriesStore:
         self.ranks: dict[int, RankState] = {}
         self.metadata: dict[str, MetricMetadata] = {}
         self.changed_metadata: set[str] = set()
-        self.on_new_series: Callable[[], None] = lambda: None
+        self.on_new_series: Callable[[], object] = lambda: None
         self._raw_metadata: dict[str, dict[str, Any]] = {}
         self._names: dict[str, str] = {}  # as they were logged, where keys are others
         self._minimize: dict[str, bool] = {}
         self.max_series = max_series
         self._series = len(FAULTS.dropped) + _SERIES_OF_A_PROCESS + _SERIES_OF_A_RANK
+        self._name_characters = 0
         self._full = False
         self.silent = False
         self.closed = False
+        self.revision = 0
+        """How often there were new series, or new names for old ones."""
         self._lock = threading.RLock()
+        self._is_taking = False
+        self._interrupting: deque[Callable[[], object]] = deque()
         self._own = RankState(rank, start_us)
         self.ranks[rank] = self._own
         _stores.add(self)
 
-    def record(self, record: Record) -> RankState | None:  # noqa: PLR0912 - the hot path calls little
+    def record(self, record: Record) -> RankState | None:
         """Take the values of one ``log`` call.
 
         Returns:
-            The rank that they are of; None for parameters, and where there is no room for it.
+            The rank that they are of; None for parameters, where there is no room for it, and
+            out of a signal handler that interrupts another call, which takes them at its end.
         """
         finite = record.numbers_only
         if finite:
@@ -85,52 +105,112 @@ class SeriesStore:
         else:
             values = record.convert()
             numbers, finite = values.numbers, values.finite
-        step = record.step
         position = None
         if not record.is_pair:
-            if is_parameter_step(step):
-                self._parameters(record)
+            if is_parameter_step(record.step):
+                plain = record.convert().plain
+                self._locked(lambda: self._parameters("parameter", plain, record.time_us))
                 return None
-            position = step_position(step)
+            position = step_position(record.step)
+        revision = self.revision
         with self._lock:
-            state = self._own
-            if "rank" in numbers:
-                rank, numbers = _take_rank(numbers)
-                found = self._rank_state(rank, record.time_us)
-                if found is None:
-                    self._overflow(len(numbers))
-                    return None
-                state = found
-            state.logs += 1
-            state.last_log_us = record.time_us
-            if position is None:
-                cell = state.iterations
-                if step != state.place:
-                    state.place = step
-                    state.epoch, state.iteration = step
-                    state.finished = False
-                    state.advance(step[0], step[1], record.elapsed_us)
-            else:
-                cell = state.cells[position.granularity]
-                if position != state.place:
-                    state.move(position, record.elapsed_us)
-            size = len(cell)
-            if self._full:
-                numbers = self._known(cell, numbers)
-            cell.update(numbers)
-            if len(cell) != size:
-                self._admit_names(state, cell, list(cell)[size:])
-            if not finite:
-                _count_nonfinite(state, cell, numbers)
-            if self._minimize:
-                self._improve(state, numbers)
+            if self._is_taking:
+                self._interrupting.append(lambda: self._record(record, numbers, position, finite))
+                return None
+            self._is_taking = True
+            try:
+                state = self._record(record, numbers, position, finite)
+            finally:
+                self._is_taking = False
+        if self._interrupting:
+            self._take_interrupting()
+        if revision != self.revision:
+            self.on_new_series()
         return state
+
+    def _record(
+        self,
+        record: Record,
+        numbers: Mapping[str, float],
+        position: Position | None,
+        finite: bool,
+    ) -> RankState | None:
+        state = self._own
+        if "rank" in numbers:
+            rank, numbers = _take_rank(numbers)
+            found = self._rank_state(rank, record.time_us)
+            if found is None:
+                self._overflow(len(numbers))
+                return None
+            state = found
+        state.logs += 1
+        state.last_log_us = record.time_us
+        if position is None:
+            cell = state.iterations
+            step = record.step
+            if step != state.place:
+                state.place = step
+                state.epoch, state.iteration = step
+                state.finished = False
+                state.advance(step[0], step[1], record.elapsed_us)
+        else:
+            cell = state.cells[position.granularity]
+            if position != state.place:
+                state.move(position, record.elapsed_us)
+        size = len(cell)
+        if self._full:
+            numbers = self._known(cell, numbers)
+        cell.update(numbers)
+        if len(cell) != size:
+            self._admit_names(state, cell, list(cell)[size:])
+        if not finite:
+            _count_nonfinite(state, cell, numbers)
+        if self._minimize:
+            self._improve(state, numbers)
+        return state
+
+    def _locked(self, take: Callable[[], object]) -> None:
+        """Do something with the store that nobody else is changing.
+
+        A signal handler may come while its own thread is in here: what it asks for is then done
+        at the end of that, or counts in the middle of a sum would be lost.
+
+        Args:
+            take: Calls nothing foreign.
+        """
+        revision = self.revision
+        with self._lock:
+            if self._is_taking:
+                self._interrupting.append(take)
+                return
+            self._is_taking = True
+            try:
+                take()
+            finally:
+                self._is_taking = False
+        if self._interrupting:
+            self._take_interrupting()
+        if revision != self.revision:
+            self.on_new_series()
+
+    def _take_interrupting(self) -> None:
+        while self._interrupting:
+            try:
+                take = self._interrupting.popleft()
+            except IndexError as error:  # another thread was quicker
+                let_through(error)
+                return
+            self._locked(take)
 
     def write_metadata(self, entry: Metadata) -> None:
         """Take one ``metadata`` call; later ones add to and override earlier ones."""
-        with self._lock:
+        key, plain = key_text(entry.metric), to_plain(entry.metadata)
+
+        def take() -> None:
             self._own.calls["metadata"] += 1
-        self.describe(key_text(entry.metric), to_plain(entry.metadata))
+            self._describe(key, plain, None)
+
+        self._locked(take)
 
     def describe(self, key: str, plain: object, *, name: str | None = None) -> None:
         """Take what is known of a metric from elsewhere than its own ``metadata`` call.
@@ -140,25 +220,27 @@ class SeriesStore:
             plain: Metadata, converted; it adds to and overrides what is known.
             name: The name as it was logged, where the key is another.
         """
+        self._locked(lambda: self._describe(key, plain, name))
+
+    def _describe(self, key: str, plain: object, name: str | None) -> None:
         if not isinstance(plain, dict):
             return
-        with self._lock:
-            raw = self._raw_metadata.get(key)
-            if raw is None:
-                if len(self._raw_metadata) >= self.max_series:
-                    self._overflow(1)
-                    return
-                raw = self._raw_metadata[key] = {}
-            if name is not None and name != key:
-                self._names[key] = name
-            raw.update((word, plain[word]) for word in _METADATA_KEYS if word in plain)
-            metadata = parse_metadata(raw)
-            if metadata == self.metadata.get(key, MetricMetadata()):
+        raw = self._raw_metadata.get(key)
+        if raw is None:
+            if len(self._raw_metadata) >= self.max_series or not self._has_room_for(key):
+                self._overflow(1)
                 return
-            self.metadata[key] = metadata
-            self.changed_metadata.add(key)
-            self._set_goal(key, metadata.goal)
-        self.on_new_series()
+            raw = self._raw_metadata[key] = {}
+        if name is not None and name != key:
+            self._names[key] = name
+        raw.update((word, _fit(plain[word])) for word in _METADATA_KEYS if word in plain)
+        metadata = parse_metadata(raw)
+        if metadata == self.metadata.get(key, MetricMetadata()):
+            return
+        self.metadata[key] = metadata
+        self.changed_metadata.add(key)
+        self._set_goal(key, metadata.goal)
+        self.revision += 1
 
     def map(self, key: str) -> MappedMetric:
         """Return how a metric is exported by what is known of it now.
@@ -170,11 +252,8 @@ class SeriesStore:
 
     def write_info(self, entry: Info) -> None:
         """Take one ``info`` call; the numbers of a dict or Namespace are parameters."""
-        with self._lock:
-            self._own.calls["info"] += 1
-            self._own.last_log_us = entry.time_us
-            if not isinstance(entry.data, str):
-                self._add_parameters(self._own, convert(entry.data).plain)
+        plain = None if type(entry.data) is str else convert(entry.data).plain
+        self._locked(lambda: self._parameters("info", plain, entry.time_us))
 
     def to_plain(self) -> dict[str, Any]:
         """Return all that is known in what Python's JSON knows: dicts, lists, any number."""
@@ -193,7 +272,7 @@ class SeriesStore:
         """
         with self._lock:
             for key, raw in plain["metadata"].items():
-                self.describe(key, raw, name=plain["names"].get(key))
+                self._describe(key, raw, plain["names"].get(key))
             for text, state_plain in plain["ranks"].items():
                 state = self._rank_state(int(text), 0)
                 if state is None:
@@ -201,13 +280,13 @@ class SeriesStore:
                 state.load_plain(state_plain)
                 self._series += sum(map(len, state.cells.values()))
                 self._series += len(state.nonfinite) + len(state.best) + len(state.parameters)
+            self.revision += 1
         self.on_new_series()
 
     def finish(self) -> None:
         """Say that the run ended as it should."""
-        with self._lock:
-            for state in self.ranks.values():
-                state.finished = True
+        for state in self.rank_states():
+            state.finished = True
 
     def seconds_since_last_log(self, now_s: float) -> float | None:
         """Return how long the youngest record is ago, None before the first.
@@ -228,7 +307,7 @@ class SeriesStore:
         state = self.ranks.get(rank)
         if state is None and self._admit(_SERIES_OF_A_RANK):
             state = self.ranks[rank] = RankState(rank, time_us)
-            self.on_new_series()
+            self.revision += 1
         return state
 
     def _known(self, cell: dict[str, float], numbers: Mapping[str, float]) -> Mapping[str, float]:
@@ -241,12 +320,13 @@ class SeriesStore:
     def _admit_names(self, state: RankState, cell: dict[str, float], names: list[str]) -> None:
         for name in names:
             # The value and, at a metric's first, its count of NaN and Inf.
-            if self._admit(1 if name in state.nonfinite else 2):
+            is_new = name not in state.nonfinite
+            if (not is_new or self._has_room_for(name)) and self._admit(2 if is_new else 1):
                 state.nonfinite.setdefault(name, 0)
+                self.revision += 1
             else:
                 del cell[name]
                 self._overflow(1)
-        self.on_new_series()
 
     def _admit(self, series: int) -> bool:
         if self._series + series > self.max_series:
@@ -255,11 +335,18 @@ class SeriesStore:
         self._series += series
         return True
 
+    def _has_room_for(self, name: str) -> bool:
+        if self._name_characters + len(name) > MAX_NAME_CHARACTERS_IN_ALL:
+            return False
+        self._name_characters += len(name)
+        return True
+
     def _overflow(self, count: int) -> None:
-        FAULTS.drop_quietly(
+        FAULTS.drop(
             "series_limit",
-            f"more than {self.max_series} series in this process: new ones are not exported; "
-            "log fewer names, or pass max_series=",
+            f"more than {self.max_series} series in this process, or names of more than "
+            f"{MAX_NAME_CHARACTERS_IN_ALL >> 20} MiB together: new ones are not exported; "
+            "log fewer and shorter names, or pass max_series=",
             count=count,
         )
 
@@ -279,7 +366,7 @@ class SeriesStore:
                     continue
                 if self._admit(1):
                     best[name] = value
-                    self.on_new_series()
+                    self.revision += 1
                 else:
                     self._overflow(1)
             elif value < last if minimize else value > last:
@@ -302,11 +389,10 @@ class SeriesStore:
                 if name in cell:
                     self._improve(state, {name: cell[name]})
 
-    def _parameters(self, record: Record) -> None:
-        with self._lock:
-            self._own.calls["parameter"] += 1
-            self._own.last_log_us = record.time_us
-            self._add_parameters(self._own, record.convert().plain)
+    def _parameters(self, kind: str, plain: object, time_us: int) -> None:
+        self._own.calls[kind] += 1
+        self._own.last_log_us = time_us
+        self._add_parameters(self._own, plain)
 
     def _add_parameters(self, state: RankState, plain: object) -> None:
         for name, value in open_parameters(plain):
@@ -326,6 +412,7 @@ class SeriesStore:
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
+        self._is_taking = False
         self.silent = True  # the series are the parent's to export
         self.on_new_series = lambda: None
 
@@ -335,10 +422,13 @@ _METADATA_KEYS = ("unit", "GOAL", "goal", "STAGE", "stage")
 
 def _take_rank(numbers: Mapping[str, float]) -> tuple[int | None, dict[str, float]]:
     """Take the rank out of a record's numbers: it is a label, not a metric."""
-    raw = float(numbers["rank"])
     rest = {name: value for name, value in numbers.items() if name != "rank"}
-    # -1 is TCAP DLLogger's single card.
-    return (max(int(raw), 0) if raw.is_integer() else None), rest
+    return parse_rank(numbers["rank"]), rest
+
+
+def _fit(value: object) -> object:
+    """Return what is kept of a value in metadata: the beginning of a text, nothing of all else."""
+    return value[:MAX_METADATA_CHARACTERS] if isinstance(value, str) else None
 
 
 def _count_nonfinite(

@@ -79,7 +79,7 @@ class EntryQueue:
     def _refuse(self, entry: Entry) -> None:
         values = count_values(entry)
         if values and not self._silent:
-            FAULTS.drop_quietly(AT_EXIT, "logged after the OTLPBackend was closed", count=values)
+            FAULTS.drop(AT_EXIT, "logged after the OTLPBackend was closed", count=values)
 
     def _relieve(self) -> None:
         if not self._pressed:

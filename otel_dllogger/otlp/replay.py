@@ -101,7 +101,6 @@ class Replay:
                 "dropped; the JSON log has them",
                 count=dropped,
             )
-        FAULTS.speak()  # what the store left unsaid
 
     def _take_entry(self, entry: Entry) -> None:
         if isinstance(entry, tuple):

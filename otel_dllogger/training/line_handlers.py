@@ -57,7 +57,7 @@ class LineFormatter(logging.Formatter):
         try:
             return super().format(record)
         except Exception as error:
-            FAULTS.drop_quietly(
+            FAULTS.drop(
                 "format_failed",
                 f"the message {safe_repr(record.msg)[:100]} with its arguments raised "
                 f"{type(error).__name__}: the line shows the plain values instead",
@@ -113,9 +113,7 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg] # Python 
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's
         """Count a line that the output did not take."""
-        FAULTS.drop_quietly(
-            "stdout", f"the standard output does not take a line: {sys.exc_info()[1]}"
-        )
+        FAULTS.drop("stdout", f"the standard output does not take a line: {sys.exc_info()[1]}")
 
     def _takes_colour(self) -> bool:
         # https://no-color.org and https://force-color.org: what is set and not empty counts.
@@ -142,9 +140,7 @@ class CountingFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's
         """Count a line that the disk did not take."""
-        FAULTS.drop_quietly(
-            "disk_full", f"{self.baseFilename} does not take a line: {sys.exc_info()[1]}"
-        )
+        FAULTS.drop("disk_full", f"{self.baseFilename} does not take a line: {sys.exc_info()[1]}")
 
 
 class WholeWrites(io.FileIO):

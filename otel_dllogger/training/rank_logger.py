@@ -114,7 +114,6 @@ class MMLogger(logging.Logger, NamedInstance):
                     handler.handle(record)
                 except Exception as error:
                     FAULTS.caught("backend_failed", f"a {type(handler).__name__}", error)
-        FAULTS.speak()  # here, where the lock of no handler is held
 
 
 def print_log(

@@ -35,7 +35,7 @@ def locks(folder, json_backend, metrics):
             json_backend.file._lock,
             metrics._store._lock,
             metrics._instruments._lock,
-            FAULTS._lock,
+            FAULTS._counting,
             append_file._open_files_lock,
         ):
             held.set()

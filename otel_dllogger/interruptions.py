@@ -1,0 +1,72 @@
+"""Exceptions that a signal handler of the application raises in the middle of our code.
+
+A handler that raises, as for a time limit, means to end what its thread is doing, and Python
+raises in whichever frame is running. Where that is one of ours, a barrier against faults must
+not take the exception for a fault of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+def let_through(error: BaseException) -> None:
+    """Raise an exception again if it comes out of a signal handler, else do nothing.
+
+    Every ``except Exception`` that training's threads can come to calls this first.
+
+    Args:
+        error: What was caught.
+
+    Raises:
+        BaseException: ``error`` itself.
+    """
+    traceback = error.__traceback__
+    for _ in range(_MAX_FRAMES):
+        if traceback is None:
+            return
+        if _is_handler(traceback.tb_frame):
+            raise error
+        traceback = traceback.tb_next
+
+
+def _is_handler(frame: FrameType) -> bool:
+    """Tell whether a frame is of a signal handler.
+
+    A handler is called with the signal's number and the frame that it interrupts, which is then
+    the frame below its own.
+
+    Source: https://docs.python.org/3/library/signal.html#signal.signal
+    """
+    interrupted = frame.f_back
+    if interrupted is None:
+        return False
+    given = _arguments(frame)
+    return any(value is interrupted for value in given) and any(
+        isinstance(value, int) and value in _SIGNAL_NUMBERS for value in given
+    )
+
+
+def _arguments(frame: FrameType) -> list[object]:
+    """Return what a function was called with, ``*args`` opened, by what its names hold now."""
+    code = frame.f_code
+    count = code.co_argcount + code.co_kwonlyargcount
+    if code.co_flags & _HAS_VARARGS:
+        count += 1
+    given: list[object] = []
+    for name in code.co_varnames[:count]:
+        value = frame.f_locals.get(name)
+        if type(value) is tuple:
+            given += value
+        else:
+            given.append(value)
+    return given
+
+
+# One exception that is raised again and again has a traceback of them all, the last one first.
+_MAX_FRAMES = 200
+_HAS_VARARGS = 0x04  # inspect.CO_VARARGS, without the import of it
+_SIGNAL_NUMBERS = range(1, 65)

@@ -1,0 +1,25 @@
+"""What was logged, with the warnings so far: a thread of the package's own writes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from otel_dllogger.faults import Faults
+
+
+class SpokenLog:
+    """A ``caplog`` that waits for warnings before it is looked at.
+
+    Args:
+        caplog: pytest's own.
+        faults: What warns.
+    """
+
+    def __init__(self, caplog: Any, faults: Faults) -> None:
+        self._caplog = caplog
+        self._faults = faults
+
+    def __getattr__(self, name: str) -> Any:
+        self._faults.drain()
+        return getattr(self._caplog, name)

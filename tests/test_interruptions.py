@@ -1,0 +1,143 @@
+"""Exceptions that a signal handler of the application raises are the application's."""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from otel_dllogger import JSONStreamBackend, Logger
+from otel_dllogger.interruptions import let_through
+from otel_dllogger.logger import Backend
+from tests._command import uncovered
+
+SCRIPTS = Path(__file__).parent / "scripts"
+DEADLINE_S = 120
+
+
+def fail(signum, frame):
+    """Handle a signal as scripts with a time limit do."""
+    raise TimeoutError("too late")
+
+
+class Handlers:
+    """Handlers of other forms."""
+
+    def method(self, signum, _frame):
+        raise TimeoutError("too late")
+
+    def __call__(self, *arguments):
+        fail(*arguments)
+
+
+HANDLERS = {
+    "function": fail,
+    "method": Handlers().method,
+    "object": Handlers(),
+    "partial": functools.partial(lambda _extra, signum, frame: fail(signum, frame), "extra"),
+    "lambda": lambda signum, frame: fail(signum, frame),  # noqa: PLW0108 - as scripts do
+}
+
+
+def raised_in(handler):
+    """Return what a handler raises into code that a signal interrupts."""
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+    except TimeoutError as error:
+        return error
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS)
+def test_a_handlers_exception_is_raised_again(handler):
+    """It is known by the handler's frame, whatever form the handler has."""
+    error = raised_in(handler)
+    with pytest.raises(TimeoutError) as again:
+        let_through(error)
+    assert again.value is error
+
+
+@pytest.mark.parametrize("frame", [None, sys._getframe()])
+def test_any_other_exception_is_not(frame):
+    """A function of the user's that looks like a handler is none unless it interrupted."""
+    try:
+        fail(10, frame)
+    except TimeoutError as error:
+        let_through(error)
+
+
+def test_an_exception_of_a_backend_within_a_handler_is_a_fault(counted):
+    """What a handler's own log call meets stops there, as elsewhere."""
+
+    class Failing(Backend):
+        def log(self, *_arguments):
+            raise ValueError("of the backend")
+
+        metadata = log
+
+    logger = Logger([Failing(1)])
+    before = signal.signal(signal.SIGUSR1, lambda *_: logger.log((0, 1), {}))
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert {"backend_failed": 1} == counted()
+
+
+@pytest.mark.parametrize("kind", ["TimeoutError", "ValueError", "Limit"])
+def test_every_time_limit_arrives_and_the_file_is_right(kind, tmp_path):
+    """Limits that strike in the middle of log() all arrive; what was acknowledged is there once."""
+    tries = 150
+    result = subprocess.run(
+        [sys.executable, SCRIPTS / "time_limit.py", tmp_path / "log", str(tries), kind],
+        capture_output=True,
+        text=True,
+        env=uncovered(),
+        timeout=DEADLINE_S,
+        check=True,
+    )
+    raised, arrived, acknowledged, dropped = json.loads(result.stdout)
+    lines = (tmp_path / "log").read_bytes().split(b"\n")
+    assert b"" == lines.pop()
+    numbers = [json.loads(line[5:])["data"]["number"] for line in lines]
+    assert (tries, tries) == (raised, arrived)
+    assert len(numbers) == len(set(numbers))
+    assert set(acknowledged) <= set(numbers)
+    assert "backend_failed" not in dropped
+
+
+def test_a_limit_in_a_drain_does_not_double_a_line(tmp_path, monkeypatch):
+    """A line that was kept, and written when the handler raised, is not written again."""
+    import os  # noqa: PLC0415 - what is wrapped
+
+    logger = Logger([backend := JSONStreamBackend(1, tmp_path / "log")])
+    file = backend.file
+    write, plan = os.write, [28, None, None]  # ENOSPC, then an interruption after the write
+
+    def interrupted(fd, data):
+        step = plan.pop(0) if plan else None
+        if step is not None:
+            raise OSError(step, "No space left on device")
+        written = write(fd, data)
+        if len(plan) == 1:
+            signal.raise_signal(signal.SIGUSR1)
+        return written
+
+    monkeypatch.setattr(file, "_write", interrupted)
+    before = signal.signal(signal.SIGUSR1, fail)
+    try:
+        with pytest.raises(TimeoutError):
+            logger.log((0, 1), {"loss": 1})
+        logger.log((0, 2), {"loss": 2})
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    logger.close()
+    steps = [json.loads(line[5:])["step"] for line in (tmp_path / "log").read_text().splitlines()]
+    assert [[0, 1], [0, 2]] == steps
