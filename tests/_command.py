@@ -69,11 +69,11 @@ thread = threading.Thread(target=beside)
 thread.start()
 started.wait(30)
 if (pid := os.fork()) == 0:
-    os._exit(bool(answers()))
+    os._exit(0 if answers() else 3)  # an exception ends it with 1
 status = os.waitpid(pid, 0)[1]
 go_on.set()
 thread.join()
-sys.exit(not os.waitstatus_to_exitcode(status))
+sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
