@@ -688,3 +688,14 @@ def test_a_float_makes_floats_of_a_history_that_it_has_left():
         buffer.update(0.0)
         buffer.update(0)
     assert np.float64 is type(buffer.min())
+
+
+def test_another_thread_can_ask_after_many_updates():
+    """Who put thousands of updates into the arrays by itself keeps nobody out afterwards."""
+    buffer, answers = HistoryBuffer(), []
+    for number in range(10_000):
+        buffer.update(float(number))
+    asking = threading.Thread(target=lambda: answers.append(buffer.current()), daemon=True)
+    asking.start()
+    asking.join(30)
+    assert [9999.0] == answers
