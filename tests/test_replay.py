@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import pytest
+
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.metrics.figures import View
 from otel_dllogger.metrics.names import Names
-from otel_dllogger.metrics.points import FIGURES_INTERVAL_S, Points
+from otel_dllogger.metrics.points import Points, Series
 from otel_dllogger.metrics.store import SeriesStore
-from otel_dllogger.otlp.batches import Backlog
-from otel_dllogger.otlp.queue import EntryQueue
+from otel_dllogger.otlp.batches import MAX_POINTS, MAX_SPAN_US, Backlog, Batch
+from otel_dllogger.otlp.queue import (
+    ENTRY_BYTES,
+    NUMBER_BYTES,
+    QUEUE_SHARE,
+    EntryQueue,
+    Finish,
+    count_values,
+)
 from otel_dllogger.otlp.replay import Replay
+from otel_dllogger.record import Info, Metadata, Record
 from otel_dllogger.topology import detect_topology
+from tests._command import assert_forked_child_answers
 
 START_US = 1_700_000_000_000_000
 ROOM_BYTES = 1 << 20
+FIGURES_INTERVAL_S = 15.0  # as the documentation of OTLPBackend says
 
 
 class Pipeline:
@@ -23,7 +35,7 @@ class Pipeline:
         topology = detect_topology(run="r", rank=0)
         self.now_s = 0.0
         self.store = SeriesStore(run="r", rank=0, start_us=START_US, max_series=max_series)
-        points = Points(
+        self.points = Points(
             View(self.store, Names(self.store), topology), start_us=START_US, of_process=True
         )
         self.queue = EntryQueue(max_queue_bytes, lambda: None)
@@ -31,7 +43,7 @@ class Pipeline:
         self.replay = Replay(
             self.queue,
             self.backlog,
-            points,
+            self.points,
             max_queue_bytes=max_queue_bytes,
             clock=lambda: self.now_s,
         )
@@ -98,3 +110,246 @@ def test_values_beyond_the_limit_of_series_are_warned_of(caplog):
     (message,) = caplog.messages
     assert f"more than {pipeline.store.max_series} series" in message
     assert "max_series=" in message
+
+
+def test_a_point_says_what_it_is():
+    """A value that was logged is described by its name, without the prefix."""
+    pipeline = Pipeline()
+    pipeline.log(7, **{"val.loss": 1.0})
+    pipeline.replay.take()
+    described = [series.describe() for series in pipeline.backlog.take_oldest().columns]
+    assert {"dl.loss": "Last value logged as loss"}.items() <= {
+        one.name: one.text for one in described
+    }.items()
+
+
+def test_where_a_rank_is_can_be_left_out():
+    """Who has made its points already observes the other figures alone."""
+    pipeline = Pipeline()
+    pipeline.log(7, loss=1.0)
+    pipeline.replay.take()
+    names, others = (
+        {series.describe().name for series, _ in pipeline.points.observed(with_place=with_place)}
+        for with_place in (True, False)
+    )
+    assert names - others == {"dllogger.epoch", "dllogger.iteration"}
+    assert others < names
+
+
+# The queue
+
+
+def entry(**numbers):
+    """Make a log call as it nearly always is."""
+    return START_US, 0, (0, 1), numbers
+
+
+def test_a_full_queue_keeps_the_newest_entries():
+    """The oldest go once the limit is passed, not before, and their values are counted."""
+    size = ENTRY_BYTES + 2 * NUMBER_BYTES
+    queue = EntryQueue(3 * size, lambda: None)
+    entries = [entry(loss=float(number), rank=1) for number in range(5)]
+    for one in entries[:3]:
+        queue.put(one, 2)
+    assert (entries[:3], 0) == as_list(queue.take())
+    for one in entries:
+        queue.put(one, 2)
+    assert (entries[2:], 2) == as_list(queue.take())
+    assert ([], 0) == as_list(queue.take())
+
+
+def as_list(taken):
+    entries, dropped = taken
+    return list(entries), dropped
+
+
+def test_an_entry_larger_than_the_queue_is_kept():
+    """It takes the place of all others, since the newest is always there."""
+    queue = EntryQueue(1000, lambda: None)
+    large = entry(**{f"m{number}": 1.0 for number in range(100)})
+    queue.put(entry(loss=1.0), 1)
+    queue.put(large, 100)
+    assert ([large], 1) == as_list(queue.take())
+
+
+def test_room_is_given_and_taken_away():
+    """The limit that holds is the one at the time of an entry."""
+    queue = EntryQueue(10 * ENTRY_BYTES, lambda: None)
+    for _ in range(9):
+        queue.put(Finish(), 0)
+    queue.make_room(2 * ENTRY_BYTES)
+    queue.put(Finish(), 0)
+    assert 2 == len(queue.take()[0])
+    queue.make_room(5 * ENTRY_BYTES)
+    for _ in range(9):
+        queue.put(Finish(), 0)
+    assert 5 == len(queue.take()[0])
+
+
+def test_pressure_is_told_once_for_each_time_the_queue_fills():
+    """At more than half of the share that is always the queue's, and again once it was taken."""
+    told = []
+    queue = EntryQueue(2 * QUEUE_SHARE * 3 * ENTRY_BYTES, lambda: told.append(1))
+    for round_ in range(1, 3):
+        for _ in range(3):
+            queue.put(Finish(), 0)
+        assert round_ - 1 == len(told)
+        for _ in range(3):
+            queue.put(Finish(), 0)
+        assert round_ == len(told)
+        queue.take()
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (entry(a=1.0, b=2.0), 2),
+        (entry(a=1.0, rank=3.0), 1),
+        (entry(), 0),
+        (Record(0, 0, (0, 1), {"a": 1}), 1),
+        (Record(0, 0, 5, {"a": 1, "rank": 2, "text": "x"}), 1),
+        (Record(0, 0, "PARAMETER", {"lr": 1}), 0),
+        (Metadata(0, 0, "a", {}), 0),
+        (Info(0, 0, {"lr": 1}), 0),
+        (Finish(), 0),
+    ],
+    ids=repr,
+)
+def test_values_of_an_entry(one, expected):
+    """Numbers of metrics are values; a rank is a label, and parameters are no metrics."""
+    if isinstance(one, Record):
+        assert 0 == count_values(one)  # nothing is converted here
+        one.convert()
+    assert expected == count_values(one)
+
+
+def test_a_closed_queue_counts_what_it_refuses(counted):
+    """What was left is told by the close, what comes later is counted by its values."""
+    queue = EntryQueue(ENTRY_BYTES, lambda: None)
+    for _ in range(3):
+        queue.put(entry(a=1.0, b=1.0), 2)
+    assert 6 == queue.close()
+    FAULTS.dropped["otlp_exit"] = 0
+    queue.put(Finish(), 0)
+    queue.put(entry(a=1.0, b=1.0, rank=0), 3)
+    assert ([], 0) == as_list(queue.take())
+    assert {"otlp_exit": 2} == counted()
+
+
+def test_a_silenced_queue_takes_and_counts_nothing(counted):
+    """Where nothing is to be sent, nothing is lost either."""
+    queue = EntryQueue(ENTRY_BYTES, lambda: None)
+    queue.silence()
+    queue.put(entry(a=1.0), 1)
+    assert (([], 0), {}) == (as_list(queue.take()), counted())
+
+
+def test_a_forked_child_has_an_empty_queue():
+    """What was logged before the fork is the parent's to send, and the lock may be held."""
+    assert_forked_child_answers("""
+from otel_dllogger.faults import FAULTS
+from otel_dllogger.otlp.queue import EntryQueue
+
+queue = EntryQueue(1 << 20, lambda: None)
+queue.put((0, 0, (0, 1), {"loss": 1.0}), 1)
+
+def beside():
+    with queue._lock:
+        hold()
+
+def answers():
+    queue.put((0, 0, (0, 2), {"loss": 1.0}), 1)
+    entries, dropped = queue.take()
+    return not entries and not dropped and not sum(FAULTS.dropped.values())
+""")
+
+
+# Batches
+
+
+def filled(points, *, start_us=START_US, logged=0):
+    """Make a batch with points of one series at one time."""
+    batch, series = Batch(start_us), Series()
+    for _ in range(points):
+        batch.add(series, start_us, 1.0)
+    batch.logged = logged
+    return batch
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_a_batch_spans_a_bounded_time(direction):
+    """Forwards as well as backwards, where a clock was set."""
+    batch = Batch(START_US)
+    assert batch.has_room(START_US + direction * MAX_SPAN_US, 1)
+    assert not batch.has_room(START_US + direction * (MAX_SPAN_US + 1), 1)
+
+
+def test_a_batch_has_a_bounded_number_of_points():
+    """Those of its last millisecond may pass the bound once, and then no more come."""
+    batch = filled(MAX_POINTS - 2)
+    assert batch.has_room(START_US + 1000, 2)
+    assert not batch.has_room(START_US + 1000, 3)
+    assert batch.has_room(START_US + 999, 3)
+    full = filled(MAX_POINTS)
+    assert full.has_room(START_US, 1)
+    assert not filled(MAX_POINTS + 1).has_room(START_US, 1)
+
+
+def test_the_millisecond_of_a_batch_is_that_of_its_last_entry():
+    """The time of its first entry has no part in it."""
+    backlog = Backlog(ROOM_BYTES)
+    batch = backlog.batch_at(START_US, MAX_POINTS)
+    series = Series()
+    assert batch is backlog.batch_at(START_US + 5000, 0)
+    for _ in range(MAX_POINTS):
+        batch.add(series, START_US + 5000, 1.0)
+    assert batch is backlog.batch_at(START_US + 5000, 1)
+    other = backlog.batch_at(START_US, 1)
+    assert (True, 2) == (batch is not other, len(backlog))
+
+
+def test_what_is_no_number_leaves_a_column_whole():
+    """There is no time without a value, and no point is counted."""
+    batch, series = Batch(START_US), Series()
+    batch.add(series, START_US, 1.0)
+    with pytest.raises(TypeError):
+        batch.add(series, START_US, "text")
+    batch.add(series, START_US + 1, 2.0)
+    column = batch.columns[series]
+    assert ([START_US, START_US + 1], [1.0, 2.0]) == (
+        column.times_us.tolist(),
+        column.values.tolist(),
+    )
+    assert 2 == batch.points
+
+
+def test_a_batch_that_was_taken_gets_no_more_points():
+    """The next entry opens another one, and what is put back is the oldest again."""
+    backlog = Backlog(ROOM_BYTES)
+    first = backlog.batch_at(START_US, 1)
+    assert first is backlog.batch_at(START_US, 1)
+    assert first is backlog.take_oldest()
+    second = backlog.batch_at(START_US, 1)
+    third = backlog.batch_at(START_US + MAX_SPAN_US + 1, 1)
+    assert 3 == len({id(first), id(second), id(third)})
+    assert second is backlog.take_oldest()
+    assert third is backlog.batch_at(START_US + MAX_SPAN_US + 1, 1)  # that one was not taken
+    backlog.put_back(second)
+    backlog.put_back(first)
+    assert [first, second, third] == [backlog.take_oldest() for _ in range(3)]
+    assert 0 == len(backlog)
+
+
+def test_the_oldest_batches_are_dropped_where_there_is_no_room():
+    """As many as it takes, but the last; the logged values of those are counted."""
+    batches = [filled(100, logged=10**number) for number in range(4)]
+    backlog = Backlog(2 * batches[0].size_bytes)
+    for batch in reversed(batches):
+        backlog.put_back(batch)
+    assert (1111, 4 * batches[0].size_bytes) == (backlog.logged, backlog.size_bytes)
+    assert 11 == backlog.shrink()
+    assert (1100, 0) == (backlog.logged, backlog.shrink())
+    assert batches[2:] == [backlog.take_oldest() for _ in range(2)]
+    small = Backlog(1)
+    small.put_back(batches[0])
+    assert (0, 1) == (small.shrink(), len(small))
