@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from otel_dllogger.faults import FAULTS
@@ -10,6 +12,7 @@ from otel_dllogger.metrics.names import Names
 from otel_dllogger.metrics.points import Points, Series
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.otlp.batches import MAX_POINTS, MAX_SPAN_US, Backlog, Batch
+from otel_dllogger.otlp.losses import count_from_zero
 from otel_dllogger.otlp.queue import (
     ENTRY_BYTES,
     NUMBER_BYTES,
@@ -38,6 +41,7 @@ class Pipeline:
         self.points = Points(
             View(self.store, Names(self.store), topology), start_us=START_US, of_process=True
         )
+        count_from_zero()
         self.queue = EntryQueue(max_queue_bytes, lambda: None)
         self.backlog = Backlog(backlog_bytes)
         self.replay = Replay(
@@ -51,14 +55,19 @@ class Pipeline:
     def log(self, step, **numbers):
         self.queue.put((START_US + step * 1000, step, (0, step), numbers), len(numbers))
 
-    def take(self, *, observe=False):
+    def take(self, **options):
         """Let the replay take what was logged, and return the new points: (name, value)."""
-        self.replay.take(observe=observe)
-        found = []
-        while len(self.backlog):
-            for series, column in self.backlog.take_oldest().columns.items():
-                found += [(series.describe().name, value) for value in column.values]
-        return found
+        self.replay.take(**options)
+        return [
+            (series.describe().name, value)
+            for batch in self.batches()
+            for series, column in batch.columns.items()
+            for value in column.values
+        ]
+
+    def batches(self):
+        """Take all batches out of the backlog."""
+        return [self.backlog.take_oldest() for _ in range(len(self.backlog))]
 
 
 def logged(points):
@@ -134,6 +143,93 @@ def test_where_a_rank_is_can_be_left_out():
     )
     assert names - others == {"dllogger.epoch", "dllogger.iteration"}
     assert others < names
+
+
+def test_every_kind_of_entry_counts():
+    """Metadata, parameters, a summary of another granularity, and the end."""
+    pipeline = Pipeline()
+    for one in (
+        Metadata(0, 0, "loss", {"unit": "s", "GOAL": "MINIMIZE"}),
+        Info(START_US, 0, {"batch": 32}),
+        Record(START_US, 0, "PARAMETER", {"lr": 0.5}),
+        Record(START_US, 0, (2, 3, 4), {"loss": 1.5}),
+    ):
+        pipeline.queue.put(one, 0)
+    points = pipeline.take()
+    assert {"dl.loss": 1.5} == logged(points)
+    assert "dl_loss_seconds" == pipeline.points.view.names.mapped("loss").prometheus_name
+    assert {"validation": {"loss": 1.5}} == {
+        kind: cell for kind, cell in pipeline.store.ranks[0].cells.items() if cell
+    }
+    assert {("dllogger.epoch", 2.0), ("dllogger.iteration", 3.0), ("dllogger.best", 1.5)} <= set(
+        points
+    )
+    assert [32.0, 0.5] == [value for name, value in points if name == "dllogger.parameter"]
+    assert ("dllogger.run_finished", 0.0) in points
+    pipeline.queue.put(Finish(), 0)
+    assert ("dllogger.run_finished", 1.0) in pipeline.take(observe=True)
+    assert 0 == sum(FAULTS.dropped.values())
+
+
+def test_figures_have_the_time_at_which_they_were_observed():
+    """They have none of their own."""
+    pipeline = Pipeline()
+    before_us = time.time_ns() // 1000
+    pipeline.replay.take(observe=True)
+    (batch,) = pipeline.batches()
+    times_us = {time_us for column in batch.columns.values() for time_us in column.times_us}
+    assert before_us <= min(times_us) <= max(times_us) <= time.time_ns() // 1000
+    assert 0 == batch.logged
+
+
+def test_a_batch_is_filled_to_its_bound():
+    """An entry's place in the training is part of its size: here two values and two places."""
+    pipeline = Pipeline()
+    for number in range(MAX_POINTS // 2):
+        time_us = START_US + number * 1000
+        pipeline.queue.put((time_us, 0, (number, number), {"a": 1.0, "b": 1.0}), 2)
+    pipeline.replay.take()
+    first, second, _figures = pipeline.batches()
+    assert [(MAX_POINTS, MAX_POINTS // 2)] * 2 == [
+        (batch.points, batch.logged) for batch in (first, second)
+    ]
+
+
+def test_what_queue_and_backlog_drop_is_counted_together(caplog):
+    """One warning for both, and none where everything fits."""
+    pipeline = Pipeline(max_queue_bytes=8 * (ENTRY_BYTES + NUMBER_BYTES), backlog_bytes=1)
+    pipeline.log(0, loss=1.0)
+    pipeline.replay.take(observe=True)  # what came last is kept, however little room there is
+    assert (1, 1) == (len(pipeline.backlog), FAULTS.dropped["otlp_queue"])
+    for step in range(10):
+        pipeline.log(step * 100_000, loss=1.0)  # more than a batch spans apart
+    pipeline.replay.take(observe=True)
+    assert 11 == FAULTS.dropped["otlp_queue"] == sum(FAULTS.dropped.values())
+    (message,) = caplog.messages
+    assert "the queue is full" in message
+
+
+def test_nothing_is_said_while_there_is_room(caplog):
+    """A take that drops nothing neither counts nor warns."""
+    pipeline = Pipeline()
+    pipeline.log(1, loss=1.0)
+    pipeline.replay.take()
+    assert ([], 0) == (caplog.messages, sum(FAULTS.dropped.values()))
+
+
+@pytest.mark.parametrize(("backlog", "expected"), [(0, 100), (60, 40), (90, 25), (200, 25)])
+def test_the_queue_has_the_room_that_the_backlog_leaves(backlog, expected):
+    """All of it, and a quarter at least; here in entries."""
+    pipeline = Pipeline(max_queue_bytes=100 * ENTRY_BYTES)
+    batch, series = Batch(START_US), Series()
+    while batch.size_bytes + 18 <= backlog * ENTRY_BYTES:
+        batch.add(series, START_US, 1.0)
+    if backlog:
+        pipeline.backlog.put_back(batch)
+    pipeline.replay.take()
+    for _ in range(200):
+        pipeline.queue.put(Finish(), 0)
+    assert expected == len(pipeline.queue.take()[0])
 
 
 # The queue
