@@ -699,3 +699,46 @@ def test_another_thread_can_ask_after_many_updates():
     asking.start()
     asking.join(30)
     assert [9999.0] == answers
+
+
+def test_a_statistic_that_updates_by_the_thousand_reads_one_history():
+    """Updates that would be put into the arrays by themselves wait for its end as well."""
+
+    @HistoryBuffer.register_statistics
+    def lengths_amid_updates(self):
+        values = len(self._log_history)
+        for _ in range(10_000):
+            self.update(9.0, 2)
+        return values, len(self._log_history), len(self._count_history)
+
+    buffer = HistoryBuffer([1.0], [1])
+    assert (1, 1, 1) == buffer.statistics("lengths_amid_updates")
+    assert (10_001, 20_001) == (len(buffer.data[0]), buffer.data[1].sum())
+
+
+def test_a_forked_child_can_count_and_update():
+    """Also where another thread of its parent was about to, on a device or not."""
+    assert_forked_child_answers("""
+import numpy as np
+from otel_dllogger.training import HistoryBuffer
+
+class Tensor(np.ndarray):
+    device = "cuda"
+
+    def detach(self):
+        return self
+
+    def new_empty(self, size):
+        return np.empty(size).view(Tensor)
+
+buffer = HistoryBuffer([1.0, 3.0], [1, 1])
+
+def beside():
+    with buffer._device_lock, buffer._count_lock:
+        hold()
+
+def answers():
+    buffer.mark("fork")
+    buffer.update_on_device(np.full(1, 5.0).view(Tensor))
+    return buffer.since("fork") == 1 and buffer.mean() == 3.0
+""")
