@@ -22,6 +22,7 @@ from opentelemetry.sdk.metrics.export import (
 
 from otel_dllogger import ConfigurationError, Logger, OTelBackend, Verbosity
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.metrics.cardinality import lift_cardinality_limit
 from tests._command import assert_forked_child_answers
 from tests._http import wait_until
 
@@ -463,3 +464,14 @@ def answers():
     logger.flush()
     return exported() == set()
 """)
+
+
+def test_a_reader_without_a_limit_of_series_is_given_none() -> None:
+    """The SDK's own limit came late; where a reader has one, the store's is below it."""
+
+    class OldReader:
+        def __init__(self, prefix: str = "") -> None: ...
+
+    assert {} == lift_cardinality_limit(OldReader, 5)
+    limits = lift_cardinality_limit(InMemoryMetricReader, 20_000).get("cardinality_limits", {})
+    assert all(limit > 20_000 for limit in limits.values())
