@@ -109,7 +109,9 @@ def test_a_registered_statistic_is_called_by_name():
         values = self._log_history[-window_size:] * np.array(weight)
         return values.sum() / self._count_history[-window_size:]
 
+    assert HistoryBuffer.find_statistics("weighted_mean") is None
     assert weighted_mean is HistoryBuffer.register_statistics(weighted_mean)
+    assert weighted_mean is HistoryBuffer.find_statistics("weighted_mean")
     buffer = HistoryBuffer([1, 2], [1, 1])
     assert [4, 4] == buffer.statistics("weighted_mean", 2, [2, 1]).tolist()
     assert [4, 4] == buffer.statistics("weighted_mean", 2, weight=[2, 1]).tolist()
