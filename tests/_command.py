@@ -57,7 +57,7 @@ def assert_user_error(done: subprocess.CompletedProcess[str], *words: str) -> No
 
 
 _FORK_BESIDE = """
-import os, sys, threading
+import os, signal, sys, threading
 started, go_on = threading.Event(), threading.Event()
 
 def hold():
@@ -69,11 +69,12 @@ thread = threading.Thread(target=beside)
 thread.start()
 started.wait(30)
 if (pid := os.fork()) == 0:
-    os._exit(bool(answers()))
+    signal.alarm(30)  # a child that hangs must not outlive the test
+    os._exit(0 if answers() else 3)  # an exception ends it with 1
 status = os.waitpid(pid, 0)[1]
 go_on.set()
 thread.join()
-sys.exit(not os.waitstatus_to_exitcode(status))
+sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 

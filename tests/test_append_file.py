@@ -15,6 +15,7 @@ import pytest
 from otel_dllogger.backends import append_file
 from otel_dllogger.backends.append_file import AppendFile, open_append_file
 from otel_dllogger.faults import FAULTS
+from tests._command import assert_forked_child_answers
 
 FOREIGN_LOCK = """
 import fcntl, sys
@@ -210,3 +211,24 @@ def test_what_is_no_path_is_refused(path):
     """A path of the wrong type is a TypeError, at once."""
     with pytest.raises(TypeError):
         AppendFile(path, append=True)
+
+
+def test_a_forked_child_keeps_its_parents_pipe(tmp_path):
+    """Its lines go to the reader that the parent has, wherever the path leads by now."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    assert_forked_child_answers(f"""
+from otel_dllogger.backends.append_file import AppendFile
+
+reader = os.open({str(path)!r}, os.O_RDONLY | os.O_NONBLOCK)
+file = AppendFile({str(path)!r}, append=True)
+os.unlink({str(path)!r})
+
+def beside():
+    with file._lock:
+        hold()
+
+def answers():
+    file.write_line(b"of the child\\n")
+    return os.read(reader, 100) == b"of the child\\n" and not os.path.exists({str(path)!r})
+""")

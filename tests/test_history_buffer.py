@@ -109,7 +109,9 @@ def test_a_registered_statistic_is_called_by_name():
         values = self._log_history[-window_size:] * np.array(weight)
         return values.sum() / self._count_history[-window_size:]
 
+    assert HistoryBuffer.find_statistics("weighted_mean") is None
     assert weighted_mean is HistoryBuffer.register_statistics(weighted_mean)
+    assert weighted_mean is HistoryBuffer.find_statistics("weighted_mean")
     buffer = HistoryBuffer([1, 2], [1, 1])
     assert [4, 4] == buffer.statistics("weighted_mean", 2, [2, 1]).tolist()
     assert [4, 4] == buffer.statistics("weighted_mean", 2, weight=[2, 1]).tolist()
@@ -688,3 +690,57 @@ def test_a_float_makes_floats_of_a_history_that_it_has_left():
         buffer.update(0.0)
         buffer.update(0)
     assert np.float64 is type(buffer.min())
+
+
+def test_another_thread_can_ask_after_many_updates():
+    """Who put thousands of updates into the arrays by itself keeps nobody out afterwards."""
+    buffer, answers = HistoryBuffer(), []
+    for number in range(10_000):
+        buffer.update(float(number))
+    asking = threading.Thread(target=lambda: answers.append(buffer.current()), daemon=True)
+    asking.start()
+    asking.join(30)
+    assert [9999.0] == answers
+
+
+def test_a_statistic_that_updates_by_the_thousand_reads_one_history():
+    """Updates that would be put into the arrays by themselves wait for its end as well."""
+
+    @HistoryBuffer.register_statistics
+    def lengths_amid_updates(self):
+        values = len(self._log_history)
+        for _ in range(10_000):
+            self.update(9.0, 2)
+        return values, len(self._log_history), len(self._count_history)
+
+    buffer = HistoryBuffer([1.0], [1])
+    assert (1, 1, 1) == buffer.statistics("lengths_amid_updates")
+    assert (10_001, 20_001) == (len(buffer.data[0]), buffer.data[1].sum())
+
+
+def test_a_forked_child_can_count_and_update():
+    """Also where another thread of its parent was about to, on a device or not."""
+    assert_forked_child_answers("""
+import numpy as np
+from otel_dllogger.training import HistoryBuffer
+
+class Tensor(np.ndarray):
+    device = "cuda"
+
+    def detach(self):
+        return self
+
+    def new_empty(self, size):
+        return np.empty(size).view(Tensor)
+
+buffer = HistoryBuffer([1.0, 3.0], [1, 1])
+
+def beside():
+    with buffer._device_lock, buffer._count_lock:
+        hold()
+
+def answers():
+    buffer.mark("fork")
+    buffer.update_on_device(np.full(1, 5.0).view(Tensor))
+    return buffer.since("fork") == 1 and buffer.mean() == 3.0
+""")

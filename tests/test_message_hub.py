@@ -845,6 +845,18 @@ def test_a_short_history_of_a_device_stays_short():
     assert list(map(float, range(99_990, 100_000))) == buffer.data[0].tolist()
 
 
+def test_a_device_that_was_waited_for_lets_host_values_be_put_away_again():
+    """As many as waited for the device do not become the number that wait ever after."""
+    buffer, device = HistoryBuffer(), Device()
+    for number in range(20_000):
+        buffer.update_on_device(device.tensor(float(number)))
+    assert 19_999 == buffer.current()
+    for number in range(20_000):
+        buffer.update(float(number))
+        assert len(buffer._new) <= 4096
+    assert 40_000 == len(buffer.data[0])
+
+
 def test_a_complex_value_of_a_device_is_refused():
     """What is no number is none on a device either."""
 

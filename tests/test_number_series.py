@@ -132,3 +132,13 @@ def test_a_sum_of_ints_that_overflowed_is_right_once_there_is_a_float(blocks):
     series.extend([0.5])
     expected = np.append(numbers, 0.5).sum()
     assert expected == pytest.approx(series.total(np.add, series.length), rel=1e-12)
+
+
+def test_a_sum_within_a_block_has_numpys_own_rounding():
+    """Up to a block's length, wherever the window lies among the edges of blocks."""
+    numbers = np.sqrt(np.arange(3.0 * BLOCK)) / 7
+    for length in range(BLOCK, 3 * BLOCK, 100):
+        series = NumberSeries(numbers[:length], np.add)
+        for window in (BLOCK - 1, BLOCK):
+            expected = np.add.reduce(numbers[length - window : length])
+            assert expected == series.total(np.add, window)

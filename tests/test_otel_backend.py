@@ -22,6 +22,8 @@ from opentelemetry.sdk.metrics.export import (
 
 from otel_dllogger import ConfigurationError, Logger, OTelBackend, Verbosity
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.metrics.cardinality import lift_cardinality_limit
+from tests._command import assert_forked_child_answers
 from tests._http import wait_until
 
 if TYPE_CHECKING:
@@ -428,3 +430,48 @@ def test_a_second_backend_on_a_provider_is_exported(
     assert losses() == {"beside": 2.0, "second": 3.0}
     for logger in (beside, second):
         logger.close()
+
+
+def test_a_forked_child_exports_nothing_of_its_parents() -> None:
+    """A child that collects on the inherited provider would repeat every series."""
+    assert_forked_child_answers("""
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from otel_dllogger import Logger, OTelBackend
+
+reader = InMemoryMetricReader()
+logger = Logger([OTelBackend(1, meter_provider=MeterProvider([reader]))])
+
+def exported():
+    data = reader.get_metrics_data()
+    return {
+        metric.name
+        for resource in (data.resource_metrics if data else ())
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.data.data_points
+    }
+
+logger.log((0, 1), {"loss": 1.0})
+logger.flush()
+assert {"dl.loss", "dllogger.rank_info"} <= exported()
+
+def beside():
+    hold()
+
+def answers():
+    logger.log((0, 2), {"loss": 2.0})
+    logger.flush()
+    return exported() == set()
+""")
+
+
+def test_a_reader_without_a_limit_of_series_is_given_none() -> None:
+    """The SDK's own limit came late; where a reader has one, the store's is below it."""
+
+    class OldReader:
+        def __init__(self, prefix: str = "") -> None: ...
+
+    assert {} == lift_cardinality_limit(OldReader, 5)
+    limits = lift_cardinality_limit(InMemoryMetricReader, 20_000).get("cardinality_limits", {})
+    assert all(limit > 20_000 for limit in limits.values())

@@ -762,3 +762,27 @@ def test_dlloggers_own_form_is_taken(http: HTTPCollector, open_backend: Any) -> 
 def test_the_double_for_tests_can_fail() -> None:
     """A collector that was given nothing has nothing."""
     assert [] == Collector().values("dl.loss")
+
+
+@pytest.mark.parametrize(
+    ("failures", "retry_after_s", "least_s", "most_s"),
+    [
+        (0, None, 0.25, 0.5),
+        (1, None, 0.5, 1.0),
+        (5, None, 8.0, 16.0),
+        (6, None, 15.0, 30.0),
+        (10_000, None, 15.0, 30.0),
+        (0, 7.0, 7.0, 7.0),
+        (6, 0.1, 15.0, 30.0),
+        (0, 1e9, 300.0, 300.0),
+    ],
+)
+def test_the_wait_before_a_repetition(
+    failures: int, retry_after_s: float | None, least_s: float, most_s: float
+) -> None:
+    """It is doubled up to half a minute, and what a collector asks for holds within reason."""
+    waits_s = [backoff.backoff_s(failures, retry_after_s) for _ in range(1000)]
+    assert least_s <= min(waits_s) <= max(waits_s) <= most_s
+    if least_s < most_s:  # not all ranks at one moment: the whole range is used
+        middle_s = (least_s + most_s) / 2
+        assert min(waits_s) < middle_s < max(waits_s)

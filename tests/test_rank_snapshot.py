@@ -146,3 +146,18 @@ def test_what_is_no_snapshot_is_refused(change):
     del plain[missing]
     with pytest.raises(KeyError):
         RankState(0, 2).load_plain(plain)
+
+
+def test_ranks_of_a_snapshot_that_do_not_fit_are_left_out(counted):
+    """A process that is restarted with a lower limit goes on with the ranks there is room for."""
+    store = new_store()
+    records = [Record(0, 0, (0, 5), {"loss": rank, "rank": rank}) for rank in range(4)]
+    take(store, records, 10**9)
+    fresh = SeriesStore(run="r", rank=3, start_us=7, max_series=store._series - 5)
+    fresh.load_plain(json.loads(json.dumps(store.to_plain())))
+    assert [3, 0, 1] == list(fresh.ranks)
+    for rank, state in fresh.ranks.items():
+        assert store.ranks[rank].to_plain() == state.to_plain()
+    take(fresh, records, 10**10)
+    assert [2, 2, 2] == [state.logs for state in fresh.rank_states()]
+    assert {"series_limit": 1} == counted()

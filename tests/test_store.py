@@ -591,3 +591,13 @@ def test_steps_beyond_all_floats_beside_fractions(store):
     for iteration in (0.5, 10**400, 10**400 + 1, 1.5, 10**401, 0.25):
         store.log((0, iteration), {"loss": 1.0})
     assert 6 == store.ranks[0].logs
+
+
+def test_a_key_of_ones_own_is_exported_by_the_name_that_was_logged(store):
+    """A reader tells metrics apart by keys that no label may show."""
+    store.describe("loss\0val", {"STAGE": "VAL"}, name="loss")
+    store.describe("lr", {"unit": "s"}, name="lr")
+    mapped = store.map("loss\0val")
+    assert ("loss", "dl_loss", "val") == (mapped.metric, mapped.prometheus_name, mapped.stage)
+    assert "lr" == store.map("lr").metric
+    assert {"loss\0val": "loss"} == store.to_plain()["names"]

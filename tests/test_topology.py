@@ -306,19 +306,24 @@ def test_without_proc_the_pid_must_do(monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("unreadable", ["/proc/stat", "/proc/1/environ"])
-def test_unreadable_proc_files_do_not_raise(unreadable, monkeypatch):
-    """A /proc that is mounted in part, or belongs to another user, costs a detail at most."""
-    read = Path.open
+@pytest.mark.parametrize(
+    ("unreadable", "is_dated"), [("nothing else", True), ("stat", False), ("{pid}/stat", False)]
+)
+def test_unreadable_proc_files_cost_a_detail_at_most(unreadable, is_dated, monkeypatch):
+    """A launcher of another user is taken as it is; what is not known is left out of the run."""
+    read, pid = topology._read_proc, os.getpid()
+    refused = {f"{pid}/environ", unreadable.format(pid=pid)}
 
-    def guarded(path, *arguments, **options):
-        if str(path) == unreadable:
+    def guarded(name):
+        if name in refused:
             raise PermissionError(13, "Permission denied")
-        return read(path, *arguments, **options)
+        return read(name)
 
-    monkeypatch.setattr(Path, "open", guarded)
-    monkeypatch.setattr(os, "getppid", lambda: 1)
-    assert detect_topology({"RANK": "0"}).run.startswith(f"{topology.host_name()}-1")
+    monkeypatch.setattr(topology, "_read_proc", guarded)
+    monkeypatch.setattr(os, "getppid", lambda: pid)
+    undated = f"{topology.host_name()}-{pid}"
+    run = detect_topology({"RANK": "0"}).run
+    assert (True, is_dated) == (run.startswith(undated), run != undated)
 
 
 def test_the_first_process_of_a_container_is_the_last_ancestor(monkeypatch):

@@ -545,3 +545,15 @@ def test_a_full_disk_is_healed_while_threads_write(tmp_path):
     for thread in range(8):
         assert list(range(200)) == [number for one, number in found if one == thread]
     assert (b"", 1600) == (rest, len(found))
+
+
+def test_a_flush_completes_a_line_that_was_cut(tmp_path):
+    """The rest of the last line does not wait for another line, nor for the end."""
+    path = tmp_path / "log"
+    file = AppendFile(path, append=True, write=FailingDisk({0: 0.5, 1: REFUSALS["ENOSPC"]}))
+    file.write_line(b"first\n")
+    assert b"fir" == path.read_bytes()
+    file.flush()
+    assert b"first\n" == path.read_bytes()
+    file.close()
+    assert 0 == sum(FAULTS.dropped.values())
