@@ -145,11 +145,11 @@ class PrometheusBackend(OTelBackend):
         return DiscoveryFile(directory, self.topology, address=address)
 
     def _render(self, accept: str) -> tuple[str, bytes]:
-        from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
+        from otel_dllogger.metrics.negotiation import choose_format  # noqa: PLC0415
 
         finished = self._closed
         self._instruments.register_new()
-        encode, content_type = choose_encoder(accept)
+        encode, content_type = choose_format(accept)
         page: bytes = encode(self._registry)
         if finished:
             self._end_scraped.set()

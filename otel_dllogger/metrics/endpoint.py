@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, cast
 from otel_dllogger.errors import EndpointError
 from otel_dllogger.metrics.http_server import BoundedServer, SharedBody, count_fault
 from otel_dllogger.metrics.listener import open_listener
+from otel_dllogger.metrics.negotiation import accepts_gzip, choose_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -36,7 +37,6 @@ CLOSE_S = 2.0
 
 _GZIP_FROM_BYTES = 1024
 _LOOK_S = 0.005
-_SHARED_PAGES = 4
 _EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104 - compared with, never listened on
 
 _INDEX = (
@@ -69,7 +69,7 @@ class MetricsEndpoint:
     Args:
         render: Takes a request's Accept header, gives the content type and the page. It is
             called on one thread at a time, and once for all requests that wait at that
-            moment with the same Accept header; always after they came in.
+            moment for the same format; always after they came in.
         host: Name or address to listen on; the default is reachable from this machine only.
         port: TCP port, 0 for any free one.
         health: Gives what ``/health`` shows beside ``{"status": "ok"}``.
@@ -167,7 +167,7 @@ class MetricsEndpoint:
             return _line("405 Method Not Allowed", "405: GET or HEAD", ("Allow", "GET, HEAD"))
         path = environ["PATH_INFO"]
         if path == "/metrics":
-            zipped = _accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
+            zipped = accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
             return self._metrics(environ.get("HTTP_ACCEPT", ""), zipped=zipped)
         if path == "/health":
             return _guarded("asking for the health", self._healthy)
@@ -176,15 +176,14 @@ class MetricsEndpoint:
         return _line("404 Not Found", "404: see /metrics and /health")
 
     def _metrics(self, accept: str, *, zipped: bool) -> _Page:
-        page = self._pages.get((accept, zipped))
+        key = (choose_format(accept)[1], zipped)
+        page = self._pages.get(key)
         if page is None:
             if zipped:
                 page = self._metrics(accept, zipped=False).zipped()
             else:
                 page = _guarded("rendering the metrics page", lambda: self._rendered(accept))
-            if len(self._pages) >= _SHARED_PAGES:
-                self._pages.pop(next(iter(self._pages)))
-            self._pages[accept, zipped] = page
+            self._pages[key] = page
         return page
 
     def _rendered(self, accept: str) -> _Page:
@@ -242,11 +241,3 @@ def _guarded(what: str, make: Callable[[], _Page]) -> _Page:
     except Exception as error:
         count_fault(what, error)
         return _line("500 Internal Server Error", f"500: {what} raised {type(error).__name__}")
-
-
-def _accepts_gzip(accept_encoding: str) -> bool:
-    for coding in accept_encoding.lower().split(","):
-        name, _, quality = coding.partition(";")
-        if name.strip() in ("gzip", "x-gzip"):
-            return quality.replace(" ", "").rstrip("0.") != "q="
-    return False
