@@ -9,17 +9,12 @@ the freshness: a batch is complete before its page is begun.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import json
 import os
-import socket
-import stat
 import threading
 import time
-import weakref
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from otel_dllogger.errors import EndpointError
@@ -37,7 +32,6 @@ CLOSE_S = 2.0
 
 _GZIP_FROM_BYTES = 1024
 _LOOK_S = 0.005
-_EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104 - compared with, never listened on
 
 _INDEX = (
     "<!DOCTYPE html><title>otel_dllogger</title>"
@@ -98,10 +92,10 @@ class MetricsEndpoint:
         self._pages: dict[tuple[str, bool], _Page] = {}
         self._server = BoundedServer(self._application, open_listener(host, port, tries=port_tries))
         self._closed = False
+        self._pid = os.getpid()
         self.host, self.port = self._server.sockinfo[3][:2]
         literal = f"[{self.host}]" if ":" in self.host else self.host
         self.url = f"http://{literal}:{self.port}/metrics"
-        _open_endpoints.add(self)
         self._threads = [
             threading.Thread(target=target, name=f"otel-dllogger-{name}", daemon=True)
             for name, target in (("http", self._server.serve_sockets), ("scrape", self._scrape))
@@ -111,7 +105,7 @@ class MetricsEndpoint:
                 thread.start()
         except RuntimeError as error:
             self.close()
-            self._server.trigger.close()
+            self._server.close_trigger()
             raise EndpointError(
                 f"{self.url} needs two threads ({error}); raise the limit on threads (ulimit -u)"
             ) from error
@@ -127,8 +121,11 @@ class MetricsEndpoint:
             time.sleep(_LOOK_S)
 
     def close(self) -> None:
-        """Stop the threads and free the port at once; a second call does nothing."""
-        if self._closed:
+        """Stop the threads and free the port at once.
+
+        A second call does nothing, nor does one in a forked child, where all is closed.
+        """
+        if self._closed or os.getpid() != self._pid:
             return
         self._closed = True
         self._server.accepting = False
@@ -138,19 +135,12 @@ class MetricsEndpoint:
         self._server.shut()
         self._server.waiting.put(None)
         _join(scrape)
-        _open_endpoints.discard(self)
-
-    def _abandon(self) -> None:
-        self._closed = True
-        self._server.shut()
-        self._server.trigger.close()
-        _close_all_on(self.host, self.port)
 
     def _scrape(self) -> None:
         while self._server.serve_batch():
             self._pages.clear()
         # Only now does nobody write to the pipe, whose number the training run may get.
-        self._server.trigger.close()
+        self._server.close_trigger()
 
     def _application(
         self, environ: WSGIEnvironment, start_response: StartResponse
@@ -195,44 +185,9 @@ class MetricsEndpoint:
         return _Page("200 OK", "application/json", f"{body}\n".encode())
 
 
-_open_endpoints: weakref.WeakSet[MetricsEndpoint] = weakref.WeakSet()
-
-
-def _abandon_in_child() -> None:
-    # A child that kept the sockets would keep the port, and its clients, after the parent.
-    for endpoint in list(_open_endpoints):
-        endpoint._abandon()  # noqa: SLF001 - the hook of this module
-
-
 def _join(thread: threading.Thread) -> None:
     if thread.is_alive() and thread is not threading.current_thread():
         thread.join(CLOSE_S)
-
-
-def _close_all_on(host: str, port: int) -> None:
-    # A connection that is being accepted or closed at the moment of the fork is known to
-    # the other thread's stack alone, which the child does not have: ask the kernel.
-    with contextlib.suppress(OSError):
-        for link in Path("/proc/self/fd").iterdir():
-            _close_if_on(host, port, int(link.name))
-
-
-def _close_if_on(host: str, port: int, descriptor: int) -> None:
-    with contextlib.suppress(OSError):
-        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            return
-        sock = socket.socket(fileno=descriptor)
-        try:
-            internet = sock.family in (socket.AF_INET, socket.AF_INET6)
-            if internet and sock.type == socket.SOCK_STREAM:
-                address = sock.getsockname()
-                if address[1] == port and host in (address[0], *_EVERY_INTERFACE):
-                    os.close(descriptor)
-        finally:
-            sock.detach()
-
-
-os.register_at_fork(after_in_child=_abandon_in_child)
 
 
 def _guarded(what: str, make: Callable[[], _Page]) -> _Page:

@@ -26,6 +26,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.metrics.own_sockets import OWN
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -148,15 +149,17 @@ class BoundedServer(TcpWSGIServer):
             # Unread bytes in the kernel count against the container of the training run.
             (socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES),
         ]
-        super().__init__(
-            application,
-            map=self.sockets,
-            _sock=sock,
-            dispatcher=ThreadedTaskDispatcher(),  # has no threads until told
-            adj=settings,
-            sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
-            bind_socket=False,
-        )
+        with OWN.lock:  # waitress opens the pipe by which one thread wakes the other
+            super().__init__(
+                application,
+                map=self.sockets,
+                _sock=sock,
+                dispatcher=ThreadedTaskDispatcher(),  # has no threads until told
+                adj=settings,
+                sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
+                bind_socket=False,
+            )
+            OWN.open[self.trigger] = self.trigger.close
         self.trigger.logger = _log
 
     def channels(self) -> list[_Channel]:
@@ -250,6 +253,12 @@ class BoundedServer(TcpWSGIServer):
         for one in list(self.sockets.values()):
             if one is not self.trigger:
                 wasyncore.dispatcher.close(one)
+
+    def close_trigger(self) -> None:
+        """Close that pipe, once neither thread uses it."""
+        with OWN.lock:
+            self.trigger.close()
+            OWN.open.pop(self.trigger, None)
 
 
 def count_fault(what: str, error: Exception) -> None:
