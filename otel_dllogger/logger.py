@@ -250,6 +250,7 @@ class Logger:
 
         A log call that comes later still reaches the files.
         """
+        self._call_each("begin_close")  # of those that take time, which then share it
         self._call_each("close")
         atexit.unregister(self.flush)
 

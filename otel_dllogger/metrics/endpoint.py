@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+from otel_dllogger import closing
 from otel_dllogger.errors import EndpointError
 from otel_dllogger.metrics.http_server import BoundedServer, SharedBody, count_fault
 from otel_dllogger.metrics.listener import open_listener
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-CLOSE_S = 2.0
-"""Seconds that ``close`` waits for each thread."""
+CLOSE_S = closing.CLOSE_S
+"""Seconds that ``close`` waits for its threads, where it is not told until when."""
 
+_LEAST_CLOSE_S = 0.1
 _GZIP_FROM_BYTES = 1024
 _LOOK_S = 0.005
 
@@ -91,7 +93,8 @@ class MetricsEndpoint:
         self._health = health or dict
         self._pages: dict[tuple[str, bool], _Page] = {}
         self._server = BoundedServer(self._application, open_listener(host, port, tries=port_tries))
-        self._closed = False
+        # Taken once, for good: of two calls at once, or of a signal handler's, one goes on.
+        self._closed = threading.Lock()
         self._pid = os.getpid()
         self.host, self.port = self._server.sockinfo[3][:2]
         literal = f"[{self.host}]" if ":" in self.host else self.host
@@ -120,21 +123,25 @@ class MetricsEndpoint:
         while self._server.busy() and time.monotonic() < deadline_s:
             time.sleep(_LOOK_S)
 
-    def close(self) -> None:
+    def close(self, by_s: float | None = None) -> None:
         """Stop the threads and free the port at once.
 
         A second call does nothing, nor does one in a forked child, where all is closed.
+
+        Args:
+            by_s: Until when to wait for the threads, on the monotonic clock; for a moment in
+                any case, which is all that they need unless a rendering hangs.
         """
-        if self._closed or os.getpid() != self._pid:
+        if os.getpid() != self._pid or not self._closed.acquire(blocking=False):
             return
-        self._closed = True
+        by_s = time.monotonic() + CLOSE_S if by_s is None else by_s
         self._server.accepting = False
         self._server.trigger.pull_trigger()
         http, scrape = self._threads
-        _join(http)
+        _join(http, by_s)
         self._server.shut()
         self._server.waiting.put(None)
-        _join(scrape)
+        _join(scrape, by_s)
 
     def _scrape(self) -> None:
         while self._server.serve_batch():
@@ -185,9 +192,9 @@ class MetricsEndpoint:
         return _Page("200 OK", "application/json", f"{body}\n".encode())
 
 
-def _join(thread: threading.Thread) -> None:
+def _join(thread: threading.Thread, by_s: float) -> None:
     if thread.is_alive() and thread is not threading.current_thread():
-        thread.join(CLOSE_S)
+        thread.join(max(by_s - time.monotonic(), _LEAST_CLOSE_S))
 
 
 def _guarded(what: str, make: Callable[[], _Page]) -> _Page:
