@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +21,7 @@ from tests._http import SCRAPE, ask, connect, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
 pytest.importorskip("opentelemetry.proto", reason="pip install 'otel-dllogger[otlp]'")
 pytest.importorskip("requests", reason="pip install 'otel-dllogger[otlp]'")
@@ -153,3 +156,80 @@ def test_a_scrape_that_does_not_come_is_waited_for_once(
     one_s = seconds(close, [PrometheusBackend(1, port=0, linger_s=PATIENCE_S)])
     backends = [PrometheusBackend(1, port=0, linger_s=PATIENCE_S) for _ in range(4)]
     assert seconds(close, backends) < 2 * one_s
+
+
+def interrupt(call: Callable[[], None], handler: Callable[[], None], line: int) -> bool:
+    """Call a function, with a signal handler's work in this thread at one of the lines it runs.
+
+    Returns:
+        Whether it has so many lines.
+    """
+    left, before = [line], sys.gettrace()
+
+    def trace(frame: FrameType, event: str, _argument: object) -> Any:
+        if "otel_dllogger" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            left[0] -= 1
+            if left[0] == 0:
+                handler()  # which is not traced
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return left[0] <= 0
+
+
+@pytest.mark.parametrize("method", ["log", "flush", "close"])
+def test_a_signal_handler_may_close_an_otlp_backend(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any line: nobody waits for himself, and each value arrives or is counted, once."""
+    monkeypatch.setattr(sender_module, "EXIT_S", 60.0)
+    with HTTPCollector() as http:
+        line, reached, logged = 0, True, 0
+        while reached:
+            line += 1
+            backend = OTLPBackend(1, endpoint=http.url, interval_s=60)
+            logger = Logger([backend])
+            logger.log((0, 1), {"loss": 1.0})
+
+            def handler(logger: Logger = logger) -> None:
+                logger.log((0, 2), {"loss": 2.0})
+                logger.flush()
+                logger.close()
+
+            arguments = ((0, 3), {"loss": 3.0}) if method == "log" else ()
+            reached = interrupt(partial(getattr(logger, method), *arguments), handler, line)
+            logged += 1 + bool(arguments) + reached
+            logger.close()
+            assert not backend._sender._thread.is_alive()
+            arrived = len(http.values("dl.loss"))
+            assert logged == arrived + FAULTS.dropped["otlp_exit"], line
+            assert 0 == len(closing._open)
+    assert line > 5
+
+
+def test_a_signal_handler_may_close_amid_the_close_of_a_page(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """At any line: the endpoint ends once, and nothing is shut down twice."""
+    line, reached = 0, True
+    while reached:
+        line += 1
+        backend = PrometheusBackend(1, port=0)
+        logger = Logger([backend])
+
+        def handler(logger: Logger = logger) -> None:
+            logger.log((0, 2), {"loss": 2.0})
+            logger.close()
+
+        reached = interrupt(logger.close, handler, line)
+        assert not any(thread.is_alive() for thread in backend.endpoint._threads), line
+        assert not backend.endpoint._server.sockets, line
+        assert [] == caplog.messages, line
+    assert line > 30
+    assert 0 == sum(FAULTS.dropped.values())

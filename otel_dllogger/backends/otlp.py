@@ -245,7 +245,7 @@ class OTLPBackend(RecordBackend):
         atexit.unregister(self._close_at_exit)
         self.begin_close(finished=finished)
         closing.remove(self)
-        lost = self._sender.close() + self._queue.close()
+        lost = self._sender.close()
         if lost:
             FAULTS.drop(
                 AT_EXIT,

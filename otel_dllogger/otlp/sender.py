@@ -105,14 +105,14 @@ class Sender:
         """Wait until all is sent, until ``EXIT_S`` after the beginning at most.
 
         Returns:
-            How many logged values were taken out of the queue and by no collector. One that
-            hangs may have got those of the request that is under way.
+            How many logged values no collector has taken. One that hangs may have got those
+            of the request that is under way.
         """
         self.begin_close()
         self._thread.join(max(self._left_s(), 0.0))
         with self._lock:
             self._given_up = True
-            lost = self._replay.left + self._backlog.logged
+            lost = self._replay.close() + self._backlog.logged
             if self._sending is not None:
                 lost += self._sending.logged
         self._transport.close()

@@ -4,7 +4,8 @@ Usage: otlp_exit.py ENDPOINT PROTOCOL HOW [COUNT]
 
 HOW is close, exit, five, raise, inflight, sigterm, fork or spawn.
 
-close: close, then end. exit: leave it to atexit. five: the same with five backends. raise: end by an exception.
+close: close, then end. exit: leave it to atexit. five: the same with five backends.
+raise: end by an exception.
 inflight: end while a request is under way, which the collector has begun to read.
 sigterm: send SIGTERM to itself. fork, spawn: end with children that have come and gone.
 """
@@ -31,7 +32,7 @@ def fork(backend):
     held, release = threading.Event(), threading.Event()
 
     def hold():
-        with backend._queue._lock, backend._sender._lock, FAULTS._lock:
+        with backend._sender._lock, FAULTS._lock:
             held.set()
             release.wait()
 
