@@ -284,6 +284,8 @@ class Logger:
 
         A log call that comes later still reaches the files.
         """
+        # Of those that take time, which then share it.
+        self._call_each("begin_close", _caller_of("begin_close"), attached_too=False)
         self._call_each("close", _caller_of("close"), attached_too=False)
         atexit.unregister(self.flush)
 

@@ -1,7 +1,16 @@
-"""The version of the package."""
+"""The version of the package, and the name by which it introduces itself to servers."""
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 __version__: Final = "0.1.0"
+
+USER_AGENT: Final = (
+    f"otel-dllogger/{__version__} (Python {'.'.join(map(str, sys.version_info[:3]))})"
+)
+"""The User-Agent header of requests: who sends, in which version and language.
+
+Source: OpenTelemetry specification, OpenTelemetry Protocol Exporter, "User Agent".
+"""

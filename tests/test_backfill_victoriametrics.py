@@ -20,6 +20,7 @@ from otel_dllogger.backfill import victoriametrics
 from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.backfill.series import SeriesName
 from otel_dllogger.backfill.victoriametrics import Imported, import_victoriametrics
+from otel_dllogger.version import USER_AGENT
 from tests._prometheus import wait_for
 from tests._samples import as_chunks, count
 from tests._victoriametrics import VictoriaMetrics
@@ -269,6 +270,13 @@ def test_nobody_there_is_one_line(run):
                 unchecked=unchecked,
                 sleep=lambda _seconds: None,
             )
+
+
+def test_every_request_says_who_sends_it(run):
+    """Questions and imports alike have this package's own name and version."""
+    with Proxy(None) as proxy, pytest.raises(BackfillError):
+        import_victoriametrics(as_chunks(training(run, range(3))), proxy.url)
+    assert {USER_AGENT} == {headers["user-agent"] for _, headers, _ in proxy.requests}
 
 
 def test_a_refusal_is_final(run):

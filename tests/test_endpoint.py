@@ -187,6 +187,18 @@ def test_requests_are_bounded(serve, request_bytes, status):
     assert ask(endpoint.port).status == 200
 
 
+def test_connections_have_the_options_of_the_listener(serve):
+    """What nobody reads waits in a small buffer of the kernel, and small pages go at once."""
+    endpoint = serve()
+    with connect(endpoint.port):
+        wait_until(endpoint._server.channels)
+        (channel,) = endpoint._server.channels()
+        nodelay = channel.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        buffer_bytes = channel.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    assert nodelay
+    assert buffer_bytes <= 2 * http_server._SEND_BUFFER_BYTES  # Linux doubles what it is asked
+
+
 def test_two_hundred_scrapes_cost_two_renderings(serve):
     """Scrapes that wait while a page is rendered share the next one, compressed or not."""
     go, begun = threading.Event(), []

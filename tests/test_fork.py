@@ -142,15 +142,12 @@ def test_an_orphan_holds_neither_port_nor_file(tmp_path):
         assert 1 == value_of(series_of(port), "dllogger_records_total", type="log")
         process.kill()
         process.wait(DEADLINE_S)
-        killed_s = time.monotonic()
         backend = PrometheusBackend(1, port=port, discovery_dir=tmp_path / "discovery")
-        took_s = time.monotonic() - killed_s
         try:
             child = psutil.Process(report["child"])
             assert psutil.STATUS_ZOMBIE != child.status()
             assert port == backend.endpoint.port
             assert 0 == value_of(series_of(port), "dllogger_records_total", type="log")
-            assert took_s < 1
             # Its file can be emptied, as a run that does not append expects.
             JSONStreamBackend(1, tmp_path / "log").close()
             assert b"" == (tmp_path / "log").read_bytes()

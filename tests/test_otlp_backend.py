@@ -18,6 +18,7 @@ from otel_dllogger.faults import FAULTS
 from otel_dllogger.otlp import backoff
 from otel_dllogger.otlp import sender as sender_module
 from otel_dllogger.record import Info, Metadata, Record
+from otel_dllogger.version import __version__
 from tests._collector import BlackHole, Collector, GRPCCollector, HTTPCollector, free_port
 from tests._http import wait_until
 
@@ -702,6 +703,19 @@ def test_headers_and_compression(
     if collector.protocol != "grpc":
         assert ("gzip", "/v1/metrics") == (headers["content-encoding"], headers["path"])
         assert int(headers["content-length"]) < 30_000
+
+
+@pytest.mark.parametrize("headers", [{}, {"User-Agent": "mine/1 (team a)"}])
+def test_the_user_agent(collector: Any, open_backend: Any, headers: dict[str, str]) -> None:
+    """It says who sends, in which version and language; a header of the user's own wins."""
+    backend = open_backend(collector, headers=headers)
+    log(backend, 1, 1.0)
+    backend.close()
+    sent = collector.requests[0].headers["user-agent"]
+    if collector.protocol == "grpc":
+        sent, *_ = sent.partition(" grpc-python/")
+    python = ".".join(map(str, sys.version_info[:3]))
+    assert headers.get("User-Agent", f"otel-dllogger/{__version__} (Python {python})") == sent
 
 
 def test_sdk_disabled_sends_nothing(

@@ -82,7 +82,7 @@ def test_nobody_listens(protocol: str, how: str) -> None:
     assert run.errors.count("\n") <= 2, run.errors
 
 
-@pytest.mark.parametrize("how", ["close", "exit", "inflight"])
+@pytest.mark.parametrize("how", ["close", "exit", "five", "inflight"])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_black_hole(protocol: str, how: str) -> None:
     """A peer that accepts and is silent holds the end up for two seconds and no more."""

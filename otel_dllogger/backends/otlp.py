@@ -5,10 +5,11 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger import settings
+from otel_dllogger import closing, settings
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.logger import RecordBackend
@@ -95,12 +96,12 @@ class OTLPBackend(RecordBackend):
                 f"{LEAST_MAX_QUEUE_BYTES}; leave it out for {DEFAULT_MAX_QUEUE_BYTES}"
             )
         self.topology = detect_topology(run=run, rank=rank)
-        self._closed = False
+        # Taken once, for good: of two calls at once, or of a signal handler's, one goes on.
+        self._begun, self._closed = threading.Lock(), threading.Lock()
         self._sender: Sender | None = None
         self._queue = EntryQueue(max_queue_bytes, self.flush)
         self._put = self._queue.put
         if settings.text(_DISABLED, "").lower() == "true":
-            self._closed = True
             self._queue.silence()
             return
         count_from_zero()
@@ -120,6 +121,7 @@ class OTLPBackend(RecordBackend):
             text_parameters=text_parameters,
         )
         self._sender.start()
+        closing.add(self)
         atexit.register(self._close_at_exit)
 
     def _make_sender(
@@ -203,25 +205,47 @@ class OTLPBackend(RecordBackend):
         if self._sender is not None:
             self._sender.wake()
 
+    def hurry(self) -> None:
+        """Send what there is, since another backend closes and this one may be the next."""
+        if self._sender is not None and os.getpid() == self.topology.pid:
+            self._sender.hurry()
+
+    def begin_close(self, *, finished: bool | None = None) -> None:
+        """Begin what ``close`` does, and wait for nothing: for who closes several backends.
+
+        Args:
+            finished: Whether the run ended as it should; by default if no exception is handled.
+        """
+        if self._sender is None or os.getpid() != self.topology.pid:
+            return
+        if self._begun.acquire(blocking=False):
+            if sys.exc_info()[1] is None if finished is None else finished:
+                self._queue.put(Finish(), 0)
+            self._sender.begin_close()
+
     def close(self) -> None:
         """Say that the run is finished, and send what there is, for two seconds at most.
 
-        On the way out of an exception the run is not finished: that is no clean close.
+        Several backends that a Logger closes, or the end of the process, share them. On the
+        way out of an exception the run is not finished: that is no clean close.
         """
         self._close(finished=sys.exc_info()[1] is None)
 
     def _close_at_exit(self) -> None:
         # Python leaves here what ended the script, if it was an exception.
-        self._close(finished=not hasattr(sys, "last_value"))
+        finished = not hasattr(sys, "last_value")
+        closing.begin_all(finished=finished)
+        self._close(finished=finished)
 
     def _close(self, *, finished: bool) -> None:
-        if self._closed or self._sender is None or os.getpid() != self.topology.pid:
+        if self._sender is None or os.getpid() != self.topology.pid:
             return
-        self._closed = True
+        if not self._closed.acquire(blocking=False):
+            return
         atexit.unregister(self._close_at_exit)
-        if finished:
-            self._queue.put(Finish(), 0)
-        lost = self._sender.close() + self._queue.close()
+        self.begin_close(finished=finished)
+        closing.remove(self)
+        lost = self._sender.close()
         if lost:
             FAULTS.drop(
                 AT_EXIT,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger import settings
+from otel_dllogger import closing, settings
 from otel_dllogger.backends.otel import OTelBackend
 from otel_dllogger.errors import ConfigurationError, EndpointError
 from otel_dllogger.faults import FAULTS
@@ -26,7 +28,6 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 9464
 _MAX_PORT = 65535
 _MAX_LINGER_S = 3600.0
-_DRAIN_S = 2.0  # for the last page to reach who asked for it
 
 
 class PrometheusBackend(OTelBackend):
@@ -80,14 +81,17 @@ class PrometheusBackend(OTelBackend):
         self._linger_s = linger_s
         self.endpoint: MetricsEndpoint | None = None
         self.discovery: DiscoveryFile | None = None
+        self._ending_s: float | None = None  # when it began to close
         self._end_scraped = Waker()
-        self._is_closing = False
-        self._closed = False
+        self._end_scraped_s: float | None = None
+        # Taken once, for good: of two calls at once, or of a signal handler's, one goes on.
+        self._begun, self._closed = threading.Lock(), threading.Lock()
         super().__init__(
             verbosity, run=run, rank=rank, max_series=max_series, text_parameters=text_parameters
         )
         self.endpoint = self._open_endpoint(host, port)
         self.discovery = self._announce(discovery_dir)
+        closing.add(self)
 
     @property
     def url(self) -> str | None:
@@ -146,13 +150,14 @@ class PrometheusBackend(OTelBackend):
         return DiscoveryFile(directory, self.topology, address=address)
 
     def _render(self, accept: str) -> tuple[str, bytes]:
-        from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
+        from otel_dllogger.metrics.negotiation import choose_format  # noqa: PLC0415
 
-        finished = self._closed
+        ending = self._ending_s is not None
         self.flush()
-        encode, content_type = choose_encoder(accept)
+        encode, content_type = choose_format(accept)
         page: bytes = encode(self._registry)
-        if finished:
+        if ending:
+            self._end_scraped_s = self._end_scraped_s or time.monotonic()
             self._end_scraped.wake()
         return content_type, page
 
@@ -163,22 +168,50 @@ class PrometheusBackend(OTelBackend):
             "seconds_since_last_log": self._store.seconds_since_last_log(time.time()),
         }
 
+    def hurry(self) -> None:
+        """Do nothing: this backend has its page ready at any time."""
+
+    def begin_close(self, *, finished: bool | None = None) -> None:
+        """Show the end on the page, and wait for nothing: for who closes several backends.
+
+        Args:
+            finished: Whether the run ended as it should; by default if no exception is handled.
+        """
+        if os.getpid() == self.topology.pid and self._begun.acquire(blocking=False):
+            if sys.exc_info()[1] is None if finished is None else finished:
+                self._store.finish()
+            self._ending_s = time.monotonic()
+
     def close(self) -> None:
         """Say that the run is finished, free the port, and remove the discovery file.
 
         Also called at exit, but not where an exception ended the script: then the file
         stays, and Prometheus sees a target that is down.
         """
-        if self._is_closing or os.getpid() != self.topology.pid:
+        if os.getpid() != self.topology.pid or not self._closed.acquire(blocking=False):
             return
-        self._is_closing = True
+        self.begin_close()
+        closing.remove(self)
         super().close()
-        self._closed = True
         if self.endpoint is not None:
-            if self._linger_s > 0:
-                self._end_scraped.wait(self._linger_s)
-                self.endpoint.drain(_DRAIN_S)
-            self.endpoint.close()
+            self._close_endpoint(self.endpoint)
         if self.discovery is not None:
             self.discovery.remove()
         self._provider.shutdown()
+
+    def _close_at_exit(self) -> None:
+        # Python leaves here what ended the script, if it was an exception.
+        if not hasattr(sys, "last_value"):
+            closing.begin_all(finished=True)
+            self.close()
+
+    def _close_endpoint(self, endpoint: MetricsEndpoint) -> None:
+        """Wait for the last scrape, if that is wanted, and for its page to arrive."""
+        begun_s = self._ending_s = self._ending_s or time.monotonic()
+        close_by_s = begun_s + closing.CLOSE_S
+        if self._linger_s > 0:
+            linger_by_s = begun_s + self._linger_s
+            self._end_scraped.wait(linger_by_s - time.monotonic())
+            close_by_s = (self._end_scraped_s or linger_by_s) + closing.CLOSE_S
+            endpoint.drain(close_by_s - time.monotonic())
+        endpoint.close(close_by_s)

@@ -20,6 +20,7 @@ from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.backfill.openmetrics import format_series
 from otel_dllogger.backfill.series import Chunk, finite_only, keep
 from otel_dllogger.errors import in_words
+from otel_dllogger.version import USER_AGENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -232,6 +233,7 @@ class _Server:
         self.url = self._url
         self._sleep = sleep
         self._session = requests.Session()
+        self._session.headers["user-agent"] = USER_AGENT
         # Or a .netrc would say who we are.
         self._session.auth = lambda request: request
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from otel_dllogger.version import USER_AGENT
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -59,7 +61,8 @@ def fetch(url: str, *, timeout_s: float = 10.0) -> Answer:
     """
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        request = urllib.request.Request(url, headers={"Accept": _ACCEPT})  # noqa: S310 - http only
+        headers = {"Accept": _ACCEPT, "User-Agent": USER_AGENT}
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - http only
         with opener.open(request, timeout=timeout_s) as response:
             return _answer(
                 response.status, response.headers.get("Content-Type"), response.read(MAX_PAGE_BYTES)

@@ -9,35 +9,31 @@ the freshness: a batch is complete before its page is begun.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import json
 import os
-import socket
-import stat
 import threading
 import time
-import weakref
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from otel_dllogger import closing
 from otel_dllogger.errors import EndpointError
 from otel_dllogger.metrics.http_server import BoundedServer, SharedBody, count_fault
 from otel_dllogger.metrics.listener import open_listener
+from otel_dllogger.metrics.negotiation import accepts_gzip, choose_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-CLOSE_S = 2.0
-"""Seconds that ``close`` waits for each thread."""
+CLOSE_S = closing.CLOSE_S
+"""Seconds that ``close`` waits for its threads, where it is not told until when."""
 
+_LEAST_CLOSE_S = 0.1
 _GZIP_FROM_BYTES = 1024
 _LOOK_S = 0.005
-_SHARED_PAGES = 4
-_EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104 - compared with, never listened on
 
 _INDEX = (
     "<!DOCTYPE html><title>otel_dllogger</title>"
@@ -69,7 +65,7 @@ class MetricsEndpoint:
     Args:
         render: Takes a request's Accept header, gives the content type and the page. It is
             called on one thread at a time, and once for all requests that wait at that
-            moment with the same Accept header; always after they came in.
+            moment for the same format; always after they came in.
         host: Name or address to listen on; the default is reachable from this machine only.
         port: TCP port, 0 for any free one.
         health: Gives what ``/health`` shows beside ``{"status": "ok"}``.
@@ -97,11 +93,12 @@ class MetricsEndpoint:
         self._health = health or dict
         self._pages: dict[tuple[str, bool], _Page] = {}
         self._server = BoundedServer(self._application, open_listener(host, port, tries=port_tries))
-        self._closed = False
+        # Taken once, for good: of two calls at once, or of a signal handler's, one goes on.
+        self._closed = threading.Lock()
+        self._pid = os.getpid()
         self.host, self.port = self._server.sockinfo[3][:2]
         literal = f"[{self.host}]" if ":" in self.host else self.host
         self.url = f"http://{literal}:{self.port}/metrics"
-        _open_endpoints.add(self)
         self._threads = [
             threading.Thread(target=target, name=f"otel-dllogger-{name}", daemon=True)
             for name, target in (("http", self._server.serve_sockets), ("scrape", self._scrape))
@@ -111,7 +108,7 @@ class MetricsEndpoint:
                 thread.start()
         except RuntimeError as error:
             self.close()
-            self._server.trigger.close()
+            self._server.close_trigger()
             raise EndpointError(
                 f"{self.url} needs two threads ({error}); raise the limit on threads (ulimit -u)"
             ) from error
@@ -126,31 +123,31 @@ class MetricsEndpoint:
         while self._server.busy() and time.monotonic() < deadline_s:
             time.sleep(_LOOK_S)
 
-    def close(self) -> None:
-        """Stop the threads and free the port at once; a second call does nothing."""
-        if self._closed:
+    def close(self, by_s: float | None = None) -> None:
+        """Stop the threads and free the port at once.
+
+        A second call does nothing, nor does one in a forked child, where all is closed.
+
+        Args:
+            by_s: Until when to wait for the threads, on the monotonic clock; for a moment in
+                any case, which is all that they need unless a rendering hangs.
+        """
+        if os.getpid() != self._pid or not self._closed.acquire(blocking=False):
             return
-        self._closed = True
+        by_s = time.monotonic() + CLOSE_S if by_s is None else by_s
         self._server.accepting = False
         self._server.trigger.pull_trigger()
         http, scrape = self._threads
-        _join(http)
+        _join(http, by_s)
         self._server.shut()
         self._server.waiting.put(None)
-        _join(scrape)
-        _open_endpoints.discard(self)
-
-    def _abandon(self) -> None:
-        self._closed = True
-        self._server.shut()
-        self._server.trigger.close()
-        _close_all_on(self.host, self.port)
+        _join(scrape, by_s)
 
     def _scrape(self) -> None:
         while self._server.serve_batch():
             self._pages.clear()
         # Only now does nobody write to the pipe, whose number the training run may get.
-        self._server.trigger.close()
+        self._server.close_trigger()
 
     def _application(
         self, environ: WSGIEnvironment, start_response: StartResponse
@@ -167,7 +164,7 @@ class MetricsEndpoint:
             return _line("405 Method Not Allowed", "405: GET or HEAD", ("Allow", "GET, HEAD"))
         path = environ["PATH_INFO"]
         if path == "/metrics":
-            zipped = _accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
+            zipped = accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
             return self._metrics(environ.get("HTTP_ACCEPT", ""), zipped=zipped)
         if path == "/health":
             return _guarded("asking for the health", self._healthy)
@@ -176,15 +173,14 @@ class MetricsEndpoint:
         return _line("404 Not Found", "404: see /metrics and /health")
 
     def _metrics(self, accept: str, *, zipped: bool) -> _Page:
-        page = self._pages.get((accept, zipped))
+        key = (choose_format(accept)[1], zipped)
+        page = self._pages.get(key)
         if page is None:
             if zipped:
                 page = self._metrics(accept, zipped=False).zipped()
             else:
                 page = _guarded("rendering the metrics page", lambda: self._rendered(accept))
-            if len(self._pages) >= _SHARED_PAGES:
-                self._pages.pop(next(iter(self._pages)))
-            self._pages[accept, zipped] = page
+            self._pages[key] = page
         return page
 
     def _rendered(self, accept: str) -> _Page:
@@ -196,44 +192,9 @@ class MetricsEndpoint:
         return _Page("200 OK", "application/json", f"{body}\n".encode())
 
 
-_open_endpoints: weakref.WeakSet[MetricsEndpoint] = weakref.WeakSet()
-
-
-def _abandon_in_child() -> None:
-    # A child that kept the sockets would keep the port, and its clients, after the parent.
-    for endpoint in list(_open_endpoints):
-        endpoint._abandon()  # noqa: SLF001 - the hook of this module
-
-
-def _join(thread: threading.Thread) -> None:
+def _join(thread: threading.Thread, by_s: float) -> None:
     if thread.is_alive() and thread is not threading.current_thread():
-        thread.join(CLOSE_S)
-
-
-def _close_all_on(host: str, port: int) -> None:
-    # A connection that is being accepted or closed at the moment of the fork is known to
-    # the other thread's stack alone, which the child does not have: ask the kernel.
-    with contextlib.suppress(OSError):
-        for link in Path("/proc/self/fd").iterdir():
-            _close_if_on(host, port, int(link.name))
-
-
-def _close_if_on(host: str, port: int, descriptor: int) -> None:
-    with contextlib.suppress(OSError):
-        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            return
-        sock = socket.socket(fileno=descriptor)
-        try:
-            internet = sock.family in (socket.AF_INET, socket.AF_INET6)
-            if internet and sock.type == socket.SOCK_STREAM:
-                address = sock.getsockname()
-                if address[1] == port and host in (address[0], *_EVERY_INTERFACE):
-                    os.close(descriptor)
-        finally:
-            sock.detach()
-
-
-os.register_at_fork(after_in_child=_abandon_in_child)
+        thread.join(max(by_s - time.monotonic(), _LEAST_CLOSE_S))
 
 
 def _guarded(what: str, make: Callable[[], _Page]) -> _Page:
@@ -242,11 +203,3 @@ def _guarded(what: str, make: Callable[[], _Page]) -> _Page:
     except Exception as error:
         count_fault(what, error)
         return _line("500 Internal Server Error", f"500: {what} raised {type(error).__name__}")
-
-
-def _accepts_gzip(accept_encoding: str) -> bool:
-    for coding in accept_encoding.lower().split(","):
-        name, _, quality = coding.partition(";")
-        if name.strip() in ("gzip", "x-gzip"):
-            return quality.replace(" ", "").rstrip("0.") != "q="
-    return False

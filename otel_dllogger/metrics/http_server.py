@@ -1,9 +1,11 @@
 """A waitress server that stays bounded whatever its clients do.
 
-waitress is used for what it does well: HTTP over poll, in pure Python. What it lacks to
-live inside a training process stands here: one batch of waiting requests instead of a
-pool of threads, bodies that are shared instead of copied, and an end for clients that
-are slow or never read, of which the oldest go first when there are too many.
+waitress is used for what it does well: HTTP over poll, in pure Python, with limits on what
+a request may hold. What no setting of it gives stands here: one batch of waiting requests
+instead of a pool of threads, and bodies that are shared instead of copied. Its
+``channel_timeout`` starts anew with each byte of a slow client, and ends no client that
+never reads, since it waits until it could write; at its ``connection_limit`` it accepts
+nobody, where the oldest idle or slow client has to make room.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.metrics.own_sockets import OWN
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -142,21 +145,23 @@ class BoundedServer(TcpWSGIServer):
             sockets=[sock],
         )
         # waitress would send from both threads, which then fight over the interpreter's lock.
+        # As an argument the setting warns that it will go, which waitress<4 keeps from us.
         settings.send_bytes = settings.outbuf_high_watermark
-        settings.socket_options = [
-            (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-            # Unread bytes in the kernel count against the container of the training run.
-            (socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES),
-        ]
-        super().__init__(
-            application,
-            map=self.sockets,
-            _sock=sock,
-            dispatcher=ThreadedTaskDispatcher(),  # has no threads until told
-            adj=settings,
-            sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
-            bind_socket=False,
-        )
+        # Accepted sockets have the listener's options. Unread bytes in the kernel count
+        # against the container of the training run.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        with OWN.lock:  # waitress opens the pipe by which one thread wakes the other
+            super().__init__(
+                application,
+                map=self.sockets,
+                _sock=sock,
+                dispatcher=ThreadedTaskDispatcher(),  # has no threads until told
+                adj=settings,
+                sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
+                bind_socket=False,
+            )
+            OWN.open[self.trigger] = self.trigger.close
         self.trigger.logger = _log
 
     def channels(self) -> list[_Channel]:
@@ -184,7 +189,6 @@ class BoundedServer(TcpWSGIServer):
             pair = self.accept() if self.readable() else None
             if pair is None:
                 return
-            self.set_socket_options(pair[0])
             if len(self.active_channels) >= MAX_CONNECTIONS:
                 self.evict()
             self.channel_class(self, *pair, self.adj, map=self.sockets)
@@ -250,6 +254,12 @@ class BoundedServer(TcpWSGIServer):
         for one in list(self.sockets.values()):
             if one is not self.trigger:
                 wasyncore.dispatcher.close(one)
+
+    def close_trigger(self) -> None:
+        """Close that pipe, once neither thread uses it."""
+        with OWN.lock:
+            self.trigger.close()
+            OWN.open.pop(self.trigger, None)
 
 
 def count_fault(what: str, error: Exception) -> None:

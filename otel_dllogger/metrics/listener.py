@@ -8,6 +8,7 @@ from typing import Any
 
 from otel_dllogger.errors import EndpointError
 from otel_dllogger.metrics.http_server import BACKLOG
+from otel_dllogger.metrics.own_sockets import OwnSocket
 
 PORT_MAX = 65535
 
@@ -15,7 +16,7 @@ _PORT_STEP = "pass port=0 or set OTEL_EXPORTER_PROMETHEUS_PORT"
 _HOST_STEP = "pass host='127.0.0.1' or set OTEL_EXPORTER_PROMETHEUS_HOST"
 
 
-def open_listener(host: str, port: int, *, tries: int) -> socket.socket:
+def open_listener(host: str, port: int, *, tries: int) -> OwnSocket:
     """Open a listening socket on the first port that is free.
 
     Args:
@@ -24,7 +25,7 @@ def open_listener(host: str, port: int, *, tries: int) -> socket.socket:
         tries: How many ports to try, counted up.
 
     Returns:
-        The socket, listening.
+        The socket, listening; no forked child keeps it.
 
     Raises:
         EndpointError: No port could be opened.
@@ -41,7 +42,7 @@ def open_listener(host: str, port: int, *, tries: int) -> socket.socket:
         raise EndpointError(f"host {host!r} is unknown; {_HOST_STEP}") from error
     family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
     for candidate in range(port, last + 1):
-        sock = socket.socket(family, kind, protocol)
+        sock = OwnSocket(family, kind, protocol)
         refused = _bind(sock, (address[0], candidate, *address[2:]))
         if refused is None:
             return sock

@@ -57,13 +57,23 @@ class Names:
                     f"series stays {before.prometheus_name}",
                 )
                 continue
-            FAULTS.warn(
-                "metadata_late",
-                f"the metadata of {shown!r} came after its first export: its series moves from "
-                f"{before.prometheus_name} to {mapped.prometheus_name}, once; call "
-                "metadata() before the first log()",
-            )
+            old, new = _series(before, other=mapped), _series(mapped, other=before)
+            if old != new:  # else only a unit that no name shows
+                FAULTS.warn(
+                    "metadata_late",
+                    f"the metadata of {shown!r} came after its first export: its series moves "
+                    f"from {old} to {new}, once; call metadata() before the first log()",
+                )
             self._moved.add(name)
             self._mapped[name] = mapped
             moved.append(name)
         return moved
+
+
+def _series(mapped: MappedMetric, *, other: MappedMetric) -> str:
+    """Return a series as text: its name, and those labels in which it differs from another."""
+    labels, others = mapped.attributes, other.attributes
+    differing = ",".join(
+        f'{label}="{value}"' for label, value in labels.items() if others.get(label) != value
+    )
+    return f"{mapped.prometheus_name}{{{differing}}}" if differing else mapped.prometheus_name

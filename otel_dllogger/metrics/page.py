@@ -12,11 +12,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.utils import floatToGoString
 
 from otel_dllogger.metrics.figures import OF_RANKS, Figure, View
 from otel_dllogger.metrics.mapping import MappedMetric, unit_suffix
+from otel_dllogger.metrics.negotiation import choose_format
 from otel_dllogger.metrics.points import logged_as
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class StorePage:
             views: The stores; no two may hold the same rank of the same run.
             accept: The ``Accept`` header of who asks.
         """
-        content_type = choose_encoder(accept)[1]
+        content_type = choose_format(accept)[1]
         families: dict[str, _Family] = {}
         for each in self._own:
             family = families[each.name] = _Family(each.name, each.text, "", each.is_counter)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING
@@ -34,12 +33,18 @@ ENTRY_BYTES = 400
 NUMBER_BYTES = 100
 """What a number takes: itself, its place in a dict, and a name that may be its own."""
 
+_SPARE_SHARE = 16  # of the room, made at once, since it takes a look at everything
+
 
 class EntryQueue:
     """Hand entries from the threads that log to the one that sends.
 
     When the queue is full the oldest entries go: what is left is one unbroken stretch up to
     now, and what is missing lies furthest back, where a backfill from the JSON log is safe.
+
+    There is no lock: a signal handler may close the backend amid a ``put`` of its own thread,
+    and wait for the thread that takes. What must not go wrong rests on ``append`` and
+    ``popleft``, which are atomic; the number of bytes is an estimate.
 
     Args:
         limit_bytes: Bytes that the entries may take, by a cheap estimate.
@@ -53,9 +58,7 @@ class EntryQueue:
         self._entries: deque[Entry] = deque()
         self._bytes = 0
         self._pressed = False
-        self._dropped = 0
-        # Reentrant, for signal handlers that log.
-        self._lock = threading.RLock()
+        self._dropped = self._told = 0
         self._closed = False
         self._silent = False
         _queues.add(self)
@@ -67,16 +70,16 @@ class EntryQueue:
             entry: What was logged, detached from objects that the user may change.
             numbers: How many numbers are in it, as ``_numbers_of`` says.
         """
-        with self._lock:
-            if self._closed:
-                self._refuse(entry)
-                return
+        if not self._closed:
             self._entries.append(entry)
             self._bytes += ENTRY_BYTES + NUMBER_BYTES * numbers
             if self._bytes > self._pressure_bytes:
                 self._relieve()
-
-    def _refuse(self, entry: Entry) -> None:
+            if not self._closed:
+                return
+            if (taken := self.pop()) is None:  # by a close that came meanwhile
+                return
+            entry = taken
         values = count_values(entry)
         if values and not self._silent:
             FAULTS.drop(AT_EXIT, "logged after the OTLPBackend was closed", count=values)
@@ -85,19 +88,35 @@ class EntryQueue:
         if not self._pressed:
             self._pressed = True
             self._on_pressure()
-        while self._bytes > self._limit_bytes and len(self._entries) > 1:
-            entry = self._entries.popleft()
-            self._bytes -= ENTRY_BYTES + NUMBER_BYTES * len(_numbers_of(entry))
+        if self._bytes <= self._limit_bytes:
+            return
+        self._bytes = sum(map(_size_bytes, self._entries.copy()))
+        if self._bytes <= self._limit_bytes:
+            return
+        while self._bytes > self._limit_bytes - self._limit_bytes // _SPARE_SHARE:
+            if len(self._entries) <= 1 or (entry := self.pop()) is None:
+                return
+            self._bytes -= _size_bytes(entry)
             self._dropped += count_values(entry)
 
-    def take(self) -> tuple[deque[Entry], int]:
-        """Return all entries, and how many values were dropped since the last call."""
-        with self._lock:
-            entries, dropped = self._entries, self._dropped
-            self._entries = deque()
-            self._bytes = self._dropped = 0
-            self._pressed = False
-        return entries, dropped
+    def pop(self) -> Entry | None:
+        """Take the oldest entry out, None if there is none."""
+        try:
+            return self._entries.popleft()
+        except IndexError:
+            return None
+
+    def begin_take(self) -> tuple[int, int]:
+        """Begin to take the entries of this moment, whose bytes count no more.
+
+        Returns:
+            How many there are, and how many values were dropped since the last call.
+        """
+        self._pressed = False
+        self._bytes = 0
+        dropped = self._dropped
+        told, self._told = self._told, dropped
+        return len(self._entries), dropped - told
 
     def make_room(self, limit_bytes: int) -> None:
         """Set how many bytes the entries may take from now on."""
@@ -105,19 +124,18 @@ class EntryQueue:
 
     def close(self) -> int:
         """Take nothing any more; return how many values were left."""
-        with self._lock:
-            self._closed = True
-            entries, dropped = self.take()
-        return dropped + sum(map(count_values, entries))
+        self._closed = True
+        left = 0
+        while (entry := self.pop()) is not None:
+            left += count_values(entry)
+        return left + self.begin_take()[1]
 
     def silence(self) -> None:
         """Take nothing any more, and count nothing of it."""
         self._closed = self._silent = True
 
     def _after_fork_in_child(self) -> None:
-        # What is in it is the parent's to send, and its lock may be held by a thread that
-        # does not exist here.
-        self._lock = threading.RLock()
+        # What is in it is the parent's to send.
         self.silence()
         self._entries = deque()
 
@@ -128,6 +146,10 @@ def count_values(entry: Entry) -> int:
         return 0
     numbers = _numbers_of(entry)
     return len(numbers) - ("rank" in numbers)
+
+
+def _size_bytes(entry: Entry) -> int:
+    return ENTRY_BYTES + NUMBER_BYTES * len(_numbers_of(entry))
 
 
 def _numbers_of(entry: Entry) -> Mapping[str, float]:

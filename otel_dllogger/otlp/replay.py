@@ -8,7 +8,6 @@ point; what the package knows itself is observed now and then, as a scrape does.
 from __future__ import annotations
 
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 from otel_dllogger.faults import FAULTS
@@ -61,13 +60,14 @@ class Replay:
         self._store = points.view.store
         self._max_queue_bytes = max_queue_bytes
         self._clock = clock
-        self._entries: deque[Entry] = deque()
+        self._current: Entry | None = None
         self._observe_at_s: float | None = None  # with the first entries
 
-    @property
-    def left(self) -> int:
-        """Return how many logged values a take that goes on has not come to."""
-        return sum(map(count_values, tuple(self._entries)))
+    def close(self) -> int:
+        """Take nothing any more; return how many logged values did not become points."""
+        left = self._queue.close()
+        current = self._current
+        return left if current is None else left + count_values(current)
 
     def take(self, *, observe: bool = False) -> None:
         """Turn everything that was logged by now into points.
@@ -75,16 +75,15 @@ class Replay:
         Args:
             observe: Observe the figures even if it is not yet time to.
         """
-        entries, dropped = self._queue.take()
-        first = self._observe_at_s is None and bool(entries)
-        self._entries = entries
-        while entries:
+        count, dropped = self._queue.begin_take()
+        first = self._observe_at_s is None and bool(count)
+        for _ in range(count):
+            self._current = self._queue.pop()
             try:
-                self._take_entry(entries[0])
+                self._take_entry(self._current)
             except Exception as error:
                 FAULTS.caught("backend_failed", "OTLPBackend", error)
-            finally:
-                entries.popleft()
+        self._current = None
         self._points.view.names.take_changes()
         now_s = self._clock()
         due = self._observe_at_s is not None and now_s >= self._observe_at_s
@@ -102,7 +101,7 @@ class Replay:
                 count=dropped,
             )
 
-    def _take_entry(self, entry: Entry) -> None:
+    def _take_entry(self, entry: Entry | None) -> None:
         if isinstance(entry, tuple):
             time_us, elapsed_us, step, numbers = entry
             record = Record(time_us, elapsed_us, step, numbers)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
 from typing import TYPE_CHECKING
 
+from otel_dllogger.closing import CLOSE_S
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.otlp.backoff import backoff_s
 from otel_dllogger.otlp.losses import REFUSED
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 THREAD_NAME = "otel-dllogger-otlp"
 
-EXIT_S = 2.0
+EXIT_S = CLOSE_S
 """Seconds that a close takes at most, whatever the collector does."""
 
 _ATTEMPTS_AT_EXIT = 3
@@ -61,10 +63,13 @@ class Sender:
         self._timeout_s = timeout_s
         self._clock = clock
         self._waker = Waker()
-        self._lock = threading.Lock()  # over what is being sent, never held while it is
+        # Over what is being sent, never held while it is; reentrant for signal handlers.
+        self._lock = threading.RLock()
         self._sending: Batch | None = None
         self._failures = 0
         self._send_at_s = 0.0
+        self._hurry = False
+        self._hurried_s: float | None = None  # since when, without an answer
         self._close_by_s: float | None = None
         self._given_up = False
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
@@ -77,19 +82,37 @@ class Sender:
         """Let what was logged be sent now; wait for nothing."""
         self._waker.wake()
 
+    def hurry(self) -> None:
+        """Send now what there is, figures as well; wait for nothing.
+
+        Where no answer comes, the time until ``begin_close`` counts for ``EXIT_S``.
+        """
+        if self._close_by_s is None:
+            if self._hurried_s is None:
+                self._hurried_s = self._clock()
+            self._hurry = True
+            self._waker.wake()
+
+    def begin_close(self) -> None:
+        """Send what there is and no more, for ``EXIT_S`` at most; wait for nothing."""
+        if self._close_by_s is None:
+            hurried_s = self._hurried_s
+            begun_s = self._clock() if hurried_s is None else hurried_s
+            self._close_by_s = begun_s + EXIT_S
+            self._waker.wake()
+
     def close(self) -> int:
-        """Send what there is, for ``EXIT_S`` at most.
+        """Wait until all is sent, until ``EXIT_S`` after the beginning at most.
 
         Returns:
-            How many logged values were taken out of the queue and by no collector. One that
-            hangs may have got those of the request that is under way.
+            How many logged values no collector has taken. One that hangs may have got those
+            of the request that is under way.
         """
-        self._close_by_s = self._clock() + EXIT_S
-        self._waker.wake()
-        self._thread.join(EXIT_S)
+        self.begin_close()
+        self._thread.join(max(self._left_s(), 0.0))
         with self._lock:
             self._given_up = True
-            lost = self._replay.left + self._backlog.logged
+            lost = self._replay.close() + self._backlog.logged
             if self._sending is not None:
                 lost += self._sending.logged
         self._transport.close()
@@ -110,7 +133,10 @@ class Sender:
             FAULTS.caught("backend_failed", "OTLPBackend", error)
 
     def _cycle(self) -> None:
-        self._replay.take()
+        hurry, self._hurry = self._hurry, False
+        if hurry:
+            self._send_at_s = 0.0
+        self._replay.take(observe=hurry)
         self._send_all()
 
     def _finish(self) -> None:
@@ -128,10 +154,8 @@ class Sender:
                 self._waker.wait(wait_s)
 
     def _left_s(self) -> float:
-        """Return the seconds that a request may take."""
-        if self._close_by_s is None:
-            return self._timeout_s
-        return min(self._timeout_s, self._close_by_s - self._clock())
+        """Return the seconds until the end of closing, endless before it has begun."""
+        return math.inf if self._close_by_s is None else self._close_by_s - self._clock()
 
     def _wait_s(self) -> float:
         """Return how long to wait; the ranks of a run should not all send at one moment."""
@@ -150,7 +174,7 @@ class Sender:
                 if self._given_up or not self._backlog:
                     return
                 batch = self._sending = self._backlog.take_oldest()
-            answer = self._send(batch, left_s)
+            answer = self._send(batch, min(left_s, self._timeout_s))
             with self._lock:
                 self._sending = None
                 if self._given_up:
@@ -161,6 +185,7 @@ class Sender:
                 self._failed(answer)
                 return
             self._failures = 0
+            self._hurried_s = None
             self._read(answer, batch)
             if self._close_by_s is None:
                 self._replay.take()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_dllogger.errors import in_words
 from otel_dllogger.otlp.options import GRPC
+from otel_dllogger.version import USER_AGENT
 
 if TYPE_CHECKING:
     from otel_dllogger.otlp.options import OTLPOptions
@@ -92,6 +93,7 @@ class _HTTPTransport:
         self._url = options.address
         self._gzip = options.compression == "gzip"
         self._session = session = requests.Session()
+        session.headers["user-agent"] = USER_AGENT
         session.headers.update(options.headers)
         session.headers["content-type"] = "application/x-protobuf"
         if self._gzip:
@@ -144,11 +146,15 @@ class _GRPCTransport:
 
         self._retry_info, self._status = error_details_pb2.RetryInfo, status_pb2.Status
         self._error = grpc.RpcError
-        self._metadata = tuple(options.headers.items())
+        # gRPC sets this header itself, and puts its own name after ours or the user's.
+        headers = {"user-agent": USER_AGENT, **options.headers}
+        user_agent = headers.pop("user-agent")
+        self._metadata = tuple(headers.items())
         arguments: dict[str, Any] = {
             "compression": grpc.Compression.Gzip if options.compression == "gzip" else None,
-            # How long it waits before it connects anew is otherwise up to two minutes.
             "options": [
+                ("grpc.primary_user_agent", user_agent),
+                # How long it waits before it connects anew is otherwise up to two minutes.
                 ("grpc.initial_reconnect_backoff_ms", 500),
                 ("grpc.max_reconnect_backoff_ms", 5_000),
             ],

@@ -1,8 +1,11 @@
 """Log over OTLP and come to an end in some way; the last line is the time before the end.
 
-Usage: otlp_exit.py ENDPOINT PROTOCOL close|exit|raise|inflight|sigterm|fork|spawn [COUNT]
+Usage: otlp_exit.py ENDPOINT PROTOCOL HOW [COUNT]
 
-close: close, then end. exit: leave it to atexit. raise: end by an exception.
+HOW is close, exit, five, raise, inflight, sigterm, fork or spawn.
+
+close: close, then end. exit: leave it to atexit. five: the same with five backends.
+raise: end by an exception.
 inflight: end while a request is under way, which the collector has begun to read.
 sigterm: send SIGTERM to itself. fork, spawn: end with children that have come and gone.
 """
@@ -29,7 +32,7 @@ def fork(backend):
     held, release = threading.Event(), threading.Event()
 
     def hold():
-        with backend._queue._lock, backend._sender._lock, FAULTS._lock:
+        with backend._sender._lock, FAULTS._lock:
             held.set()
             release.wait()
 
@@ -56,7 +59,9 @@ def main():
     """Set up, log, and end."""
     endpoint, protocol, how, *rest = sys.argv[1:]
     backend = OTLPBackend(1, endpoint=endpoint, protocol=protocol, interval_s=0.05, run="r")
-    dllogger.init([backend])
+    more = range(4 if how == "five" else 0)
+    others = [OTLPBackend(1, endpoint=endpoint, protocol=protocol) for _ in more]
+    dllogger.init([backend, *others])
     for step in range(int(rest[0]) if rest else 10):
         dllogger.log((0, step), {"loss": step})
     if how in ("inflight", "sigterm"):

@@ -1,0 +1,71 @@
+"""What a client's headers ask for: the format of a page, and whether it is compressed.
+
+Anybody can send any header, so nothing in one is an error: what is not understood is passed
+over, and a client that asks for no known format gets the plain text.
+
+Source: https://prometheus.io/docs/instrumenting/content_negotiation/
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client.exposition import choose_encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client.registry import Collector
+
+_VERSIONS = {
+    "text/plain": ("1.0.0",),
+    "application/openmetrics-text": ("", "1.0.0"),
+}
+# Both leave our names, of letters, digits and underscores, as they are.
+_ESCAPINGS = ("underscores", "allow-utf-8")
+
+
+def choose_format(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    """Return the encoder of a page and the content type that it is sent with.
+
+    There are few content types, however many headers there are.
+
+    Args:
+        accept: The Accept header of a request, empty if it has none.
+    """
+    for media, parameters in sorted(_items(accept), key=_quality, reverse=True):
+        version, escaping = parameters.get("version", ""), parameters.get("escaping")
+        if version in _VERSIONS.get(media, ()):
+            if escaping not in _ESCAPINGS:
+                escaping = _ESCAPINGS[0]
+            # Its own words, since the encoder's choice raises on a version it cannot compare.
+            return choose_encoder(f"{media}; version=1.0.0; escaping={escaping}")
+        if media in ("text/plain", "text/*", "*/*"):
+            break
+    return choose_encoder("")
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Tell whether a client takes a page that is compressed.
+
+    Args:
+        accept_encoding: The Accept-Encoding header of a request, empty if it has none.
+    """
+    codings = (item for item in _items(accept_encoding) if item[0] in ("gzip", "x-gzip"))
+    return any(map(_quality, codings))
+
+
+def _items(header: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the comma-separated items of a header, with their parameters."""
+    for item in header.lower().split(","):
+        name, *rest = item.split(";")
+        pairs = (text.partition("=") for text in rest)
+        yield name.strip(), {key.strip(): value.strip(' \t"') for key, _, value in pairs}
+
+
+def _quality(item: tuple[str, dict[str, str]]) -> float:
+    try:
+        quality = float(item[1].get("q", 1.0))
+    except ValueError:
+        return 1.0
+    return quality if 0.0 <= quality <= 1.0 else 1.0
