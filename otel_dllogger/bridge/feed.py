@@ -124,7 +124,7 @@ class LogFeed:
             except Exception as error:  # the other files go on
                 FAULTS.caught(_FAILED, f"bridge, {event.path}", error)
 
-    def touch(self, ranks: set[Rank]) -> list[FollowedFile]:
+    def touch(self, ranks: Iterable[Rank]) -> list[FollowedFile]:
         """Have the states of files saved that hold one of these ranks, and return the files."""
         keys = {(rank.run, rank.rank) for rank in ranks}
         files = {

@@ -126,6 +126,16 @@ class Rank(View):
             self._moved_us = time_us
             yield series, time_us, value
 
+    @property
+    def observable(self) -> tuple[int, int] | None:
+        """Return the moment that the figures are due of, None if they were observed since.
+
+        That is the time that they will have, and how many items were taken by now.
+        """
+        if self._observe_at_us is None:
+            return None
+        return self._observe_at_us, self.state.logs + sum(self.state.calls.values())
+
     def is_due(self, before_us: int | None) -> bool:
         """Tell whether figures were not observed since the last record, and it is time to.
 

@@ -112,6 +112,7 @@ class Follower:
         self._descriptors = Descriptors(max_open)
         self._files: dict[Key, FollowedFile] = {}
         self._waiting: dict[Key, None] = {}  # who is looked into next comes first
+        # What a poll that raised had read is returned by the next one.
         self._returned: list[Batch | Change] = []
         self.behind = False
         """Whether the last round left something that could be read at once."""
@@ -164,7 +165,6 @@ class Follower:
         Returns:
             Lines and changes, each file's in their order.
         """
-        self._returned = []
         scan = self._discovery.scan()
         whereabouts = Whereabouts()
         new = dict(scan.files)
@@ -273,7 +273,11 @@ class Follower:
                 self.behind = True
                 return
             del self._waiting[key]
-            left_bytes -= self._visit(self._files[key])
+            try:
+                left_bytes -= self._visit(self._files[key])
+            except Exception:  # nobody foresaw it: the others come first the next time
+                self._waiting[key] = None
+                raise
 
     def _visit(self, file: FollowedFile) -> int:
         """Look into a file; return how many bytes that took."""
