@@ -69,7 +69,9 @@ class Delivery:
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=idle_s
         )
         self._idle_s = idle_s
-        self._feed = open_feed(source, self._ranks, self._follower, self._take)
+        self._feed = open_feed(
+            source, self._ranks, self._follower, self._take, shares_ranks=ranks is not None
+        )
         self._commits = Commits(self._commit)
         self._journal = Journal(None if checkpoint is None else f"{checkpoint}.sent")
         self._batch: Batch | None = None

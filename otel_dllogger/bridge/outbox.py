@@ -73,7 +73,7 @@ class Outbox:
         self._patience_s = patience_s
         self._skips_refused = skips_refused
         self._told_at_s = -_TELL_INTERVAL_S
-        self._encoders: dict[Rank, Encoder] = {}
+        self._encoders: dict[tuple[str, int], Encoder] = {}
         self._batches: dict[Rank, Batch] = {}
         self._points = 0
         self._first_us = 0
@@ -108,7 +108,7 @@ class Outbox:
 
     def forget(self, rank: Rank) -> None:
         """Keep nothing of a rank whose points were all sent."""
-        self._encoders.pop(rank, None)
+        self._encoders.pop((rank.run, rank.rank), None)
 
     def _belongs(self, batch: Batch | None, time_us: int) -> bool:
         """Tell whether a point goes into the request that is being filled."""
@@ -138,9 +138,10 @@ class Outbox:
     def _encode(self, rank: Rank, batch: Batch) -> bytes:
         """Return the points of a rank as a message; none of what cannot be one."""
         try:
-            encoder = self._encoders.get(rank)
+            key = (rank.run, rank.rank)
+            encoder = self._encoders.get(key)
             if encoder is None:
-                encoder = self._encoders[rank] = Encoder(rank_resource(rank.run, rank.rank))
+                encoder = self._encoders[key] = Encoder(rank_resource(*key))
             return encoder.encode(batch)
         except Exception as error:  # the other ranks go on
             FAULTS.caught("backend_failed", f"points of {rank.run}, rank {rank.rank}", error)

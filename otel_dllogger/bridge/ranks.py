@@ -271,6 +271,14 @@ class Ranks:
             if each.topology.world_size != size:
                 each.topology = dataclasses.replace(each.topology, world_size=size)
 
+    def begin_anew(self, rank: Rank) -> Rank:
+        """Put another one in the place of a rank, with figures that begin at 0."""
+        host = rank.topology.host
+        fresh = Rank(rank.run, rank.rank, host, max_series=self._max_series)
+        fresh.saves = rank.saves
+        self.put(fresh)
+        return fresh
+
     def forget(self, rank: Rank) -> None:
         """Keep a rank no longer."""
         ranks = self._runs.get(rank.run, {})

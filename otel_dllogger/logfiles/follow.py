@@ -201,6 +201,14 @@ class Follower:
         """Have a file's state saved with the next commit, though nothing of it was read."""
         self._ledger.touch(file)
 
+    def count(self, reason: str) -> None:
+        """Count what the lines of a file show to be unusual.
+
+        Args:
+            reason: One of ``oddities.REASONS``.
+        """
+        self._oddities.count(reason)
+
     def start_over(self) -> None:
         """Read all from 0, before the first ``poll``: the checkpoint's states are of no use."""
         self._oddities.count(CHECKPOINT_ENTRY, len(self._files))
