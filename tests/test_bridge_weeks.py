@@ -230,6 +230,7 @@ def test_a_journal_stays_small_though_no_checkpoint_can_be_written(tmp_path, mon
     monkeypatch.setattr(journal, "MAX_BYTES", 5_000)
     path = tmp_path / "journal"
     path.write_bytes(b"[[[9, 9, 9, 9]], []]\n[[[1, 2, 3, ")
+    (tmp_path / "journal.tmp").write_bytes(b"of a kill\n")
     noting = journal.Journal(str(path))
     most = 0
     for offset in range(1, 2_000):

@@ -39,6 +39,8 @@ class Journal:
         self._ends: dict[_Content, int] = {}
         self._figures: dict[tuple[str, int], Moment] = {}
         if path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(f"{path}.tmp")  # noqa: PTH108 - no Path here
             with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 - no Path here
                 for line in file:
                     with contextlib.suppress(TypeError, ValueError):  # the last one may be torn
