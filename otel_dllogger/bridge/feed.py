@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from otel_dllogger.bridge.ranks import FAILED
 from otel_dllogger.bridge.source import open_reader
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.logfiles import oddities
 from otel_dllogger.logfiles.file_record import FileRecord
 from otel_dllogger.logfiles.followed import GONE, Batch, Change, FollowedFile
-from otel_dllogger.logfiles.oddities import REPEATED
 from otel_dllogger.logfiles.origin import is_copy
 from otel_dllogger.logfiles.reader import Naming, Started
 from otel_dllogger.logfiles.skipped import HARMLESS
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from otel_dllogger.logfiles.follow import Follower
     from otel_dllogger.logfiles.origin import Origin
     from otel_dllogger.logfiles.reader import FileReader, Item
-
-
-_FAILED = "backend_failed"
 
 
 class _File:
@@ -142,7 +140,7 @@ class LogFeed:
                 else:
                     self._read(event)
             except Exception as error:  # the other files go on
-                FAULTS.caught(_FAILED, f"bridge, {event.path}", error)
+                FAULTS.caught(FAILED, f"bridge, {event.path}", error)
 
     def touch(self, ranks: Iterable[Rank]) -> list[FollowedFile]:
         """Have the states of files saved that hold one of these ranks, and return the files."""
@@ -223,10 +221,10 @@ class LogFeed:
             return rank  # two logs of one rank
         if not source.is_repeated:
             source.is_repeated = True
-            self._follower.count(REPEATED)
+            self._follower.count(oddities.REPEATED)
             what = "now count twice" if is_fed else "count once: its ranks begin at 0"
             FAULTS.warn(
-                REPEATED,
+                oddities.REPEATED,
                 f"{batch.path} has lines from before the last one that was read of it, as an "
                 f"older copy: they {what}",
             )
@@ -261,9 +259,9 @@ class LogFeed:
                         rank = found[number] = self._begin(batch, source, number, items)
                     take(rank, item)
             except Exception as error:  # the other lines go on
-                FAULTS.caught(_FAILED, f"bridge, a line of {batch.path}", error)
+                FAULTS.caught(FAILED, f"bridge, a line of {batch.path}", error)
                 dropped = self._rank(source, source.origin.rank).dropped
-                dropped[_FAILED] = dropped.get(_FAILED, 0) + 1
+                dropped[FAILED] = dropped.get(FAILED, 0) + 1
             self.lines += 1
         for rank in found.values():
             rank.heartbeat_s = max(rank.heartbeat_s, heartbeat_s)
@@ -313,4 +311,7 @@ def open_feed(
     feed = LogFeed(source, ranks, follower, take, shares_ranks=shares_ranks)
     if not feed.restore(follower.files):
         follower.start_over()
+    for reason, count in follower.counts.items():
+        if count and reason.startswith("checkpoint_"):
+            FAULTS.warn(reason, f"{follower.checkpoint}: {oddities.REASONS[reason]}")
     return feed

@@ -6,8 +6,10 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
+from otel_dllogger.logfiles import skipped
 from otel_dllogger.logfiles.file_record import FileRecord
 from otel_dllogger.logfiles.reader import Naming, Started
+from otel_dllogger.logfiles.skipped import HARMLESS
 from otel_dllogger.metrics.figures import DROPPED_TEXT, Figure, View
 from otel_dllogger.metrics.names import Names
 from otel_dllogger.metrics.points import FIGURES_INTERVAL_S, Points, Series
@@ -213,10 +215,16 @@ class Rank(View):
         self.dropped = {reason: int(count) for reason, count in plain["dropped"].items()}
 
 
+FAILED = "backend_failed"
+
+DROPPED_REASONS = (FAILED, *(reason for reason in skipped.REASONS if reason not in HARMLESS))
+"""Why a line gave no record though it should have: each exists at 0 from the start."""
+
+
 def _dropped(view: View) -> Iterator[tuple[dict[str, str], float]]:
     if isinstance(view, Rank):
-        for reason, count in view.dropped.copy().items():
-            yield {**view.of_process(), "reason": reason}, float(count)
+        for reason in DROPPED_REASONS:
+            yield {**view.of_process(), "reason": reason}, float(view.dropped.get(reason, 0))
 
 
 DROPPED = Figure("dllogger.dropped", "", True, DROPPED_TEXT, _dropped)

@@ -59,9 +59,6 @@ class Bridge:
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=expire_s
         )
         self._feed = open_feed(source, self._ranks, self._follower)
-        for reason, count in self._follower.counts.items():
-            if count and reason.startswith("checkpoint_"):
-                FAULTS.warn(reason, f"{checkpoint}: {oddities.REASONS[reason]}")
         self._page = StorePage((*OF_RANKS, DROPPED), self._own_figures())
         self._behind = False
         self._stopped = False
@@ -164,6 +161,10 @@ class Bridge:
             for reason in skipped.REASONS:
                 yield {"reason": reason}, feed.skipped.get(reason, 0)
 
+        def faults() -> Iterator[tuple[dict[str, str], float]]:
+            for reason, count in FAULTS.dropped.copy().items():
+                yield {"reason": reason}, count
+
         return (
             OwnFigure(
                 "dllogger_bridge_files",
@@ -191,6 +192,12 @@ class Bridge:
                 "dllogger_bridge_unusual_total",
                 "What was unusual about files, by reason",
                 unusual,
+                is_counter=True,
+            ),
+            OwnFigure(
+                "dllogger_bridge_faults_total",
+                "What the bridge itself could not do, by reason",
+                faults,
                 is_counter=True,
             ),
         )

@@ -116,6 +116,7 @@ class Follower:
         self._returned: list[Batch | Change] = []
         self.behind = False
         """Whether the last round left something that could be read at once."""
+        self.checkpoint = checkpoint
         saved: Checkpoint | None = None
         ignored: tuple[str, ...] = ()
         if checkpoint is not None:
