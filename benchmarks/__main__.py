@@ -73,6 +73,13 @@ def _print_log_files() -> None:
         f"A poll of {follow.DISCOVERED_FILES:,} files at rest: {poll_ms:.0f} ms "
         f"(target: {follow.DISCOVERY_TARGET_MS:g})."
     )
+    with tempfile.TemporaryDirectory() as folder:
+        kib_a_second, kib_a_line = follow.written_kib_a_second(Path(folder))
+    print(
+        f"`bridge --otlp` with {follow.DELIVERED_FILES} files, of which one gets a line "
+        f"{follow.DELIVERED_LINES_A_SECOND} times a second: {kib_a_second:,.0f} KiB/s written, "
+        f"{kib_a_line:,.0f} KiB a line."
+    )
     page.main()
     backfill.main()
 

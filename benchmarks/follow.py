@@ -7,14 +7,19 @@ import resource
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
+import orjson
+
+from otel_dllogger.bridge.delivery import Delivery
+from otel_dllogger.bridge.outbox import Outbox
+from otel_dllogger.bridge.source import Source
 from otel_dllogger.logfiles.follow import Follower
 from otel_dllogger.logfiles.followed import Batch
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from otel_dllogger.otlp.transport import Answer
 
 FILES = 1_000
 LINES_A_SECOND = 10
@@ -29,6 +34,12 @@ DESCRIPTORS_TARGET = 512
 DISCOVERED_FILES = 10_000
 DISCOVERIES = 15
 DISCOVERY_TARGET_MS = 200.0
+
+DELIVERED_FILES = 400
+DELIVERED_METRICS = 20
+DELIVERED_STEPS = 20
+DELIVERED_LINES_A_SECOND = 5
+DELIVER_S = 15.0
 
 READ_BYTES = 64 << 20
 READ_ROUNDS = 5
@@ -191,6 +202,71 @@ def reading_rate(folder: Path) -> tuple[float, float]:
     size_mb = path.stat().st_size / 1e6
     path.unlink()
     return size_mb / statistics.median(ours_s), size_mb / statistics.median(plain_s)
+
+
+def written_kib_a_second(folder: Path) -> tuple[float, float]:
+    """Return the KiB that ``bridge --otlp`` writes for its checkpoint, a second and a line.
+
+    Of many files one after the other gets a line, as those of runs that log rarely.
+
+    Args:
+        folder: Where to write; empty.
+    """
+    logs = folder / "logs"
+    logs.mkdir()
+    paths = [logs / f"run{number}_rank0.json" for number in range(DELIVERED_FILES)]
+    for path in paths:
+        path.write_bytes(_log_lines(0, DELIVERED_STEPS))
+    stopping = threading.Event()
+    outbox = Outbox(_Collector(), timeout_s=1.0, stopping=stopping, tell=print)
+    delivery = Delivery(Source([str(logs)]), outbox, checkpoint=str(folder / "checkpoint"))
+    delivery.run_to_end()
+    ours_bytes, lines = 0, 0
+    start_s, start_bytes = time.monotonic(), _written_bytes()
+    while (took_s := time.monotonic() - start_s) < DELIVER_S:
+        line = _log_lines(DELIVERED_STEPS + lines, DELIVERED_STEPS + lines + 1)
+        with paths[lines % DELIVERED_FILES].open("ab") as file:
+            ours_bytes += file.write(line)
+        lines += 1
+        delivery.poll()
+        time.sleep(1 / DELIVERED_LINES_A_SECOND)
+    delivery.close()
+    written_kib = (_written_bytes() - start_bytes - ours_bytes) / 1024
+    return written_kib / took_s, written_kib / lines
+
+
+class _Collector:
+    """Take every request."""
+
+    def send(self, _request: bytes, _timeout_s: float) -> Answer:
+        return Answer(taken=True)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def _log_lines(first: int, last: int) -> bytes:
+    data = {f"metric_{number}": 0.5 for number in range(DELIVERED_METRICS)}
+    return b"".join(
+        b"DLLL "
+        + orjson.dumps(
+            {
+                "timestamp": f"{1_700_000_000 + step}.0",
+                "elapsedtime": f"{step}.0",
+                "type": "LOG",
+                "step": [0, step],
+                "data": data,
+            }
+        )
+        + b"\n"
+        for step in range(first, last)
+    )
+
+
+def _written_bytes() -> int:
+    """Return what this process has given to ``write`` so far."""
+    text = Path("/proc/self/io").read_text()
+    return int(text.split("wchar:")[1].split()[0])
 
 
 def _cpu_s() -> float:

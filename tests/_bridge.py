@@ -136,9 +136,9 @@ def read_page(bridge: Bridge) -> Page:
 
 _COMMITTING = """
 import sys
-from otel_dllogger.bridge import service
+from otel_dllogger.bridge import pace
 from otel_dllogger.cli import main
-service.COMMIT_INTERVAL_S = {}
+pace.COMMIT_INTERVAL_S = {}
 sys.exit(main())
 """
 

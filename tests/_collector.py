@@ -109,15 +109,20 @@ class Collector:
 
 
 def decode(body: bytes) -> tuple[dict[str, str], tuple[str, str], list[Point]]:
-    """Read a request with OpenTelemetry's own messages."""
+    """Read a request with OpenTelemetry's own messages.
+
+    Returns:
+        The resource of the first process, its scope, and the points of all.
+    """
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (  # noqa: PLC0415
         ExportMetricsServiceRequest,
     )
 
-    (resource,) = ExportMetricsServiceRequest.FromString(body).resource_metrics
-    (scope,) = resource.scope_metrics
+    found = ExportMetricsServiceRequest.FromString(body).resource_metrics
+    scopes = [scope for resource in found for scope in resource.scope_metrics]
+    assert len(scopes) == len(found)
     points = []
-    for metric in scope.metrics:
+    for metric in (metric for scope in scopes for metric in scope.metrics):
         kind = metric.WhichOneof("data")
         if kind == "sum":
             assert metric.sum.is_monotonic
@@ -137,7 +142,8 @@ def decode(body: bytes) -> tuple[dict[str, str], tuple[str, str], list[Point]]:
                     kind == "sum",
                 )
             )
-    return text_of(resource.resource.attributes), (scope.scope.name, scope.scope.version), points
+    scope = scopes[0].scope
+    return text_of(found[0].resource.attributes), (scope.name, scope.version), points
 
 
 def text_of(attributes: Any) -> dict[str, str]:

@@ -6,6 +6,8 @@ import math
 import os
 import stat
 import struct
+import subprocess
+import sys
 from array import array
 from decimal import Decimal
 
@@ -133,6 +135,47 @@ def test_it_is_whole_or_not_there(tmp_path):
         os.umask(umask)
     assert ("# EOF\n", [path]) == (path.read_text(), list(tmp_path.iterdir()))
     assert 0o640 == stat.S_IMODE(path.stat().st_mode)
+
+
+WRITE = """
+import sys
+from array import array
+from otel_dllogger.backfill.openmetrics import write_openmetrics
+from otel_dllogger.backfill.series import Chunk, SeriesName
+
+def chunks():
+    for second in range(3):
+        series = SeriesName("dl_loss", (), "gauge", "")
+        yield Chunk(series, array("q", [1000 * second]), array("d", [1.0]))
+        print("wrote", flush=True)
+        sys.stdin.readline()
+
+write_openmetrics(chunks(), sys.argv[1])
+"""
+
+
+def test_what_a_kill_leaves_is_removed_by_the_next(tmp_path):
+    """But no file that another process still writes, nor one that is not ours by its name."""
+    path = tmp_path / "run.om"
+    others = [tmp_path / name for name in (".run.om.tmp", ".run.om.x.tmp", ".b.om.abcdefgh.tmp")]
+    for other in others:
+        other.write_text("somebody's")
+    (tmp_path / ".run.om.aaaaaaaa.tmp").symlink_to(others[0])
+    command = [sys.executable, "-c", WRITE, path]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as killed:
+        assert "wrote\n" == killed.stdout.readline()
+        killed.kill()
+    assert 5 == len(list(tmp_path.iterdir()))
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as running:
+        assert "wrote\n" == running.stdout.readline()
+        assert 5 == len(list(tmp_path.iterdir()))  # the killed one's has gone
+        write_openmetrics([], path)
+        assert "# EOF\n" == path.read_text()
+        running.communicate("\n\n\n", 20)
+        assert 0 == running.returncode
+    assert 3 == path.read_text().count(" 1.0 ")
+    assert {path, *others, tmp_path / ".run.om.aaaaaaaa.tmp"} == set(tmp_path.iterdir())
 
 
 def test_a_link_stays_a_link(tmp_path):

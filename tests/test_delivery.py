@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import signal
 import threading
@@ -15,7 +16,9 @@ from otel_dllogger.bridge.journal import Journal
 from otel_dllogger.bridge.outbox import Outbox, Stopped
 from otel_dllogger.bridge.source import Source
 from otel_dllogger.logfiles.identity import Position
+from otel_dllogger.otlp import backoff
 from otel_dllogger.otlp.batches import MAX_POINTS
+from otel_dllogger.otlp.encoding import Encoder
 from otel_dllogger.otlp.options import read_options
 from otel_dllogger.otlp.transport import open_transport
 from tests._bridge import (
@@ -96,7 +99,7 @@ def test_victoria_metrics_has_every_step_and_the_names_of_the_page(
         places = dict(zip(place["timestamps"], place["values"], strict=True))
         assert list(range(600)) == [places[time_us // 1000] for time_us in times_us(0, 600)]
         assert bridge.stop() < 10
-    assert page.keys() == found
+    assert {key for key in page if key[0] != "dllogger_dropped_total"} == found
 
 
 def test_nothing_is_lost_while_no_collector_is_there(tmp_path: Path, logs: Path) -> None:
@@ -172,18 +175,13 @@ def test_a_collector_that_hangs_holds_up_neither_page_nor_end(tmp_path: Path, lo
     assert 1 == bridge.errors().count("\n")
 
 
-class Refusing:
-    """A transport that does what the test says."""
-
-    def __init__(self, send):
-        self.send = lambda _request, _timeout_s: send()
-
-    def close(self) -> None:
-        """There is nothing to close."""
-
-
 def open_delivery(
-    logs: Path, url: str, checkpoint: Path | None, tell=print, patience_s: float = 0.0
+    logs: Path,
+    url: str,
+    checkpoint: Path | None,
+    tell=print,
+    patience_s: float = 0.0,
+    idle_s: float = math.inf,
 ) -> Delivery:
     """Return a delivery in this process, whose patience ends at once unless told otherwise."""
     transport = open_transport(read_options(endpoint=url))
@@ -191,7 +189,7 @@ def open_delivery(
         transport, timeout_s=5, stopping=threading.Event(), tell=tell, patience_s=patience_s
     )
     path = None if checkpoint is None else str(checkpoint)
-    return Delivery(Source([str(logs)]), outbox, checkpoint=path)
+    return Delivery(Source([str(logs)]), outbox, checkpoint=path, idle_s=idle_s)
 
 
 def test_the_answers_of_a_round_are_noted_until_it_is_saved(tmp_path: Path, logs: Path) -> None:
@@ -301,24 +299,56 @@ def test_a_wrong_address_or_token_is_waited_out(logs: Path, status: int) -> None
     assert set(times_us(0, 10)) <= set(received_us(collector))
 
 
-def test_a_bug_in_the_delivery_ends_it_alone(logs: Path, counted, capfd) -> None:
-    """What nobody foresaw is counted and said once; the bridge goes on without it."""
+def test_a_bug_in_the_transport_is_waited_out(logs: Path, counted, monkeypatch) -> None:
+    """What nobody foresaw is counted, and the same request is sent again, ever later."""
+    monkeypatch.setattr(backoff, "FIRST_WAIT_S", 0.01)
     append(logs / "log_rank0.json", steps(0, 10))
+    faults = [RuntimeError("never seen before")] * 3
+    told: list[str] = []
+    with HTTPCollector() as collector:
+        delivery = open_delivery(logs, collector.url, None, told.append, DEADLINE_S)
+        send = delivery._outbox._transport.send
 
-    def send():
-        raise RuntimeError("never seen before")
+        def fail(request, timeout_s):
+            if faults:
+                raise faults.pop()
+            return send(request, timeout_s)
 
-    stopping = threading.Event()
-    outbox = Outbox(Refusing(send), timeout_s=1, stopping=stopping, tell=print)
-    Delivery(Source([str(logs)]), outbox, checkpoint=None).run(stopping)
-    assert {"backend_failed": 1} == counted()
+        monkeypatch.setattr(delivery._outbox._transport, "send", fail)
+        delivery.run_to_end()
+        delivery.close()
+    assert times_us(0, 10) == received_us(collector)
+    assert {"backend_failed": 3} == counted()
+    assert "never seen before" in told[0]
+
+
+def test_a_rank_that_cannot_be_encoded_holds_up_no_other(logs: Path, counted, monkeypatch) -> None:
+    """Its points are lost and counted; those of the same request that can be sent are sent."""
+    append(logs / "a_rank0.json", steps(0, 10))
+    append(logs / "b_rank0.json", steps(0, 10))
+    encode = Encoder.encode
+    first: list[Encoder] = []
+
+    def fail(encoder, batch):
+        first[:] = first or [encoder]
+        if encoder is first[0]:
+            raise RuntimeError("never seen before")
+        return encode(encoder, batch)
+
+    monkeypatch.setattr(Encoder, "encode", fail)
+    with HTTPCollector() as collector:
+        delivery = open_delivery(logs, collector.url, None)
+        delivery.run_to_end()
+        delivery.close()
+    assert times_us(0, 10) == received_us(collector)
+    assert counted()["backend_failed"] >= 1
 
 
 def test_a_journal_that_cannot_be_written_is_none(tmp_path: Path) -> None:
     """Without one, and on a full disk, more is sent again, and that is all."""
     for path in (None, str(tmp_path / "missing" / "journal"), str(tmp_path)):
         journal = Journal(path)
-        journal.note([(1, 2, 3, 4)])
-        journal.clear()
+        journal.note({(1, 2, 3): 4})
+        journal.clear({})
         assert 0 == journal.sent_until(Position(1, 2, 3, 4, 5))
         journal.close()

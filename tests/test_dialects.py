@@ -311,6 +311,56 @@ LINES = {
         (1, 2),
         {"rank": 3, "train.loss": 0.5},
     ),
+    "by hand, a rank and no step": (
+        "TCAPPDLL 2023-11-14 22:13:20.25 - rank: 0 loss: 0.5 ips: 10",
+        None,
+        {"rank": 0, "loss": 0.5, "ips": 10},
+    ),
+    "text, a dict": (
+        "DLL 2023-11-14 22:13:20.25 - (0, 1) a : {'x': 1, 'y': (2, None)} b : 2 ",
+        (0, 1),
+        {"a": {"x": 1, "y": (2, None)}, "b": 2},
+    ),
+    "text, digits that Python alone reads": (
+        "DLL 2023-11-14 22:13:20.25 - (0, 1) a : 1_0 b : \u0663 c : 1_0.5 d : {'x': 1_0}  e : 2 ",
+        (0, 1),
+        {"a": "1_0", "b": "\u0663", "c": "1_0.5", "d": "{'x': 1_0}", "e": 2},
+    ),
+    "text, a step of such digits": (
+        "DLL 2023-11-14 22:13:20.25 - \u0661 a : 1 ",
+        "\u0661",
+        {"a": 1},
+    ),
+    "text, a step with an underscore": (
+        "DLL 2023-11-14 22:13:20.25 - 1_0 a : 1 ",
+        "1_0",
+        {"a": 1},
+    ),
+    "text, a tuple of such digits": (
+        "DLL 2023-11-14 22:13:20.25 - (\u0661,) a : 1 ",
+        "(\u0661,)",
+        {"a": 1},
+    ),
+    "text, a pair of such digits": (
+        "DLL 2023-11-14 22:13:20.25 - (\u0661, \u0662) a : 1 ",
+        "(\u0661,",
+        {"\u0662) a": 1},
+    ),
+    "text, a label with such digits": (
+        "DLL 2023-11-14 22:13:20.25 - Epoch: \u0661  a : 1 ",
+        "Epoch:",
+        {"\u0661  a": 1},
+    ),
+    "TCAP, digits that Python alone reads": (
+        tcap_line("{'a': '1_0', 'b': '\u0663'}"),
+        (0, 1),
+        {"a": "1_0", "b": "\u0663"},
+    ),
+    "MMEngine, digits that Python alone reads": (
+        f"{MMENGINE_HEAD}Iter(train) [10/60]  loss: \u0663  lr: 1_0  time: 0.1",
+        10,
+        {"loss": "\u0663", "lr": "1_0", "time": 0.1},
+    ),
     "MMEngine, aligned": (
         (
             f"{MMENGINE_HEAD}Epoch(train)  [ 9][010/270]  lr: 1.0e-02 base_lr: 2.0e-02  "
@@ -451,6 +501,24 @@ MMENGINE = f"{MMENGINE_HEAD}Iter(train) [10/60]  loss: 0.5"
         ('{"text": "DLLL {\\"type\\": \\"LOG\\"}"}', 0, {"not_a_record": 1}),
         ('"text": "DLLL {"', 0, {"not_a_record": 1}),
         (log_line()[:-1] + ', "x": DLLL {}', 0, {"torn": 1, "unknown_type": 1}),
+        # Brackets and quotes within strings end nothing.
+        (log_line('{"t": "} ] {"}') + log_line(), 2, {}),
+        (log_line('{"t": "\\"}"}') + log_line(), 2, {}),
+        (log_line('{"t": "\\\\"}') + log_line(), 2, {}),
+        (log_line('{"t": "\\\\\\"]"}') + log_line(), 2, {}),
+        # Text within a string that breaks off is no record; behind one it is.
+        ('DLLL {"a": "x ' + TEXT, 0, {"torn": 1}),
+        ('DLLL {"a": "x \\" ' + TEXT, 0, {"torn": 1}),
+        ('DLLL {"a": "\\"\\" ' + TEXT, 0, {"torn": 1}),
+        ('DLLL {"a": 1, ' + TEXT, 1, {"torn": 1}),
+        ('DLLL {"a": "b \\"c\\"", ' + TEXT, 1, {"torn": 1}),
+        ('DLLL {"a": "x ' + TEXT + '" ' + TEXT, 1, {"torn": 1}),
+        # What stands before an object is no marker unless it is one.
+        (log_line(prefix="xxxx"), 0, {"not_a_record": 1}),
+        (log_line(prefix="xxxxxxxx"), 0, {"not_a_record": 1}),
+        (log_line(prefix="TCAPPDL"), 0, {"not_a_record": 1}),
+        (log_line(prefix="info"), 0, {"not_a_record": 1}),
+        (log_line(prefix="dlll"), 0, {"not_a_record": 1}),
     ],
 )
 def test_glued_records_are_separated(line, records, skipped):
@@ -493,6 +561,8 @@ BAD = [
     (log_line().replace('"1700000000.25"', '"x", "datetime": "today"').encode(), "no_time"),
     (b"02/30 21:47:21 - mmengine - INFO - Iter(train) [2/10]  loss: 1", "no_time"),
     (tcap_line("{'a': tensor(1)}").encode(), "unreadable_data"),
+    (tcap_line("{'a': 1_0}").encode(), "unreadable_data"),
+    (tcap_line("{'a': \u0663}").encode(), "unreadable_data"),
     (tcap_line("{'a': '\\U00110000'}").encode(), "unreadable_data"),
     (tcap_line("{[]: 1}").encode(), "unreadable_data"),
     (tcap_line("{'a': ]}").encode(), "unreadable_data"),
@@ -795,6 +865,8 @@ def test_a_diverged_row_of_scalars_is_read():
 @pytest.mark.parametrize(
     ("data", "rank"),
     [
+        ({"rank": "1_0"}, 7),
+        ({"rank": "\u0663"}, 7),
         ({"rank": 3}, 3),
         ({"rank": "3"}, 3),
         ({"rank": -1}, 0),

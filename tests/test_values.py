@@ -373,6 +373,12 @@ def test_long_text_is_looked_at_once(text):
     assert number in (None, math.inf)
 
 
+@pytest.mark.parametrize("text", ["1_0", "1_0.5", "1e1_0", "\u0661\u0662", "\uff11", "0x10", "1 0"])
+def test_text_that_python_alone_takes_for_a_number_is_text(text):
+    """No other program would read it as one."""
+    assert to_number(text) is None
+
+
 def test_what_is_shown_is_bounded():
     """A repr or str is cut."""
 

@@ -6,7 +6,9 @@ Source: OpenMetrics 1.0, https://prometheus.io/docs/specs/om/open_metrics_spec/,
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import re
 import tempfile
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -49,11 +51,7 @@ def write_openmetrics(chunks: Iterable[Chunk], path: str | os.PathLike[str]) -> 
                 return write_to(chunks, device)
         # Next to the file that a link leads to, or the link would be lost.
         path = os.path.realpath(path)
-        descriptor, temporary = tempfile.mkstemp(
-            dir=os.path.dirname(path),  # noqa: PTH120 - no Path here
-            prefix=f".{os.path.basename(path)[:100]}.",  # noqa: PTH119
-            suffix=".tmp",
-        )
+        descriptor, temporary = _open_temporary(path)
         with os.fdopen(descriptor, "wb") as file:
             samples = write_to(chunks, file)
             file.flush()
@@ -70,6 +68,39 @@ def write_openmetrics(chunks: Iterable[Chunk], path: str | os.PathLike[str]) -> 
             with contextlib.suppress(OSError):
                 os.unlink(temporary)  # noqa: PTH108 - no Path here
     return samples
+
+
+def _open_temporary(path: str) -> tuple[int, str]:
+    """Return a new file beside another one, locked; those that a kill has left there are removed.
+
+    The lock ends with its process, however that ends.
+    """
+    folder, name = os.path.split(path)
+    prefix = f".{name[:100]}."
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        pattern = re.compile(rf"{re.escape(prefix)}[a-z0-9_]{{8}}\.tmp")
+        for entry in entries:
+            if pattern.fullmatch(entry.name):
+                _remove_if_left(entry.path)
+    while True:
+        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=".tmp")
+        with contextlib.suppress(OSError):  # a file system without locks: nobody removes it
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, temporary
+        os.close(descriptor)  # another one has removed it before it was locked
+
+
+def _remove_if_left(path: str) -> None:
+    """Remove a temporary file if no process writes it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                os.unlink(path)  # noqa: PTH108 - no Path here
+        finally:
+            os.close(descriptor)
 
 
 def write_to(chunks: Iterable[Chunk], file: BinaryIO) -> int:

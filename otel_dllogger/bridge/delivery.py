@@ -11,26 +11,27 @@ from typing import TYPE_CHECKING
 from otel_dllogger.bridge.feed import open_feed
 from otel_dllogger.bridge.journal import Journal
 from otel_dllogger.bridge.outbox import Stopped
+from otel_dllogger.bridge.pace import Commits, Turns
 from otel_dllogger.bridge.ranks import Ranks
-from otel_dllogger.faults import FAULTS
 from otel_dllogger.logfiles.follow import Follower
-from otel_dllogger.logfiles.followed import Batch
+from otel_dllogger.logfiles.followed import GONE, RESTARTED, Batch
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from otel_dllogger.bridge.journal import Moment
     from otel_dllogger.bridge.outbox import Outbox
     from otel_dllogger.bridge.ranks import Point, Rank
     from otel_dllogger.bridge.source import Source
-    from otel_dllogger.logfiles.followed import FollowedFile
+    from otel_dllogger.logfiles.identity import Position
     from otel_dllogger.logfiles.reader import Item
 
 POLL_INTERVAL_S = 1.0
 """Seconds between two looks at files that do not grow."""
 
 ROUND_BYTES = 1 << 18
-"""Bytes that are read, sent and remembered together."""
+"""Bytes that are read before they are sent."""
 
 _OBSERVE_AFTER_US = 15_000_000
 
@@ -43,7 +44,7 @@ class Delivery:
         outbox: Where points go.
         ranks: Where ranks are kept; they may be known from other files.
         checkpoint: A file that keeps how far everything was sent.
-        idle_s: As ``Follower`` takes it.
+        idle_s: As ``Follower`` takes it; a rank whose files are gone is forgotten after it.
         since_us: Points before are not sent; microseconds since the Unix epoch.
         until_us: Points from here on are not sent.
 
@@ -67,12 +68,19 @@ class Delivery:
         self._follower = Follower(
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=idle_s
         )
-        self._feed = open_feed(source, self._ranks, self._follower, self._take)
+        self._idle_s = idle_s
+        self._feed = open_feed(
+            source, self._ranks, self._follower, self._take, shares_ranks=ranks is not None
+        )
+        self._commits = Commits(self._commit)
         self._journal = Journal(None if checkpoint is None else f"{checkpoint}.sent")
         self._batch: Batch | None = None
         self._batch_lines = 0  # that the feed had read before it
         self._is_sent = False  # whether its lines were sent before a kill
-        self._ends: dict[FollowedFile, int] = {}  # of what was read since the last answer
+        # How far each content was read since the last answer: device, inode, generation.
+        self._ends: dict[tuple[int, int, int], int] = {}
+        self._figures: dict[tuple[str, int], Moment] = {}  # that were added since then
+        self._is_sent_whole = True  # whether what ranks have taken is sent
         self._has_begun = False
         outbox.on_answer = self._note
         self._since_us = -math.inf if since_us is None else since_us
@@ -84,19 +92,23 @@ class Delivery:
         return self._feed.lines
 
     def run(self, stopping: threading.Event) -> None:
-        """Send what is added until the process is to end."""
+        """Send what is added until the process is to end, whatever a look at logs raises."""
+        turns = Turns("a look of bridge --otlp at its logs", self._turn, POLL_INTERVAL_S)
         try:
             while not stopping.is_set():
-                more = self.poll()
-                self._observe(time.time_ns() // 1000 - _OBSERVE_AFTER_US)
-                if not more:
-                    stopping.wait(POLL_INTERVAL_S)
+                wait_s = turns.take()
+                if wait_s:
+                    stopping.wait(wait_s)
         except Stopped:
             pass  # what was not taken is read again by the next start
-        except Exception as error:
-            FAULTS.caught("backend_failed", "bridge --otlp ends", error)
         finally:
             self.close()
+
+    def _turn(self) -> bool:
+        more = self.poll()
+        self._observe(time.time_ns() // 1000 - _OBSERVE_AFTER_US)
+        self._forget_expired(time.time() - self._idle_s)
+        return more
 
     def run_to_end(self) -> None:
         """Send what there is by now.
@@ -107,14 +119,19 @@ class Delivery:
         while self.poll():
             pass
         self._observe(None)  # the checkpoint knows whose figures were sent before
+        self._commits.write()
 
     def close(self) -> None:
-        """Close the files."""
-        self._follower.close()
-        self._journal.close()
+        """Save how far everything was sent, and close the files."""
+        try:
+            if self._is_sent_whole:  # or a checkpoint would say more than was sent
+                self._commits.write()
+        finally:
+            self._follower.close()
+            self._journal.close()
 
     def poll(self) -> bool:
-        """Read some, send it, and remember that.
+        """Read some and send it; note that, and save it if that is due.
 
         Returns:
             Whether there was anything.
@@ -127,19 +144,41 @@ class Delivery:
         if not self._has_begun:
             self._has_begun = True
             self._feed.expect(file.path for file in self._follower.files)
+        self._is_sent_whole = False
+        kinds = set()
         for event in returned:
-            for part in self._parts(event) if isinstance(event, Batch) else (event,):
-                self._feed.handle((part,))
+            if isinstance(event, Batch):
+                for part in self._parts(event):
+                    self._feed.handle((part,))
+            else:
+                kinds.add(event.kind)
+                self._feed.handle((event,))
+                if event.kind == GONE:
+                    self._journal.forget_content((*event.file.key, event.generation))
         self._batch = None
         self._outbox.flush()
-        self._commit()
+        self._ends.clear()  # what is left had no points
+        self._is_sent_whole = True
+        if GONE in kinds:
+            # The next checkpoint knows nothing of a rank that no file is of.
+            fed = self._feed.fed()
+            self._send_figures(
+                [rank for rank in self._ranks if (rank.run, rank.rank) not in fed], at_end=True
+            )
+        if RESTARTED in kinds:
+            self._commits.hasten()  # the checkpoint has nothing of the file's ranks at the moment
+        self._commits.write_if_due()
         return self._follower.behind or self._feed.lines > lines
 
-    def _commit(self) -> None:
+    def _commit(self) -> bool:
+        self._send_figures([rank for rank in self._ranks if self._has_sent_figures(rank)])
         self._feed.save_states()
-        if self._follower.commit():
-            self._journal.clear()
-        self._ends.clear()
+        is_saved = self._follower.commit()
+        if is_saved:
+            self._journal.clear(
+                {(*file.key, file.generation): file.mark.offset for file in self._follower.files}
+            )
+        return is_saved
 
     def _parts(self, batch: Batch) -> Iterator[Batch]:
         """Split lines into those that were sent before a kill, and others."""
@@ -154,21 +193,25 @@ class Delivery:
                 self._batch = dataclasses.replace(batch, lines=part)
                 self._batch_lines = self._feed.lines
                 yield self._batch
-        self._ends[batch.file] = batch.end.offset
+        self._end_at(batch.end, batch.end.offset)
+
+    def _end_at(self, position: Position, offset: int) -> None:
+        self._ends[position.device, position.inode, position.generation] = offset
 
     def _note(self) -> None:
         """Note how far files were sent: all that was read but the line at hand."""
         batch = self._batch
         if batch is not None:
             left = batch.lines[self._feed.lines - self._batch_lines :]
-            self._ends[batch.file] = batch.end.offset - sum(len(line) + 1 for line in left)
-        if self._ends:
-            self._journal.note(
-                (*file.key, file.generation, end) for file, end in self._ends.items()
-            )
+            self._end_at(batch.end, batch.end.offset - sum(len(line) + 1 for line in left))
+        if self._ends or self._figures:
+            self._journal.note(self._ends, self._figures)
             self._ends.clear()
+            self._figures.clear()
 
     def _take(self, rank: Rank, item: Item) -> None:
+        if not self._is_sent and self._has_sent_figures(rank):
+            deque(rank.observed(), maxlen=0)
         points = self._within(rank.points(item))
         if self._is_sent:
             deque(points, maxlen=0)
@@ -180,11 +223,38 @@ class Delivery:
 
     def _observe(self, before_us: int | None) -> None:
         """Send the figures of ranks that have logged nothing since, as a scrape would find them."""
-        due = {rank for rank in self._ranks if rank.is_due(before_us)}
-        for rank in due:
-            self._outbox.add(rank, self._within(rank.observed(at_end=before_us is None)))
+        self._send_figures(
+            [rank for rank in self._ranks if rank.is_due(before_us)], at_end=before_us is None
+        )
+
+    def _send_figures(self, ranks: Iterable[Rank], *, at_end: bool = False) -> None:
+        """Send the figures of ranks that are due, but for those that were sent before a kill."""
+        due = {rank: moment for rank in ranks if (moment := rank.observable) is not None}
+        if not due:
+            return
+        self._is_sent_whole = False
+        for rank, moment in due.items():
+            if self._has_sent_figures(rank):
+                deque(rank.observed(), maxlen=0)
+                continue
+            self._outbox.add(rank, self._within(rank.observed(at_end=at_end)))
+            self._figures[rank.run, rank.rank] = moment
         self._outbox.flush()
-        if due:
-            for file in self._feed.touch(due):
-                self._follower.touch(file)
-            self._commit()
+        self._is_sent_whole = True
+        for file in self._feed.touch(due.keys()):
+            self._follower.touch(file)
+
+    def _has_sent_figures(self, rank: Rank) -> bool:
+        """Tell whether a rank's figures were sent, as they are now, before a kill."""
+        moment = rank.observable
+        return moment is not None and self._journal.has_sent_figures(rank.run, rank.rank, moment)
+
+    def _forget_expired(self, before_s: float) -> None:
+        """Free ranks that have logged nothing since a moment and that no file can bring back."""
+        silent = [rank for rank in self._ranks if rank.heartbeat_s < before_s]
+        fed = self._feed.fed() if silent else set()
+        for rank in silent:
+            if (rank.run, rank.rank) not in fed:
+                self._ranks.forget(rank)
+                self._outbox.forget(rank)
+                self._journal.forget_rank(rank.run, rank.rank)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from otel_dllogger.bridge.ranks import FAILED
 from otel_dllogger.bridge.source import open_reader
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.logfiles import oddities
+from otel_dllogger.logfiles.file_record import FileRecord
 from otel_dllogger.logfiles.followed import GONE, Batch, Change, FollowedFile
 from otel_dllogger.logfiles.origin import is_copy
+from otel_dllogger.logfiles.reader import Naming, Started
 from otel_dllogger.logfiles.skipped import HARMLESS
 from otel_dllogger.logfiles.times import parse_zone
 from otel_dllogger.logfiles.twins import has_json_twin, is_text
@@ -23,18 +27,26 @@ if TYPE_CHECKING:
     from otel_dllogger.logfiles.reader import FileReader, Item
 
 
-_FAILED = "backend_failed"
-
-
 class _File:
     """One file: who reads it, and whose lines it held."""
 
-    __slots__ = ("is_left_out", "numbers", "origin", "reader")
+    __slots__ = (
+        "begun",
+        "is_left_out",
+        "is_repeated",
+        "is_restarted",
+        "numbers",
+        "origin",
+        "reader",
+    )
 
     def __init__(self, origin: Origin, reader: FileReader) -> None:
         self.origin = origin
         self.reader = reader
         self.numbers: set[int] = set()  # of the ranks
+        self.begun: set[int] = set()  # those of which this content has shown its first time
+        self.is_restarted = False
+        self.is_repeated = False
         self.is_left_out = False
 
 
@@ -44,8 +56,9 @@ class LogFeed:
     Args:
         source: What is followed, and how to read it.
         ranks: Where ranks are kept.
-        covers: Tells of a path whether it is followed, as ``Follower.covers``.
+        follower: Follows it.
         take: Takes an item of a rank; by default the rank itself does.
+        shares_ranks: Whether other files than those of the follower may be of the ranks.
 
     Raises:
         ConfigurationError: If a pattern or the zone cannot mean anything.
@@ -55,15 +68,19 @@ class LogFeed:
         self,
         source: Source,
         ranks: Ranks,
-        covers: Callable[[str], bool],
+        follower: Follower,
         take: Callable[[Rank, Item], None] | None = None,
+        *,
+        shares_ranks: bool = False,
     ) -> None:
         parse_zone(source.zone)
         self._source = source
         self._origins = source.origins()
         self._ranks = ranks
-        self._covers = covers
+        self._follower = follower
+        self._covers = follower.covers
         self._take = take or _take
+        self._shares_ranks = shares_ranks
         self._sources: dict[FollowedFile, _File] = {}
         self._touched: dict[FollowedFile, _File] = {}
         self.lines = 0
@@ -100,6 +117,7 @@ class LogFeed:
         for number_text, text in file.state["ranks"].items():
             number = int(number_text)
             source.numbers.add(number)
+            source.begun.add(number)
             rank = self._ranks.make(origin, number)
             rank.load_text(text)
             known = ranks.get((origin.run, number)) or self._ranks.find(origin.run, number)
@@ -122,9 +140,9 @@ class LogFeed:
                 else:
                     self._read(event)
             except Exception as error:  # the other files go on
-                FAULTS.caught(_FAILED, f"bridge, {event.path}", error)
+                FAULTS.caught(FAILED, f"bridge, {event.path}", error)
 
-    def touch(self, ranks: set[Rank]) -> list[FollowedFile]:
+    def touch(self, ranks: Iterable[Rank]) -> list[FollowedFile]:
         """Have the states of files saved that hold one of these ranks, and return the files."""
         keys = {(rank.run, rank.rank) for rank in ranks}
         files = {
@@ -168,11 +186,49 @@ class LogFeed:
         self._sources[file] = source
         if before is not None:  # its ranks go on, though the file begins anew
             source.numbers = before.numbers
+            source.is_restarted = True
             self._touched[file] = source
 
     def _rank(self, source: _File, number: int) -> Rank:
         source.numbers.add(number)
         return self._ranks.of(source.origin, number)
+
+    def _begin(
+        self, batch: Batch, source: _File, number: int, items: list[tuple[int, Item]]
+    ) -> Rank:
+        """Return a rank whose items are next; one that begins at 0 where they were counted before.
+
+        A job that begins its log anew goes on in time, and so do its rank's counters. A
+        content that begins before the rank's last record is an older copy of the log.
+        """
+        rank = self._rank(source, number)
+        if number in source.begun:
+            return rank
+        times_us = (_time_us(item) for of, item in items if of == number)
+        first_us = next(filter(None, times_us), None)
+        if first_us is None:
+            return rank
+        source.begun.add(number)
+        last_us = rank.state.last_log_us
+        if last_us is None or first_us > last_us:
+            return rank
+        is_fed = self._shares_ranks or any(
+            number in other.numbers and other.origin.run == rank.run and not file.missing
+            for file, other in self._sources.items()
+            if other is not source
+        )
+        if is_fed and not source.is_restarted:
+            return rank  # two logs of one rank
+        if not source.is_repeated:
+            source.is_repeated = True
+            self._follower.count(oddities.REPEATED)
+            what = "now count twice" if is_fed else "count once: its ranks begin at 0"
+            FAULTS.warn(
+                oddities.REPEATED,
+                f"{batch.path} has lines from before the last one that was read of it, as an "
+                f"older copy: they {what}",
+            )
+        return rank if is_fed else self._ranks.begin_anew(rank)
 
     def _read(self, batch: Batch) -> None:
         source = self._sources.get(batch.file)
@@ -196,15 +252,16 @@ class LogFeed:
         take = self._take
         for line in batch.lines:
             try:
-                for number, item in reader.read(line):
+                items = reader.read(line)
+                for number, item in items:
                     rank = found.get(number)
                     if rank is None:
-                        rank = found[number] = self._rank(source, number)
+                        rank = found[number] = self._begin(batch, source, number, items)
                     take(rank, item)
             except Exception as error:  # the other lines go on
-                FAULTS.caught(_FAILED, f"bridge, a line of {batch.path}", error)
+                FAULTS.caught(FAILED, f"bridge, a line of {batch.path}", error)
                 dropped = self._rank(source, source.origin.rank).dropped
-                dropped[_FAILED] = dropped.get(_FAILED, 0) + 1
+                dropped[FAILED] = dropped.get(FAILED, 0) + 1
             self.lines += 1
         for rank in found.values():
             rank.heartbeat_s = max(rank.heartbeat_s, heartbeat_s)
@@ -220,6 +277,13 @@ class LogFeed:
                     dropped[reason] = dropped.get(reason, 0) + more
 
 
+def _time_us(item: Item) -> int | None:
+    """Return when an item was logged, None where nothing but a guess says it."""
+    if isinstance(item, (Naming, Started)) or (isinstance(item, FileRecord) and item.interpolated):
+        return None
+    return item.time_us
+
+
 def _take(rank: Rank, item: Item) -> None:
     rank.take(item)
 
@@ -229,6 +293,8 @@ def open_feed(
     ranks: Ranks,
     follower: Follower,
     take: Callable[[Rank, Item], None] | None = None,
+    *,
+    shares_ranks: bool = False,
 ) -> LogFeed:
     """Return what hands lines to ranks, with all that the follower's checkpoint knows of them.
 
@@ -237,11 +303,15 @@ def open_feed(
         ranks: Where ranks are kept.
         follower: Follows its paths.
         take: As ``LogFeed`` takes it.
+        shares_ranks: As ``LogFeed`` takes it.
 
     Raises:
         ConfigurationError: If a pattern or the zone cannot mean anything.
     """
-    feed = LogFeed(source, ranks, follower.covers, take)
+    feed = LogFeed(source, ranks, follower, take, shares_ranks=shares_ranks)
     if not feed.restore(follower.files):
         follower.start_over()
+    for reason, count in follower.counts.items():
+        if count and reason.startswith("checkpoint_"):
+            FAULTS.warn(reason, f"{follower.checkpoint}: {oddities.REASONS[reason]}")
     return feed

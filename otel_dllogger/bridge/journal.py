@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from otel_dllogger.logfiles.identity import Position
 
-_Place = tuple[int, int, int]  # device, inode, generation
+_Content = tuple[int, int, int]  # device, inode, generation
+
+Moment = tuple[int, int]
+"""When the figures of a rank are due, and how many items it had taken by then."""
+
+MAX_BYTES = 1 << 20
+"""Size from which the journal is rewritten without what later notes have replaced."""
 
 
 class Journal:
@@ -28,34 +34,106 @@ class Journal:
     def __init__(self, path: str | None) -> None:
         self._path = path
         self._fd: int | None = None
-        self._offsets: dict[_Place, int] = {}
+        self._size_bytes = 0
+        self._max_bytes = MAX_BYTES
+        self._ends: dict[_Content, int] = {}
+        self._figures: dict[tuple[str, int], Moment] = {}
         if path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(f"{path}.tmp")  # noqa: PTH108 - no Path here
             with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 - no Path here
                 for line in file:
                     with contextlib.suppress(TypeError, ValueError):  # the last one may be torn
-                        for device, inode, generation, offset in json.loads(line):
-                            self._offsets[device, inode, generation] = int(offset)
+                        self._load(*json.loads(line))
+
+    def _load(self, ends: list[Any], figures: list[Any]) -> None:
+        for device, inode, generation, end in ends:
+            self._ends[device, inode, generation] = int(end)
+        for run, rank, time_us, items in figures:
+            self._figures[run, rank] = (time_us, items)
 
     def sent_until(self, position: Position) -> int:
         """Return up to which offset the content was sent that a position is in."""
-        return self._offsets.get((position.device, position.inode, position.generation), 0)
+        return self._ends.get((position.device, position.inode, position.generation), 0)
 
-    def note(self, positions: Iterable[tuple[int, int, int, int]]) -> None:
-        """Note that files were sent up to there: device, inode, generation and offset of each."""
+    def has_sent_figures(self, run: str, rank: int, of: Moment) -> bool:
+        """Tell whether the figures of a rank were sent as they were at a moment."""
+        return self._figures.get((run, rank)) == of
+
+    def note(
+        self,
+        ends: Mapping[_Content, int],
+        figures: Mapping[tuple[str, int], Moment] | None = None,
+    ) -> None:
+        """Note what was sent.
+
+        Args:
+            ends: The offset up to which contents were sent, by device, inode and generation.
+            figures: The moments whose figures were sent, by run and rank.
+        """
         if self._path is None:
             return
+        self._ends.update(ends)
+        self._figures.update(figures or {})
+        if self._size_bytes > self._max_bytes and self._compact(self._path):
+            return
         with contextlib.suppress(OSError):
-            if self._fd is None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-                self._fd = os.open(self._path, flags, 0o600)
-            os.write(self._fd, json.dumps(list(positions)).encode() + b"\n")
+            self._append(self._path, ends, figures or {})
 
-    def clear(self) -> None:
-        """Forget all: a checkpoint says it."""
-        if self._path is not None and (self._offsets or self._fd is not None):
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)  # noqa: PTH108 - no Path here
-        self._offsets.clear()
+    def _append(
+        self,
+        path: str,
+        ends: Mapping[_Content, int],
+        figures: Mapping[tuple[str, int], Moment],
+    ) -> None:
+        if self._fd is None:
+            self._fd = _open(path, os.O_APPEND)
+            self._size_bytes = os.fstat(self._fd).st_size
+        notes = [
+            [(*content, end) for content, end in ends.items()],
+            [(*rank, *moment) for rank, moment in figures.items()],
+        ]
+        # A line of its own, though a kill may have left half a line.
+        self._size_bytes += os.write(self._fd, b"\n" + json.dumps(notes).encode() + b"\n")
+
+    def _compact(self, path: str) -> bool:
+        """Write anew what still holds, and tell whether that worked."""
+        self.close()
+        temporary = f"{path}.tmp"
+        try:
+            self._fd = _open(temporary, os.O_APPEND | os.O_TRUNC)
+            self._size_bytes = 0
+            self._append(temporary, self._ends, self._figures)
+            os.replace(temporary, path)  # noqa: PTH105 - no Path here
+        except OSError:
+            self.close()
+            return False
+        self._max_bytes = max(MAX_BYTES, 2 * self._size_bytes)
+        return True
+
+    def forget_content(self, content: _Content) -> None:
+        """Keep nothing of a file that is gone."""
+        self._ends.pop(content, None)
+
+    def forget_rank(self, run: str, rank: int) -> None:
+        """Keep nothing of a rank that is forgotten."""
+        self._figures.pop((run, rank), None)
+
+    def clear(self, read: Mapping[_Content, int]) -> None:
+        """Forget what a checkpoint says by now, but not what is yet to be read again.
+
+        Args:
+            read: How far each content was read.
+        """
+        if self._path is None or not (self._ends or self._figures or self._fd is not None):
+            return
+        if any(sent > read.get(place, sent) for place, sent in self._ends.items()):
+            return
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)  # noqa: PTH108 - no Path here
+        self._ends.clear()
+        self._figures.clear()
+        self._max_bytes = MAX_BYTES
         self.close()
 
     def close(self) -> None:
@@ -63,3 +141,7 @@ class Journal:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -9,17 +9,19 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from otel_dllogger.faults import FAULTS
 from otel_dllogger.metrics.resource import rank_resource
 from otel_dllogger.otlp.backoff import backoff_s
 from otel_dllogger.otlp.batches import MAX_POINTS, MAX_SPAN_US, Batch
 from otel_dllogger.otlp.encoding import Encoder
+from otel_dllogger.otlp.transport import Answer
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable
 
     from otel_dllogger.bridge.ranks import Point, Rank
-    from otel_dllogger.otlp.transport import Answer, Transport
+    from otel_dllogger.otlp.transport import Transport
 
 
 _TELL_INTERVAL_S = 60.0
@@ -71,7 +73,7 @@ class Outbox:
         self._patience_s = patience_s
         self._skips_refused = skips_refused
         self._told_at_s = -_TELL_INTERVAL_S
-        self._encoders: dict[Rank, Encoder] = {}
+        self._encoders: dict[tuple[str, int], Encoder] = {}
         self._batches: dict[Rank, Batch] = {}
         self._points = 0
         self._first_us = 0
@@ -104,6 +106,10 @@ class Outbox:
             batch.last_us = time_us
             self._points += 1
 
+    def forget(self, rank: Rank) -> None:
+        """Keep nothing of a rank whose points were all sent."""
+        self._encoders.pop((rank.run, rank.rank), None)
+
     def _belongs(self, batch: Batch | None, time_us: int) -> bool:
         """Tell whether a point goes into the request that is being filled."""
         if abs(time_us - self._first_us) > MAX_SPAN_US:
@@ -120,24 +126,39 @@ class Outbox:
         """
         if not self._points:
             return
-        for rank in self._batches:
-            if rank not in self._encoders:
-                self._encoders[rank] = Encoder(rank_resource(rank.run, rank.rank))
         # A request of several messages is the messages one after the other: each has a
         # resource of its own.
-        request = b"".join(
-            self._encoders[rank].encode(batch) for rank, batch in self._batches.items()
-        )
+        request = b"".join(map(self._encode, self._batches, self._batches.values()))
         answer = self._send(request)
         self._count(answer)
         self._batches.clear()
         self._points = 0
         self.on_answer()
 
+    def _encode(self, rank: Rank, batch: Batch) -> bytes:
+        """Return the points of a rank as a message; none of what cannot be one."""
+        try:
+            key = (rank.run, rank.rank)
+            encoder = self._encoders.get(key)
+            if encoder is None:
+                encoder = self._encoders[key] = Encoder(rank_resource(*key))
+            return encoder.encode(batch)
+        except Exception as error:  # the other ranks go on
+            FAULTS.caught("backend_failed", f"points of {rank.run}, rank {rank.rank}", error)
+            return b""
+
+    def _try(self, request: bytes) -> Answer:
+        """Send a request once; whatever is raised may pass, as a collector's failures do."""
+        try:
+            return self._transport.send(request, self._timeout_s)
+        except Exception as error:
+            FAULTS.caught("backend_failed", "a request to a collector", error)
+            return Answer(taken=False, retry=True, message=f"{type(error).__name__}: {error}")
+
     def _send(self, request: bytes) -> Answer:
         failures, since_s = 0, time.monotonic()
         while True:
-            answer = self._transport.send(request, self._timeout_s)
+            answer = self._try(request)
             waits = answer.retry or (answer.misdirected and self._skips_refused)
             if answer.taken or (not waits and self._skips_refused):
                 return answer

@@ -6,8 +6,10 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
+from otel_dllogger.logfiles import skipped
 from otel_dllogger.logfiles.file_record import FileRecord
 from otel_dllogger.logfiles.reader import Naming, Started
+from otel_dllogger.logfiles.skipped import HARMLESS
 from otel_dllogger.metrics.figures import DROPPED_TEXT, Figure, View
 from otel_dllogger.metrics.names import Names
 from otel_dllogger.metrics.points import FIGURES_INTERVAL_S, Points, Series
@@ -126,6 +128,16 @@ class Rank(View):
             self._moved_us = time_us
             yield series, time_us, value
 
+    @property
+    def observable(self) -> tuple[int, int] | None:
+        """Return the moment that the figures are due of, None if they were observed since.
+
+        That is the time that they will have, and how many items were taken by now.
+        """
+        if self._observe_at_us is None:
+            return None
+        return self._observe_at_us, self.state.logs + sum(self.state.calls.values())
+
     def is_due(self, before_us: int | None) -> bool:
         """Tell whether figures were not observed since the last record, and it is time to.
 
@@ -203,10 +215,16 @@ class Rank(View):
         self.dropped = {reason: int(count) for reason, count in plain["dropped"].items()}
 
 
+FAILED = "backend_failed"
+
+DROPPED_REASONS = (FAILED, *(reason for reason in skipped.REASONS if reason not in HARMLESS))
+"""Why a line gave no record though it should have: each exists at 0 from the start."""
+
+
 def _dropped(view: View) -> Iterator[tuple[dict[str, str], float]]:
     if isinstance(view, Rank):
-        for reason, count in view.dropped.copy().items():
-            yield {**view.of_process(), "reason": reason}, float(count)
+        for reason in DROPPED_REASONS:
+            yield {**view.of_process(), "reason": reason}, float(view.dropped.get(reason, 0))
 
 
 DROPPED = Figure("dllogger.dropped", "", True, DROPPED_TEXT, _dropped)
@@ -260,6 +278,14 @@ class Ranks:
         for each in ranks.values():
             if each.topology.world_size != size:
                 each.topology = dataclasses.replace(each.topology, world_size=size)
+
+    def begin_anew(self, rank: Rank) -> Rank:
+        """Put another one in the place of a rank, with figures that begin at 0."""
+        host = rank.topology.host
+        fresh = Rank(rank.run, rank.rank, host, max_series=self._max_series)
+        fresh.saves = rank.saves
+        self.put(fresh)
+        return fresh
 
     def forget(self, rank: Rank) -> None:
         """Keep a rank no longer."""

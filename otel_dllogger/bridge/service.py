@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.bridge.feed import open_feed
+from otel_dllogger.bridge.pace import Commits, Turns
 from otel_dllogger.bridge.ranks import DROPPED, Ranks
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.logfiles import oddities, skipped
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL_S = 0.5
 """Seconds between two looks at files that do not grow."""
-
-COMMIT_INTERVAL_S = 5.0
-"""Seconds between two checkpoints, at least; what comes twice after a kill is no more."""
-
-COMMIT_SHARE = 0.05
-"""The part of all time that checkpoints may take."""
 
 RETIRE_S = 120.0
 """Seconds that a finished rank stays on the page: several scrapes see that it finished."""
@@ -64,15 +59,12 @@ class Bridge:
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=expire_s
         )
         self._feed = open_feed(source, self._ranks, self._follower)
-        for reason, count in self._follower.counts.items():
-            if count and reason.startswith("checkpoint_"):
-                FAULTS.warn(reason, f"{checkpoint}: {oddities.REASONS[reason]}")
         self._page = StorePage((*OF_RANKS, DROPPED), self._own_figures())
         self._behind = False
         self._stopped = False
         self._waker = Waker()
         self._last_line_s: float | None = None
-        self._commit_at_s = 0.0
+        self._commits = Commits(self._commit)
         self._expire_at_s = 0.0
         self.endpoint = MetricsEndpoint(
             self._render, host=host, port=port, health=self._health, port_tries=1
@@ -80,42 +72,52 @@ class Bridge:
 
     def run(self) -> None:
         """Follow until ``stop`` is called, then save how far it came."""
-        while not self._stopped:
-            self.poll()
-            if not self._behind:
-                self._waker.wait(POLL_INTERVAL_S)
-        self._commit()
-        self.endpoint.close()
-        self._follower.close()
+        turns = Turns("a look of the bridge at its logs", self.poll, POLL_INTERVAL_S)
+        try:
+            while not self._stopped:
+                wait_s = turns.take()
+                if wait_s:
+                    self._waker.wait(wait_s)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Save how far it came, and free the port and the files."""
+        try:
+            self._commits.write()
+        finally:
+            self.endpoint.close()
+            self._follower.close()
 
     def stop(self) -> None:
         """Let ``run`` come to its end; for signal handlers, too."""
         self._stopped = True
         self._waker.wake()
 
-    def poll(self) -> None:
-        """Read what has been added, and see to what is due."""
+    def poll(self) -> bool:
+        """Read what has been added, and see to what is due.
+
+        Returns:
+            Whether there is more to read at once.
+        """
         lines = self._feed.lines
         returned = self._follower.poll()
         self._feed.handle(returned)
         if any(isinstance(event, Change) and event.kind == RESTARTED for event in returned):
-            self._commit_at_s = 0.0  # the checkpoint has nothing of the file's ranks at the moment
+            self._commits.hasten()  # the checkpoint has nothing of the file's ranks at the moment
         self._behind = self._follower.behind  # which is not what it will be while it polls
         now_s = time.monotonic()
         if self._feed.lines > lines:
             self._last_line_s = now_s
-        if now_s >= self._commit_at_s:
-            self._commit()
-            took_s = time.monotonic() - now_s
-            self._commit_at_s = now_s + max(COMMIT_INTERVAL_S, took_s / COMMIT_SHARE)
+        self._commits.write_if_due()
         if now_s >= self._expire_at_s:
             self._expire_at_s = now_s + _EXPIRE_INTERVAL_S
             self._forget_expired()
+        return self._behind
 
-    def _commit(self) -> None:
+    def _commit(self) -> bool:
         self._feed.save_states()
-        if not self._follower.commit():
-            FAULTS.warn("checkpoint_failed", "the checkpoint cannot be written: it stays as it was")
+        return self._follower.commit()
 
     def _is_shown(self, rank: Rank, now_s: float) -> bool:
         silent_s = now_s - rank.heartbeat_s
@@ -158,6 +160,10 @@ class Bridge:
             for reason in skipped.REASONS:
                 yield {"reason": reason}, feed.skipped.get(reason, 0)
 
+        def faults() -> Iterator[tuple[dict[str, str], float]]:
+            for reason, count in FAULTS.dropped.copy().items():
+                yield {"reason": reason}, count
+
         return (
             OwnFigure(
                 "dllogger_bridge_files",
@@ -185,6 +191,12 @@ class Bridge:
                 "dllogger_bridge_unusual_total",
                 "What was unusual about files, by reason",
                 unusual,
+                is_counter=True,
+            ),
+            OwnFigure(
+                "dllogger_bridge_faults_total",
+                "What the bridge itself could not do, by reason",
+                faults,
                 is_counter=True,
             ),
         )

@@ -77,10 +77,12 @@ def run_bridge(options: BridgeOptions) -> int:
             target=delivery.run, args=(stopping,), name="otel-dllogger-delivery", daemon=True
         )
         sender.start()
-    bridge.run()
-    stopping.set()
-    if sender is not None:
-        sender.join(_DELIVERY_END_S)
+    try:
+        bridge.run()
+    finally:
+        stopping.set()
+        if sender is not None:
+            sender.join(_DELIVERY_END_S)
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # Python's own end would be a death by a second one
     return 0

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from otel_dllogger.commands.log_damage import WORDS
 from otel_dllogger.commands.report import (
     Report,
     count_of,
@@ -15,6 +16,8 @@ from otel_dllogger.commands.report import (
 )
 from otel_dllogger.commands.scrape import UnreadablePageError, parse_page
 from otel_dllogger.faults import REASONS
+from otel_dllogger.logfiles import oddities
+from otel_dllogger.otlp import losses
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -24,6 +27,14 @@ STALE_S = 60.0
 """Seconds without a record after which a rank that is not finished is called silent."""
 
 _STALE_STEPS = 10
+DROPS = {**REASONS, **losses.REASONS, **WORDS}
+"""What each reason of ``dllogger_dropped_total`` means, of a training process or of a log."""
+
+_UNKNOWN = "unknown to this version"
+_OF_BRIDGE = {
+    "dllogger_bridge_faults_total": DROPS,
+    "dllogger_bridge_unusual_total": oddities.REASONS,
+}
 _HARMLESS_DROPS = frozenset(("format_failed", "torn_line"))
 _PAGE_TYPES = ("text/plain", "application/openmetrics-text")
 
@@ -179,11 +190,19 @@ class _Page:
             if one.value:
                 reason = one.labels.get("reason", "?")
                 where = self._report.warnings if reason in _HARMLESS_DROPS else self._report.wrong
+                more = "this command says of its log" if reason in WORDS else "its stderr says"
                 where.append(
                     f"rank {one.labels.get('rank', '?')} dropped {format_number(one.value)} "
-                    f"({reason}): {REASONS.get(reason, 'unknown to this version')}; its warnings "
-                    "on stderr say more"
+                    f"({reason}): {DROPS.get(reason, _UNKNOWN)}; {more} more"
                 )
+        for name, meanings in _OF_BRIDGE.items():
+            for one in self._by_name.get(name, []):
+                if one.value:
+                    reason = one.labels.get("reason", "?")
+                    self._report.warnings.append(
+                        f"the bridge counted {format_number(one.value)} ({reason}): "
+                        f"{meanings.get(reason, _UNKNOWN)}"
+                    )
 
     def _describe_nonfinite(self, one: Sample) -> str:
         rank, metric = one.labels.get("rank", "?"), one.labels.get("metric", "?")

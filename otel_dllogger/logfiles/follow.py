@@ -112,9 +112,11 @@ class Follower:
         self._descriptors = Descriptors(max_open)
         self._files: dict[Key, FollowedFile] = {}
         self._waiting: dict[Key, None] = {}  # who is looked into next comes first
+        # What a poll that raised had read is returned by the next one.
         self._returned: list[Batch | Change] = []
         self.behind = False
         """Whether the last round left something that could be read at once."""
+        self.checkpoint = checkpoint
         saved: Checkpoint | None = None
         ignored: tuple[str, ...] = ()
         if checkpoint is not None:
@@ -164,7 +166,6 @@ class Follower:
         Returns:
             Lines and changes, each file's in their order.
         """
-        self._returned = []
         scan = self._discovery.scan()
         whereabouts = Whereabouts()
         new = dict(scan.files)
@@ -200,6 +201,14 @@ class Follower:
     def touch(self, file: FollowedFile) -> None:
         """Have a file's state saved with the next commit, though nothing of it was read."""
         self._ledger.touch(file)
+
+    def count(self, reason: str) -> None:
+        """Count what the lines of a file show to be unusual.
+
+        Args:
+            reason: One of ``oddities.REASONS``.
+        """
+        self._oddities.count(reason)
 
     def start_over(self) -> None:
         """Read all from 0, before the first ``poll``: the checkpoint's states are of no use."""
@@ -273,7 +282,11 @@ class Follower:
                 self.behind = True
                 return
             del self._waiting[key]
-            left_bytes -= self._visit(self._files[key])
+            try:
+                left_bytes -= self._visit(self._files[key])
+            except Exception:  # nobody foresaw it: the others come first the next time
+                self._waiting[key] = None
+                raise
 
     def _visit(self, file: FollowedFile) -> int:
         """Look into a file; return how many bytes that took."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 TRUNCATED = "truncated"
 REWRITTEN = "rewritten"
 INODE_REUSED = "inode_reused"
+REPEATED = "repeated"
 LINE_TOO_LONG = "line_too_long"
 NUL_FILLED = "nul_filled"
 PARTIAL_LINE_LOST = "partial_line_lost"
@@ -33,6 +34,7 @@ REASONS = {
     TRUNCATED: "a file became shorter than what was read of it: it is read from 0",
     REWRITTEN: "other bytes stand where lines were read: the file is read from 0",
     INODE_REUSED: "a new file has the inode of one that is gone: it is read from 0",
+    REPEATED: "files with lines that were counted before, as an older copy of a log has them",
     LINE_TOO_LONG: "lines beyond the limit of bytes, passed over",
     NUL_FILLED: "runs of NUL bytes before a line, passed over",
     PARTIAL_LINE_LOST: "files that went with half a line at their end",

@@ -1,14 +1,14 @@
-"""Write numbered lines to files, rotating them by rename, until the end comes from outside.
+"""Write numbered lines to files, rotating them by rename, as many as are asked for.
 
 Usage: follow_grow.py FOLDER FILES
 
-Lines are written in two halves, so that there is often half a line to be seen. Prints how
-many lines each file has got, once a line comes on standard input.
+Each line of the standard input is how many more lines each file is to get. Lines are written
+in two halves, so that there is often half a line to be seen. Prints how many lines each file
+has got, once the input ends.
 """
 
 import json
 import os
-import select
 import sys
 import time
 from pathlib import Path
@@ -19,7 +19,7 @@ def main():
     folder, files = Path(sys.argv[1]), int(sys.argv[2])
     counts = [0] * files
     fds = [None] * files
-    while not select.select([sys.stdin], [], [], 0)[0]:
+    for _ in (number for asked in sys.stdin for number in range(int(asked))):
         for i in range(files):
             path = folder / f"rank{i}.log"
             if counts[i] % 50 == 0:

@@ -1,0 +1,85 @@
+"""When a checkpoint is due, and when to try again after a fault: for whoever runs for weeks."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from otel_dllogger.faults import FAULTS
+from otel_dllogger.otlp.backoff import backoff_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COMMIT_INTERVAL_S = 5.0
+"""Seconds between two checkpoints, at least; what comes twice after a kill is no more."""
+
+COMMIT_SHARE = 0.05
+"""The part of all time that checkpoints may take."""
+
+
+class Commits:
+    """Write a checkpoint now and then: each holds all files, whichever of them grew.
+
+    Args:
+        write: Writes it, and returns whether that worked.
+    """
+
+    def __init__(self, write: Callable[[], bool]) -> None:
+        self._write = write
+        self._due_s = 0.0
+
+    def hasten(self) -> None:
+        """Have the next one written at once."""
+        self._due_s = 0.0
+
+    def write_if_due(self) -> None:
+        """Write it if the last one is long enough ago for what it took."""
+        now_s = time.monotonic()
+        if now_s >= self._due_s:
+            self.write()
+            took_s = time.monotonic() - now_s
+            self._due_s = now_s + max(COMMIT_INTERVAL_S, took_s / COMMIT_SHARE)
+
+    def write(self) -> None:
+        """Write it now; a failure is said, and what follows goes on."""
+        try:
+            is_written = self._write()
+        except Exception as error:
+            FAULTS.caught("backend_failed", "the checkpoint of a bridge", error)
+        else:
+            if not is_written:
+                FAULTS.warn(
+                    "checkpoint_failed", "the checkpoint cannot be written: it stays as it was"
+                )
+
+
+class Turns:
+    """Repeat something, whatever it raises.
+
+    Args:
+        what: What it is, for the warning.
+        turn: Does it once, and returns whether there is more to do at once.
+        interval_s: Seconds to wait where there is not.
+    """
+
+    def __init__(self, what: str, turn: Callable[[], bool], interval_s: float) -> None:
+        self._what = what
+        self._turn = turn
+        self._interval_s = interval_s
+        self._failures = 0
+
+    def take(self) -> float:
+        """Do it once; a fault is counted and said.
+
+        Returns:
+            Seconds to wait before the next time: longer with each fault in a row.
+        """
+        try:
+            more = self._turn()
+        except Exception as error:
+            FAULTS.caught("backend_failed", self._what, error)
+            self._failures += 1
+            return backoff_s(self._failures - 1, None)
+        self._failures = 0
+        return 0.0 if more else self._interval_s
