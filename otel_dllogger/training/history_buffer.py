@@ -369,6 +369,7 @@ class HistoryBuffer:
             after = _Kept(values, counts, kept.taken + len(new), (*kept.folded, *new))
             if self._put_in_place(kept, after):
                 self._most_new = _MAX_NEW
+                return after
 
     def _look(self) -> tuple[_Kept, dict[int, Any]]:
         """Return the arrays, and the updates that are not in them."""
@@ -493,12 +494,14 @@ def _picklable(methods: dict[str, Callable[..., Any]]) -> dict[str, Callable[...
         try:
             pickle.dumps(method)
             found[name] = method
-        except Exception as error:
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
             FAULTS.warn(
                 f"statistic {name}",
                 f"the statistic {name!r} is not in the checkpoint ({error}): define it at the top "
                 "of a module, where another process can import it",
             )
+        except Exception as error:  # of an object of the user's own
+            FAULTS.caught("backend_failed", f"the statistic {name!r} cannot be pickled", error)
     return found
 
 
