@@ -41,7 +41,7 @@ def test_any_extensions_make_the_same_numbers_and_totals(first, extensions, rand
         new = [random.randrange(1000) * factor for _ in range(length)]
         if length:
             numbers = np.append(numbers, new)
-            series.extend(new)
+            series = series.extended(new)
         assert len(numbers) == series.length
         if len(numbers):
             windows = {1, len(numbers), random.randint(1, len(numbers))}
@@ -97,7 +97,7 @@ def test_nothing_has_a_sum_and_no_extreme():
 def test_the_type_is_what_holds_all_numbers(first, new, expected):
     """The numbers are of numpy's common type; ints of any size are floats."""
     series = NumberSeries(np.ones(3, first), np.add)
-    series.extend(new)
+    series = series.extended(new)
     assert (expected, 3 + len(new)) == (series.last(0).dtype, series.length)
     assert [1, 1, 1, *map(float, new)] == series.last(series.length).tolist()
 
@@ -107,8 +107,8 @@ def test_numbers_taken_stay_what_they_are():
     series = NumberSeries(np.arange(3), np.add)
     taken = series.last(2)
     for number in range(5000):
-        series.extend([number])
-    series.extend([0.5])
+        series = series.extended([number])
+    series = series.extended([0.5])
     assert [1, 2] == taken.tolist()
     assert [4999, 0.5] == series.last(2).tolist()
 
@@ -118,7 +118,7 @@ def test_the_array_grows_seldom():
     series = NumberSeries(np.empty(0), np.add)
     arrays = {}
     for number in range(100_000):
-        series.extend([float(number)])
+        series = series.extended([float(number)])
         arrays[id(series._array)] = series._array
     assert len(arrays) < 20
     assert 4 * 100_000 > len(series._array)
@@ -129,7 +129,7 @@ def test_a_sum_of_ints_that_overflowed_is_right_once_there_is_a_float(blocks):
     """Sums of large ints wrap as numpy's do; those of floats that they became do not."""
     numbers = np.full(blocks * BLOCK, 2**62)
     series = NumberSeries(numbers.copy(), np.add)
-    series.extend([0.5])
+    series = series.extended([0.5])
     expected = np.append(numbers, 0.5).sum()
     assert expected == pytest.approx(series.total(np.add, series.length), rel=1e-12)
 

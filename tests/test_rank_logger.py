@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 
 from otel_dllogger.topology import host_name
+from otel_dllogger.training import line_handlers
 from otel_dllogger.training.faults import MisuseError
-from otel_dllogger.training.line_handlers import MAX_WARNINGS, ConsoleHandler, WholeWrites
+from otel_dllogger.training.line_handlers import MAX_WARNINGS, ConsoleHandler
 from otel_dllogger.training.rank_logger import MMLogger, print_log
 from tests._command import environment, uncovered
 
@@ -617,6 +618,8 @@ if len(sys.argv) > 2:
 for number in range(100):
     logger.info("line %d %s", number, "x" * 1000)
 print_log("printed")
+for handler in logger.handlers:
+    handler.close()
 print({reason: count for reason, count in FAULTS.dropped.items() if count}, file=sys.stderr)
 """
 
@@ -656,36 +659,106 @@ def test_a_full_disk_does_not_raise():
 
 
 def test_a_full_disk_is_said_once():
-    """One line of warning, not a traceback per line."""
+    """A line of warning as it begins and one of what was lost, not a traceback per line."""
     code = FAILING.replace('logging.getLogger("otel_dllogger").disabled = True', "")
     _, err, _ = python(code, "/dev/full")
-    warning, counts = err.splitlines()
-    assert warning.startswith("otel_dllogger: /dev/full does not take a line: [Errno 28]")
+    warning, counts, *lost = sorted(err.splitlines(), key=lambda line: "takes no" not in line)
+    if lost:
+        counts, lost = lost[0], counts
+        assert "while it took no lines" in lost
+    assert warning.startswith("otel_dllogger: /dev/full takes no lines now (No space left")
     assert counts == "{'disk_full': 100}"
 
 
-def test_a_line_after_a_cut_one_is_whole(tmp_path):
-    """Where the disk took half a line, the next one does not continue it."""
+def test_lines_that_a_full_disk_did_not_take_are_written_later(tmp_path):
+    """Where the disk took half a line and refused the next one, both are whole in the end."""
     code = (
         "import resource as r, sys; from otel_dllogger.training.rank_logger import MMLogger\n"
         "logger = MMLogger.get_instance('a', log_file=sys.argv[1])\n"
         "hard = r.getrlimit(r.RLIMIT_FSIZE)[1]\n"
-        "for line, limit in (('one', hard), ('x' * 100, 80), ('lost', 80), ('two', hard)):\n"
+        "for line, limit in (('one', hard), ('x' * 100, 80), ('late', 80), ('two', hard)):\n"
         "    r.setrlimit(r.RLIMIT_FSIZE, (limit, hard))\n"
         "    logger.info(line)\n"
     )
     _, err, returncode = python(code, tmp_path / "a.log")
     assert (1, 0) == (err.count("\n"), returncode)
-    assert_lines((tmp_path / "a.log").read_text(), ".* - one", ".* - [^x]*x*", ".* - INFO - two")
+    lines = (".* - one", ".* - INFO - x{100}", ".* - INFO - late", ".* - INFO - two")
+    assert_lines((tmp_path / "a.log").read_text(), *lines)
 
 
-def test_a_pipe_that_does_not_wait_says_so():
-    """A full one raises, as a full disk does, where it could be asked again for ever."""
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    with WholeWrites(writing, "w") as file, pytest.raises(BlockingIOError):
-        file.write(b"x" * 10_000_000)
-    os.close(reading)
+def test_two_loggers_with_one_file_keep_each_others_lines(tmp_path):
+    """The second one, as a module of the same run has it, does not empty the file."""
+    for name in ("a", "b"):
+        MMLogger.get_instance(name, log_file=tmp_path / "a.log", logger_name=name).info("x")
+    assert_lines((tmp_path / "a.log").read_text(), ".* - a - .* - x", ".* - b - .* - x")
+
+
+def test_a_file_that_is_gone_is_made_anew(tmp_path, monkeypatch, counted):
+    """A file that was deleted costs no line from the next look on, and is counted."""
+    monkeypatch.setattr(line_handlers, "_CHECK_INTERVAL_S", 0.0)
+    logger = MMLogger.get_instance("a", log_file=tmp_path / "a.log")
+    logger.info("one")
+    (tmp_path / "a.log").unlink()
+    logger.info("two")
+    assert_lines((tmp_path / "a.log").read_text(), ".*two")
+    assert set(counted()) <= {"file_replaced"}
+
+
+def test_a_file_is_made_once(tmp_path):
+    """Mode "x" refuses a file that is there."""
+    MMLogger.get_instance("a", log_file=tmp_path / "a.log", file_mode="x")
+    with pytest.raises(FileExistsError):
+        MMLogger.get_instance("b", log_file=tmp_path / "a.log", file_mode="x")
+
+
+def test_a_formatter_that_raises_does_not_reach_training(tmp_path, capsys, counted):
+    """A formatter of the user's own costs its line, which is counted."""
+
+    class Broken(logging.Formatter):
+        def format(self, record):
+            raise RuntimeError("broken")
+
+    logger = MMLogger.get_instance("a", log_file=tmp_path / "a.log")
+    logger.handlers[1].setFormatter(Broken())
+    logger.info("x")
+    assert {"format_failed": 1} == counted()
+    assert_lines(capsys.readouterr().out, ".* - x")
+
+
+SIGNALS = """
+import faulthandler, logging, signal, sys, time
+logging.getLogger("otel_dllogger").disabled = True
+from otel_dllogger.training.rank_logger import MMLogger
+faulthandler.dump_traceback_later(60, exit=True)
+cfg = dict(type="RotatingFileHandler", maxBytes=20_000, backupCount=500)
+logger = MMLogger.get_instance("a", log_file=sys.argv[1], file_handler_cfg=cfg)
+logger.removeHandler(logger.handlers[0])
+logged = [0, 0]
+
+def log(who):
+    logged[who] += 1
+    logger.info("line %d of %d", logged[who], who)
+
+signal.signal(signal.SIGALRM, lambda *_: log(1))
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0007)
+end_s = time.monotonic() + 0.5
+while time.monotonic() < end_s:
+    log(0)
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(*logged, file=sys.stderr)
+"""
+
+
+def test_a_signal_handler_may_log_while_a_file_is_rotated(tmp_path):
+    """Each line is in one of the files once."""
+    _, err, returncode = python(SIGNALS, tmp_path / "a.log")
+    text = "".join(path.read_text() for path in tmp_path.iterdir())
+    lines = Counter(line.partition(" - INFO - ")[2] for line in text.splitlines())
+    assert re.fullmatch(r"\d+ \d+\n", err), err
+    logged = [int(count) for count in err.split()]
+    expected = {f"line {n} of {who}": 1 for who in (0, 1) for n in range(1, logged[who] + 1)}
+    assert (expected, 0) == (lines, returncode)
+    assert min(logged) > 10
 
 
 def test_a_file_can_be_opened_late(tmp_path):

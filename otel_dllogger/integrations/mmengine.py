@@ -190,14 +190,23 @@ class DLLoggerVisBackend(BaseVisBackend):
             step: The epoch of a validation; the iteration of others.
             file_path: What the LoggerHook passes: without it they are the user's own.
         """
-        values, runner = dict(scalar_dict), self._runner
+        logger = self.experiment
+        try:
+            self._add_scalars(logger, dict(scalar_dict), step, file_path)
+        except Exception as error:  # of values that are not what MMEngine's are
+            FAULTS.caught("backend_failed", "DLLoggerVisBackend.add_scalars failed", error)
+
+    def _add_scalars(
+        self, logger: Logger, values: dict[str, Any], step: int, file_path: str | None
+    ) -> None:
+        runner = self._runner
         if file_path is None:
-            self.experiment.log(step, values, Verbosity.DEFAULT)
+            logger.log(step, values, Verbosity.DEFAULT)
         elif self._is_of_training(values, step):
             epoch, iteration = values.pop("epoch", None), values.pop("iter")
             hub = MessageHub.get_current_instance() if runner is None else runner.message_hub
             eta = hub.get_info("eta")
-            if eta is not None and any(name.endswith("time") for name in values):
+            if eta is not None and any(str(name).endswith("time") for name in values):
                 values["eta"] = eta
             self._iteration, self._by_epoch = iteration, epoch is not None
             self._log(iteration if epoch is None else (epoch, iteration), values, "train")
@@ -230,9 +239,13 @@ class DLLoggerVisBackend(BaseVisBackend):
         self._log((), scalar_dict, mode)
 
     def _log(self, step: Any, values: Mapping[str, Any], mode: str) -> None:
-        data = {with_mode(name, mode): value for name, value in values.items()}
-        describe(self.experiment, data, mode)
-        self.experiment.log(step, data, Verbosity.DEFAULT)
+        data = {with_mode(str(name), mode): value for name, value in values.items()}
+        logger = self.experiment
+        try:
+            describe(logger, data, mode)
+        except Exception as error:  # of metadata that the user gave
+            FAULTS.caught("backend_failed", "what the names of scalars say", error)
+        logger.log(step, data, Verbosity.DEFAULT)
 
     def close(self) -> None:
         """Free the port and close the files; what comes later opens them again."""
@@ -298,11 +311,14 @@ class DLLoggerHook(Hook):
 
     def after_test(self, runner: Runner) -> None:
         """Log what the test gave, with what other hooks made of it."""
-        tag, _line = runner.log_processor.get_log_after_epoch(
-            runner, len(runner.test_dataloader), "test", with_non_scalar=True
-        )
-        for backend in self._backends:
-            backend.add_results(tag)
+        try:
+            tag, _line = runner.log_processor.get_log_after_epoch(
+                runner, len(runner.test_dataloader), "test", with_non_scalar=True
+            )
+            for backend in self._backends:
+                backend.add_results(tag)
+        except Exception as error:  # of a processor of the user's own
+            FAULTS.caught("statistic_failed", "the results of the test", error)
 
     def _each(self, method: str, *args: Any, **kwargs: Any) -> None:
         for backend in self._backends:

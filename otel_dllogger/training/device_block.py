@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 SIZE = 1024
@@ -13,20 +14,21 @@ class DeviceBlock:
 
     The copy is what keeps them: training may write to its tensors again at once, and
     whatever led to them is not kept alive. Nothing waits until ``read``, and then once for
-    all values.
+    all values. Any thread may put and read, a signal handler in the middle of either as well.
 
     Args:
         like: A tensor of the type and the device of the values. It is known by what it can
             do, ``new_empty`` and ``detach`` as PyTorch's have them.
     """
 
-    __slots__ = ("_key", "_known", "_used", "_values")
+    __slots__ = ("_key", "_known", "_places", "_there", "_values")
 
     def __init__(self, like: Any) -> None:
         self._key = (like.dtype, like.device)
         self._values = like.detach().new_empty(SIZE)
-        self._used = 0
-        self._known: list[float] = []
+        self._places = itertools.count()
+        self._there: dict[int, None] = {}  # the places that have a value
+        self._known: dict[int, float] = {}
 
     def put(self, value: Any) -> int | None:
         """Copy a value.
@@ -37,20 +39,26 @@ class DeviceBlock:
         Returns:
             Its place, for ``read``; None if it does not fit in, and needs another block.
         """
-        if self._used >= SIZE or (value.dtype, value.device) != self._key:
+        if (value.dtype, value.device) != self._key:
+            return None
+        place = next(self._places)
+        if place >= SIZE:
             return None
         try:
-            self._values[self._used] = value.detach().reshape(())
+            self._values[place] = value.detach().reshape(())
         except RuntimeError:  # made in torch.inference_mode, which is over
             return None
-        self._used += 1
-        return self._used - 1
+        self._there[place] = None
+        return place
 
     def read(self, place: int) -> float:
         """Return a value; waits for the device if it has to be fetched."""
-        if place >= len(self._known):
-            self._known = self._values[: self._used].tolist()
-        return self._known[place]
+        known = self._known
+        if place not in known:
+            there = list(self._there)
+            values = self._values[: max(there) + 1].tolist()
+            self._known = known = {one: values[one] for one in there}
+        return known[place]
 
 
 class DeviceValue(NamedTuple):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from otel_dllogger.faults import FAULTS
+
 _BYTES_PER_MIB = 1024 * 1024
 
 
@@ -17,13 +19,18 @@ def take_peak_memory_mib(device: Any = None) -> int | None:
         device: Of which device; None is the current one.
 
     Returns:
-        Whole MiB; None without an accelerator, or without PyTorch, which is not imported.
+        Whole MiB; None without an accelerator that answers, or without PyTorch, which is not
+        imported.
     """
     torch = sys.modules.get("torch")
     for name in ("musa", "cuda"):
         accelerator = getattr(torch, name, None)
-        if accelerator is not None and accelerator.is_available():
-            peak_bytes = int(accelerator.max_memory_allocated(device=device))
-            accelerator.reset_peak_memory_stats()
-            return peak_bytes // _BYTES_PER_MIB
+        try:
+            if accelerator is not None and accelerator.is_available():
+                peak_bytes = int(accelerator.max_memory_allocated(device=device))
+                accelerator.reset_peak_memory_stats()
+                return peak_bytes // _BYTES_PER_MIB
+        except Exception as error:  # an accelerator that failed, or one used in a forked child
+            FAULTS.caught("statistic_failed", "the peak memory", error)
+            return None
     return None

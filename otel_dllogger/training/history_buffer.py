@@ -3,17 +3,19 @@
 A drop-in for MMEngine's ``HistoryBuffer`` (``mmengine/logging/history_buffer.py`` 0.10.7):
 the same arrays, the same results. What differs is the cost: an update takes the same time at
 any length, and so do means of a window.
+
+There is no lock. Updates wait in a dict until somebody asks; who asks makes longer arrays of
+them and puts these in the place of the ones before, in one step that only one can win. A signal
+handler that comes in between, or another thread, does the same from the same beginning, and the
+one that comes too late begins anew.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
+import itertools
 import pickle
-import threading
 import warnings
-import weakref
-from collections import deque
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -25,7 +27,7 @@ from otel_dllogger.training.number_series import NumberSeries
 from otel_dllogger.values import to_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,6 +37,34 @@ _INT64 = 2**63
 
 _MAX_NEW = 4096
 """Updates that wait to be put into the arrays, unless they wait for a device."""
+
+
+class _Kept:
+    """The arrays of a history after some of its updates.
+
+    Attributes:
+        values: The values.
+        counts: Their counts; None while all of them are 1.
+        taken: How many updates there were by then.
+        folded: The keys of the updates that are in these arrays and may be in the dict still.
+        after: What came after this, under the key None.
+    """
+
+    __slots__ = ("after", "counts", "folded", "taken", "values")
+
+    def __init__(
+        self,
+        values: NumberSeries,
+        counts: NumberSeries | None,
+        taken: int,
+        folded: Sequence[int] = (),
+    ) -> None:
+        self.values, self.counts, self.taken, self.folded = values, counts, taken, folded
+        self.after: dict[None, _Kept] = {}
+
+
+# What a statistic that is under way reads, by the id of its history: one state of it.
+_READ: ContextVar[Mapping[int, _Kept]] = ContextVar("_READ", default={})  # noqa: B039 - never changed
 
 
 class HistoryBuffer:
@@ -84,31 +114,19 @@ class HistoryBuffer:
         self._fill(np.array(log_history[kept]), np.array(count_history[kept]))
 
     def _fill(self, values: NDArray[Any], counts: NDArray[Any]) -> None:
-        self._renew_locks()
-        _alive.add(self)
         self._block: DeviceBlock | None = None
-        self._new: deque[Any] = deque()  # updates that are not in the arrays yet
+        # Updates that are not in the arrays yet, in their order, under keys that never come twice.
+        self._new: dict[int, Any] = {}
+        self._keys = itertools.count()
         self._most_new = _MAX_NEW
-        # Counts are nearly always 1: then there is no array of them.
-        self._counts: NumberSeries | None = None
-        self._count_dtype = counts.dtype
-        self._taken = len(values)
         self._marks: dict[str, int] = {}
-        self._keep(values, None if np.all(counts == 1) else counts)
-
-    def _renew_locks(self) -> None:
-        # An update takes none of them, and what holds the first alone may wait for a device.
-        self._lock = threading.RLock()
-        self._device_lock = threading.Lock()
-        self._count_lock = threading.RLock()  # of what is counted as new or as taken
-        self._is_fixed = False
-
-    def _keep(self, values: NDArray[Any], counts: NDArray[Any] | None) -> None:
-        """Begin anew with the last values."""
-        kept = slice(max(len(values) - self.max_length, 0), None)
-        self._values = NumberSeries(values[kept].copy(), np.add, np.minimum, np.maximum)
-        if counts is not None:
-            self._counts = NumberSeries(counts[kept].copy(), np.add)
+        self._count_dtype = counts.dtype
+        # Counts are nearly always 1: then there is no array of them.
+        self._kept = _Kept(
+            _series_of(values.copy()),
+            None if np.all(counts == 1) else NumberSeries(counts.copy(), np.add),
+            len(values),
+        )
 
     def update(self, log_val: float, count: float = 1) -> None:
         """Add a value.
@@ -118,13 +136,13 @@ class HistoryBuffer:
             count: How many values it is the sum of; a mean is divided by all counts.
 
         Raises:
-            TypeError: If one of them is no number.
+            TypeError: If one of them is not a number.
         """
         item: Any = log_val if type(log_val) is float else _number("log_val", log_val)
         if type(count) is not int or count != 1:
             item = (item, _number("count", count))
         new = self._new
-        new.append(item)  # whole, whatever other threads do
+        new[next(self._keys)] = item  # whole, whatever other threads do
         if len(new) >= self._most_new:
             self._overflow()
 
@@ -135,16 +153,15 @@ class HistoryBuffer:
             value: A tensor with one element; what it holds now is kept.
             count: As for ``update``.
         """
-        with self._device_lock:
-            block = self._block
-            place = None if block is None else block.put(value)
-            if block is None or place is None:
-                self._block = block = DeviceBlock(value)
-                place = block.put(value)
-            if place is None:  # a device that takes no copies
-                self._new.append((_number("value", value.item()), count))
-            else:
-                self._new.append((DeviceValue(block, place), count))
+        block = self._block
+        place = None if block is None else block.put(value)
+        if block is None or place is None:
+            block = DeviceBlock(value)
+            place = block.put(value)
+            if place is not None:
+                self._block = block
+        item = _number("value", value.item()) if place is None else DeviceValue(block, place)
+        self._new[next(self._keys)] = (item, _number("count", count))
         if len(self._new) >= self._most_new:
             self._overflow()
 
@@ -167,32 +184,33 @@ class HistoryBuffer:
         return self._updates() - (0 if moment is None else self._marks.get(moment, 0))
 
     def _updates(self) -> int:
-        with self._count_lock:
-            return self._taken + len(self._new)
+        kept, new = self._look()
+        return kept.taken + len(new)
 
     @property
     def data(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the values and their counts."""
-        with self._lock:
-            self._length()
-            with self._unchanged():
-                return self._log_history, self._count_history
+        kept = self._now()
+        return self._values_of(kept), self._counts_of(kept)
 
     @property
     def _log_history(self) -> NDArray[Any]:
         """Return the values: what registered statistics read."""
-        with self._lock:
-            length = self._length()
-            return _read_only(self._values.last(length))
+        return self._values_of(self._now())
 
     @property
     def _count_history(self) -> NDArray[Any]:
         """Return the counts: what registered statistics read."""
-        with self._lock:
-            length = self._length()
-            if self._counts is not None:
-                return _read_only(self._counts.last(length))
-            return np.broadcast_to(np.ones((), self._count_dtype), length)
+        return self._counts_of(self._now())
+
+    def _values_of(self, kept: _Kept) -> NDArray[Any]:
+        return _read_only(kept.values.last(self._length(kept)))
+
+    def _counts_of(self, kept: _Kept) -> NDArray[Any]:
+        length = self._length(kept)
+        if kept.counts is not None:
+            return _read_only(kept.counts.last(length))
+        return np.broadcast_to(np.ones((), self._count_dtype), length)
 
     @classmethod
     def register_statistics(cls, method: _Method) -> _Method:
@@ -237,10 +255,14 @@ class HistoryBuffer:
                 f"{method_name!r} is no statistic of HistoryBuffer: there are {known}; others come "
                 "with @HistoryBuffer.register_statistics"
             ) from None
-        with self._lock:
-            self._length()
-            with self._unchanged():  # it may read the values and then their counts
-                return method(self, *args, **kwargs)
+        return copy_context().run(self._call, method, self._now(), args, kwargs)
+
+    def _call(
+        self, method: Callable[..., Any], kept: _Kept, args: Any, kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Call a statistic, which may read the values and then their counts, of one state."""
+        _READ.set({**_READ.get(), id(self): kept})  # in a context that ends with the call
+        return method(self, *args, **kwargs)
 
     def mean(self, window_size: int | None = None) -> Any:
         """Return the sum of the last values divided by the sum of their counts.
@@ -251,11 +273,10 @@ class HistoryBuffer:
         Raises:
             MisuseError: If it is no int.
         """
-        with self._lock:
-            window = self._window(window_size)
-            if self._counts is None:
-                return self._values.total(np.add, window) / window
-            return self._values.total(np.add, window) / self._counts.total(np.add, window)
+        kept = self._now()
+        window = self._window(window_size, kept)
+        total = kept.values.total(np.add, window)
+        return total / (window if kept.counts is None else kept.counts.total(np.add, window))
 
     def max(self, window_size: int | None = None) -> Any:
         """Return the greatest of the last values; arguments as for ``mean``.
@@ -264,8 +285,8 @@ class HistoryBuffer:
             MisuseError: If ``window_size`` is no int.
             ValueError: If there is no value.
         """
-        with self._lock:
-            return self._values.total(np.maximum, self._window(window_size))
+        kept = self._now()
+        return kept.values.total(np.maximum, self._window(window_size, kept))
 
     def min(self, window_size: int | None = None) -> Any:
         """Return the least of the last values; arguments as for ``mean``.
@@ -274,8 +295,8 @@ class HistoryBuffer:
             MisuseError: If ``window_size`` is no int.
             ValueError: If there is no value.
         """
-        with self._lock:
-            return self._values.total(np.minimum, self._window(window_size))
+        kept = self._now()
+        return kept.values.total(np.minimum, self._window(window_size, kept))
 
     def current(self) -> Any:
         """Return the last value.
@@ -283,25 +304,24 @@ class HistoryBuffer:
         Raises:
             ValueError: If there is none.
         """
-        with self._lock:
-            if not self._length():
-                raise ValueError(
-                    "HistoryBuffer._log_history is an empty array! please call update first"
-                )
-            return self._values.last(1)[0]
+        kept = self._now()
+        if not kept.values.length:
+            raise ValueError(
+                "HistoryBuffer._log_history is an empty array! please call update first"
+            )
+        return kept.values.last(1)[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        with self._lock:
-            values, counts = self.data
-            return {
-                "others": {k: v for k, v in self.__dict__.items() if k not in _OWN_ATTRIBUTES},
-                "max_length": self.max_length,
-                "updates": self._taken,
-                "marks": dict(self._marks),
-                "log_history": values.copy(),
-                "count_history": counts.copy(),
-                "statistics_methods": _picklable(self._statistics_methods),
-            }
+        kept = self._now()
+        return {
+            "others": {k: v for k, v in self.__dict__.items() if k not in _OWN_ATTRIBUTES},
+            "max_length": self.max_length,
+            "updates": kept.taken,
+            "marks": dict(self._marks),
+            "log_history": self._values_of(kept).copy(),
+            "count_history": self._counts_of(kept).copy(),
+            "statistics_methods": _picklable(dict(self._statistics_methods)),
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, method in state["statistics_methods"].items():
@@ -309,115 +329,127 @@ class HistoryBuffer:
         self.__dict__.update(state["others"])  # those of a derived class
         self.max_length = state["max_length"]
         self._fill(state["log_history"], state["count_history"])
-        self._taken = state.get("updates", self._taken)  # which the first versions did not have
+        self._kept.taken = state.get("updates", self._kept.taken)  # the first versions had none
         self._marks = state.get("marks", {})
 
-    def _window(self, window_size: int | None) -> int:
-        """Return how many of the last values count, once all are in the arrays."""
-        length = self._length()
+    def _window(self, window_size: int | None, kept: _Kept) -> int:
+        """Return how many of the last values count."""
+        length = self._length(kept)
         if type(window_size) is int and 0 < window_size < length:
             return window_size
         if window_size is None:
             return length
         if not isinstance(window_size, int):
             raise MisuseError(
-                f"window_size={window_size!r} is no int: pass how many of the last values count, "
-                "or None for all"
+                f"window_size={window_size!r} is not an int: pass how many of the last values "
+                "count, or None for all"
             )
         # As slices have it: [-0:] is everything, [3:] all but the first three.
         return min(window_size, length) if window_size > 0 else max(length + window_size, 0)
 
-    @contextlib.contextmanager
-    def _unchanged(self) -> Iterator[None]:
-        """Keep updates out of the arrays, where several things are read that belong together."""
-        before, self._is_fixed = self._is_fixed, True
-        try:
-            yield
-        finally:
-            self._is_fixed = before
-
-    def _length(self) -> int:
-        """Put all updates into the arrays, and return how many values count."""
-        if self._new and not self._is_fixed:
-            items = self._pop(len(self._new))
-            try:
-                self._take(items)
-            except BaseException:  # a device that failed, Ctrl-C: nothing else must go with it
-                with self._count_lock:
-                    self._taken -= len(items)
-                    self._new.extendleft(reversed(items))
-                raise
-            self._most_new = _MAX_NEW
-        length = self._values.length
+    def _length(self, kept: _Kept) -> int:
+        """Return how many values count."""
+        length = kept.values.length
         return length if length <= self.max_length else self.max_length  # noqa: FURB136 - faster
 
-    def _pop(self, count: int) -> list[Any]:
-        """Take the first of the new updates, which count as taken from now on."""
-        with self._count_lock:
-            items = [self._new.popleft() for _ in range(count)]
-            self._taken += len(items)
-            return items
+    def _now(self) -> _Kept:
+        """Return the arrays with all updates; within a statistic those that it was called for."""
+        read = _READ.get().get(id(self))
+        if read is not None:
+            return read
+        kept = self._kept
+        if not self._new and not kept.after:
+            return kept
+        while True:
+            kept, new = self._look()
+            if not new:
+                return kept
+            # Where this raises, as for a device that failed, the updates stay where they are.
+            values, counts = self._extended(kept, new.values())
+            after = _Kept(values, counts, kept.taken + len(new), (*kept.folded, *new))
+            if self._put_in_place(kept, after):
+                self._most_new = _MAX_NEW
+                return after
+
+    def _look(self) -> tuple[_Kept, dict[int, Any]]:
+        """Return the arrays, and the updates that are not in them."""
+        while True:
+            kept = self._kept
+            while kept.after:
+                kept = kept.after[None]
+            folded = kept.folded  # first: it is empty once they are not in the dict either
+            new = self._new.copy()
+            if not kept.after:
+                self._kept = kept
+                for key in folded:
+                    new.pop(key, None)
+                return kept, new
+
+    def _put_in_place(self, kept: _Kept, after: _Kept) -> bool:
+        """Let other arrays come after those there are; tell whether nobody was quicker."""
+        if kept.after.setdefault(None, after) is not after:
+            return False
+        self._kept = after
+        pop = self._new.pop
+        for key in after.folded:
+            pop(key, None)
+        after.folded = ()
+        return True
 
     def _overflow(self) -> None:
         """Put into the arrays what needs no device, so that a long history stays compact.
 
         Of what does, no more is kept than counts.
         """
-        if self._lock.acquire(blocking=False):  # else whoever has it does so
-            try:
-                if self._is_fixed:
-                    return
-                new, ready = self._new, []
-                with self._count_lock:
-                    while new and not _is_on_device(new[0]):
-                        ready.append(new.popleft())
-                    self._taken += len(ready)
-                if ready:
-                    self._take(ready)
-                self._pop(len(new) - self.max_length)
-                self._most_new = max(2 * len(new), _MAX_NEW)
-            finally:
-                self._lock.release()
+        kept, new = self._look()
+        ready = list(itertools.takewhile(lambda key: not _is_on_device(new[key]), new))
+        waiting = len(new) - len(ready)
+        lost = max(waiting - self.max_length, 0)  # too old to count
+        if not ready and not lost:
+            self._most_new = max(2 * waiting, _MAX_NEW)
+            return
+        values, counts = self._extended(kept, [new[key] for key in ready])
+        if lost:
+            # In arrays of their own: others may be writing all of the updates to these.
+            values, counts = self._compact(values, counts)
+        gone = [*itertools.islice(new, len(ready) + lost)]
+        after = _Kept(values, counts, kept.taken + len(gone), (*kept.folded, *gone))
+        if self._put_in_place(kept, after):
+            self._most_new = max(2 * (waiting - lost), _MAX_NEW)
 
-    def _take(self, items: list[Any]) -> None:
-        """Put updates into the arrays; waits for the device that holds one."""
-        counts: list[float] | None = None
-        try:
-            self._values.extend(items)
-        except (TypeError, ValueError):  # there are counts, or values on a device
-            counts = self._extend_counted(items)
-        if self._counts is not None:
-            self._counts.extend([1] * len(items) if counts is None else counts)
-        length = self._values.length
-        if length > 2 * self.max_length + _MAX_NEW:
-            kept_counts = None if self._counts is None else self._counts.last(length)
-            self._keep(self._values.last(length), kept_counts)
-
-    def _extend_counted(self, items: list[Any]) -> list[float]:
-        """Add updates of which some are more than a number; return the counts of all."""
-        pairs = [item if type(item) is tuple else (item, 1) for item in items]
-        counts = [count for _, count in pairs]
-        if self._counts is None and any(type(count) is not int or count != 1 for count in counts):
-            self._counts = NumberSeries(np.ones(self._values.length, self._count_dtype), np.add)
-        self._values.extend(
-            [
+    def _extended(
+        self, kept: _Kept, items: Iterable[Any]
+    ) -> tuple[NumberSeries, NumberSeries | None]:
+        """Return values and counts with updates at the end; waits for the device that has one."""
+        numbers, added = list(items), None
+        if tuple in map(type, numbers):  # there are counts, or values on a device
+            pairs = [item if type(item) is tuple else (item, 1) for item in numbers]
+            added = [count for _, count in pairs]
+            numbers = [
                 value.block.read(value.place) if type(value) is DeviceValue else value
                 for value, _ in pairs
             ]
-        )
-        return counts
+        values, counts = kept.values.extended(numbers), kept.counts
+        if counts is None and added and any(type(c) is not int or c != 1 for c in added):
+            counts = NumberSeries(np.ones(kept.values.length, self._count_dtype), np.add)
+        if counts is not None:
+            counts = counts.extended([1] * len(numbers) if added is None else added)
+        if values.length > 2 * self.max_length + _MAX_NEW:
+            return self._compact(values, counts)
+        return values, counts
+
+    def _compact(
+        self, values: NumberSeries, counts: NumberSeries | None
+    ) -> tuple[NumberSeries, NumberSeries | None]:
+        """Return the last values and counts, in arrays of their own."""
+        length = min(values.length, self.max_length)
+        last = None if counts is None else NumberSeries(counts.last(length).copy(), np.add)
+        return _series_of(values.last(length).copy()), last
 
 
-_alive: weakref.WeakSet[HistoryBuffer] = weakref.WeakSet()
+def _series_of(values: NDArray[Any]) -> NumberSeries:
+    return NumberSeries(values, np.add, np.minimum, np.maximum)
 
-
-def _renew_locks() -> None:
-    """Let a forked child ask, whatever other threads of its parent were about."""
-    for buffer in list(_alive):
-        buffer._renew_locks()  # noqa: SLF001
-
-
-os.register_at_fork(after_in_child=_renew_locks)
 
 for _method in (HistoryBuffer.min, HistoryBuffer.max, HistoryBuffer.current, HistoryBuffer.mean):
     HistoryBuffer.register_statistics(_method)
@@ -425,16 +457,18 @@ for _method in (HistoryBuffer.min, HistoryBuffer.max, HistoryBuffer.current, His
 
 def _number(name: str, value: Any) -> Any:
     """Return a number as Python's own."""
+    # A class of a user's own is asked for nothing: not now, nor when its number is needed.
     if isinstance(value, float):  # np.float64 is one
-        return float(value)
+        return float.__float__(value)
     if isinstance(value, int):
-        return value if -_INT64 <= value < _INT64 else to_number(int(value))
+        number = value if type(value) is bool else int.__index__(value)
+        return number if -_INT64 <= number < _INT64 else to_number(number)
     if isinstance(value, np.floating):
         return float(value)
     if isinstance(value, np.number) and isinstance(item := value.item(), (int, float)):
         return item
     raise TypeError(
-        f"{name}={value!r} is no number but {type(value).__name__}: pass an int or a float, as "
+        f"{name}={value!r} is not a number but {type(value).__name__}: pass an int or a float, as "
         "value.item() gives"
     )
 
@@ -460,12 +494,14 @@ def _picklable(methods: dict[str, Callable[..., Any]]) -> dict[str, Callable[...
         try:
             pickle.dumps(method)
             found[name] = method
-        except Exception as error:
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
             FAULTS.warn(
                 f"statistic {name}",
                 f"the statistic {name!r} is not in the checkpoint ({error}): define it at the top "
                 "of a module, where another process can import it",
             )
+        except Exception as error:  # of an object of the user's own
+            FAULTS.caught("backend_failed", f"the statistic {name!r} cannot be pickled", error)
     return found
 
 

@@ -6,12 +6,16 @@ a write, a set-up of logging that closes all handlers, a full disk.
 
 from __future__ import annotations
 
-import io
+import errno
 import logging
 import os
 import sys
+import threading
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from otel_dllogger.backends.append_file import open_append_file
 from otel_dllogger.backends.stdout import write_line
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.training.faults import MisuseError
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
 
 MAX_WARNINGS = 4_096
 """Different warnings that one handler remembers; after those it begins anew."""
+
+_CHECK_INTERVAL_S = 1.0  # between two looks whether a file is where it was
+
+_LINE = "_otel_dllogger_line"  # of a record: its text, once it is formatted
 
 _RED, _YELLOW, _GREEN, _PLAIN = "\033[31m", "\033[33m", "\033[32m", "\033[0m"
 
@@ -57,10 +65,11 @@ class LineFormatter(logging.Formatter):
         try:
             return super().format(record)
         except Exception as error:
-            FAULTS.drop(
+            FAULTS.caught(
                 "format_failed",
-                f"the message {safe_repr(record.msg)[:100]} with its arguments raised "
-                f"{type(error).__name__}: the line shows the plain values instead",
+                f"the line shows the plain values of {safe_repr(record.msg)[:100]} and its "
+                "arguments, which do not go together",
+                error,
             )
             text = f"{safe_text(record.msg)} {safe_repr(record.args)}"
             plain = {**record.__dict__, "msg": text, "args": None}
@@ -103,6 +112,13 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg] # Python 
     def stream(self, stream: Any) -> None:
         self._stream = stream
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write one record, unless a filter keeps it; no lock is held meanwhile."""
+        passed: Any = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return bool(passed)
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         try:
@@ -111,9 +127,14 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg] # Python 
         except Exception:
             self.handleError(record)
 
+    def flush(self) -> None:
+        """Flush what stands in for the standard output."""
+        if callable(flush := getattr(self.stream, "flush", None)):
+            flush()
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's
         """Count a line that the output did not take."""
-        FAULTS.drop("stdout", f"the standard output does not take a line: {sys.exc_info()[1]}")
+        _caught("stdout", "the standard output does not take a line")
 
     def _takes_colour(self) -> bool:
         # https://no-color.org and https://force-color.org: what is set and not empty counts.
@@ -128,40 +149,123 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg] # Python 
 
 
 class CountingFile(logging.FileHandler):
-    """Count what the disk did not take, and outlive what closes all handlers."""
+    """Write lines as those of DLLogger's file are, and outlive what closes all handlers.
 
-    def _open(self) -> Any:
-        raw = WholeWrites(self.baseFilename, self.mode.replace("t", ""))
-        # logging.config closes the handlers of all loggers; the next line opens this one
-        # again, which must neither truncate the file nor be refused.
-        self.mode = "a"
-        raw_as_any: Any = raw
-        return io.TextIOWrapper(raw_as_any, self.encoding, self.errors, write_through=True)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's
-        """Count a line that the disk did not take."""
-        FAULTS.drop("disk_full", f"{self.baseFilename} does not take a line: {sys.exc_info()[1]}")
-
-
-class WholeWrites(io.FileIO):
-    """Write each line to its end, without the buffer of ``open``.
-
-    The buffer has a lock that no fork renews: a child forked while another thread writes would
-    wait for it for ever. And it would keep the lines of a full disk to the end of the process.
+    The lock of the handler is held for the file alone: what a message does as it is formatted
+    is done before. What a signal handler logs while its own thread writes, or rotates the file,
+    is written after that.
     """
 
-    _is_torn = False
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._waiting: deque[tuple[int, logging.LogRecord]] = deque()  # with their process
+        self._writer: tuple[int, int] | None = None
+        super().__init__(*args, **options)
 
-    def write(self, data: Any) -> int:
-        """Write all of the data, on a new line where the last one was cut."""
-        rest = b"\n" + data if self._is_torn else data
-        while rest:
-            written = super().write(rest)
-            if written is None:
-                raise BlockingIOError("a descriptor that does not wait has no room")
-            rest = rest[written:]
-            self._is_torn = bool(rest)
-        return len(data)
+    def _open(self) -> Any:
+        file = Lines(self.baseFilename, self.mode, self.encoding, self.errors)
+        # logging.config closes the handlers of all loggers; the next line opens this one
+        # again, which must neither empty the file nor be refused.
+        self.mode = "a"
+        return file
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write one record, unless a filter keeps it."""
+        passed: Any = self.filter(record)
+        if not passed:
+            return False
+        if isinstance(passed, logging.LogRecord):  # which Python 3.12 and later can give
+            record = passed
+        try:
+            line = self.format(record)
+        except Exception as error:  # of a formatter of the user's own
+            FAULTS.caught("format_failed", f"{self.baseFilename} does without a line", error)
+            return False
+        formatted = logging.makeLogRecord({**record.__dict__, _LINE: line})
+        me = os.getpid(), threading.get_ident()
+        self._waiting.append((me[0], formatted))
+        self.acquire()
+        try:
+            # Unless this is a signal handler that came while its thread writes, which goes on.
+            while self._waiting and self._writer != me:
+                self._write_as(me)
+        finally:
+            self.release()
+        return True
+
+    def _write_as(self, me: tuple[int, int]) -> None:
+        try:
+            self._writer = me
+            while self._waiting:
+                process, formatted = self._waiting.popleft()
+                if process == me[0]:  # else the parent's, which writes it
+                    self.emit(formatted)
+        finally:
+            self._writer = None
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record's line, which may be made already."""
+        line: str | None = record.__dict__.get(_LINE)
+        return super().format(record) if line is None else line
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's
+        """Count a line that could not be written, as where the file cannot be rotated."""
+        _caught("disk_full", f"{self.baseFilename} does not take a line")
+
+
+class Lines:
+    """The stream of a handler whose lines go to an ``AppendFile``.
+
+    Args:
+        path: The file.
+        mode: ``w``, ``a`` or ``x``, as for ``open``.
+        encoding: The encoding; UTF-8 where there is none.
+        errors: What becomes of characters that it does not have.
+
+    Raises:
+        ValueError: If the mode is none of these.
+        OSError: If the file cannot be opened.
+    """
+
+    def __init__(self, path: str, mode: str, encoding: str | None, errors: str | None) -> None:
+        self._encoding, self._errors = encoding or "utf-8", errors or "backslashreplace"
+        "".encode(self._encoding, self._errors)
+        if mode.replace("t", "").replace("+", "") not in {"w", "a", "x"}:
+            raise ValueError(f"invalid mode: {mode!r}")
+        if "x" in mode and os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        self._file = open_append_file(path, append="w" not in mode)
+        self._file.check_path()  # that it has open already can have been renamed
+        self._checked_s = time.monotonic()
+
+    def write(self, text: str) -> int:
+        """Write whole lines."""
+        now_s = time.monotonic()
+        if now_s - self._checked_s >= _CHECK_INTERVAL_S:
+            self._checked_s = now_s
+            self._file.check_path()
+        self._file.write_line(text.encode(self._encoding, self._errors))
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: a line is written, or kept until the disk takes it."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor, for who watches the file."""
+        return self._file.fileno()
+
+    def seek(self, _offset: int, _whence: int = 0) -> None:
+        """Do nothing: a line is always written at the end."""
+
+    def tell(self) -> int:
+        """Return the size of the file in bytes, for who rotates it."""
+        try:
+            return os.fstat(self._file.fileno()).st_size
+        except OSError:  # closed
+            return 0
 
 
 def open_file_handler(
@@ -193,6 +297,12 @@ def open_file_handler(
         ) from error
     handler.setFormatter(LineFormatter("%Y/%m/%d %H:%M:%S"))
     return handler
+
+
+def _caught(reason: str, where: str) -> None:
+    error = sys.exc_info()[1]
+    if isinstance(error, Exception):
+        FAULTS.caught(reason, where, error)
 
 
 def _colour(level: int) -> str:

@@ -6,20 +6,22 @@ MMEngine's Runner as for a ``LoopState``: the same text, the same numbers.
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import re
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from otel_dllogger.faults import FAULTS
 from otel_dllogger.training.custom_cfg import check_items, check_statistics
 from otel_dllogger.training.device_memory import take_peak_memory_mib
 from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.loop_state import MODES, state_of
+from otel_dllogger.values import safe_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from otel_dllogger.training.loop_state import LoopState, RunnerState
     from otel_dllogger.training.scope import Scope
@@ -31,6 +33,11 @@ _EPOCH_MEANS = tuple(
     {"data_src": name, "window_size": "epoch", "method_name": "mean"}
     for name in ("time", "data_time")
 )
+
+
+# The statistics that the record under way does without, by name, and of what type their errors
+# were; None where an error is the caller's, as in MMEngine.
+LEFT_OUT: ContextVar[dict[str, type[Exception]] | None] = ContextVar("LEFT_OUT", default=None)
 
 
 class _Plan(NamedTuple):
@@ -102,7 +109,6 @@ class LogProcessor:
                 f"mean_pattern={mean_pattern!r} is no regular expression: {error}"
             ) from error
         self._plans: dict[tuple[str, bool], _Plan] = {}
-        self._leaves_out = False
         check_items(self.custom_cfg, by_epoch=by_epoch)
         check_statistics(self.custom_cfg)
 
@@ -205,9 +211,7 @@ class LogProcessor:
             and not (state.scope and key in state.scope.stale)
         }
         items = (*tag.items(), *others.items(), *times.items())
-        text += "  " + self._pairs(
-            (name, f"\n{value}\n" if _is_array(value) else value) for name, value in items
-        )
+        text += "  " + self._pairs(items, separated=True)
         if with_non_scalar:
             tag.update(others)
         return tag | times, text
@@ -228,6 +232,7 @@ class LogProcessor:
         if plan is None or plan.keys != keys:
             plan = self._plans[mode, keep_mode] = self._plan(keys, mode, keep_mode=keep_mode)
         tag = self._defaults(scalars, plan, state.scope)
+        left_out = LEFT_OUT.get()
         for item in custom_cfg:
             cfg = dict(item)
             source = cfg.pop("data_src")
@@ -250,10 +255,15 @@ class LogProcessor:
                     cfg["window_size"] = state.scope.window(
                         key, scalars[key], cfg["window_size"], window_size
                     )
-            with self._leaving_out(tag, log_name):
+            try:
                 tag[log_name] = value = _statistic(scalars[key], cfg, item)
-                if self._leaves_out and log_name.endswith(("lr", "time")):
+                if left_out is not None and log_name.endswith(("lr", "time")):
                     _ = f"{value:.{self.num_digits}e}"  # as the line has it, of numbers alone
+            except Exception as error:
+                if left_out is None:
+                    raise
+                _leave_out(log_name.removeprefix(f"{mode}/"), error, left_out)
+                tag.pop(log_name, None)
         return tag
 
     def _defaults(
@@ -261,7 +271,8 @@ class LogProcessor:
     ) -> dict[str, Any]:
         """Return what is shown of each scalar unless the configuration says otherwise."""
         window, means = self.window_size, plan.means
-        if scope is None and not self._leaves_out:  # as in training, as fast as can be
+        left_out = LEFT_OUT.get()
+        if left_out is None and scope is None:
             return {
                 name: scalars[key].mean(window) if name in means else scalars[key].current()
                 for name, key in plan.names.items()
@@ -269,31 +280,16 @@ class LogProcessor:
         tag: dict[str, Any] = {}
         for name, key in plan.names.items():
             history, is_mean = scalars[key], name in means
-            with self._leaving_out(tag, name):
+            try:
                 if scope is None:
                     tag[name] = history.mean(window) if is_mean else history.current()
                 elif scope.has(key, history):
                     tag[name] = scope.default(key, history, window, is_mean=is_mean)
+            except Exception as error:
+                if left_out is None:
+                    raise
+                _leave_out(key.partition("/")[2] or key, error, left_out)
         return tag
-
-    def leaving_out_what_fails(self) -> LogProcessor:
-        """Return a processor as this one that leaves out what it cannot make.
-
-        A name whose statistic fails is left out altogether: another number under it would be
-        a lie.
-        """
-        other = object.__new__(type(self))  # a class of a user's own may refuse to be copied
-        vars(other).update(vars(self), _leaves_out=True)
-        return other
-
-    @contextlib.contextmanager
-    def _leaving_out(self, tag: dict[str, Any], name: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception:
-            if not self._leaves_out:
-                raise
-            tag.pop(name, None)
 
     def _plan(self, keys: list[str], mode: str, *, keep_mode: bool) -> _Plan:
         """Sort out which of a hub's scalars are of a mode, and how they are shown."""
@@ -301,7 +297,7 @@ class LogProcessor:
         names = {
             key if keep_mode else key.removeprefix(prefix): key
             for key in keys
-            if key.startswith(mode)
+            if isinstance(key, str) and key.startswith(mode)
         }
         return _Plan(keys, names, frozenset(filter(self.mean_pattern.search, names)))
 
@@ -319,13 +315,36 @@ class LogProcessor:
             epoch = epoch.rjust(len(str(state.max_epochs or _epoch(state, mode))) + len("[] "))
         return f"Epoch({mode}){epoch}{place}"
 
-    def _pairs(self, items: Iterable[tuple[str, Any]]) -> str:
-        digits = self.num_digits
+    def _pairs(self, items: Iterable[tuple[str, Any]], *, separated: bool = False) -> str:
+        """Return names and values.
+
+        Args:
+            items: The names and the values.
+            separated: Whether an array begins on a line of its own.
+        """
         return "  ".join(
-            # Python's own number is formatted in half the time of numpy's.
-            f"{name}: {float(value):.{digits}f}" if isinstance(value, float) else f"{name}: {value}"
-            for name, value in items
+            f"{name}: {self._shown(name, value, separated=separated)}" for name, value in items
         )
+
+    def _shown(self, name: str, value: Any, *, separated: bool) -> str:
+        try:
+            if isinstance(value, float):
+                # Python's own number is formatted in half the time of numpy's.
+                return f"{float(value):.{self.num_digits}f}"
+            return f"\n{value}\n" if separated and _is_array(value) else f"{value}"
+        except Exception as error:  # of the value's own methods
+            FAULTS.caught("format_failed", f"{name!r} cannot be shown in its line", error)
+            return safe_text(value)
+
+
+def _leave_out(name: str, error: Exception, left_out: dict[str, type[Exception]]) -> None:
+    """Count a number that a record does without.
+
+    Another number under its name would be a lie. One that is asked for twice is lost once.
+    """
+    if left_out.get(name) is not type(error):
+        left_out[name] = type(error)
+        FAULTS.caught("statistic_failed", f"the statistic of {name!r}", error)
 
 
 def _statistic(history: Any, cfg: dict[str, Any], item: Mapping[str, Any]) -> Any:
@@ -340,7 +359,7 @@ def _duration(seconds: Any) -> str:
     try:
         return str(dt.timedelta(seconds=int(seconds)))
     except (OverflowError, TypeError, ValueError):  # a million years, NaN, text
-        return str(seconds)
+        return safe_text(seconds)
 
 
 def _of(number: int, total: int | None) -> str:

@@ -19,6 +19,7 @@ from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.history_buffer import HistoryBuffer
 from otel_dllogger.training.named_instance import NamedInstance
 from otel_dllogger.training.records import send
+from otel_dllogger.training.results import copied
 from otel_dllogger.training.scope import MOMENTS
 
 if TYPE_CHECKING:
@@ -93,8 +94,6 @@ class MessageHub(NamedInstance):
             MisuseError: If the value has more than one element, the count is no int, or
                 ``resumed`` is not what it was.
         """
-        if self._resumed_keys.get(key) is not resumed:
-            self._set_resumed(key, resumed)
         if type(count) is not int and not isinstance(count, int):
             raise MisuseError(
                 f"count={count!r} of {key!r} is no int but {type(count).__name__}: pass how many "
@@ -105,17 +104,17 @@ class MessageHub(NamedInstance):
             is_late = _is_on_device(value)
             if not is_late:
                 value = _number(key, value)
+        if self._resumed_keys.get(key) is not resumed:
+            if not isinstance(key, str):
+                raise MisuseError(f"key={key!r} is not text: pass a name such as 'train/loss'")
+            self._set_resumed(key, resumed)
         buffer = self._log_scalars.get(key)
         if buffer is None:
-            if not isinstance(key, str):
-                raise MisuseError(f"key={key!r} is no text: pass a name such as 'train/loss'")
-            with self._lock:
-                buffer = self._log_scalars.get(key)
-                if buffer is None:  # shown to others once there is a value in it
-                    buffer = _new_buffer(value)
-                    _add(buffer, value, count, is_late=is_late)
-                    self._log_scalars[key] = buffer
-                    return
+            new = _new_buffer(value)  # shown to others once there is a value in it
+            _add(new, value, count, is_late=is_late)
+            buffer = self._log_scalars.setdefault(key, new)
+            if buffer is new:
+                return
         _add(buffer, value, count, is_late=is_late)
 
     def update_scalars(self, log_dict: Mapping[str, Any], resumed: bool = True) -> None:
@@ -241,7 +240,7 @@ class MessageHub(NamedInstance):
                 scalars[key] = copy.deepcopy(buffer)
         for key, value in list(self._runtime_info.items()):
             if self._resumed_keys.get(key, False):
-                info[key] = _copied(key, value)
+                info[key] = copied(key, value)
         return dict(zip(_PARTS, (scalars, info, OrderedDict(self._resumed_keys)), strict=True))
 
     def load_state_dict(self, state_dict: MessageHub | Mapping[str, Any]) -> None:
@@ -267,7 +266,7 @@ class MessageHub(NamedInstance):
                     f"state_dict={state!r:.80} has no {part!r}: load what "
                     "MessageHub.state_dict() returned"
                 )
-        for key, value in state["log_scalars"].items():
+        for key, value in list(state["log_scalars"].items()):
             if isinstance(value, HistoryBuffer):
                 self._log_scalars[key] = copy.deepcopy(value)
             elif isinstance(data := getattr(value, "data", None), tuple) and len(data) == 2:
@@ -276,9 +275,9 @@ class MessageHub(NamedInstance):
                     history.mark(moment)
             else:
                 FAULTS.warn(f"resume {key}", f"{key!r} is no HistoryBuffer: it is not resumed")
-        for key, value in state["runtime_info"].items():
-            self._runtime_info[key] = _copied(key, value)
-        for key, resumed in state["resumed_keys"].items():
+        for key, value in list(state["runtime_info"].items()):
+            self._runtime_info[key] = copied(key, value)
+        for key, resumed in list(state["resumed_keys"].items()):
             if key in self._log_scalars or key in self._runtime_info:
                 self._resumed_keys[key] = resumed
 
@@ -346,13 +345,3 @@ def _number(key: str, value: Any) -> Any:
         f"{key!r} got {value!r:.80}, no single number: pass an int, a float, or an array or a "
         "tensor with one element"
     )
-
-
-def _copied(key: str, value: Any) -> Any:
-    try:
-        return copy.deepcopy(value)
-    except Exception:
-        FAULTS.warn(
-            f"copy {key}", f"{key!r} in the hub cannot be copied: a reference to it is kept"
-        )
-        return value

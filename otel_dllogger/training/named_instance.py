@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,18 +25,11 @@ class NamedInstance:
     """
 
     _instances: ClassVar[dict[str, Any]]
-    _lock: ClassVar[threading.RLock]
     _first_name: ClassVar[str | None] = None
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         cls._instances = {}
-        cls._renew_lock()
-        os.register_at_fork(after_in_child=cls._renew_lock)
-
-    @classmethod
-    def _renew_lock(cls) -> None:
-        cls._lock = threading.RLock()  # in a child nobody may be left to release the old one
 
     def __init__(self, name: str) -> None:
         if not isinstance(name, str) or not name:
@@ -62,18 +53,20 @@ class NamedInstance:
         Raises:
             MisuseError: If the name is no text, or empty.
         """
-        with cls._lock:
-            instance: Self | None = cls._instances.get(name) if isinstance(name, str) else None
-            if instance is None:
-                instance = cls(name=name, **kwargs)
-                cls._instances[name] = instance
-            elif kwargs:
-                warnings.warn(
-                    f"{cls.__name__} {name!r} is there already, {sorted(kwargs)} changed nothing: "
-                    "pass them where it is made",
-                    stacklevel=2,
-                )
-            return instance
+        instance: Self | None = cls._instances.get(name) if isinstance(name, str) else None
+        if instance is None:
+            # Without a lock: a class of a user's own may wait for another thread as it is made.
+            made = cls(name=name, **kwargs)
+            instance = cls._instances.setdefault(name, made)
+            if instance is made:
+                return made
+        if kwargs:
+            warnings.warn(
+                f"{cls.__name__} {name!r} is there already, {sorted(kwargs)} changed nothing: "
+                "pass them where it is made",
+                stacklevel=2,
+            )
+        return instance
 
     @classmethod
     def get_current_instance(cls) -> Self:
@@ -84,15 +77,14 @@ class NamedInstance:
         Raises:
             RuntimeError: If there is none, and no such name.
         """
-        with cls._lock:
-            if not cls._instances and cls._first_name is not None:
-                return cls.get_instance(cls._first_name)
-            if not cls._instances:
-                raise RuntimeError(
-                    f"there is no {cls.__name__} yet: call {cls.__name__}.get_instance(name) first"
-                )
-            instance: Self = cls._instances[next(reversed(cls._instances))]
-            return instance
+        if instances := list(cls._instances.values()):
+            last: Self = instances[-1]
+            return last
+        if cls._first_name is None:
+            raise RuntimeError(
+                f"there is no {cls.__name__} yet: call {cls.__name__}.get_instance(name) first"
+            )
+        return cls.get_instance(cls._first_name)
 
     @classmethod
     def check_instance_created(cls, name: str) -> bool:

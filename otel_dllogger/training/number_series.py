@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -18,9 +18,11 @@ _LEAST_CAPACITY = 16
 
 
 class NumberSeries:
-    """Keep numbers in the order they come; adding one takes the same time at any length.
+    """Keep numbers in the order they come; a series never changes, a longer one takes its place.
 
-    The type of the numbers is numpy's for all of them: ints until a float comes.
+    The longer one shares the array where there is room, so that adding a number takes the same
+    time at any length. The type of the numbers is numpy's for all of them: ints until a float
+    comes.
 
     Args:
         numbers: The first ones, in one dimension.
@@ -38,8 +40,8 @@ class NumberSeries:
         self.length = len(numbers)
         self._functions = functions
         # By function: the totals of the blocks that are full, and the total of those.
-        self._totals: dict[np.ufunc, NumberSeries] = {}
-        self._wholes: dict[np.ufunc, Any] = {}
+        self._totals: Mapping[np.ufunc, NumberSeries] = {}
+        self._wholes: Mapping[np.ufunc, Any] = {}
         self._add_totals(0)
 
     def last(self, count: int) -> NDArray[Any]:
@@ -50,44 +52,47 @@ class NumberSeries:
         """
         return self._array[self.length - count : self.length]
 
-    def extend(self, numbers: Sequence[Any] | NDArray[Any]) -> None:
-        """Add numbers.
+    def extended(self, numbers: Sequence[Any] | NDArray[Any]) -> NumberSeries:
+        """Return a series with more numbers at the end.
 
         Args:
-            numbers: Of any type; that of the series becomes what holds both.
+            numbers: Of any type; that of the series becomes what holds both. Several threads
+                may extend one series at a time, by the same numbers or more of them: they
+                write the same to the same places.
 
         Raises:
-            TypeError: If one of them is no number; then none is added.
-            ValueError: If one of them is a sequence; then none is added.
+            TypeError: If one of them is not a number.
+            ValueError: If one of them is a sequence.
         """
+        array, before, length = self._array, self.length, self.length + len(numbers)
+        longer = object.__new__(NumberSeries)
+        longer.length, longer._functions = length, self._functions
+        longer._is_float = self._is_float
+        longer._totals, longer._wholes = self._totals, self._wholes
         if not self._is_float:  # else every number fits in
             numbers = np.asarray(numbers)
             if numbers.ndim != 1:
-                raise ValueError(f"{numbers!r} are no numbers in one dimension")
+                raise ValueError(f"{numbers!r} are not numbers in one dimension")
             numbers = _fit(numbers)
-            dtype = np.result_type(self._array.dtype, numbers.dtype)
-            if dtype != self._array.dtype:
-                self._move(self.length + len(numbers), dtype)
-        before = self.length
-        length = before + len(numbers)
-        if length > len(self._array):
-            self._move(2 * length, self._array.dtype)
-        self._array[before:length] = numbers
-        self.length = length
+            dtype = np.result_type(array.dtype, numbers.dtype)
+            if dtype != array.dtype:
+                array = self._moved(length, dtype)
+                longer._is_float = dtype == np.float64
+                # Sums are others: those of ints may have been beyond their range.
+                longer._totals, longer._wholes, before = {}, {}, 0
+        if length > len(array):
+            array = self._moved(2 * length, array.dtype)
+        array[self.length : length] = numbers
+        longer._array = array
         if before // BLOCK != length // BLOCK:
-            self._add_totals(before)
+            longer._add_totals(before)
+        return longer
 
-    def _move(self, capacity: int, dtype: np.dtype[Any]) -> None:
-        """Go on in another array; the views of this one stay as they are."""
+    def _moved(self, capacity: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return the numbers in another array, with room for more."""
         array = np.empty(max(capacity, _LEAST_CAPACITY), dtype)
         array[: self.length] = self._array[: self.length]
-        is_other = dtype != self._array.dtype
-        self._array = array
-        self._is_float = dtype == np.float64
-        if is_other:  # and sums are: those of ints may have been beyond their range
-            self._totals.clear()
-            self._wholes.clear()
-            self._add_totals(0)
+        return array
 
     def total(self, function: np.ufunc, window: int) -> Any:
         """Return what a function makes of the last numbers.
@@ -124,16 +129,18 @@ class NumberSeries:
         if start == stop:
             return
         blocks = self._array[start:stop].reshape(-1, BLOCK)
+        all_totals, wholes = dict(self._totals), dict(self._wholes)  # a shorter series has them
         with np.errstate(all="ignore"):  # whoever asks for a total is told
             for function in self._functions:
                 totals = function.reduce(blocks, axis=1)
                 whole = function.reduce(totals)
-                if function in self._totals:
-                    self._totals[function].extend(totals)
-                    whole = function(self._wholes[function], whole)
+                if function in all_totals:
+                    all_totals[function] = all_totals[function].extended(totals)
+                    whole = function(wholes[function], whole)
                 else:
-                    self._totals[function] = NumberSeries(totals)
-                self._wholes[function] = whole
+                    all_totals[function] = NumberSeries(totals)
+                wholes[function] = whole
+        self._totals, self._wholes = all_totals, wholes
 
 
 def _fit(numbers: NDArray[Any]) -> NDArray[Any]:

@@ -135,7 +135,7 @@ def print_log(
         try:
             write_line(sys.stdout, f"{safe_text(msg)}\n")
         except Exception as error:
-            FAULTS.drop("stdout", f"the standard output does not take a line: {error}")
+            FAULTS.caught("stdout", "the standard output does not take a line", error)
     elif isinstance(logger, logging.Logger):
         logger.log(level, msg, stacklevel=2)  # the place in the line is that of our caller
     elif logger == "current":
@@ -163,7 +163,7 @@ def find_rank() -> Topology:
         if torch.is_available() and torch.is_initialized():
             rank, world_size = torch.get_rank(), torch.get_world_size()
             return dataclasses.replace(topology, rank=rank, world_size=world_size)
-    except Exception:  # another thread is only importing it
+    except (AttributeError, RuntimeError, ValueError):  # it is only being imported, or ended
         return topology
     return topology
 

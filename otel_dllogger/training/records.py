@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -11,9 +12,9 @@ from otel_dllogger.logfiles.conventions import conventional_metadata
 from otel_dllogger.logfiles.file_record import MMENGINE_SCALARS
 from otel_dllogger.logger import Logger, Verbosity
 from otel_dllogger.training.faults import MisuseError
-from otel_dllogger.training.log_processor import LogProcessor
+from otel_dllogger.training.log_processor import LEFT_OUT, LogProcessor
 from otel_dllogger.training.loop_state import MODES
-from otel_dllogger.training.results import end
+from otel_dllogger.training.results import MAX_SAID, end
 from otel_dllogger.training.scope import PROGRESS
 
 if TYPE_CHECKING:
@@ -97,13 +98,11 @@ def send(logger: Logger, state: LoopState, processor: LogProcessor | None) -> st
         raise MisuseError("a training has no results as a whole: pass batch_idx, or another mode")
     processor = processor or LogProcessor(by_epoch=state.by_epoch)
     try:
-        step, data = process(state, processor)
-    except Exception as error:  # of a statistic, a user's own as a rule
-        FAULTS.caught("statistic_failed", "a statistic of the hub's scalars", error)
-        try:
-            step, data = _process_without_what_fails(state, processor)
-        except Exception:  # which is counted already
-            return ""
+        # In a context of its own, which ends with the call whatever a signal handler raises.
+        step, data = copy_context().run(_process_without_what_fails, state, processor)
+    except Exception as error:
+        FAULTS.caught("statistic_failed", "a record of the hub's scalars is lost", error)
+        return ""
     finally:
         if state.batch_idx is None:
             end(state.message_hub, state.mode)
@@ -111,7 +110,10 @@ def send(logger: Logger, state: LoopState, processor: LogProcessor | None) -> st
         describe(logger, data, state.mode)
     except Exception as error:  # of metadata that the user gave
         FAULTS.caught("backend_failed", "what the names of scalars say", error)
-    logger.log(step, data, verbosity=Verbosity.DEFAULT)
+    try:
+        logger.log(step, data, verbosity=Verbosity.DEFAULT)
+    except Exception as error:  # of a class of the user's own
+        FAULTS.caught("backend_failed", f"{type(logger).__name__}.log failed", error)
     return data.line
 
 
@@ -119,11 +121,12 @@ def _process_without_what_fails(
     state: LoopState, processor: LogProcessor
 ) -> tuple[Any, ProcessedData]:
     """Do as ``process`` without the statistics, and the code of a user's own, that fail."""
-    spare = processor.leaving_out_what_fails()
+    LEFT_OUT.set({})
     try:
-        return process(state, spare)
-    except Exception:
-        return process(state, spare, of_base=True)
+        return process(state, processor)
+    except Exception as error:  # of a class of the user's own
+        FAULTS.caught("statistic_failed", f"a {type(processor).__name__}", error)
+        return process(state, processor, of_base=True)
 
 
 def process(
@@ -175,7 +178,9 @@ def _batches(state: LoopState) -> int:
 def _warn_of_homeless(keys: Iterable[str]) -> None:
     """Say once of each scalar that it is never logged, where its name has no mode."""
     for key in list(keys):
-        if not key.startswith(MODES) and key not in _homeless:
+        if len(_homeless) >= MAX_SAID:
+            return
+        if isinstance(key, str) and not key.startswith(MODES) and key not in _homeless:
             _homeless.add(key)
             FAULTS.warn(
                 f"scalar {key}",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.history_buffer import HistoryBuffer
 from otel_dllogger.training.loop_state import MODES
 from otel_dllogger.training.scope import LOOP, MOMENTS, PROGRESS, RESULTS, Scope
@@ -13,6 +15,9 @@ from otel_dllogger.training.scope import LOOP, MOMENTS, PROGRESS, RESULTS, Scope
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+
+MAX_SAID = 100
+"""Names that are warned of for one reason; a loop that makes up names is not said name by name."""
 
 # Facts of a hub, before a mode: the token of the loop that is under way, which a checkpoint of
 # its middle has as well; and the names of all results there were that are no numbers.
@@ -70,14 +75,33 @@ def keep(hub: Any, mode: str, results: Mapping[str, Any]) -> Scope:
         resumed = hub.is_resumed(key)
         try:
             hub.update_scalar(key, value, resumed=resumed)
+        except MisuseError:  # not a single number: shown and logged, as MMEngine does
+            is_number = False
+        except Exception as error:  # of the value's own methods
+            FAULTS.caught("statistic_failed", f"{key!r} cannot be read as a number", error)
+            is_number = False
+        else:
+            is_number = True
+        if is_number:
             hub.pop_info(key)
             numbers.add(key)
-        except Exception:  # no single number: shown and logged, as MMEngine does
-            hub.update_info(key, value, resumed=resumed)
+        else:
+            hub.update_info(key, copied(key, value), resumed=resumed)
             others.add(key)
     hub.update_info(_RESULTS_OF + mode, sorted(others))
     replaced = results.keys() - numbers
     return Scope(frozenset(numbers), frozenset(replaced), frozenset(others - results.keys()))
+
+
+def copied(key: str, value: Any) -> Any:
+    """Return a copy of a fact, so that it stays what it was; itself where there can be none."""
+    try:
+        return copy.deepcopy(value)
+    except Exception as error:
+        FAULTS.caught(
+            "backend_failed", f"{key!r} cannot be copied: a reference to it is kept", error
+        )
+        return value
 
 
 def end(hub: Any, mode: str) -> None:
@@ -99,12 +123,13 @@ def warn_of_unlogged(hub: Any) -> None:
     """
     counts = _counts.setdefault(hub, {})
     for key, history in list(hub.log_scalars.items()):
+        if not isinstance(history, HistoryBuffer) or not isinstance(key, str):
+            continue
         mode, _, name = key.partition("/")
-        is_shown = mode not in MODES[1:] or name.startswith(PROGRESS)
-        if is_shown or key in _unlogged or not isinstance(history, HistoryBuffer):
+        if mode not in MODES[1:] or name.startswith(PROGRESS) or key in _unlogged:
             continue
         before, counts[key] = counts.get(key, 0), history.since(RESULTS)
-        if 0 < before < counts[key] == history.since():
+        if 0 < before < counts[key] == history.since() and len(_unlogged) < MAX_SAID:
             _unlogged.add(key)
             FAULTS.warn(
                 f"unlogged {key}",
@@ -115,6 +140,6 @@ def warn_of_unlogged(hub: Any) -> None:
 
 def _mark(hub: Any, mode: str, *moments: str) -> None:
     for key, history in list(hub.log_scalars.items()):
-        if key.startswith(mode) and isinstance(history, HistoryBuffer):
+        if isinstance(history, HistoryBuffer) and isinstance(key, str) and key.startswith(mode):
             for moment in moments:
                 history.mark(moment)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import otel_dllogger
+from otel_dllogger.faults import FAULTS
 from otel_dllogger.logger import Logger
 from otel_dllogger.training.custom_cfg import check_statistics
 from otel_dllogger.training.faults import MisuseError
@@ -22,6 +23,7 @@ from otel_dllogger.training.rank_logger import MMLogger
 from otel_dllogger.training.records import send, with_mode
 from otel_dllogger.training.results import begin_loop, end_loop, keep, warn_of_unlogged
 from otel_dllogger.training.scope import Scope
+from otel_dllogger.values import safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -159,11 +161,18 @@ def log_results(
 
 def _state(hub: MessageHub, mode: str) -> LoopState:
     """Return where the training is, as its hub says."""
+    for key in ("epoch", "iter", "max_epochs", "max_iters"):
+        value = hub.get_info(key)
+        if not isinstance(value, (int, NoneType)):
+            raise MisuseError(
+                f"the hub's fact {key!r} is {safe_repr(value):.80}, not a whole number: set it to "
+                f"one, as in hub.update_info({key!r}, 3)"
+            )
     return LoopState(
         hub,
         mode,
-        epoch=hub.get_info("epoch", 0),
-        iter=hub.get_info("iter", 0),
+        epoch=hub.get_info("epoch") or 0,
+        iter=hub.get_info("iter") or 0,
         max_epochs=hub.get_info("max_epochs"),
         max_iters=hub.get_info("max_iters"),
     )
@@ -202,8 +211,7 @@ def _run(
     """Yield the batches, as ``track``."""
     mode, is_training = state.mode, state.mode == "train"
     data_time, whole_time = f"{mode}/data_time", f"{mode}/time"
-    # Others may have been through since this one was made.
-    state.epoch, state.iter = hub.get_info("epoch", 0), hub.get_info("iter", 0)
+    _go_on(hub, state)
     if is_training and _is_done(state):
         return
     loops = _loops.setdefault(hub, [])
@@ -215,17 +223,16 @@ def _run(
     else:
         begin_loop(hub, mode, own.token, [loop.token for loop in loops])
         state.scope = Scope()
-    loops.append(own)
-    update, resumed = hub.update_scalar, (hub.is_resumed(data_time), hub.is_resumed(whole_time))
     is_noted = False
     began_s = start_s = time.perf_counter()
     try:
+        loops.append(own)
         for batch in _again(loader) if is_training and not state.by_epoch else loader:
-            update(data_time, time.perf_counter() - start_s, 1, resumed[0])
+            _measured(hub, data_time, time.perf_counter() - start_s)
             own.nested_s = 0.0
             yield batch
             now_s = time.perf_counter()
-            update(whole_time, now_s - start_s - own.nested_s, 1, resumed[1])
+            _measured(hub, whole_time, now_s - start_s - own.nested_s)
             start_s = now_s
             state.batch_idx = own.batches
             own.batches += 1
@@ -244,7 +251,7 @@ def _run(
             _note(hub, state, logger, processor)
     finally:
         hub.pop_info("eta")  # which is of this loop, and of no other
-        loops.remove(own)
+        _leave(loops, own)
         if outer is not None and outer.batches == begun_in:
             outer.nested_s += time.perf_counter() - began_s
         if is_training or end_loop(hub, mode, own.token):
@@ -253,9 +260,28 @@ def _run(
         _set(hub, "epoch", state.epoch + 1)
 
 
+def _leave(loops: list[_Loop], own: _Loop) -> None:
+    if own in loops:  # a signal handler may have raised before it was
+        loops.remove(own)
+
+
+def _go_on(hub: MessageHub, state: LoopState) -> None:
+    """Begin where others are by now, who may have been through since the loop was made."""
+    for key in ("epoch", "iter"):
+        if isinstance(done := hub.get_info(key), int):
+            setattr(state, key, done)
+
+
 def _set(hub: MessageHub, key: str, info: Any) -> None:
     """Set a fact, which its user may have said is not resumed."""
     hub.update_info(key, info, hub.is_resumed(key))
+
+
+def _measured(hub: MessageHub, key: str, seconds: float) -> None:
+    try:
+        hub.update_scalar(key, seconds, 1, hub.is_resumed(key))
+    except Exception as error:  # of a class of the user's own
+        FAULTS.caught("statistic_failed", f"{key!r} cannot be put into the hub", error)
 
 
 def _checked(hub: MessageHub | None, logger: Logger | None) -> MessageHub:
@@ -301,7 +327,10 @@ def _note(
     hub: MessageHub, state: LoopState, logger: Logger | None, processor: LogProcessor
 ) -> None:
     """Log where a loop is."""
-    _note_eta(hub, state)
+    try:
+        _note_eta(hub, state)
+    except Exception as error:  # of a device, or of a history that is not there any more
+        FAULTS.caught("statistic_failed", "the ETA", error)
     _log(state, logger, processor)
 
 
@@ -332,6 +361,9 @@ def _length(loader: Any) -> int | None:
         return len(loader)
     except TypeError:  # an iterator, or a loader of a stream
         return None
+    except Exception as error:  # of the loader's own
+        FAULTS.caught("statistic_failed", "the number of batches of the loader", error)
+        return None
 
 
 def _log(state: LoopState, logger: Logger | None, processor: LogProcessor) -> str:
@@ -342,7 +374,10 @@ def _log(state: LoopState, logger: Logger | None, processor: LogProcessor) -> st
         logger = _silent_logger()
     line = send(logger, state, processor)
     if line and not has_logger:
-        MMLogger.get_current_instance().info("%s", line)
+        try:
+            MMLogger.get_current_instance().info("%s", line)
+        except Exception as error:  # of a filter or a class of the user's own
+            FAULTS.caught("backend_failed", "the current MMLogger failed", error)
     return line
 
 

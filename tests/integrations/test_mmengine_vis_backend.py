@@ -438,3 +438,22 @@ def test_the_folder_of_the_file_is_made(tmp_path: Path) -> None:
     backend.add_scalar("train/x", 1.0)
     backend.close()
     assert not (tmp_path / "none").exists()
+
+
+def test_names_and_values_that_are_none_do_not_reach_the_training(tmp_path: Path) -> None:
+    """What the visualizer is given in the place of scalars costs itself alone."""
+    backend = DLLoggerVisBackend(str(tmp_path), prometheus=False)
+    backend.add_scalars({3: 1.0, "loss": 2.0}, step=1, file_path="x.json")  # type: ignore[dict-item]
+    backend.add_scalars([1.0], step=1, file_path="x.json")  # type: ignore[arg-type]
+    backend.add_scalars({"loss": 3.0}, step=1, file_path="x.json")
+    backend.close()
+    logged = [data for _, data in records_of(tmp_path)]
+    assert [{"val/3": 1.0, "val/loss": 2.0}, {"val/loss": 3.0}] == logged
+    assert 1 == FAULTS.dropped["backend_failed"]
+
+
+def records_of(folder: Path) -> list[tuple[Any, dict[str, Any]]]:
+    """Return the step and the values of the records in a folder's file."""
+    (path,) = folder.glob("*_rank0.json")
+    entries = [json.loads(line.removeprefix("DLLL ")) for line in path.read_text().splitlines()]
+    return [(entry["step"], entry["data"]) for entry in entries if entry["type"] == "LOG"]
