@@ -22,7 +22,16 @@ ROOT = Path(__file__).parent.parent
 # Each level may import those above it. Within a level, only modules of one folder may
 # import each other. A folder stands for all of its modules that no earlier level names.
 LEVELS = (
-    ("values", "errors", "faults", "log_time", "version", "waker"),
+    (
+        "values",
+        "errors",
+        "faults",
+        "log_time",
+        "redaction",
+        "secret_names",
+        "version",
+        "waker",
+    ),
     ("record", "settings"),
     (
         "encoding",
