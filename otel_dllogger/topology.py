@@ -141,12 +141,15 @@ def clean_run(text: str) -> str:
     """Make a run's name safe as a label value, on one line, and the same on every rank.
 
     Args:
-        text: Any text, surrogates and control characters included.
+        text: Any text, surrogates and control characters included; the user and password of
+            a URL, and keys of a known form, do not become a label.
 
     Returns:
         At most ``RUN_LENGTH_MAX`` printable characters, none at the ends a space; may be empty.
     """
-    name = "".join(filter(str.isprintable, text)).strip()
+    from otel_dllogger.redaction import redact_forms  # noqa: PLC0415 - 5 ms, not at import
+
+    name = redact_forms("".join(filter(str.isprintable, text)).strip())
     if len(name) <= RUN_LENGTH_MAX:
         return name
     return f"{name[: RUN_LENGTH_MAX - HASH_CHARACTERS - 1]}-{short_hash(name)}"

@@ -248,6 +248,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
             ".": ("is a folder",),
             f"127.0.0.1:{port}": ("nothing listens there", "is the run still going"),
             "http://[::1": ("cannot be reached",),
+            f"http://me:hunter2@127.0.0.1:{port}": ("http://[redacted]@127.0.0.1", "cannot be"),
             "nobody.invalid:80": ("cannot be reached",),
             "http://": ("no file",),
             "http://127.0.0.1:99999": ("cannot be reached",),

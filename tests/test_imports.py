@@ -28,6 +28,8 @@ LEVELS = (
         "faults",
         "interruptions",
         "log_time",
+        "redaction",
+        "secret_names",
         "values",
         "version",
         "waker",

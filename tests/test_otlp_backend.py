@@ -123,6 +123,21 @@ def test_the_resource_is_what_the_environment_says(
     )
 
 
+def test_what_a_collector_repeats_of_the_headers_is_not_shown(
+    http: HTTPCollector, open_backend: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server may say which key it does not know."""
+    http.answer = lambda _points: (
+        401,
+        {},
+        b"no key abcd1234 here, nor password=hunter2",
+    )
+    backend = open_backend(http, headers={"x-key": "Key abcd1234"})
+    log(backend, 1, 1.0)
+    backend.close()
+    assert "no key [redacted] here, nor password=[redacted]" in caplog.text
+
+
 def test_a_value_that_is_not_finite_is_kept_and_marked_as_none(
     collector: Any, open_backend: Any
 ) -> None:

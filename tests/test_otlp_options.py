@@ -127,8 +127,55 @@ def test_a_timeout_is_read_in_either_unit(
 
 
 def test_headers_are_not_shown() -> None:
-    """They hold secrets."""
+    """They hold secrets, and so may an address."""
     assert "secret" not in repr(read_options(headers={"authorization": "secret"}))
+    assert "secret" not in repr(read_options(endpoint="http://me:secret@a:1"))
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "ftp://me:secret@a:1",
+        "http://me:secret@",
+        "http://me:secret@a:port",
+        "http://me:secret@a:99999",
+        "http://me:sec@secret@a:99999",
+        "me:secret@a:b:1",
+        "http://a:port?token=secret",
+    ],
+)
+def test_an_address_that_is_refused_is_shown_without_its_password(
+    protocol: str, endpoint: str
+) -> None:
+    """It may be printed where others read."""
+    with pytest.raises(ConfigurationError, match="is not the address") as raised:
+        read_options(protocol=protocol, endpoint=endpoint)
+    assert "secret" not in str(raised.value)
+
+
+def test_headers_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be read is left out and said, without what it holds."""
+    text = "a=1, B = x%20y,api key=secret,c=Bearer x=,,secret,d=secret%0A,e=sec%0Aret, f="
+    found = options(monkeypatch, {"HEADERS": text})
+    assert {"a": "1", "b": "x y", "c": "Bearer x=", "d": "secret", "f": ""} == found.headers
+    assert "OTEL_EXPORTER_OTLP_HEADERS has an entry that is not name=value" in caplog.text
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("headers", [{"a": "secret\nb"}, {"a": b"secret"}, {"secret x": "a"}])
+def test_a_header_that_cannot_be_sent_is_refused(headers: dict[str, Any]) -> None:
+    """Before a library says what is wrong with it, and all that is in it."""
+    with pytest.raises(ConfigurationError, match="headers") as raised:
+        read_options(headers=headers)
+    assert "secret" not in str(raised.value)
+
+
+def test_the_end_of_a_file_is_not_part_of_a_header() -> None:
+    """A key that was read from a file ends in a line break."""
+    assert {"a": "Bearer x"} == read_options(headers={"A": "Bearer x\n"}).headers
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,49 @@ def test_series_that_are_one_are_on_it_once():
     assert line.endswith('metric="loss",rank="0",run="r",stage="train"} 2.0')
 
 
+@EXAMPLES
+@given(
+    calls=st.lists(
+        st.dictionaries(st.sampled_from("abc"), st.sampled_from([1, 2.5, "", "x", "y", "3"])),
+        max_size=6,
+    )
+)
+def test_a_parameter_is_one_series(calls):
+    """Of a number or of a text, whatever it was before, and never two with the same labels."""
+    stores = Stores()
+    for call in calls:
+        stores.take(0, call, 1_700_000_000_000_000)
+    last = {name: value for call in calls for name, value in call.items()}
+    shown = {
+        (name, "" if isinstance(value, float) else value): value if isinstance(value, float) else 1
+        for name, value in ((n, float(v) if v in (1, 2.5, "3") else v) for n, v in last.items())
+        if value != ""
+    }
+    for pages in stores.read_pages():
+        for families in pages:
+            samples = families.get("dllogger_parameter", (0, 0, 0, {}))[3]
+            found = {
+                (dict(key)["name"], dict(key).get("value", "")): v
+                for (_n, key), v in samples.items()
+            }
+            assert shown == found
+
+
+def test_a_parameter_of_an_older_checkpoint_is_one_series():
+    """One that was written with a number and a text of one name."""
+    store = SeriesStore(run="r", rank=0, start_us=0)
+    plain = store.to_plain()
+    ranks = {str(rank): state for rank, state in plain["ranks"].items()}
+    ranks["0"] |= {"parameters": {"lr": 0.1}, "texts": {"lr": "auto", "name": "adam"}}
+    store.load_plain({**plain, "ranks": ranks})
+    view = View(store, Names(store), Topology("r", 0, 0, 1, 1, "h", 1), text_parameters=True)
+    lines = StorePage().render([view], "")[1].decode().splitlines()
+    assert [line for line in lines if line.startswith("dllogger_parameter{")] == [
+        'dllogger_parameter{name="lr",rank="0",run="r"} 0.1',
+        'dllogger_parameter{name="name",rank="0",run="r",value="adam"} 1.0',
+    ]
+
+
 def test_promtool_finds_nothing_to_say():
     """The real checker takes it."""
     stores = Stores()

@@ -408,6 +408,56 @@ def test_what_only_sounds_like_a_secret_is_kept(store, name):
     assert store.ranks[0].parameters == {name: 1}
 
 
+def test_a_secret_within_a_text_is_taken_out(store):
+    """The rest of it stays, and of a long text it is taken out before that is cut."""
+    command = "train.py --lr 0.1 --password hunter2 --epochs 3"
+    store.log("PARAMETER", {"argv": command, "db": "pg://me:hunter2@h/x", "tokens": "hunter2"})
+    store.info({"env": "A=1 " * 62 + "HF_TOKEN=hunter2 " + "B=2 " * 10_000})
+    store.info({"weights": {"s3://me:hunter2@b/x": 0.5}})
+    state = store.ranks[0]
+    assert "hunter2" not in str(state.to_plain())
+    assert state.texts["argv"] == "train.py --lr 0.1 --password [redacted] --epochs 3"
+    assert state.texts["db"] == "pg://[redacted]@h/x"
+    assert state.texts["env"].startswith("A=1 " * 60)
+    assert state.parameters == {"weights.s3://[redacted]@b/x": 0.5}
+
+
+def test_a_parameter_has_one_value(store):
+    """The later one counts, a number or a text; what is neither changes nothing."""
+    state = store.ranks[0]
+    for value, number, text in (
+        ("auto", None, "auto"),
+        (0.1, 0.1, None),
+        (math.nan, 0.1, None),
+        ("auto", None, "auto"),
+        (None, None, "auto"),
+        ("0.2", 0.2, None),
+    ):
+        store.log("PARAMETER", {"lr": value})
+        assert (state.parameters.get("lr"), state.texts.get("lr")) == (number, text)
+    store.log("PARAMETER", {"a.b": 1, "a": {"b": "x"}, "c.d": "y", "c": {"d": 2}})
+    assert (state.parameters, state.texts) == ({"lr": 0.2, "c.d": 2}, {"a.b": "x"})
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_a_parameter_that_becomes_text_makes_room(encoded):
+    """And takes it again as a number, of which there are never more than there is room for."""
+    store = Store(room=2, encoded=encoded)
+    state = store.ranks[0]
+    for _ in range(3):
+        store.log("PARAMETER", {"a": 1, "b": 2})
+        store.log("PARAMETER", {"a": "x"})
+        store.log("PARAMETER", {"c": 3})
+        assert (state.parameters, state.texts) == ({"b": 2, "c": 3}, {"a": "x"})
+        store.log("PARAMETER", {"a": 1})  # no room: it is what it was last nowhere
+        assert (state.parameters, state.texts) == ({"b": 2, "c": 3}, {})
+        store.log("PARAMETER", {"c": "x", "b": "x"})
+        store.log("PARAMETER", {"c": 1, "b": 1, "d": 1})
+        assert (state.parameters, state.texts) == ({"c": 1, "b": 1}, {})
+        store.log("PARAMETER", {"c": "x", "b": "x"})
+        state.texts.clear()
+
+
 def test_nested_parameters_are_followed_to_a_bounded_depth(store):
     """A whole configuration costs what its first levels cost."""
     nested = {"lr": 1.0}

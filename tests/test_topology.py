@@ -265,6 +265,19 @@ def test_ranks_behind_wrapper_scripts_agree():
     assert expected == len({found["run"] for found in ranks})
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("s3://me:hunter2@bucket/run", "s3://[redacted]@bucket/run"),
+        ("run of ghp_" + "aB3" * 12, "run of [redacted]"),
+        ("tokens=300B,pass=two", "tokens=300B,pass=two"),
+    ],
+)
+def test_a_run_has_no_secrets_of_a_known_form(text, expected):
+    """A URL with a password does not become a label; what only has a name keeps runs apart."""
+    assert expected == clean_run(text) == detect_topology({}, run=text).run
+
+
 def test_a_recycled_launcher_pid_is_another_run(monkeypatch):
     """The same pid started at another time is another launcher."""
     environ = {"RANK": "0"}

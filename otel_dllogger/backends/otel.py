@@ -39,8 +39,8 @@ class OTelBackend(RecordBackend):
         run: The run's name; by default what the launcher says.
         rank: The rank; by default what the launcher says.
         max_series: Series that this process exports at most; more are counted as dropped.
-        text_parameters: Export parameters that are text as well, as a label. Names that
-            speak of secrets never are.
+        text_parameters: Export parameters that are text as well, as a label. Those whose
+            names speak of secrets never are, and ``[redacted]`` stands for a secret in a text.
 
     Raises:
         ConfigurationError: If ``max_series`` is not a positive number.

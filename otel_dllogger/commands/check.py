@@ -17,6 +17,7 @@ from otel_dllogger.commands.scrape import MAX_PAGE_BYTES, UnreachableError, fetc
 from otel_dllogger.commands.user_error import UserError
 from otel_dllogger.errors import in_words
 from otel_dllogger.logfiles.read_lines import read_lines
+from otel_dllogger.redaction import redact_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,15 +79,18 @@ def _check_url(url: str) -> Report:
         answer = fetch(url)
     except UnreachableError as error:
         raise UserError(
-            f"{url} cannot be reached: {error}; is the run still going, and is this its port? "
-            "The discovery folder has the ports of all ranks"
+            f"{redact_address(url)} cannot be reached: {error}; is the run still going, and is "
+            "this its port? The discovery folder has the ports of all ranks"
         ) from error
     if answer.status != _HTTP_OK:
-        report = Report([f"{url} answers with HTTP status {answer.status}."])
+        report = Report([f"{redact_address(url)} answers with HTTP status {answer.status}."])
         report.wrong.append("it is not a metrics page; is this the port of a rank?")
         return report
     return describe_page(
-        f"Metrics page {url}", answer.text, answer.content_type, read_at_s=time.time()
+        f"Metrics page {redact_address(url)}",
+        answer.text,
+        answer.content_type,
+        read_at_s=time.time(),
     )
 
 

@@ -152,10 +152,14 @@ def _best(view: View, state: RankState) -> Series:
 
 def _parameters(view: View, state: RankState) -> Series:
     labels = view.of_rank(state.rank)
-    for name, value in state.parameters.copy().items():
+    texts = state.texts.copy() if view.text_parameters else {}
+    numbers = state.parameters.copy()
+    for name, value in numbers.items():
         yield {**labels, "name": label_text(name)}, value
-    if view.text_parameters:
-        for name, text in state.texts.copy().items():
+    for name, text in texts.items():
+        # One value each, also while a number becomes a text; a label that is empty is none,
+        # and the series would be that of a number.
+        if text and name not in numbers:
             yield {**labels, "name": label_text(name), "value": text}, 1.0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,24 +10,22 @@ if TYPE_CHECKING:
 MAX_DEPTH = 8
 """Levels of nesting that are looked into."""
 
-_WORD_BREAKS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")
-
-# Words of a name, and the words that a name ends in.
-_SECRET_WORDS = frozenset(
-    ("password", "passwd", "pwd", "secret", "secrets", "credential", "credentials", "apikey")
-)
-_SECRET_ENDINGS = (("api", "key"), ("access", "key"), ("private", "key"), ("auth",), ("token",))
-
 
 def open_parameters(plain: object) -> Iterator[tuple[str, Any]]:
     """Yield the leaves of nested parameters as ``optimizer.lr``, lists and secrets left out.
 
+    A parameter whose name speaks of a secret is left out as a whole. Where a secret stands
+    within a text, as in a command line or a URL, ``[redacted]`` takes its place.
+
     Args:
         plain: Converted data; anything but a dict has no parameters.
     """
+    from otel_dllogger.redaction import redact, redact_forms  # noqa: PLC0415 - 5 ms
+    from otel_dllogger.secret_names import is_secret_name  # noqa: PLC0415 - as above
+
     for name, value in _leaves(plain, "", 0):
-        if not _is_secret(name):
-            yield name, value
+        if not is_secret_name(name, value):
+            yield redact_forms(name), redact(value) if isinstance(value, str) else value
 
 
 def _leaves(plain: object, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
@@ -39,13 +36,3 @@ def _leaves(plain: object, prefix: str, depth: int) -> Iterator[tuple[str, Any]]
             yield from _leaves(value, f"{prefix}{key}.", depth + 1)
         elif not isinstance(value, list):
             yield f"{prefix}{key}", value
-
-
-def _is_secret(name: str) -> bool:
-    for part in name.split("."):  # what is in a secret is one: token.value
-        words = tuple(_WORD_BREAKS.sub(" ", part).lower().split())  # also of authToken
-        if not _SECRET_WORDS.isdisjoint(words) or any(
-            words[-len(ending) :] == ending for ending in _SECRET_ENDINGS
-        ):
-            return True
-    return False

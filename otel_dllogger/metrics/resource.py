@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 from otel_dllogger.metrics.mapping import label_text
+from otel_dllogger.redaction import redact, redact_arguments
+from otel_dllogger.secret_names import is_secret_name
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
+    from opentelemetry.util.types import AttributeValue
 
 
 def rank_resource(run: str, rank: int) -> Resource:
-    """Return the resource of a rank, with what OTEL_RESOURCE_ATTRIBUTES says.
+    """Return the resource of a rank, with what OTEL_RESOURCE_ATTRIBUTES says, less secrets.
 
     Args:
         run: The run's name.
@@ -23,9 +27,21 @@ def rank_resource(run: str, rank: int) -> Resource:
     resource = Resource.create({"service.instance.id": f"{run}/{rank}"})
     if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "otel_dllogger"}))
-    # One byte that is no text in the environment would make every export fail.
     clean = {
-        key: label_text(value) if isinstance(value, str) else value
+        key: _clean(value)
         for key, value in resource.attributes.items()
+        if not is_secret_name(key, str(value))
     }
     return Resource(clean, resource.schema_url)
+
+
+def _clean(value: AttributeValue) -> AttributeValue:
+    """Return a value without secrets, and without a byte that would make every export fail.
+
+    ``process.command_args``, where a detector of OpenTelemetry adds it, is the command line.
+    """
+    if isinstance(value, str):
+        return label_text(redact(value))
+    if isinstance(value, Sequence) and all(isinstance(item, str) for item in value):
+        return [label_text(item) for item in redact_arguments(cast("Sequence[str]", value))]
+    return value

@@ -395,20 +395,22 @@ class SeriesStore:
         self._add_parameters(self._own, plain)
 
     def _add_parameters(self, state: RankState, plain: object) -> None:
+        """Take parameters: each has one value, the last, whether number or text."""
         for name, value in open_parameters(plain):
             number = to_number(value)
             if number is not None and number - number == 0.0:
+                state.texts.pop(name, None)
                 known = name in state.parameters
                 if known or self._admit(1):
                     state.parameters[name] = number
                 else:
                     self._overflow(1)
-            elif (
-                isinstance(value, str)
-                and number is None
-                and (name in state.texts or len(state.texts) < self.max_series)
-            ):
-                state.texts[name] = label_text(value)
+            elif isinstance(value, str) and number is None:
+                if state.parameters.pop(name, None) is not None:
+                    self._series -= 1
+                    self._full = False
+                if name in state.texts or len(state.texts) < self.max_series:
+                    state.texts[name] = label_text(value)
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.RLock()

@@ -7,12 +7,14 @@ https://opentelemetry.io/docs/specs/otel/protocol/exporter/
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from otel_dllogger import settings
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.redaction import redact_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +30,9 @@ _METRICS_PATH = "/v1/metrics"
 _TIMEOUT_DEFAULT_S = 10.0
 _TIMEOUT_MAX_S = 300.0
 
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OTLPOptions:
@@ -35,7 +40,7 @@ class OTLPOptions:
 
     Attributes:
         protocol: ``http/protobuf`` or ``grpc``.
-        address: The whole URL for HTTP, ``host:port`` for gRPC.
+        address: The whole URL for HTTP, which may hold a password, ``host:port`` for gRPC.
         secure: Whether TLS is used.
         headers: Sent with each request; they may hold secrets.
         timeout_s: Seconds that one request may take.
@@ -46,7 +51,7 @@ class OTLPOptions:
     """
 
     protocol: str
-    address: str
+    address: str = dataclasses.field(repr=False)
     secure: bool
     headers: Mapping[str, str] = dataclasses.field(repr=False)
     timeout_s: float
@@ -170,17 +175,48 @@ def _split(url: str) -> _Parts:
 
 def _not_an_address(url: str, example: str) -> ConfigurationError:
     return ConfigurationError(
-        f"endpoint={url!r} is not the address of a collector; pass endpoint={example!r} or the "
-        "like, or set OTEL_EXPORTER_OTLP_ENDPOINT"
+        f"endpoint={redact_address(url)!r} is not the address of a collector; pass "
+        f"endpoint={example!r} or the like, or set OTEL_EXPORTER_OTLP_ENDPOINT"
     )
 
 
 def _headers(argument: Mapping[str, str] | None) -> dict[str, str]:
-    from opentelemetry.util.re import parse_env_headers  # noqa: PLC0415 - not at import
+    """Return the headers of the environment and of the argument, which come before them.
 
-    headers = dict(parse_env_headers(_variable("HEADERS"), liberal=True))
-    headers.update({name.lower(): value for name, value in (argument or {}).items()})
+    What is wrong is named, but not shown: requests and gRPC would show all of it, and so would
+    OpenTelemetry's own reader of the variable.
+    """
+    headers: dict[str, str] = {}
+    for entry in filter(None, map(str.strip, _variable("HEADERS").split(","))):
+        name, equals, value = map(str.strip, entry.partition("="))
+        if " " not in value:  # which is encoded, by the specification
+            name, value = unquote(name).strip(), unquote(value).strip()
+        if equals and _is_header(name, value):
+            headers[name.lower()] = value
+        else:
+            FAULTS.warn(
+                "environment headers",
+                "OTEL_EXPORTER_OTLP_HEADERS has an entry that is not name=value: it is left out; "
+                "separate entries by commas, and encode other characters as in a URL",
+            )
+    for name, value in (argument or {}).items():
+        if not _is_header(name, value.strip() if isinstance(value, str) else value):
+            raise ConfigurationError(
+                "headers has a name that is not one, or a value that is not text on one line: "
+                "pass headers={'name': 'value'}, both of them text"
+            )
+        headers[name.lower()] = value.strip()
     return headers
+
+
+def _is_header(name: object, value: object) -> bool:
+    """Tell whether both can be sent (RFC 9110, 5.1 and 5.5)."""
+    return (
+        isinstance(name, str)
+        and _HEADER_NAME.fullmatch(name) is not None
+        and isinstance(value, str)
+        and _CONTROL.search(value) is None
+    )
 
 
 def _timeout_s(argument: float | None) -> float:

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_dllogger.errors import in_words
 from otel_dllogger.otlp.options import GRPC
+from otel_dllogger.redaction import REDACTED, redact
 from otel_dllogger.version import USER_AGENT
 
 if TYPE_CHECKING:
     from otel_dllogger.otlp.options import OTLPOptions
 
 _MAX_ANSWER_BYTES = 65_536
+_SHORTEST_SECRET = 8
+_MESSAGE_CHARACTERS = 330
 _RETRYABLE_STATUSES = frozenset((429, 502, 503, 504))
 _MISDIRECTED_STATUSES = frozenset((401, 403, 404, 405, 407))
 _MISDIRECTED_CODES = frozenset(("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"))
@@ -90,6 +93,7 @@ class _HTTPTransport:
         import requests  # noqa: PLC0415 - optional, and 60 ms
 
         self._errors = requests.RequestException
+        self._safe = _Safe(options)
         self._url = options.address
         self._gzip = options.compression == "gzip"
         self._session = session = requests.Session()
@@ -121,15 +125,15 @@ class _HTTPTransport:
                 body = next(response.iter_content(_MAX_ANSWER_BYTES), b"")
                 status, headers = response.status_code, response.headers
         except (self._errors, OSError) as error:
-            return Answer(taken=False, retry=True, message=_one_line(error))
+            return Answer(taken=False, retry=True, message=self._safe(_one_line(error)))
         if 200 <= status < 300:
-            return _partly(body)
+            return _partly(body, self._safe)
         return Answer(
             taken=False,
             retry=status in _RETRYABLE_STATUSES,
             misdirected=300 <= status < 400 or status in _MISDIRECTED_STATUSES,
             retry_after_s=parse_retry_after(headers.get("retry-after")),
-            message=f"HTTP status {status} {response.reason or ''}: {_text(body)}",
+            message=self._safe(f"HTTP status {status} {response.reason or ''}: {_text(body)}"),
         )
 
     def close(self) -> None:
@@ -149,6 +153,7 @@ class _GRPCTransport:
         # gRPC sets this header itself, and puts its own name after ours or the user's.
         headers = {"user-agent": USER_AGENT, **options.headers}
         user_agent = headers.pop("user-agent")
+        self._safe = _Safe(options)
         self._metadata = tuple(headers.items())
         arguments: dict[str, Any] = {
             "compression": grpc.Compression.Gzip if options.compression == "gzip" else None,
@@ -173,11 +178,15 @@ class _GRPCTransport:
 
     def send(self, request: bytes, timeout_s: float) -> Answer:
         try:
-            return _partly(self._export(request, timeout=timeout_s, metadata=self._metadata))
+            return self._taken(request, timeout_s)
         except self._error as error:
             return self._failed(error)
         except ValueError as error:  # the channel was closed
-            return Answer(taken=False, retry=True, message=_one_line(error))
+            return Answer(taken=False, retry=True, message=self._safe(_one_line(error)))
+
+    def _taken(self, request: bytes, timeout_s: float) -> Answer:
+        answer = self._export(request, timeout=timeout_s, metadata=self._metadata)
+        return _partly(answer, self._safe)
 
     def _failed(self, error: Any) -> Answer:
         code = error.code().name
@@ -189,7 +198,7 @@ class _GRPCTransport:
             retry=code in _RETRYABLE_CODES
             or (code == "RESOURCE_EXHAUSTED" and delay_s is not None),
             retry_after_s=delay_s,
-            message=f"gRPC status {code}: {_text(str(error.details()).encode())}",
+            message=self._safe(f"gRPC status {code}: {_text(str(error.details()).encode())}"),
         )
 
     def _delay_s(self, error: Any) -> float | None:
@@ -231,7 +240,7 @@ def parse_retry_after(text: str | None) -> float | None:
     return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
-def _partly(body: bytes) -> Answer:
+def _partly(body: bytes, safe: _Safe) -> Answer:
     """Read an answer to a request that was taken: some of its points may not have been."""
     from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2  # noqa: PLC0415
 
@@ -243,8 +252,25 @@ def _partly(body: bytes) -> Answer:
     return Answer(
         taken=True,
         refused=max(partial.rejected_data_points, 0),
-        message=_text(partial.error_message.encode()),
+        message=safe(_text(partial.error_message.encode())),
     )
+
+
+class _Safe:
+    """What a message is shown as: a server may repeat what it was sent, headers included.
+
+    Args:
+        options: The headers that were sent.
+    """
+
+    def __init__(self, options: OTLPOptions) -> None:
+        words = (word for value in options.headers.values() for word in value.split())
+        self._secrets = [word for word in words if len(word) >= _SHORTEST_SECRET]
+
+    def __call__(self, message: str) -> str:
+        for secret in self._secrets:
+            message = message.replace(secret, REDACTED)
+        return redact(message)[:_MESSAGE_CHARACTERS]
 
 
 def _content(path: str | None) -> bytes | None:
@@ -256,7 +282,7 @@ def _content(path: str | None) -> bytes | None:
 
 def _text(body: bytes) -> str:
     text = "".join(c if c.isprintable() else " " for c in body[:1000].decode(errors="replace"))
-    return " ".join(text.split())[:300]
+    return " ".join(text.split())
 
 
 def _one_line(error: Exception) -> str:

@@ -1,0 +1,197 @@
+"""Secrets within text: recognised by their form, by their name, by where they stand in a URL.
+
+The forms are those that GitHub's secret scanning and gitleaks know
+(https://github.com/gitleaks/gitleaks, ``config/gitleaks.toml``), the most common of them. A
+secret that has neither a form nor a name of its own is not recognised.
+
+Nothing here raises, and the time is linear in a text that is cut before.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from otel_dllogger.secret_names import is_secret_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+REDACTED = "[redacted]"
+
+MAX_CHARACTERS = 8192
+"""Characters of a text that are looked at, and so kept: a label has 256."""
+
+_LONGEST_TOKEN = 1024
+"""Characters at the end of a text that was cut, where half a secret may not be recognised."""
+
+# Each pattern takes a secret to its end, or to the end of the text, so that none matches again
+# within what it took; and each begins where a word does. That is what keeps them linear.
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+    r".*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
+    re.DOTALL,
+)
+_USER_OF_URL = re.compile(
+    r"(?<=//)(?:"
+    r"""[^\s/?#"'<>@:]*:(?!\d{1,5}(?:[/?#]|\Z))[^\s"'<>@]{0,512}@(?:[^\s/?#"'<>@]{0,512}@)?"""
+    r"""|(?<=https://)[^\s/?#"'<>@]+@|(?<=http://)[^\s/?#"'<>@]+@)"""
+)
+_WEBHOOK = re.compile(
+    r"(//(?:(?:[\w-]+\.){0,8}(?:web)?hooks?\.[\w.-]+/|[\w.:-]+/(?:[\w.-]+/){0,8}?(?:web)?hooks?/))"
+    r"""[^\s"'<>]+"""
+)
+_TOKEN = re.compile(
+    r"(?<![A-Za-z0-9_-])(?:"
+    r"gh[oprsu]_[A-Za-z0-9]{16,}|github_pat_\w{16,}"
+    r"|gl(?:agent|cbt|dt|ffct|ft|imt|oas|pat|ptt|rt|soat)-[\w-]{16,}"
+    r"|hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z]{20,}"  # not of hf_BertForMaskedLM
+    r"|sk-(?:[A-Za-z0-9]{1,15}[_-]){0,8}[A-Za-z0-9]{16,}[\w-]*"  # not of sk-learn-...
+    r"|(?:gsk_|npm_|pplx-|r8_|xai-)[A-Za-z0-9]{30,}|[prs]k_(?:live|test)_[A-Za-z0-9]{10,}"
+    r"|nvapi-[\w-]{16,}|wandb_v\d_\w{16,}|dapi[0-9a-f]{32}[\w-]*|lsv2_[a-z]{2}_\w{16,}"
+    r"|(?:ABIA|ACCA|AIDA|AKIA|AROA|ASIA)[A-Z0-9]{12,}|AIza[\w-]{30,}|ya29\.[\w.-]{16,}"
+    r"|GOCSPX-[\w-]{16,}|xox[a-z](?:\.xox[a-z])?-[\w-]{8,}|xapp-[\w-]{16,}"
+    r"|pypi-[\w-]{32,}|dckr_[a-z]{2,4}_[\w-]{16,}|do[opr]_v1_\w{16,}|hv[brs]\.[\w-]{16,}"
+    r"|glsa_\w{16,}|SG\.[\w-]{16,}(?:\.[\w-]*)?|shp(?:at|ca|pa|ss)_\w{16,}"
+    r"|\d{8,10}:AA[\w-]{32,}|AGE-SECRET-KEY-\w+"
+    r"|eyJ[\w-]{10,}(?:\.[\w-]*){0,4}"  # a JSON Web Token
+    r")"
+)
+_BEARER = re.compile(r"(?<![A-Za-z])(Bearer(?:\s+|%20|\+))[\w.~+/=%-]+", re.IGNORECASE)
+
+_PAIR = re.compile(
+    r"(?<![\w.-])(?P<name>-{0,2}\w[\w.-]*)\\{0,4}[\"']?"
+    r"(?:\]?\s{0,8}(?:=>|:=|==?|:(?!//))|,|(?=\s))\s{0,8}"
+)
+_AFTER_A_WORD = frozenset(("code", "key", "pass", "phrase", "word"))  # as in "API key: X"
+_WORD_BEFORE = re.compile(r"(\w{1,24}) \Z")
+_IN_QUERY = frozenset(("key", "sig", "signature", "x-amz-signature", "x-goog-signature"))
+_USERS = frozenset(("-u", "--user", "--proxy-user"))  # curl's, with the password
+_HEADER = re.compile(r"(?:authorization|cookie)\Z", re.IGNORECASE)
+_QUOTED = re.compile(
+    r"""(?P<open>")(?:[^"\\]|\\.)*|(?P<single>')(?:[^'\\]|\\.)*"""
+    r"""|(?P<escaped>\\{1,4}["']).*?(?:(?=(?P=escaped))|\Z)""",
+    re.DOTALL,
+)
+_END = r"""(?!\\{0,4}["'](?:[\s,;:\])}]|\Z))"""
+_LINE = re.compile(rf"(?:{_END}[^\r\n])*")
+_WORD = re.compile(
+    rf"(?:(?:basic|bearer|digest|token|apikey|negotiate)\s+)?(?:{_END}\S)*", re.IGNORECASE
+)
+_BRACKETS = re.compile(r"[\[({\])}]")
+_NOTHING = frozenset(("", "none", "null", "nil", "true", "false", REDACTED))
+
+
+def redact(text: str) -> str:
+    """Return a text with ``[redacted]`` where a secret stands in it.
+
+    Known are tokens and keys of a known form, users and passwords in URLs, addresses of
+    webhooks, and what stands after a name that speaks of a secret, as in ``--password X``,
+    ``api_key=X``, ``"token": "X"`` and ``Authorization: X``.
+
+    Args:
+        text: Any text; of a long one the beginning is returned, ``MAX_CHARACTERS`` at most.
+    """
+    whole = len(text) <= MAX_CHARACTERS
+    safe = _redact_pairs(redact_forms(text[:MAX_CHARACTERS]))
+    return safe if whole else safe[:-_LONGEST_TOKEN] or REDACTED
+
+
+def redact_forms(text: str) -> str:
+    """Return a text without the secrets that are known by their form, whatever their name."""
+    text = _PRIVATE_KEY.sub(REDACTED, text)
+    text = _USER_OF_URL.sub(f"{REDACTED}@", text)
+    text = _WEBHOOK.sub(rf"\1{REDACTED}", text)
+    text = _TOKEN.sub(REDACTED, text)
+    return _BEARER.sub(rf"\1{REDACTED}", text)
+
+
+def redact_address(url: str) -> str:
+    """Return an address without its user and password, wherever it has them.
+
+    Args:
+        url: What was given as one; it need not be right, nor have a scheme.
+    """
+    scheme, separator, rest = url.rpartition("://") if "://" in url else ("", "", url)
+    if "@" in rest:
+        rest = f"{REDACTED}@{rest.rpartition('@')[2]}"
+    return redact(f"{scheme}{separator}{rest}")
+
+
+def redact_arguments(arguments: Iterable[str]) -> list[str]:
+    """Return the arguments of a program with ``[redacted]`` where a secret stands in them."""
+    safe = []
+    name = ""
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if not argument.startswith("-"):
+            hidden = name and is_secret_name(name, argument)
+            safe.append(REDACTED if hidden else redact(argument))
+        elif equals and is_secret_name(flag, value):
+            safe.append(f"{flag}={REDACTED}")
+        else:
+            safe.append(redact(argument))
+        name = flag if argument.startswith("-") and not equals else ""
+    return safe
+
+
+def _redact_pairs(text: str) -> str:
+    parts: list[str] = []
+    done = position = 0
+    while (pair := _PAIR.search(text, position)) is not None:
+        position = pair.end()
+        name = pair["name"]
+        flag = not text[pair.end("name") : position].strip(" \t\r\n\\\"',")
+        if flag and not name.startswith("-"):
+            position = pair.end("name")
+            continue
+        if not _is_secret_here(text, pair.start(), name, ""):
+            continue
+        start, end = _value(text, position, name)
+        value = text[start:end]
+        if flag and value.startswith("-"):
+            continue
+        if _is_secret_here(text, pair.start(), name, value):
+            if value.lower() not in _NOTHING:
+                parts += (text[done:start], REDACTED)
+                done = end
+            position = end
+    return "".join((*parts, text[done:]))
+
+
+def _is_secret_here(text: str, start: int, name: str, value: str) -> bool:
+    if is_secret_name(name, value):
+        return True
+    if text[start - 1 : start] in ("?", "&"):
+        return name.lower() in _IN_QUERY
+    if name in _USERS:
+        return not value or ":" in value
+    if name.lower() not in _AFTER_A_WORD:
+        return False
+    before = _WORD_BEFORE.search(text[max(start - 25, 0) : start])
+    return before is not None and is_secret_name(f"{before[1]}_{name}", value)
+
+
+def _value(text: str, position: int, name: str) -> tuple[int, int]:
+    """Return where a value begins and ends, without the quotes around it."""
+    quoted = _QUOTED.match(text, position)
+    if quoted is not None:
+        return quoted.end(quoted.lastgroup or 0), quoted.end()
+    if text[position : position + 1] in tuple("[({"):
+        return position, _end_of_bracket(text, position)
+    match = (_LINE if _HEADER.search(name) else _WORD).match(text, position)
+    end = match.end() if match is not None else position
+    while (
+        text[end - 1] in ",;)]}" and position < end and not text.endswith(REDACTED, position, end)
+    ):
+        end -= 1
+    return position, end
+
+
+def _end_of_bracket(text: str, position: int) -> int:
+    depth = 0
+    for bracket in _BRACKETS.finditer(text, position):
+        depth += 1 if bracket[0] in "[({" else -1
+        if not depth:
+            return bracket.end()
+    return len(text)
