@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.exit_status import EXIT_STATUS
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
@@ -68,6 +68,7 @@ class OTelBackend(RecordBackend):
         self._text_parameters = text_parameters
         self._registrar: _Registrar | None = None
         self._instruments = self._make_instruments(meter_provider)
+        EXIT_STATUS.watch()
         atexit.register(self._close_at_exit)
 
     def _make_instruments(self, meter_provider: MeterProvider | None) -> Instruments:
@@ -110,10 +111,11 @@ class OTelBackend(RecordBackend):
     def close(self) -> None:
         """Say that the run is finished; the provider stays the application's.
 
-        On the way out of an exception it is not: that is no clean close.
+        On the way out of an exception, or of ``sys.exit`` with another code than 0, it is not:
+        that is no clean close.
         """
         atexit.unregister(self._close_at_exit)
-        if sys.exc_info()[1] is None:
+        if EXIT_STATUS.is_clean():
             self._store.finish()
         self.flush()
         self._store.closed = True
@@ -121,8 +123,7 @@ class OTelBackend(RecordBackend):
             self._registrar.end()
 
     def _close_at_exit(self) -> None:
-        # Python leaves here what ended the script, if it was an exception.
-        if not hasattr(sys, "last_value"):
+        if EXIT_STATUS.is_clean():
             self.close()
 
 

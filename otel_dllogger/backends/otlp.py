@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger import settings
 from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.exit_status import EXIT_STATUS
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
@@ -120,7 +120,8 @@ class OTLPBackend(RecordBackend):
             text_parameters=text_parameters,
         )
         self._sender.start()
-        atexit.register(self._close_at_exit)
+        EXIT_STATUS.watch()
+        atexit.register(self.close)
 
     def _make_sender(
         self,
@@ -206,20 +207,14 @@ class OTLPBackend(RecordBackend):
     def close(self) -> None:
         """Say that the run is finished, and send what there is, for two seconds at most.
 
-        On the way out of an exception the run is not finished: that is no clean close.
+        On the way out of an exception, or of ``sys.exit`` with another code than 0, the run is
+        not finished: that is no clean close.
         """
-        self._close(finished=sys.exc_info()[1] is None)
-
-    def _close_at_exit(self) -> None:
-        # Python leaves here what ended the script, if it was an exception.
-        self._close(finished=not hasattr(sys, "last_value"))
-
-    def _close(self, *, finished: bool) -> None:
         if self._closed or self._sender is None or os.getpid() != self.topology.pid:
             return
         self._closed = True
-        atexit.unregister(self._close_at_exit)
-        if finished:
+        atexit.unregister(self.close)
+        if EXIT_STATUS.is_clean():
             self._queue.put(Finish(), 0)
         lost = self._sender.close() + self._queue.close()
         if lost:

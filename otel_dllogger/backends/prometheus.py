@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from otel_dllogger import settings
 from otel_dllogger.backends.otel import OTelBackend
 from otel_dllogger.errors import ConfigurationError, EndpointError
+from otel_dllogger.exit_status import EXIT_STATUS
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.metrics.cardinality import lift_cardinality_limit
 from otel_dllogger.metrics.resource import rank_resource
@@ -165,11 +166,12 @@ class PrometheusBackend(OTelBackend):
     def close(self) -> None:
         """Say that the run is finished, free the port, and remove the discovery file.
 
-        Also called at exit, but not where an exception ended the script: then the file
-        stays, and Prometheus sees a target that is down.
+        Also called at exit with code 0. On the way out of an exception, or of ``sys.exit``
+        with another code, the file stays, and Prometheus sees a target that is down.
         """
         if self._closed or os.getpid() != self.topology.pid:
             return
+        is_clean = EXIT_STATUS.is_clean()
         super().close()
         self._closed = True
         if self.endpoint is not None:
@@ -177,6 +179,6 @@ class PrometheusBackend(OTelBackend):
                 self._end_scraped.wait(self._linger_s)
                 self.endpoint.drain(_DRAIN_S)
             self.endpoint.close()
-        if self.discovery is not None:
+        if self.discovery is not None and is_clean:
             self.discovery.remove()
         self._provider.shutdown()

@@ -1,8 +1,9 @@
 """Log over OTLP and come to an end in some way; the last line is the time before the end.
 
-Usage: otlp_exit.py ENDPOINT PROTOCOL close|exit|raise|inflight|sigterm|fork|spawn [COUNT]
+Usage: otlp_exit.py ENDPOINT PROTOCOL close|exit|raise|fail|inflight|sigterm|fork|spawn [COUNT]
 
 close: close, then end. exit: leave it to atexit. raise: end by an exception.
+fail: sys.exit(1).
 inflight: end while a request is under way, which the collector has begun to read.
 sigterm: send SIGTERM to itself. fork, spawn: end with children that have come and gone.
 """
@@ -73,6 +74,8 @@ def main():
         os.kill(os.getpid(), signal.SIGTERM)
     if how == "raise":
         raise RuntimeError("training failed")
+    if how == "fail":
+        sys.exit(1)
     if how == "close":
         dllogger.shutdown()
         dllogger.shutdown()
