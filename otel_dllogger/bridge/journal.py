@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from typing import TYPE_CHECKING
+
+import orjson
+
+from otel_dllogger.logfiles.checkpoint import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,11 +33,9 @@ class Journal:
         self._fd: int | None = None
         self._offsets: dict[_Place, int] = {}
         if path is not None:
-            with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 - no Path here
-                for line in file:
-                    with contextlib.suppress(TypeError, ValueError):  # the last one may be torn
-                        for device, inode, generation, offset in json.loads(line):
-                            self._offsets[device, inode, generation] = int(offset)
+            with contextlib.suppress(OSError):
+                for line in read_regular(path).splitlines():
+                    self._offsets.update(_parse_line(line))
 
     def sent_until(self, position: Position) -> int:
         """Return up to which offset the content was sent that a position is in."""
@@ -48,7 +49,7 @@ class Journal:
             if self._fd is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
                 self._fd = os.open(self._path, flags, 0o600)
-            os.write(self._fd, json.dumps(list(positions)).encode() + b"\n")
+            os.write(self._fd, orjson.dumps(list(positions)) + b"\n")
 
     def clear(self) -> None:
         """Forget all: a checkpoint says it."""
@@ -63,3 +64,16 @@ class Journal:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _parse_line(line: bytes) -> dict[_Place, int]:
+    """Return the offsets of a line, none where it is torn or not a journal's."""
+    try:
+        places = {
+            (device, inode, generation): offset
+            for device, inode, generation, offset in orjson.loads(line)
+        }
+        numbers = {type(number) for place, offset in places.items() for number in (*place, offset)}
+    except (TypeError, ValueError):
+        return {}
+    return places if numbers <= {int} else {}
