@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 # import each other. A folder stands for all of its modules that no earlier level names.
 LEVELS = (
     ("values", "errors", "faults", "log_time", "version", "waker"),
-    ("record", "settings", "exit_status"),
+    ("record", "arguments", "settings", "exit_status"),
     (
         "encoding",
         "topology",

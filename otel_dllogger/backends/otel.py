@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.errors import ConfigurationError
+from otel_dllogger import arguments, settings
 from otel_dllogger.exit_status import EXIT_STATUS
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.logger import RecordBackend
@@ -35,11 +35,12 @@ class OTelBackend(RecordBackend):
         run: The run's name; by default what the launcher says.
         rank: The rank; by default what the launcher says.
         max_series: Series that this process exports at most; more are counted as dropped.
+            OTEL_DLLOGGER_MAX_SERIES, else 10,000.
         text_parameters: Export parameters that are text as well, as a label. Names that
             speak of secrets never are.
 
     Raises:
-        ConfigurationError: If ``max_series`` is not a positive number.
+        ConfigurationError: If an argument cannot mean anything.
     """
 
     def __init__(
@@ -49,21 +50,21 @@ class OTelBackend(RecordBackend):
         meter_provider: MeterProvider | None = None,
         run: str | None = None,
         rank: int | None = None,
-        max_series: int = DEFAULT_MAX_SERIES,
+        max_series: int | None = None,
         text_parameters: bool = False,
     ) -> None:
         super().__init__(verbosity)
-        if not isinstance(max_series, int) or max_series < 1:
-            raise ConfigurationError(
-                f"max_series={max_series!r} is not a positive number; leave it out for "
-                f"{DEFAULT_MAX_SERIES}"
-            )
+        settings.warn_of_unknown()
+        arguments.flag("text_parameters", text_parameters)
+        if not (meter_provider is None or hasattr(meter_provider, "get_meter")):
+            step = "pass one of opentelemetry.sdk.metrics, or leave it out"
+            arguments.refuse("meter_provider", meter_provider, "a MeterProvider", step)
         self.topology = detect_topology(run=run, rank=rank)
         self._store = SeriesStore(
             run=self.topology.run,
             rank=self.topology.rank,
             start_us=time.time_ns() // 1000,
-            max_series=max_series,
+            max_series=settings.max_series(max_series, DEFAULT_MAX_SERIES),
         )
         self._text_parameters = text_parameters
         self._registrar: _Registrar | None = None

@@ -7,8 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger import settings
-from otel_dllogger.errors import ConfigurationError
+from otel_dllogger import arguments, settings
 from otel_dllogger.exit_status import EXIT_STATUS
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.logger import RecordBackend
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_QUEUE_BYTES = 64 << 20
 LEAST_MAX_QUEUE_BYTES = 64 << 10
+MAX_QUEUE_BYTES = 1 << 50
 DEFAULT_INTERVAL_S = 5.0
 MAX_INTERVAL_S = 300.0
 
@@ -85,15 +85,20 @@ class OTLPBackend(RecordBackend):
         text_parameters: bool = False,
     ) -> None:
         super().__init__(verbosity)
-        if not 0 < interval_s <= MAX_INTERVAL_S:
-            raise ConfigurationError(
-                f"interval_s={interval_s!r} is not a number of seconds up to {MAX_INTERVAL_S:g}"
-            )
-        if not isinstance(max_queue_bytes, int) or max_queue_bytes < LEAST_MAX_QUEUE_BYTES:
-            raise ConfigurationError(
-                f"max_queue_bytes={max_queue_bytes!r} is not a number from "
-                f"{LEAST_MAX_QUEUE_BYTES}; leave it out for {DEFAULT_MAX_QUEUE_BYTES}"
-            )
+        settings.warn_of_unknown()
+        arguments.text("endpoint", endpoint, step="pass 'http://localhost:4318' or the like")
+        arguments.headers("headers", headers)
+        arguments.flag("text_parameters", text_parameters)
+        step = f"leave it out for {DEFAULT_INTERVAL_S:g}"
+        interval_s = arguments.seconds("interval_s", interval_s, most=MAX_INTERVAL_S, step=step)
+        max_queue_bytes = arguments.whole(
+            "max_queue_bytes",
+            max_queue_bytes,
+            least=LEAST_MAX_QUEUE_BYTES,
+            most=MAX_QUEUE_BYTES,
+            step=f"leave it out for {DEFAULT_MAX_QUEUE_BYTES}",
+        )
+        max_series = settings.max_series(max_series, DEFAULT_MAX_SERIES)
         self.topology = detect_topology(run=run, rank=rank)
         self._closed = False
         self._sender: Sender | None = None
@@ -129,7 +134,7 @@ class OTLPBackend(RecordBackend):
         *,
         interval_s: float,
         max_queue_bytes: int,
-        max_series: int | None,
+        max_series: int,
         text_parameters: bool,
     ) -> Sender:
         # Imported here, so that importing the package does not wait for OpenTelemetry.
@@ -150,7 +155,7 @@ class OTLPBackend(RecordBackend):
             run=self.topology.run,
             rank=self.topology.rank,
             start_us=start_us,
-            max_series=settings.max_series(max_series, DEFAULT_MAX_SERIES),
+            max_series=max_series,
         )
         view = View(store, Names(store), self.topology, text_parameters=text_parameters)
         points = Points(view, start_us=start_us, of_process=True)

@@ -7,14 +7,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger import settings
+from otel_dllogger import arguments, settings
 from otel_dllogger.backends.otel import OTelBackend
-from otel_dllogger.errors import ConfigurationError, EndpointError
+from otel_dllogger.errors import EndpointError
 from otel_dllogger.exit_status import EXIT_STATUS
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.metrics.cardinality import lift_cardinality_limit
 from otel_dllogger.metrics.resource import rank_resource
-from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -67,18 +66,19 @@ class PrometheusBackend(OTelBackend):
         max_series: int | None = None,
         text_parameters: bool = False,
     ) -> None:
-        if port is not None and not (isinstance(port, int) and 0 <= port <= _MAX_PORT):
-            raise ConfigurationError(
-                f"port={port!r} is not a number from 0 to {_MAX_PORT}; pass port=0 for any free one"
-            )
+        arguments.text("host", host, step="pass an address, or None for 127.0.0.1")
+        if port is not None:
+            step = "pass port=0 for any free one"
+            port = arguments.whole("port", port, least=0, most=_MAX_PORT, step=step)
+        if discovery_dir is not None:
+            step = "pass a folder, or None for no file"
+            arguments.path("discovery_dir", discovery_dir, step=step)
         if linger_s is None:
             linger_s = settings.number(settings.LINGER, 0.0, least=0.0, most=_MAX_LINGER_S)
-        max_series = settings.max_series(max_series, DEFAULT_MAX_SERIES)
-        if not 0 <= linger_s <= _MAX_LINGER_S:
-            raise ConfigurationError(
-                f"linger_s={linger_s!r} is not a number of seconds from 0 to {_MAX_LINGER_S:g}"
-            )
-        self._linger_s = linger_s
+        step = "pass 0 to wait for nothing"
+        self._linger_s = arguments.seconds(
+            "linger_s", linger_s, most=_MAX_LINGER_S, step=step, may_be_0=True
+        )
         self.endpoint: MetricsEndpoint | None = None
         self.discovery: DiscoveryFile | None = None
         self._end_scraped = threading.Event()

@@ -9,7 +9,7 @@ import sys
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, TextIO
 
-from otel_dllogger.errors import ConfigurationError
+from otel_dllogger import arguments, settings
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.topology import detect_topology
@@ -64,7 +64,7 @@ class StdOutBackend(RecordBackend):
             ``(timestamp, step, data)``. ``training.mmengine_line`` is one.
 
     Raises:
-        ConfigurationError: If ``line_format`` is no function.
+        ConfigurationError: If one of the formats is not a function.
     """
 
     def __init__(
@@ -77,11 +77,17 @@ class StdOutBackend(RecordBackend):
         line_format: Callable[[datetime, Any, Any], str | None] | None = None,
     ) -> None:
         super().__init__(verbosity)
-        if line_format is not None and not callable(line_format):
-            raise ConfigurationError(
-                f"line_format={line_format!r} is no function: pass one, such as "
-                "otel_dllogger.training.mmengine_line"
-            )
+        settings.warn_of_unknown()
+        formats = {
+            "step_format": step_format,
+            "metric_format": metric_format,
+            "prefix_format": prefix_format,
+        }
+        for name, value in formats.items():
+            arguments.function(name, value, step="pass one, or leave it out for DLLogger's")
+        if line_format is not None:
+            step = "pass one, such as otel_dllogger.training.mmengine_line"
+            arguments.function("line_format", line_format, step=step)
         self._metadata: defaultdict[Any, dict[Any, Any]] = defaultdict(dict)
         self.step_format = step_format
         self.metric_format = metric_format
