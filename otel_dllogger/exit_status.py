@@ -36,15 +36,24 @@ class ExitStatus:
         self._exit: tuple[bool, int] | None = None  # of sys.exit: code 0 or not, and where
         self._known: bool | None = None
 
-    def watch(self) -> None:
-        """Take note of ``sys.exit``, ``exit`` and ``quit`` from now on; else they are unchanged."""
-        if not self._watching:
-            self._watching = True
+    def note_exits(self) -> None:
+        """Have ``sys.exit``, ``exit`` and ``quit`` noted; to who calls them nothing changes.
+
+        To be called when the package is imported: ``sys.exit(main())`` looks ``sys.exit`` up
+        before ``main`` makes a backend. Nothing is kept until there is one.
+        """
+        if self._leave is None:
             self._leave = sys.exit
             sys.exit = self._noting(sys.exit)
             site = sys.modules.get("_sitebuiltins")
             if site is not None:
                 site.Quitter.__call__ = self._noting(site.Quitter.__call__)
+
+    def watch(self) -> None:
+        """Find out from now on how the script ends; for who has to know at its end."""
+        self.note_exits()
+        if not self._watching:
+            self._watching = True
             # Handlers run in reverse: this one after those of all backends.
             atexit.register(self._forget)
         if self._script is None:
@@ -86,7 +95,7 @@ class ExitStatus:
 
     def _note(self, error: SystemExit) -> None:
         # In another thread it ends that thread alone, and in an exit handler nothing.
-        if threading.get_ident() != threading.main_thread().ident:
+        if not self._watching or threading.get_ident() != threading.main_thread().ident:
             return
         script = _script_frame()
         if script is not None:
@@ -102,10 +111,12 @@ class ExitStatus:
             return False
         if script is None:
             return self._exit is None or self._exit[0]
+        if self._exit is not None and self._exit[1] == script.f_lasti:
+            return self._exit[0]
         stop = _Stop(script, self._leave)
         if stop.code is not None:
             return _is_code_0(SystemExit(*stop.code))
-        if self._exit is not None and (stop.passes_on or self._exit[1] == script.f_lasti):
+        if self._exit is not None and stop.passes_on:
             return self._exit[0]
         guess = stop.leaves_with_result
         FAULTS.warn(
@@ -158,8 +169,15 @@ class _Stop:
         leavers = [
             number
             for number, step in enumerate(steps)
-            if step.opname == "LOAD_NAME"
-            and (step.argval == "SystemExit" or names.get(step.argval) is leave)
+            if (
+                step.opname == "LOAD_NAME"
+                and (step.argval == "SystemExit" or names.get(step.argval) is leave)
+            )
+            or (  # sys.exit
+                step.opname in ("LOAD_METHOD", "LOAD_ATTR")
+                and step.argval == "exit"
+                and names.get(steps[number - 1].argval) is sys
+            )
         ]
         given = steps[leavers[-1] + 1 :] if leavers else None
         self.code = None if given is None else _argument(given, names)

@@ -132,7 +132,8 @@ GUESSED = {
 }
 
 BEGIN = """
-from sys import exit as early
+import inspect, sys
+early = inspect.unwrap(sys.exit)  # as of a script that imported it before this package
 from watched import watch
 def main():
     return 0
@@ -162,6 +163,16 @@ for number, source in enumerate(cases):
     codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 else:
     json.dump(codes, open("codes.json", "w"))
+"""
+
+
+IMPORTED_LATE = """
+import sys
+def main():
+    from watched import watch
+    watch()
+    return 1
+sys.exit(main())
 """
 
 
@@ -231,11 +242,13 @@ def test_a_system_exit_of_the_module_says_its_code(tmp_path):
 
 def test_what_is_guessed_is_warned_of(tmp_path):
     """A result of main() is most likely 0, a SystemExit out of a function an error."""
-    done = run_all(
-        tmp_path,
-        {name: [sys.executable, "-c", BEGIN + source] for name, (source, _) in GUESSED.items()},
-    )
+    commands = {
+        name: [sys.executable, "-c", BEGIN + source] for name, (source, _) in GUESSED.items()
+    }
+    commands["imported within main"] = [sys.executable, "-c", IMPORTED_LATE]
+    done = run_all(tmp_path, commands)
     clean = {name: is_clean for name, (_, is_clean) in GUESSED.items()}
+    clean["imported within main"] = True
     assert in_words(clean) == {name: one.stdout.splitlines()[-1] for name, one in done.items()}
     for name, one in done.items():
         assert 1 == one.stderr.count("exit code is not known"), name
@@ -258,6 +271,31 @@ if __name__ == "__main__":
     process = context.Process(target=child, args=(sys.argv[2],))
     process.start(); process.join()
 """
+
+
+LATE = """
+import sys
+from watched import watch
+def main(code):
+    watch()
+    return code
+def entry(code):
+    sys.exit(main(code))
+"""
+
+
+def test_a_backend_that_is_made_within_main(tmp_path):
+    """``sys.exit(main())`` looks ``sys.exit`` up before ``main`` makes one."""
+    codes = {"0": True, "None": True, "1": False, "'no data'": False}
+    sources, clean = {}, {}
+    for code, is_clean in codes.items():
+        for leave in ("sys.exit(main({}))", "entry({})", "exit(main({}))"):
+            name = leave.format(code)
+            sources[name], clean[name] = LATE + name, is_clean
+    done = run_forked(tmp_path, sources)
+    assert clean == {name: one.returncode == 0 for name, one in done.items()}
+    assert in_words(clean) == {name: one.stdout.splitlines()[-1] for name, one in done.items()}
+    assert [] == [one.stderr for one in done.values() if "exit code is not known" in one.stderr]
 
 
 def test_however_a_script_is_started(tmp_path):
@@ -441,9 +479,9 @@ def test_a_page_is_announced_until_a_clean_end(tmp_path):
 @pytest.fixture
 def watched(monkeypatch):
     """Watch this very process, and undo it."""
-    monkeypatch.setattr(sys, "exit", sys.exit)
+    monkeypatch.setattr(sys, "exit", inspect.unwrap(sys.exit))
     quitter = sys.modules["_sitebuiltins"].Quitter
-    monkeypatch.setattr(quitter, "__call__", quitter.__call__)
+    monkeypatch.setattr(quitter, "__call__", inspect.unwrap(quitter.__call__))
     status = ExitStatus()
     status.watch()
     return status
