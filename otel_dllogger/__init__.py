@@ -23,6 +23,7 @@ from otel_dllogger.errors import (
     DLLLoggerAlreadyInitialized,
     DLLoggerNotInitialized,
 )
+from otel_dllogger.exit_status import EXIT_STATUS
 from otel_dllogger.logger import Backend, Logger, Verbosity
 from otel_dllogger.version import __version__
 
@@ -67,6 +68,9 @@ class NotInitializedObject:
 
 GLOBAL_LOGGER: Any = NotInitializedObject()
 """The Logger of the module's functions, once ``init`` was called."""
+
+
+EXIT_STATUS.note_exits()
 
 
 def init(backends: Iterable[Any]) -> None:

@@ -18,12 +18,8 @@ class Closing(Protocol):
     def hurry(self) -> None:
         """Take note that another one closes, and this one perhaps next; wait for nothing."""
 
-    def begin_close(self, *, finished: bool) -> None:
-        """Begin to close, and wait for nothing.
-
-        Args:
-            finished: Whether the run ended as it should.
-        """
+    def begin_close(self) -> None:
+        """Begin to close, and wait for nothing."""
 
 
 _open: dict[int, Closing] = {}
@@ -49,11 +45,7 @@ def remove(backend: Closing) -> None:
         other.hurry()
 
 
-def begin_all(*, finished: bool) -> None:
-    """Let all open backends begin to close: the process ends.
-
-    Args:
-        finished: Whether the run ended as it should.
-    """
+def begin_all() -> None:
+    """Let all open backends begin to close: the process ends."""
     for backend in tuple(_open.values()):
-        backend.begin_close(finished=finished)
+        backend.begin_close()

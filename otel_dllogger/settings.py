@@ -4,13 +4,71 @@ from __future__ import annotations
 
 import os
 
-from otel_dllogger.faults import FAULTS
+from otel_dllogger import arguments
+from otel_dllogger.faults import FAULTS, RAISE_VARIABLE
 
 HOST = "OTEL_EXPORTER_PROMETHEUS_HOST"
 PORT = "OTEL_EXPORTER_PROMETHEUS_PORT"
 DISCOVERY_DIR = "OTEL_DLLOGGER_DISCOVERY_DIR"
 LINGER = "OTEL_DLLOGGER_LINGER_SECONDS"
 MAX_SERIES = "OTEL_DLLOGGER_MAX_SERIES"
+RUN = "OTEL_DLLOGGER_RUN"
+
+PREFIX = "OTEL_DLLOGGER_"
+VARIABLES = (DISCOVERY_DIR, LINGER, MAX_SERIES, RAISE_VARIABLE, RUN)
+"""Every variable of the package's own; with the prefix and not in here it is unknown."""
+
+_MEANT = {
+    "ADDRESS": HOST,
+    "DIR": DISCOVERY_DIR,
+    "DISABLED": "OTEL_SDK_DISABLED",
+    "ENDPOINT": "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "HEADERS": "OTEL_EXPORTER_OTLP_HEADERS",
+    "HOST": HOST,
+    "LINGER": LINGER,
+    "LISTEN": HOST,
+    "PORT": PORT,
+    "PROTOCOL": "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "RANK": "RANK",
+    "RUN_ID": RUN,
+    "RUN_NAME": RUN,
+    "SERVICE_NAME": "OTEL_SERVICE_NAME",
+    "TIMEOUT": "OTEL_EXPORTER_OTLP_TIMEOUT",
+    "WORLD_SIZE": "WORLD_SIZE",
+}
+"""What a natural guess means, by what follows the prefix."""
+
+_MOST_SERIES = 1_000_000_000
+
+_told: set[str] = set()
+
+
+def unknown_variables() -> list[str]:
+    """Return a line for each unknown variable that has the prefix, each once per process."""
+    names = [name for name in os.environ if name.startswith(PREFIX)]
+    new = sorted(set(names) - set(VARIABLES) - _told)
+    _told.update(new)
+    return [
+        f"{name} is set, but there is no such setting: {_known_as(name)}, or unset it"
+        for name in new
+    ]
+
+
+def warn_of_unknown() -> None:
+    """Warn of the unknown variables that have the prefix, of each once per process."""
+    for line in unknown_variables():
+        FAULTS.warn(f"environment {line.partition(' ')[0]}", line)
+
+
+def _known_as(name: str) -> str:
+    meant = _MEANT.get(name.removeprefix(PREFIX))
+    if meant is not None:
+        return f"set {meant} instead"
+    from difflib import get_close_matches  # noqa: PLC0415 - of use in rare cases only
+
+    meant_by = {**_MEANT, **{known.removeprefix(PREFIX): known for known in VARIABLES}}
+    near = get_close_matches(name.removeprefix(PREFIX), meant_by, n=1)
+    return f"set {meant_by[near[0]]} instead" if near else f"use one of {', '.join(VARIABLES)}"
 
 
 def text(variable: str, default: str) -> str:
@@ -29,10 +87,14 @@ def max_series(argument: int | None, default: int) -> int:
     Args:
         argument: What was said, None for nothing.
         default: What holds where neither says anything.
+
+    Raises:
+        ConfigurationError: If the argument is not a whole number from 1 up.
     """
-    if argument is not None:
-        return argument
-    return int(number(MAX_SERIES, default, least=1, most=1e9))
+    if argument is None:
+        return int(number(MAX_SERIES, default, least=1, most=_MOST_SERIES))
+    step = f"leave it out for {default}"
+    return arguments.whole("max_series", argument, least=1, most=_MOST_SERIES, step=step)
 
 
 def number(variable: str, default: float, *, least: float, most: float) -> float:

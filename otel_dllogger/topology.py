@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otel_dllogger.errors import ConfigurationError
+from otel_dllogger import arguments, settings
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.values import HASH_CHARACTERS, short_hash
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 RUN_LENGTH_MAX = 128
 """Characters of a run's name; a longer one ends in a hash of the whole."""
+
+RANK_MAX = 999_999_999
 
 _WHOLE_NUMBER = re.compile(r"-1|[0-9]{1,9}")
 
@@ -111,10 +113,12 @@ def detect_topology(
         Where this process stands.
 
     Raises:
-        ConfigurationError: If ``rank`` is below -1.
+        ConfigurationError: If ``rank`` is not a number from -1 up, or ``run`` not text.
     """
-    if rank is not None and rank < -1:
-        raise ConfigurationError(f"rank={rank} is no rank: pass 0 or more, or None to detect it")
+    arguments.text("run", run, step="pass run='...', or None for the launcher's")
+    if rank is not None:
+        step = "pass a number, or None to detect it"
+        rank = arguments.whole("rank", rank, least=-1, most=RANK_MAX, step=step)
     environ = os.environ if environ is None else environ
     host = host_name()
     variables, found_rank = _find_rank(environ)
@@ -207,7 +211,7 @@ def _run_from_environment(environ: Mapping[str, str]) -> str:
     torchrun_id = environ.get("TORCHELASTIC_RUN_ID", "")
     lsf_id, lsf_index = environ.get("LSB_JOBID", ""), environ.get("LSB_JOBINDEX", "0")
     candidates = (
-        environ.get("OTEL_DLLOGGER_RUN", ""),
+        environ.get(settings.RUN, ""),
         "" if torchrun_id == "none" else torchrun_id,  # torchrun's --rdzv-id when not given
         environ.get("SLURM_JOB_ID", ""),
         environ.get("PBS_JOBID", ""),

@@ -62,7 +62,7 @@ SIGNATURES = {
     "OTLPBackend": "(verbosity, *, endpoint=None, protocol=None, headers=None, timeout_s=None, "
     "compression=None, interval_s=5.0, max_queue_bytes=67108864, run=None, rank=None, "
     "max_series=None, text_parameters=False)",
-    "OTelBackend": "(verbosity, *, meter_provider=None, run=None, rank=None, max_series=10000, "
+    "OTelBackend": "(verbosity, *, meter_provider=None, run=None, rank=None, max_series=None, "
     "text_parameters=False)",
     "PrometheusBackend": "(verbosity, *, host=None, port=None, discovery_dir=None, linger_s=None, "
     "run=None, rank=None, max_series=None, text_parameters=False)",

@@ -34,7 +34,7 @@ LEVELS = (
         "version",
         "waker",
     ),
-    ("record", "settings"),
+    ("record", "arguments", "settings", "exit_status"),
     (
         "encoding",
         "topology",

@@ -237,7 +237,7 @@ def test_verbosity_says_what_is_exported(
     assert "dl.quiet" not in found
 
 
-@pytest.mark.parametrize("max_series", [0, -1, 1.5, "10", None])
+@pytest.mark.parametrize("max_series", [0, -1, 1.5, "10", True, 10**10])
 def test_a_limit_that_is_none_is_refused(max_series: Any) -> None:
     """The error names the value and what to do."""
     with pytest.raises(ConfigurationError, match=r"max_series=.* leave it out"):

@@ -61,13 +61,14 @@ class Run:
         self.end_s = ended_s - float(self.said[-1].removeprefix("end "))
 
 
-@pytest.mark.parametrize("how", ["close", "exit", "raise"])
+@pytest.mark.parametrize("how", ["close", "exit", "raise", "fail"])
 def test_everything_is_sent_at_the_end(collector: Any, how: str) -> None:
     """However a script ends, the values of its last moment arrive; only a clean end finishes."""
     run = Run(collector.url, collector.protocol, how)
-    assert (how == "raise") == bool(run.code)
+    has_failed = how in ("raise", "fail")
+    assert has_failed == bool(run.code)
     assert list(map(float, range(10))) == collector.values("dl.loss")
-    assert float(how != "raise") == collector.values("dllogger.run_finished")[-1]
+    assert float(not has_failed) == collector.values("dllogger.run_finished")[-1]
     assert run.end_s < AT_MOST_S
 
 

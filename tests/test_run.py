@@ -211,6 +211,10 @@ ENDINGS = (
     "import nothing_of_this_name",
     "import os, signal; os.kill(os.getpid(), signal.SIGTERM); import time; time.sleep(9)",
     "import sys; sys.excepthook = lambda *e: print('hook', *e[:2]); 1 / 0",
+    "import sys\ndef hook(*_):\n    {}['no hook']\nsys.excepthook = hook\n1 / 0",
+    "import sys; sys.excepthook = lambda *_: sys.exit(5); 1 / 0",
+    "import sys; sys.excepthook = None; 1 / 0",
+    "import sys; del sys.excepthook; 1 / 0",
     "import click; raise click.ClickException('mine')",
     "# -*- coding: latin-1 -*-\nprint(ascii('\xe9'))",
 )

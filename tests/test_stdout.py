@@ -463,7 +463,7 @@ def test_a_line_of_ones_own(capsys):
 def test_a_line_of_ones_own_that_raises_is_counted(capsys, counted):
     """What a line_format cannot do is a fault of the format, and no line is lost."""
     with pytest.raises(
-        ConfigurationError, match="line_format='mmengine' is not a function: pass one"
+        ConfigurationError, match="line_format='mmengine' is not a function; pass one"
     ):
         backend(line_format="mmengine")
     Logger([backend(line_format=lambda *_arguments: 1 / 0)]).log(1, {"loss": 0.5})

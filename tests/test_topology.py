@@ -154,7 +154,7 @@ def test_the_rank_argument_wins():
 
 def test_an_impossible_rank_argument_is_refused():
     """An argument below -1 is the caller's mistake, and says so."""
-    with pytest.raises(ConfigurationError, match="rank=-2 is no rank: pass 0 or more"):
+    with pytest.raises(ConfigurationError, match="rank=-2 is not a whole number from -1 "):
         detect_topology({}, rank=-2)
 
 

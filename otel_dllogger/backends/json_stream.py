@@ -6,6 +6,7 @@ import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from otel_dllogger import arguments, settings
 from otel_dllogger.backends.append_file import AppendFile, open_append_file
 from otel_dllogger.interruptions import let_through
 from otel_dllogger.logger import RecordBackend
@@ -30,12 +31,15 @@ class JSONStreamBackend(RecordBackend):
 
     Raises:
         OSError: If the file cannot be opened, for a reason that will not pass.
+        ConfigurationError: If ``filename`` is not a path.
     """
 
     def __init__(
         self, verbosity: int, filename: str | os.PathLike[str], append: bool = False
     ) -> None:
         super().__init__(verbosity)
+        settings.warn_of_unknown()
+        arguments.path("filename", filename, step="pass one, as 'log_rank{rank}.json'")
         # Imported here, since orjson brings with it half of what importing the package
         # would take.
         from orjson import dumps  # noqa: PLC0415

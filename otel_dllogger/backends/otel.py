@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.errors import ConfigurationError
+from otel_dllogger import arguments, settings
+from otel_dllogger.exit_status import EXIT_STATUS
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
@@ -39,11 +39,12 @@ class OTelBackend(RecordBackend):
         run: The run's name; by default what the launcher says.
         rank: The rank; by default what the launcher says.
         max_series: Series that this process exports at most; more are counted as dropped.
+            OTEL_DLLOGGER_MAX_SERIES, else 10,000.
         text_parameters: Export parameters that are text as well, as a label. Those whose
             names speak of secrets never are, and ``[redacted]`` stands for a secret in a text.
 
     Raises:
-        ConfigurationError: If ``max_series`` is not a positive number.
+        ConfigurationError: If an argument cannot mean anything.
     """
 
     def __init__(
@@ -53,27 +54,28 @@ class OTelBackend(RecordBackend):
         meter_provider: MeterProvider | None = None,
         run: str | None = None,
         rank: int | None = None,
-        max_series: int = DEFAULT_MAX_SERIES,
+        max_series: int | None = None,
         text_parameters: bool = False,
     ) -> None:
         super().__init__(verbosity)
-        if not isinstance(max_series, int) or max_series < 1:
-            raise ConfigurationError(
-                f"max_series={max_series!r} is not a positive number; leave it out for "
-                f"{DEFAULT_MAX_SERIES}"
-            )
+        settings.warn_of_unknown()
+        arguments.flag("text_parameters", text_parameters)
+        if not (meter_provider is None or hasattr(meter_provider, "get_meter")):
+            step = "pass one of opentelemetry.sdk.metrics, or leave it out"
+            arguments.refuse("meter_provider", meter_provider, "a MeterProvider", step)
         self.topology = detect_topology(run=run, rank=rank)
         self._store = SeriesStore(
             run=self.topology.run,
             rank=self.topology.rank,
             start_us=time.time_ns() // 1000,
-            max_series=max_series,
+            max_series=settings.max_series(max_series, DEFAULT_MAX_SERIES),
         )
         self._text_parameters = text_parameters
         # The SDK's lock is held while it collects, for as long as the slowest callback of the
         # application takes: ``log`` must not wait for it, not even at a metric's first value.
         self._registrar = Worker("otel-dllogger-instruments", self._register)
         self._instruments = self._make_instruments(meter_provider)
+        EXIT_STATUS.watch()
         atexit.register(self._close_at_exit)
 
     def _make_instruments(self, meter_provider: MeterProvider | None) -> Instruments:
@@ -123,15 +125,15 @@ class OTelBackend(RecordBackend):
     def close(self) -> None:
         """Say that the run is finished; the provider stays the application's.
 
-        On the way out of an exception it is not: that is no clean close.
+        On the way out of an exception, or of ``sys.exit`` with another code than 0, it is not:
+        that is no clean close.
         """
         atexit.unregister(self._close_at_exit)
-        if sys.exc_info()[1] is None:
+        if EXIT_STATUS.is_clean():
             self._store.finish()
         self.flush()
         self._store.closed = True
 
     def _close_at_exit(self) -> None:
-        # Python leaves here what ended the script, if it was an exception.
-        if not hasattr(sys, "last_value"):
+        if EXIT_STATUS.is_clean():
             self.close()

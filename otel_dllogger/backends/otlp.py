@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger import closing, settings
-from otel_dllogger.errors import ConfigurationError
+from otel_dllogger import arguments, closing, settings
+from otel_dllogger.exit_status import EXIT_STATUS
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_QUEUE_BYTES = 64 << 20
 LEAST_MAX_QUEUE_BYTES = 64 << 10
+MAX_QUEUE_BYTES = 1 << 50
 DEFAULT_INTERVAL_S = 5.0
 MAX_INTERVAL_S = 300.0
 
@@ -86,15 +86,20 @@ class OTLPBackend(RecordBackend):
         text_parameters: bool = False,
     ) -> None:
         super().__init__(verbosity)
-        if not 0 < interval_s <= MAX_INTERVAL_S:
-            raise ConfigurationError(
-                f"interval_s={interval_s!r} is not a number of seconds up to {MAX_INTERVAL_S:g}"
-            )
-        if not isinstance(max_queue_bytes, int) or max_queue_bytes < LEAST_MAX_QUEUE_BYTES:
-            raise ConfigurationError(
-                f"max_queue_bytes={max_queue_bytes!r} is not a number from "
-                f"{LEAST_MAX_QUEUE_BYTES}; leave it out for {DEFAULT_MAX_QUEUE_BYTES}"
-            )
+        settings.warn_of_unknown()
+        arguments.text("endpoint", endpoint, step="pass 'http://localhost:4318' or the like")
+        arguments.headers("headers", headers)
+        arguments.flag("text_parameters", text_parameters)
+        step = f"leave it out for {DEFAULT_INTERVAL_S:g}"
+        interval_s = arguments.seconds("interval_s", interval_s, most=MAX_INTERVAL_S, step=step)
+        max_queue_bytes = arguments.whole(
+            "max_queue_bytes",
+            max_queue_bytes,
+            least=LEAST_MAX_QUEUE_BYTES,
+            most=MAX_QUEUE_BYTES,
+            step=f"leave it out for {DEFAULT_MAX_QUEUE_BYTES}",
+        )
+        max_series = settings.max_series(max_series, DEFAULT_MAX_SERIES)
         self.topology = detect_topology(run=run, rank=rank)
         # Taken once, for good: of two calls at once, or of a signal handler's, one goes on.
         self._begun, self._closed = threading.Lock(), threading.Lock()
@@ -122,6 +127,7 @@ class OTLPBackend(RecordBackend):
         )
         self._sender.start()
         closing.add(self)
+        EXIT_STATUS.watch()
         atexit.register(self._close_at_exit)
 
     def _make_sender(
@@ -130,7 +136,7 @@ class OTLPBackend(RecordBackend):
         *,
         interval_s: float,
         max_queue_bytes: int,
-        max_series: int | None,
+        max_series: int,
         text_parameters: bool,
     ) -> Sender:
         # Imported here, so that importing the package does not wait for OpenTelemetry.
@@ -151,7 +157,7 @@ class OTLPBackend(RecordBackend):
             run=self.topology.run,
             rank=self.topology.rank,
             start_us=start_us,
-            max_series=settings.max_series(max_series, DEFAULT_MAX_SERIES),
+            max_series=max_series,
         )
         view = View(store, Names(store), self.topology, text_parameters=text_parameters)
         points = Points(view, start_us=start_us, of_process=True)
@@ -210,40 +216,32 @@ class OTLPBackend(RecordBackend):
         if self._sender is not None and os.getpid() == self.topology.pid:
             self._sender.hurry()
 
-    def begin_close(self, *, finished: bool | None = None) -> None:
-        """Begin what ``close`` does, and wait for nothing: for who closes several backends.
-
-        Args:
-            finished: Whether the run ended as it should; by default if no exception is handled.
-        """
+    def begin_close(self) -> None:
+        """Begin what ``close`` does, and wait for nothing: for who closes several backends."""
         if self._sender is None or os.getpid() != self.topology.pid:
             return
         if self._begun.acquire(blocking=False):
-            if sys.exc_info()[1] is None if finished is None else finished:
+            if EXIT_STATUS.is_clean():
                 self._queue.put(Finish(), 0)
             self._sender.begin_close()
+
+    def _close_at_exit(self) -> None:
+        closing.begin_all()
+        self.close()
 
     def close(self) -> None:
         """Say that the run is finished, and send what there is, for two seconds at most.
 
         Several backends that a Logger closes, or the end of the process, share them. On the
-        way out of an exception the run is not finished: that is no clean close.
+        way out of an exception, or of ``sys.exit`` with another code than 0, the run is not
+        finished: that is not a clean close.
         """
-        self._close(finished=sys.exc_info()[1] is None)
-
-    def _close_at_exit(self) -> None:
-        # Python leaves here what ended the script, if it was an exception.
-        finished = not hasattr(sys, "last_value")
-        closing.begin_all(finished=finished)
-        self._close(finished=finished)
-
-    def _close(self, *, finished: bool) -> None:
         if self._sender is None or os.getpid() != self.topology.pid:
             return
         if not self._closed.acquire(blocking=False):
             return
         atexit.unregister(self._close_at_exit)
-        self.begin_close(finished=finished)
+        self.begin_close()
         closing.remove(self)
         lost = self._sender.close()
         if lost:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger import closing, settings
+from otel_dllogger import arguments, closing, settings
 from otel_dllogger.backends.otel import OTelBackend
-from otel_dllogger.errors import ConfigurationError, EndpointError
+from otel_dllogger.errors import EndpointError
+from otel_dllogger.exit_status import EXIT_STATUS
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.metrics.cardinality import lift_cardinality_limit
 from otel_dllogger.metrics.resource import rank_resource
-from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
 from otel_dllogger.waker import Waker
 
 if TYPE_CHECKING:
@@ -67,18 +66,19 @@ class PrometheusBackend(OTelBackend):
         max_series: int | None = None,
         text_parameters: bool = False,
     ) -> None:
-        if port is not None and not (isinstance(port, int) and 0 <= port <= _MAX_PORT):
-            raise ConfigurationError(
-                f"port={port!r} is not a number from 0 to {_MAX_PORT}; pass port=0 for any free one"
-            )
+        arguments.text("host", host, step="pass an address, or None for 127.0.0.1")
+        if port is not None:
+            step = "pass port=0 for any free one"
+            port = arguments.whole("port", port, least=0, most=_MAX_PORT, step=step)
+        if discovery_dir is not None:
+            step = "pass a folder, or None for no file"
+            arguments.path("discovery_dir", discovery_dir, step=step)
         if linger_s is None:
             linger_s = settings.number(settings.LINGER, 0.0, least=0.0, most=_MAX_LINGER_S)
-        max_series = settings.max_series(max_series, DEFAULT_MAX_SERIES)
-        if not 0 <= linger_s <= _MAX_LINGER_S:
-            raise ConfigurationError(
-                f"linger_s={linger_s!r} is not a number of seconds from 0 to {_MAX_LINGER_S:g}"
-            )
-        self._linger_s = linger_s
+        step = "pass 0 to wait for nothing"
+        self._linger_s = arguments.seconds(
+            "linger_s", linger_s, most=_MAX_LINGER_S, step=step, may_be_0=True
+        )
         self.endpoint: MetricsEndpoint | None = None
         self.discovery: DiscoveryFile | None = None
         self._ending_s: float | None = None  # when it began to close
@@ -171,38 +171,34 @@ class PrometheusBackend(OTelBackend):
     def hurry(self) -> None:
         """Do nothing: this backend has its page ready at any time."""
 
-    def begin_close(self, *, finished: bool | None = None) -> None:
-        """Show the end on the page, and wait for nothing: for who closes several backends.
-
-        Args:
-            finished: Whether the run ended as it should; by default if no exception is handled.
-        """
+    def begin_close(self) -> None:
+        """Show the end on the page, and wait for nothing: for who closes several backends."""
         if os.getpid() == self.topology.pid and self._begun.acquire(blocking=False):
-            if sys.exc_info()[1] is None if finished is None else finished:
+            if EXIT_STATUS.is_clean():
                 self._store.finish()
             self._ending_s = time.monotonic()
 
     def close(self) -> None:
         """Say that the run is finished, free the port, and remove the discovery file.
 
-        Also called at exit, but not where an exception ended the script: then the file
-        stays, and Prometheus sees a target that is down.
+        Also called at exit with code 0. On the way out of an exception, or of ``sys.exit``
+        with another code, the file stays, and Prometheus sees a target that is down.
         """
         if os.getpid() != self.topology.pid or not self._closed.acquire(blocking=False):
             return
+        is_clean = EXIT_STATUS.is_clean()
         self.begin_close()
         closing.remove(self)
         super().close()
         if self.endpoint is not None:
             self._close_endpoint(self.endpoint)
-        if self.discovery is not None:
+        if self.discovery is not None and is_clean:
             self.discovery.remove()
         self._provider.shutdown()
 
     def _close_at_exit(self) -> None:
-        # Python leaves here what ended the script, if it was an exception.
-        if not hasattr(sys, "last_value"):
-            closing.begin_all(finished=True)
+        if EXIT_STATUS.is_clean():
+            closing.begin_all()
             self.close()
 
     def _close_endpoint(self, endpoint: MetricsEndpoint) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, TextIO
 
-from otel_dllogger.errors import ConfigurationError
+from otel_dllogger import arguments, settings
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.interruptions import let_through
 from otel_dllogger.logger import MAX_NAMES, RecordBackend
@@ -66,7 +66,7 @@ class StdOutBackend(RecordBackend):
             ``(timestamp, step, data)``. ``training.mmengine_line`` is one.
 
     Raises:
-        ConfigurationError: If ``line_format`` is not a function.
+        ConfigurationError: If one of the formats is not a function.
     """
 
     def __init__(
@@ -79,11 +79,17 @@ class StdOutBackend(RecordBackend):
         line_format: Callable[[datetime, Any, Any], str | None] | None = None,
     ) -> None:
         super().__init__(verbosity)
-        if line_format is not None and not callable(line_format):
-            raise ConfigurationError(
-                f"line_format={line_format!r} is not a function: pass one, such as "
-                "otel_dllogger.training.mmengine_line"
-            )
+        settings.warn_of_unknown()
+        formats = {
+            "step_format": step_format,
+            "metric_format": metric_format,
+            "prefix_format": prefix_format,
+        }
+        for name, value in formats.items():
+            arguments.function(name, value, step="pass one, or leave it out for DLLogger's")
+        if line_format is not None:
+            step = "pass one, such as otel_dllogger.training.mmengine_line"
+            arguments.function("line_format", line_format, step=step)
         # Scripts write to it as to DLLogger's; it is read without growing by it.
         self._metadata: defaultdict[Any, dict[Any, Any]] = defaultdict(dict)
         self.step_format = step_format

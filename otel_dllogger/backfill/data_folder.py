@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from otel_dllogger.backfill.faults import BackfillError
+from otel_dllogger.logfiles.checkpoint import read_regular
 
 FOLDER = "otel-dllogger-backfill"
 """The folder in the data folder that is ours; Prometheus ignores it.
@@ -92,8 +93,9 @@ def is_block(path: Path) -> bool:
 def read_meta(block: Path) -> dict[str, Any] | None:
     """Return what a block says of itself; None for one that is not whole, or is gone."""
     try:
-        meta: dict[str, Any] = orjson.loads((block / "meta.json").read_bytes())
-        return meta if isinstance(meta["minTime"] + meta["maxTime"], int) else None
+        meta: dict[str, Any] = orjson.loads(read_regular(str(block / "meta.json")))
+        is_whole = type(meta["minTime"]) is int and type(meta["maxTime"]) is int
+        return meta if is_whole else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -167,7 +167,10 @@ class Installed:
             (raw,) = self._database.execute(
                 "SELECT times FROM columns WHERE number = ?", (number,)
             ).fetchone()
-            times_ms = array("q", accumulate(array("q", zlib.decompress(raw))))
+            try:
+                times_ms = array("q", accumulate(array("q", zlib.decompress(raw))))
+            except (zlib.error, TypeError, ValueError, OverflowError) as error:
+                raise sqlite3.DatabaseError(f"a column of it is damaged: {error}") from error
             column = array("q")
             for first_ms, end_ms in self._blocks:
                 column += times_ms[bisect_left(times_ms, first_ms) : bisect_left(times_ms, end_ms)]

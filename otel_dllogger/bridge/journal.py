@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from otel_dllogger.logfiles.checkpoint import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,16 +44,19 @@ class Journal:
         if path is not None:
             with contextlib.suppress(OSError):
                 os.unlink(f"{path}.tmp")  # noqa: PTH108 - no Path here
-            with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: PTH123 - no Path here
-                for line in file:
-                    with contextlib.suppress(TypeError, ValueError):  # the last one may be torn
-                        self._load(*json.loads(line))
+            with contextlib.suppress(OSError):
+                for line in read_regular(path).splitlines():
+                    # The last one may be torn, and any may be damaged.
+                    with contextlib.suppress(TypeError, ValueError):
+                        self._load(*orjson.loads(line))
 
     def _load(self, ends: list[Any], figures: list[Any]) -> None:
-        for device, inode, generation, end in ends:
-            self._ends[device, inode, generation] = int(end)
-        for run, rank, time_us, items in figures:
-            self._figures[run, rank] = (time_us, items)
+        for numbers in ends:
+            device, inode, generation, end = map(_checked_int, numbers)
+            self._ends[device, inode, generation] = end
+        for run, *numbers in figures:
+            rank, time_us, items = map(_checked_int, numbers)
+            self._figures[str(run), rank] = (time_us, items)
 
     def sent_until(self, position: Position) -> int:
         """Return up to which offset the content was sent that a position is in."""
@@ -94,7 +100,7 @@ class Journal:
             [(*rank, *moment) for rank, moment in figures.items()],
         ]
         # A line of its own, though a kill may have left half a line.
-        self._size_bytes += os.write(self._fd, b"\n" + json.dumps(notes).encode() + b"\n")
+        self._size_bytes += os.write(self._fd, b"\n" + orjson.dumps(notes) + b"\n")
 
     def _compact(self, path: str) -> bool:
         """Write anew what still holds, and tell whether that worked."""
@@ -141,6 +147,12 @@ class Journal:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _checked_int(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is not an int")
+    return value
 
 
 def _open(path: str, flags: int) -> int:

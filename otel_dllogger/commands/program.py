@@ -14,6 +14,7 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.commands.user_error import UserError
+from otel_dllogger.exit_status import EXIT_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,11 +65,14 @@ class Program:
             else:
                 code = self.loader.get_code(self.name)
             exec(code, main.__dict__)  # noqa: S102 - it is what was asked for
-        except SystemExit:
+        except SystemExit as error:
+            EXIT_STATUS.tell(error)
             raise
         except BaseException as error:
+            EXIT_STATUS.tell(error)
             show_without_our_frames(error)
             raise
+        EXIT_STATUS.tell(None)
         return 0
 
 
@@ -139,14 +143,38 @@ def show_without_our_frames(error: BaseException) -> None:
     Args:
         error: What the program raised.
     """
-    hook, traceback = sys.excepthook, error.__traceback__
+    hook, traceback = getattr(sys, "excepthook", _missing_hook), error.__traceback__
     while traceback is not None and _is_ours(traceback.tb_frame.f_code.co_filename):
         traceback = traceback.tb_next
+    error_shown = type(error), error, traceback
 
     def show(*_raised: object) -> None:
-        hook(type(error), error.with_traceback(traceback), traceback)
+        try:
+            hook(type(error), error.with_traceback(traceback), traceback)
+        except SystemExit:
+            raise
+        except BaseException as failure:
+            failure.__traceback__ = failure.__traceback__ and failure.__traceback__.tb_next
+            failed = type(failure), failure, failure.__traceback__
+        else:
+            return
+        # As the interpreter does it, which would show the frame above as well.
+        _write_error("Error in sys.excepthook:\n")
+        sys.__excepthook__(*failed)
+        _write_error("\nOriginal exception was:\n")
+        sys.__excepthook__(*error_shown)
 
     sys.excepthook = show
+
+
+def _missing_hook(*raised: Any) -> None:
+    _write_error("sys.excepthook is missing\n")
+    sys.__excepthook__(*raised)
+
+
+def _write_error(text: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(text)
 
 
 def _is_ours(filename: str) -> bool:

@@ -103,7 +103,7 @@ class Checkpoint:
         """Return what was saved; nothing if there is none, or none that can be used."""
         nothing = Saved(1, ())
         try:
-            raw = _read(self.path)
+            raw = read_regular(self.path)
         except FileNotFoundError:
             return nothing
         except OSError:
@@ -178,13 +178,21 @@ class Checkpoint:
             os.close(folder)
 
 
-def _read(path: str) -> bytes:
+def read_regular(path: str) -> bytes:
+    """Read a file whole, if it is one and not too large; never wait for anybody.
+
+    Raises:
+        OSError: If it is not, or cannot be read.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(fd, "rb") as file:  # noqa: PTH123 - a descriptor
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            raise OSError(f"{path} is no file, or too large")
-        return file.read(MAX_BYTES)
+            raise OSError(f"{path} is not a regular file, or too large")
+        with open(fd, "rb", closefd=False) as file:
+            return file.read(MAX_BYTES)
+    finally:
+        os.close(fd)
 
 
 def format_entry(entry: Entry) -> bytes:

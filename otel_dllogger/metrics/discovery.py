@@ -10,12 +10,14 @@ relabelling and drops them afterwards, so that nothing here can collide with the
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import ipaddress
 import json
 import os
 import re
 import secrets
+import stat
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,6 +52,19 @@ class _Owner:
     start: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Announcement:
+    """Hold what a discovery file says.
+
+    Args:
+        owner: Whose it is.
+        address: Where its endpoint listens; anything else where the file is damaged.
+    """
+
+    owner: _Owner
+    address: object
+
+
 class DiscoveryFile:
     """Announce a metrics endpoint to Prometheus for as long as this process lives.
 
@@ -74,7 +89,6 @@ class DiscoveryFile:
         content = _format_content(topology, announced)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            sweep_stale(directory, grace_s=GRACE_S, taken=announced)
             _write(self.path, content)
             _unmark(self.path)
         except (OSError, ValueError) as error:
@@ -86,6 +100,7 @@ class DiscoveryFile:
             )
         else:
             self._content = content
+            sweep_stale(directory, grace_s=GRACE_S, taken=announced)
 
     def remove(self) -> None:
         """Withdraw the announcement, unless another process has taken over the file.
@@ -116,6 +131,7 @@ def sweep_stale(
     Stale is a file that this package wrote on this host, in this pid namespace, by a
     process that has ended or whose pid is another's by now. All else stays: foreign and
     malformed files, other hosts, live ranks. Any number of processes may sweep at once.
+    Whatever others may have put into the folder, nothing is raised.
 
     Args:
         directory: The discovery folder; may be missing.
@@ -132,7 +148,19 @@ def sweep_stale(
     except (OSError, ValueError):
         return 0
     sweep = _Sweep(_this_process(), grace_s, taken)
-    return sum(sweep.file(Path(directory, name)) for name in names)
+    removed = 0
+    for name in names:
+        try:
+            removed += sweep.file(Path(directory, name))
+        except OSError:
+            pass  # another rank was faster, or it is not ours to remove
+        except Exception as error:
+            FAULTS.warn(
+                "discovery_sweep",
+                f"{name!r} in {str(directory)!r} is left as it is ({type(error).__name__}: "
+                f"{error}); delete it if no rank of this host has it",
+            )
+    return removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,29 +178,30 @@ class _Sweep:
     taken: str | None
 
     def file(self, path: Path) -> bool:
-        """Remove one file if it is stale, and say whether it was."""
+        """Remove one file if it is stale, and say whether it was.
+
+        Raises:
+            OSError: If another rank was faster, or it is not ours to remove.
+        """
         # By name first: a thousand hosts that read each other's files would stall a shared disk.
         end = _file_name_end(self.here.host)
-        try:
-            if path.name.startswith("dllogger_") and path.name.endswith(end):
-                return self._announcement(path)
-            if path.name.startswith("dllogger_") and path.name.endswith(end + _MARK):
-                self._mark(path)
-            elif path.name.startswith(".dllogger-") and path.suffix == ".tmp":
-                owner = _parse_temporary_name(path.name, self.here)
-                if owner is not None and _is_dead(owner, self.here):
-                    path.unlink()
-                    return True
-        except OSError:
-            pass  # another rank was faster, or it is not ours to remove
+        if path.name.startswith("dllogger_") and path.name.endswith(end):
+            return self._announcement(path)
+        if path.name.startswith("dllogger_") and path.name.endswith(end + _MARK):
+            self._mark(path)
+        elif path.name.startswith(".dllogger-") and path.suffix == ".tmp":
+            owner = _parse_temporary_name(path.name, self.here)
+            if owner is not None and _is_dead(owner, self.here):
+                path.unlink()
+                return True
         return False
 
     def _announcement(self, path: Path) -> bool:
         content = _read(path)
-        owner = _parse_owner(content)
-        if owner is None or not _is_dead(owner, self.here):
+        announcement = _parse_content(content)
+        if announcement is None or not _is_dead(announcement.owner, self.here):
             return False
-        has_grace = self.grace_s > 0 and _parse_address(content) != self.taken
+        has_grace = self.grace_s > 0 and announcement.address != self.taken
         if has_grace and _marked_for_s(path, content) < self.grace_s:
             return False
         if not _discard(path, content):
@@ -190,9 +219,11 @@ class _Sweep:
 def _marked_for_s(path: Path, content: bytes) -> float:
     """Return how long ago this very file was marked; mark it if it was not."""
     mark = _mark_of(path)
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):  # there is none, or what is there cannot be read
         if _read(mark) == content:  # and not of an earlier process, which died before this one
-            return time.time() - mark.stat().st_mtime
+            marked_for_s = time.time() - mark.lstat().st_mtime
+            if marked_for_s >= 0:
+                return marked_for_s
     _write(mark, content)
     if _read(path) != content:  # a new rank took the file over, and may have looked for marks
         _unmark(path)
@@ -240,6 +271,8 @@ def _read(path: Path) -> bytes:
     # Not a link nor a pipe, which a folder open to others may hold.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         return os.read(descriptor, _FILE_SIZE_BYTES_MAX)
     finally:
         os.close(descriptor)
@@ -298,29 +331,25 @@ def _format_content(topology: Topology, address: str) -> bytes:
     return json.dumps([group]).encode() + b"\n"
 
 
-def _parse_owner(content: bytes) -> _Owner | None:
+def _parse_content(content: bytes) -> _Announcement | None:
+    """Return what a file says; None for anything that ``_format_content`` does not write."""
     try:
-        labels = json.loads(content)[0]["labels"]
-        return _owner(
-            *(
-                labels[f"{_LABEL_PREFIX}{name}"]
-                for name in ("host", "pid_namespace", "pid", "start")
-            )
+        (group,) = json.loads(content)
+        labels, targets = group["labels"], group["targets"]
+        host, pid_namespace, pid, start = (
+            labels[f"{_LABEL_PREFIX}{name}"] for name in ("host", "pid_namespace", "pid", "start")
         )
-    except (ValueError, TypeError, LookupError, RecursionError):
+        if not all(isinstance(text, str) for text in (host, pid_namespace, pid, start)):
+            return None
+        owner = _owner(host, pid_namespace, pid, start)
+        is_one = isinstance(targets, list) and len(targets) == 1
+        return _Announcement(owner, targets[0] if is_one else None) if owner else None
+    except Exception:  # what others may have written knows no end
         return None
-
-
-def _parse_address(content: bytes) -> str | None:
-    try:
-        (address,) = json.loads(content)[0]["targets"]
-    except (ValueError, TypeError, LookupError):
-        return None
-    return str(address)
 
 
 def _owner(host: str, pid_namespace: str, pid: str, start: str) -> _Owner | None:
-    number = int(pid)
+    number = int(pid) if re.fullmatch("[0-9]{1,10}", pid) else 0
     return _Owner(host, pid_namespace, number, start) if 0 < number <= _PID_MAX else None
 
 

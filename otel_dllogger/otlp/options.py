@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from otel_dllogger import settings
+from otel_dllogger import arguments, settings
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.redaction import redact_address
@@ -107,8 +107,7 @@ def _variable(name: str) -> str:
 def _choose(option: str, argument: str | None, allowed: tuple[str, ...]) -> str:
     """Return an option; a wrong argument is an error, a wrong variable is warned of."""
     if argument is not None:
-        if argument not in allowed:
-            raise ConfigurationError(f"{option}={argument!r} is not one of {', '.join(allowed)}")
+        arguments.one_of(option, argument, allowed)
         return argument
     text = _variable(option.upper()).lower()
     if text and text not in allowed:
@@ -226,11 +225,8 @@ def _timeout_s(argument: float | None) -> float:
     for Python read seconds. Nobody wants 10 ms, nor three hours, so both can be served.
     """
     if argument is not None:
-        if not 0 < argument <= _TIMEOUT_MAX_S:
-            raise ConfigurationError(
-                f"timeout_s={argument!r} is not a number of seconds up to {_TIMEOUT_MAX_S:g}"
-            )
-        return argument
+        step = f"leave it out for {_TIMEOUT_DEFAULT_S:g}"
+        return arguments.seconds("timeout_s", argument, most=_TIMEOUT_MAX_S, step=step)
     name = "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT"
     if not settings.text(name, ""):
         name = "OTEL_EXPORTER_OTLP_TIMEOUT"

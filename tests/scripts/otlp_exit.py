@@ -2,10 +2,10 @@
 
 Usage: otlp_exit.py ENDPOINT PROTOCOL HOW [COUNT]
 
-HOW is close, exit, five, raise, inflight, sigterm, fork or spawn.
+HOW is close, exit, five, raise, fail, inflight, sigterm, fork or spawn.
 
 close: close, then end. exit: leave it to atexit. five: the same with five backends.
-raise: end by an exception.
+raise: end by an exception. fail: sys.exit(1).
 inflight: end while a request is under way, which the collector has begun to read.
 sigterm: send SIGTERM to itself. fork, spawn: end with children that have come and gone.
 """
@@ -78,6 +78,8 @@ def main():
         os.kill(os.getpid(), signal.SIGTERM)
     if how == "raise":
         raise RuntimeError("training failed")
+    if how == "fail":
+        sys.exit(1)
     if how == "close":
         dllogger.shutdown()
         dllogger.shutdown()
