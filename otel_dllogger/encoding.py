@@ -11,22 +11,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from orjson import (
-    OPT_PASSTHROUGH_DATACLASS,
-    OPT_PASSTHROUGH_DATETIME,
-    OPT_PASSTHROUGH_SUBCLASS,
-    dumps,
-)
+from orjson import dumps
 
 from otel_dllogger.interruptions import let_through
-from otel_dllogger.values import NUMBER_TYPES
 
 if TYPE_CHECKING:
     from otel_dllogger.record import Record
     from otel_dllogger.values import Values
-
-# It would otherwise look into what pretends to be of a plain type.
-_STRICT = OPT_PASSTHROUGH_SUBCLASS | OPT_PASSTHROUGH_DATACLASS | OPT_PASSTHROUGH_DATETIME
 
 _encode_standard = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -40,16 +31,21 @@ def encode_record(record: Record) -> bytes:
     data = record.data
     if type(data) is dict and record.values is None:
         numbers = data.copy()  # from here on nobody else has it
-        try:
-            if NUMBER_TYPES.issuperset(map(type, numbers.values())):
-                encoded = dumps(numbers, None, _STRICT)
-                if encoded.isascii() and b"null" not in encoded:  # which stands for NaN and Inf
+        for value in numbers.values():
+            kind = type(value)  # one by one: a type's own hash or comparison may raise, or lie
+            if kind is not float and kind is not int and kind is not bool:
+                break
+        else:
+            try:
+                encoded = dumps(numbers)
+                total = sum(numbers.values())  # NaN if anything is
+                if total - total == 0.0 and encoded.isascii():
                     record.data = numbers
                     record.numbers_only = True
                     record.encoded = encoded
                     return encoded
-        except Exception as error:  # keys that are not text, ints of over 64 bits: the longer way
-            let_through(error)
+            except Exception as error:  # keys that are not text, ints of over 64 bits
+                let_through(error)
     record.encoded = encode_values(record.convert())
     return record.encoded
 
@@ -62,7 +58,7 @@ def encode_values(values: Values) -> bytes:
     """
     if values.flat and values.finite:
         try:
-            encoded = dumps(values.plain, None, _STRICT)
+            encoded = dumps(values.plain)
         except TypeError as error:  # an int of more than 64 bits, a lone surrogate
             let_through(error)
         else:

@@ -12,6 +12,7 @@ from typing import Any
 
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.interruptions import let_through
 from otel_dllogger.log_time import LOG_TIME
 from otel_dllogger.record import Info, Metadata, Record, microseconds
 from otel_dllogger.values import key_text, to_plain
@@ -201,8 +202,12 @@ class Logger:
             record = Record(time_ns() // 1000, elapsed_us, step, data)
             for backend in self._receivers() if _attached else self.backends or ():
                 try:
-                    # Of the type: a proxy may hand on what it does not know itself.
-                    if getattr(type(backend), "_takes_records", False) is True:
+                    try:  # of the type: a proxy may hand on what it does not know itself
+                        takes_records = type(backend)._takes_records  # noqa: SLF001
+                    except AttributeError as error:  # not derived from our Backend
+                        let_through(error)
+                        takes_records = False
+                    if takes_records:
                         if backend._verbosity >= verbosity:  # noqa: SLF001
                             backend.write_record(record)
                     elif backend.verbosity >= verbosity:

@@ -38,9 +38,6 @@ _NUMERIC_TEXT = re.compile(
     r"\s*[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|nan|inf|infinity)\s*",
     re.IGNORECASE | re.ASCII,
 )
-NUMBER_TYPES = frozenset((float, int, bool))
-_NUMBER_TYPES = frozenset(map(id, NUMBER_TYPES))
-_TEXT = frozenset((id(str),))
 
 _Parents = tuple[Any, ...]
 """How many more items may be converted, in a list of one, and the ids of the containers around."""
@@ -84,11 +81,14 @@ def convert(data: object) -> Values:
 def _convert(data: object) -> Values:
     if type(data) is dict:
         flat = data.copy()
-        # By address: a type's own hash and comparison may raise, or lie.
-        if _NUMBER_TYPES.issuperset(map(id, map(type, flat.values()))):
+        for key, value in flat.items():
+            kind = type(value)  # one by one: a type's own hash or comparison may raise, or lie
+            if (kind is not float and kind is not int and kind is not bool) or type(key) is not str:
+                break
+        else:
             try:
                 total = sum(flat.values(), 0.0)
-                if total - total == 0.0 and _TEXT.issuperset(map(id, map(type, flat))):
+                if total - total == 0.0:
                     return Values(flat, flat, True, True)
             except OverflowError as error:  # an int beyond float's range
                 let_through(error)
@@ -101,7 +101,6 @@ def _convert(data: object) -> Values:
     for key, value in pairs:
         name = key if type(key) is str else key_text(key)
         kind = type(value)
-        # One by one: a set would ask a type for its hash, which may not have one.
         if not (kind is float or kind is int or kind is bool or kind is str or value is None):
             value = to_plain(value)  # noqa: PLW2901 - the plain value takes its place
             kind = type(value)

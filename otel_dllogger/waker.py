@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from _thread import start_new_thread
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ class Worker:
         if not self._running.acquire(blocking=False):
             return True  # whoever runs looks once more before it ends
         try:
-            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+            start_new_thread(self._start, ())
         except BaseException as error:
             # Where a signal handler raised it, nobody knows whether the thread was started.
             _release(self._running)
@@ -96,6 +97,17 @@ class Worker:
         """Forget a thread that the child of a fork does not have."""
         self._running = threading.Lock()
         self._waiting = deque()
+
+    def _start(self) -> None:
+        """Start the thread that has a name, from one that has none.
+
+        ``Thread.start`` waits until the new thread runs, which may begin with a collection of
+        garbage, in which a finalizer may wait for a lock that is held where the task is wanted.
+        """
+        try:
+            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+        except RuntimeError:  # no more threads, or the process ends
+            _release(self._running)
 
     def _run(self) -> None:
         while True:

@@ -34,6 +34,8 @@ _LOCK_WAIT_S = 1.0  # others hold the exclusive lock for as long as it takes to 
 _LOOK_S = 0.001
 _LOOKS = 20  # in the end of a file, where nothing can be awaited: on a network file system
 
+_seek, _CURRENT = os.lseek, os.SEEK_CUR  # looked up once for all lines
+
 # What a file is in: open with nothing kept; in the middle of a write; or neither.
 _READY, _WRITING, _BEHIND = "ready", "writing", "behind"
 
@@ -220,7 +222,7 @@ class AppendFile:
             try:
                 try:
                     fd = self._fd
-                    if not self.regular or os.lseek(fd, 0, os.SEEK_CUR) != self._end:
+                    if not self.regular or _seek(fd, 0, _CURRENT) != self._end:
                         self._look_at(fd)
                     written = self._write(fd, line)
                 except OSError as error:
@@ -279,6 +281,8 @@ class AppendFile:
         """Write what is left of the line at hand; tell whether to go on."""
         try:
             self._look_at(self._fd)
+            if self._written and self.regular and os.fstat(self._fd).st_size != self._end:
+                self._written = 0  # somebody has closed our half a line, and gone on
             written = self._write(self._fd, self._line[self._written :])
         except OSError as error:
             try:
@@ -306,7 +310,14 @@ class AppendFile:
         A handler runs after the write that it interrupts. Of a file the descriptor tells by
         its place whether there was one; of a pipe nothing can be known.
         """
-        if self.regular and self._end >= 0 and os.lseek(self._fd, 0, os.SEEK_CUR) != self._end:
+        before, self._end = self._end, -1
+        if not self.regular or before < 0 or self._fd < 0:
+            return
+        try:
+            now = os.lseek(self._fd, 0, os.SEEK_CUR)
+        except OSError:  # somebody closed it
+            return
+        if now != before:
             self._line = b""
             self._lines += 1
 

@@ -10,6 +10,7 @@ import os
 import threading
 import weakref
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.faults import FAULTS
@@ -109,13 +110,13 @@ class SeriesStore:
         if not record.is_pair:
             if is_parameter_step(record.step):
                 plain = record.convert().plain
-                self._locked(lambda: self._parameters("parameter", plain, record.time_us))
+                self._locked(partial(self._parameters, "parameter", plain, record.time_us))
                 return None
             position = step_position(record.step)
         revision = self.revision
         with self._lock:
             if self._is_taking:
-                self._interrupting.append(lambda: self._record(record, numbers, position, finite))
+                self._interrupting.append(partial(self._record, record, numbers, position, finite))
                 return None
             self._is_taking = True
             try:
