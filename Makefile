@@ -19,7 +19,7 @@ SLOW_AND_ELSEWHERE := test_endpoint test_discovery test_topology test_append_fil
 	test_history_buffer test_number_series test_message_hub test_log_processor test_rank_logger
 OLDEST_ARGS := $(SLOW_AND_ELSEWHERE:%=--ignore=tests/%.py) -m 'not slow'
 
-.PHONY: help demo test test-newest test-oldest test-torch bench dashboards pictures lint clean
+.PHONY: help demo test test-newest test-oldest test-torch soak bench dashboards pictures lint clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
@@ -49,6 +49,10 @@ test-torch: .venv-torch/.done ## The integrations only, with real MMEngine and P
 	else \
 		echo 'make: no PyTorch for this Python, the integrations are not tested'; \
 	fi
+
+soak: .venv/.dev ## Attack real ranks at random for 10 minutes; ARGS="--minutes 1 --seed 7"
+	@scripts/install-missing promtool
+	.venv/bin/python -m tests.soak $(ARGS)
 
 bench: .venv/.dev ## Measure; options in ARGS="..."
 	.venv/bin/python -m benchmarks $(ARGS)
