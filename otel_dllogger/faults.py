@@ -31,6 +31,9 @@ WARNING_INTERVAL_S = 60.0
 MAX_UNSAID = 100
 """Warnings that wait to be written at most."""
 
+MAX_REASONS = 1_000
+"""Reasons whose last warning is remembered."""
+
 DRAIN_S = 2.0
 """Seconds that the end of a process waits for warnings to be written."""
 
@@ -113,6 +116,8 @@ class Faults:
         warned_at = self._warned_at.get(reason)
         if self._silent or (warned_at is not None and now_s - warned_at < WARNING_INTERVAL_S):
             return
+        if len(self._warned_at) >= MAX_REASONS:  # some have a name in them
+            self._warned_at.clear()
         self._warned_at[reason] = now_s
         if len(self._unsaid) < MAX_UNSAID:
             self._unsaid.append(message)
@@ -164,8 +169,10 @@ class Faults:
 
 
 def _one_line(error: Exception) -> str:
+    from otel_dllogger.redaction import redact  # noqa: PLC0415 - of use after a fault only
+
     try:
-        return " ".join(str(error).split())[:300]
+        return redact(" ".join(str(error).split())[:300])
     except Exception as another:
         let_through(another)
         return "(its message cannot be shown)"

@@ -72,32 +72,34 @@ def convert(data: object) -> Values:
         The values, which nothing that the user does can change any more.
     """
     try:
-        return _convert(data)
+        return (_convert_numbers(data) if type(data) is dict else None) or _convert(data)
     except Exception as error:
         let_through(error)
         return Values(_beyond_showing(data), {}, finite=True, flat=False)
 
 
+def _convert_numbers(data: dict[Any, Any]) -> Values | None:
+    """Convert a dict of finite numbers and nothing else; None if it is not that."""
+    numbers = data.copy()
+    for key, value in numbers.items():
+        kind = type(value)  # one by one: a type's own hash or comparison may raise, or lie
+        if (kind is not float and kind is not int and kind is not bool) or type(key) is not str:
+            return None
+    try:
+        total = sum(numbers.values(), 0.0)
+    except OverflowError as error:  # an int beyond float's range
+        let_through(error)
+        return None
+    return Values(numbers, numbers, True, True) if total - total == 0.0 else None
+
+
 def _convert(data: object) -> Values:
-    if type(data) is dict:
-        flat = data.copy()
-        for key, value in flat.items():
-            kind = type(value)  # one by one: a type's own hash or comparison may raise, or lie
-            if (kind is not float and kind is not int and kind is not bool) or type(key) is not str:
-                break
-        else:
-            try:
-                total = sum(flat.values(), 0.0)
-                if total - total == 0.0:
-                    return Values(flat, flat, True, True)
-            except OverflowError as error:  # an int beyond float's range
-                let_through(error)
     pairs = _items(data)
     if pairs is None:
         return Values(to_plain(data), {}, finite=True, flat=False)
     plain: dict[str, Any] = {}
     numbers: dict[str, float] = {}
-    finite = is_flat = True
+    finite = flat = True
     for key, value in pairs:
         name = key if type(key) is str else key_text(key)
         kind = type(value)
@@ -112,13 +114,13 @@ def _convert(data: object) -> Values:
             if number is None:
                 continue
         else:
-            is_flat = is_flat and value is None
+            flat = flat and value is None
             continue
         numbers[name] = number
         if number - number != 0.0:
             finite = False
             plain[name] = to_plain(value)  # an int can have too many digits to be written
-    return Values(plain, numbers, finite, is_flat)
+    return Values(plain, numbers, finite, flat)
 
 
 def _items(data: object) -> list[tuple[object, Any]] | None:

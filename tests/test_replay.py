@@ -53,7 +53,7 @@ class Pipeline:
         )
 
     def log(self, step, **numbers):
-        self.queue.put((START_US + step * 1000, step, (0, step), numbers), len(numbers))
+        self.queue.put((START_US + step * 1000, step, (0, step), numbers))
 
     def take(self, **options):
         """Let the replay take what was logged, and return the new points: (name, value)."""
@@ -154,7 +154,7 @@ def test_every_kind_of_entry_counts():
         Record(START_US, 0, "PARAMETER", {"lr": 0.5}),
         Record(START_US, 0, (2, 3, 4), {"loss": 1.5}),
     ):
-        pipeline.queue.put(one, 0)
+        pipeline.queue.put(one)
     points = pipeline.take()
     assert {"dl.loss": 1.5} == logged(points)
     assert "dl_loss_seconds" == pipeline.points.view.names.mapped("loss").prometheus_name
@@ -166,7 +166,7 @@ def test_every_kind_of_entry_counts():
     )
     assert [32.0, 0.5] == [value for name, value in points if name == "dllogger.parameter"]
     assert ("dllogger.run_finished", 0.0) in points
-    pipeline.queue.put(Finish(), 0)
+    pipeline.queue.put(Finish())
     assert ("dllogger.run_finished", 1.0) in pipeline.take(observe=True)
     assert 0 == sum(FAULTS.dropped.values())
 
@@ -187,7 +187,7 @@ def test_a_batch_is_filled_to_its_bound():
     pipeline = Pipeline()
     for number in range(MAX_POINTS // 2):
         time_us = START_US + number * 1000
-        pipeline.queue.put((time_us, 0, (number, number), {"a": 1.0, "b": 1.0}), 2)
+        pipeline.queue.put((time_us, 0, (number, number), {"a": 1.0, "b": 1.0}))
     pipeline.replay.take()
     first, second, _figures = pipeline.batches()
     assert [(MAX_POINTS, MAX_POINTS // 2)] * 2 == [
@@ -228,7 +228,7 @@ def test_the_queue_has_the_room_that_the_backlog_leaves(backlog, expected):
         pipeline.backlog.put_back(batch)
     pipeline.replay.take()
     for _ in range(200):
-        pipeline.queue.put(Finish(), 0)
+        pipeline.queue.put(Finish())
     assert expected == len(pipeline.queue.take()[0])
 
 
@@ -246,10 +246,10 @@ def test_a_full_queue_keeps_the_newest_entries():
     queue = EntryQueue(3 * size, lambda: None)
     entries = [entry(loss=float(number), rank=1) for number in range(5)]
     for one in entries[:3]:
-        queue.put(one, 2)
+        queue.put(one)
     assert (entries[:3], 0) == as_list(queue.take())
     for one in entries:
-        queue.put(one, 2)
+        queue.put(one)
     assert (entries[2:], 2) == as_list(queue.take())
     assert ([], 0) == as_list(queue.take())
 
@@ -263,8 +263,8 @@ def test_an_entry_larger_than_the_queue_is_kept():
     """It takes the place of all others, since the newest is always there."""
     queue = EntryQueue(1000, lambda: None)
     large = entry(**{f"m{number}": 1.0 for number in range(100)})
-    queue.put(entry(loss=1.0), 1)
-    queue.put(large, 100)
+    queue.put(entry(loss=1.0))
+    queue.put(large)
     assert ([large], 1) == as_list(queue.take())
 
 
@@ -272,13 +272,13 @@ def test_room_is_given_and_taken_away():
     """The limit that holds is the one at the time of an entry."""
     queue = EntryQueue(10 * ENTRY_BYTES, lambda: None)
     for _ in range(9):
-        queue.put(Finish(), 0)
+        queue.put(Finish())
     queue.make_room(2 * ENTRY_BYTES)
-    queue.put(Finish(), 0)
+    queue.put(Finish())
     assert 2 == len(queue.take()[0])
     queue.make_room(5 * ENTRY_BYTES)
     for _ in range(9):
-        queue.put(Finish(), 0)
+        queue.put(Finish())
     assert 5 == len(queue.take()[0])
 
 
@@ -288,10 +288,10 @@ def test_pressure_is_told_once_for_each_time_the_queue_fills():
     queue = EntryQueue(2 * QUEUE_SHARE * 3 * ENTRY_BYTES, lambda: told.append(1))
     for round_ in range(1, 3):
         for _ in range(3):
-            queue.put(Finish(), 0)
+            queue.put(Finish())
         assert round_ - 1 == len(told)
         for _ in range(3):
-            queue.put(Finish(), 0)
+            queue.put(Finish())
         assert round_ == len(told)
         queue.take()
 
@@ -323,11 +323,11 @@ def test_a_closed_queue_counts_what_it_refuses(counted):
     """What was left is told by the close, what comes later is counted by its values."""
     queue = EntryQueue(ENTRY_BYTES, lambda: None)
     for _ in range(3):
-        queue.put(entry(a=1.0, b=1.0), 2)
+        queue.put(entry(a=1.0, b=1.0))
     assert 6 == queue.close()
     FAULTS.dropped["otlp_exit"] = 0
-    queue.put(Finish(), 0)
-    queue.put(entry(a=1.0, b=1.0, rank=0), 3)
+    queue.put(Finish())
+    queue.put(entry(a=1.0, b=1.0, rank=0))
     assert ([], 0) == as_list(queue.take())
     assert {"otlp_exit": 2} == counted()
 
@@ -336,7 +336,7 @@ def test_a_silenced_queue_takes_and_counts_nothing(counted):
     """Where nothing is to be sent, nothing is lost either."""
     queue = EntryQueue(ENTRY_BYTES, lambda: None)
     queue.silence()
-    queue.put(entry(a=1.0), 1)
+    queue.put(entry(a=1.0))
     assert (([], 0), {}) == (as_list(queue.take()), counted())
 
 
@@ -347,14 +347,14 @@ from otel_dllogger.faults import FAULTS
 from otel_dllogger.otlp.queue import EntryQueue
 
 queue = EntryQueue(1 << 20, lambda: None)
-queue.put((0, 0, (0, 1), {"loss": 1.0}), 1)
+queue.put((0, 0, (0, 1), {"loss": 1.0}))
 
 def beside():
     with queue._lock:
         hold()
 
 def answers():
-    queue.put((0, 0, (0, 2), {"loss": 1.0}), 1)
+    queue.put((0, 0, (0, 2), {"loss": 1.0}))
     entries, dropped = queue.take()
     return not entries and not dropped and not sum(FAULTS.dropped.values())
 """)

@@ -176,20 +176,18 @@ class OTLPBackend(RecordBackend):
     def write_record(self, record: Record) -> None:
         """Take the values of one ``log`` call."""
         if record.numbers_only and record.is_pair:
-            numbers = record.data.copy()
+            numbers = record.data  # the record's own
             entry = (record.time_us, record.elapsed_us, record.step, numbers)
-            self._put(entry, len(numbers))
+            self._put(entry)
             return
         # Detached from what the user may change once log() returned.
         values, step = record.convert(), record.step
         plain = values.plain if is_parameter_step(step) else {}
-        if isinstance(plain, dict):
-            plain = plain.copy()
         detached = Record(
             record.time_us, record.elapsed_us, step if type(step) is str else to_plain(step), None
         )
-        detached.values = Values(plain, dict(values.numbers), values.finite, values.flat)
-        self._queue.put(detached, len(values.numbers))
+        detached.values = Values(plain, values.numbers, values.finite, values.flat)
+        self._queue.put(detached)
 
     def write_metadata(self, metadata: Metadata) -> None:
         """Take one ``metadata`` call."""
@@ -199,12 +197,13 @@ class OTLPBackend(RecordBackend):
             key_text(metadata.metric),
             to_plain(metadata.metadata),
         )
-        self._queue.put(detached, 0)
+        self._queue.put(detached)
 
     def write_info(self, info: Info) -> None:
         """Take one ``info`` call: its numbers are parameters."""
-        data: Any = info.data if isinstance(info.data, str) else convert(info.data).plain
-        self._queue.put(Info(info.time_us, info.elapsed_us, data), 0)
+        # Of a text, it only matters that there was one.
+        data: Any = "" if type(info.data) is str else convert(info.data).plain
+        self._queue.put(Info(info.time_us, info.elapsed_us, data))
 
     def flush(self) -> None:
         """Let what was logged be sent now. Wait for nothing: ``log`` is not the only hot call."""
@@ -222,7 +221,7 @@ class OTLPBackend(RecordBackend):
             return
         if self._begun.acquire(blocking=False):
             if EXIT_STATUS.is_clean():
-                self._queue.put(Finish(), 0)
+                self._queue.put(Finish())
             self._sender.begin_close()
 
     def _close_at_exit(self) -> None:

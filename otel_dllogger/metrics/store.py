@@ -402,7 +402,7 @@ class SeriesStore:
             if number is not None and number - number == 0.0:
                 state.texts.pop(name, None)
                 known = name in state.parameters
-                if known or self._admit(1):
+                if known or (self._has_room_for(name) and self._admit(1)):
                     state.parameters[name] = number
                 else:
                     self._overflow(1)
@@ -410,7 +410,9 @@ class SeriesStore:
                 if state.parameters.pop(name, None) is not None:
                     self._series -= 1
                     self._full = False
-                if name in state.texts or len(state.texts) < self.max_series:
+                if name in state.texts or (
+                    len(state.texts) < self.max_series and self._has_room_for(name)
+                ):
                     state.texts[name] = label_text(value)
 
     def _after_fork_in_child(self) -> None:

@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from otel_dllogger.faults import FAULTS
+from otel_dllogger.interruptions import let_through
 from otel_dllogger.otlp.losses import AT_EXIT
 from otel_dllogger.record import Info, Metadata, Record, is_parameter_step
 
@@ -31,7 +32,9 @@ ENTRY_BYTES = 400
 """What an entry takes by itself: tuple, dict, time, and its place in the queue."""
 
 NUMBER_BYTES = 100
-"""What a number takes: itself, its place in a dict, and a name that may be its own."""
+"""What a number takes: itself, and its place in a dict with a name that may be its own.
+
+The characters of the name come to it."""
 
 _SPARE_SHARE = 16  # of the room, made at once, since it takes a look at everything
 
@@ -63,16 +66,15 @@ class EntryQueue:
         self._silent = False
         _queues.add(self)
 
-    def put(self, entry: Entry, numbers: int) -> None:
+    def put(self, entry: Entry) -> None:
         """Append an entry.
 
         Args:
             entry: What was logged, detached from objects that the user may change.
-            numbers: How many numbers are in it, as ``_numbers_of`` says.
         """
         if not self._closed:
             self._entries.append(entry)
-            self._bytes += ENTRY_BYTES + NUMBER_BYTES * numbers
+            self._bytes += _size_bytes(entry)
             if self._bytes > self._pressure_bytes:
                 self._relieve()
             if not self._closed:
@@ -103,7 +105,8 @@ class EntryQueue:
         """Take the oldest entry out, None if there is none."""
         try:
             return self._entries.popleft()
-        except IndexError:
+        except IndexError as error:
+            let_through(error)
             return None
 
     def begin_take(self) -> tuple[int, int]:
@@ -149,7 +152,8 @@ def count_values(entry: Entry) -> int:
 
 
 def _size_bytes(entry: Entry) -> int:
-    return ENTRY_BYTES + NUMBER_BYTES * len(_numbers_of(entry))
+    numbers = _numbers_of(entry)
+    return ENTRY_BYTES + NUMBER_BYTES * len(numbers) + sum(map(len, numbers))
 
 
 def _numbers_of(entry: Entry) -> Mapping[str, float]:
