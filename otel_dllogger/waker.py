@@ -106,7 +106,8 @@ class Worker:
         """
         try:
             threading.Thread(target=self._run, name=self._name, daemon=True).start()
-        except RuntimeError:  # no more threads, or the process ends
+        except RuntimeError as error:  # no more threads, or the process ends
+            let_through(error)
             _release(self._running)
 
     def _run(self) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from otel_dllogger.encoding import encode_record
 from otel_dllogger.faults import REASONS
 from otel_dllogger.metrics.mapping import MetricMetadata
-from otel_dllogger.metrics.store import SeriesStore
+from otel_dllogger.metrics.store import MAX_LONG_NAMES_CHARACTERS, SeriesStore
 from otel_dllogger.record import Info, Metadata, Record
 
 # Series that there are before anything is logged: what a rank has (dllogger_records_total
@@ -418,7 +418,7 @@ def test_a_secret_within_a_text_is_taken_out(store):
     assert "hunter2" not in str(state.to_plain())
     assert state.texts["argv"] == "train.py --lr 0.1 --password [redacted] --epochs 3"
     assert state.texts["db"] == "pg://[redacted]@h/x"
-    assert state.texts["env"].startswith("A=1 " * 60)
+    assert state.texts["env"].startswith("A=1 " * 59)
     assert state.parameters == {"weights.s3://[redacted]@b/x": 0.5}
 
 
@@ -651,3 +651,29 @@ def test_a_key_of_ones_own_is_exported_by_the_name_that_was_logged(store):
     assert ("loss", "dl_loss", "val") == (mapped.metric, mapped.prometheus_name, mapped.stage)
     assert "lr" == store.map("lr").metric
     assert {"loss\0val": "loss"} == store.to_plain()["names"]
+
+
+@pytest.mark.parametrize("what", ["metrics", "metadata", "parameters"])
+def test_names_are_bounded_by_their_characters(store, what, counted):
+    """300 names of a megabyte are not kept, and each that is left out is counted."""
+    count, size = 300, 1 << 20
+    for number in range(count):
+        name = f"{number}".rjust(size, "x")
+        if what == "metrics":
+            store.log((0, number), {name: 1.0})
+        elif what == "metadata":
+            store.tell(name, {"unit": "s"})
+        else:
+            store.log("PARAMETER", {name: 1.0})
+    state = store.ranks[0]
+    kept = {"metrics": state.iterations, "metadata": store.metadata, "parameters": state.parameters}
+    assert sum(map(len, kept[what])) <= MAX_LONG_NAMES_CHARACTERS
+    assert len(kept[what]) + counted()["series_limit"] == count
+    store.log((1, 0), {"short": 2.0})
+    assert state.iterations["short"] == 2.0
+
+
+def test_long_units_are_not_kept(store):
+    """Of what metadata say, no more is kept than a unit can have."""
+    store.tell("loss", {"unit": "s" * (1 << 20), "GOAL": ["x" * (1 << 20)], "STAGE": "train"})
+    assert len(str(store.to_plain()["metadata"])) < 10_000

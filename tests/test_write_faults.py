@@ -557,3 +557,54 @@ def test_a_flush_completes_a_line_that_was_cut(tmp_path):
     assert b"first\n" == path.read_bytes()
     file.close()
     assert 0 == sum(FAULTS.dropped.values())
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link to nowhere"])
+def test_what_is_not_a_file_in_the_place_of_a_log_is_not_waited_for(kind, tmp_path):
+    """Lines wait in memory, and log() does not, until a file can have the name again."""
+    path = tmp_path / "log"
+    logger, backend = logger_on(path)
+    logger.log((0, 0), {"loss": 0})
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "nowhere" / "log")
+    with dropped("file_replaced") as lost:
+        next_second(backend)
+        logger.log((0, 1), {"loss": 1})
+        logger.log((0, 2), {"loss": 2})
+        path.rmdir() if kind == "folder" else path.unlink()
+        logger.log((0, 3), {"loss": 3})
+        logger.close()
+    assert ([1, 2, 3], [1]) == (losses_in(path), lost)
+
+
+def test_half_a_line_that_somebody_closed_is_written_anew(tmp_path):
+    """A child mends the torn end of the file; its parent's line is then whole after the child's."""
+    path = tmp_path / "log"
+    file = AppendFile(path, append=True, write=FailingDisk({0: 0.5, 1: REFUSALS["ENOSPC"]}))
+    file.write_line(line_of(5))
+    child = AppendFile(path, append=True)
+    child.write_line(line_of(6))
+    child.close()
+    file.write_line(line_of(7))
+    file.close()
+    half, *lines = path.read_bytes().split(b"\n")
+    assert line_of(5).startswith(half)
+    assert [line_of(6), line_of(5), line_of(7)] == [line + b"\n" for line in lines[:-1]]
+
+
+def test_lines_that_go_with_a_deleted_file_are_counted_at_the_end_too(tmp_path):
+    """A file that is deleted in the last second of a process took lines with it."""
+    path = tmp_path / "log"
+    logger, _ = logger_on(path)
+    with dropped("file_replaced") as lost:
+        for number in range(3):
+            logger.log((0, number), {"loss": number})
+        path.unlink()
+        logger.close()
+    assert [3] == lost
+    assert not path.exists()

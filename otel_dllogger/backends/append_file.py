@@ -315,7 +315,8 @@ class AppendFile:
             return
         try:
             now = os.lseek(self._fd, 0, os.SEEK_CUR)
-        except OSError:  # somebody closed it
+        except OSError as error:  # somebody closed it
+            let_through(error)
             return
         if now != before:
             self._line = b""

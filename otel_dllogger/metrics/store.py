@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.interruptions import let_through
 from otel_dllogger.metrics.mapping import (
+    MAX_LABEL_CHARACTERS,
     MappedMetric,
     MetricMetadata,
     label_text,
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_SERIES = 10_000
 
-MAX_NAME_CHARACTERS_IN_ALL = 4 << 20
-"""Characters that the names of a store may have together: some are made of data by mistake."""
+MAX_LONG_NAMES_CHARACTERS = 4 << 20
+"""Characters that long names of a store may have together: some are made of data by mistake."""
 
 MAX_METADATA_CHARACTERS = 1_000
 """Characters of a unit, goal or stage that are looked at."""
@@ -337,7 +338,9 @@ class SeriesStore:
         return True
 
     def _has_room_for(self, name: str) -> bool:
-        if self._name_characters + len(name) > MAX_NAME_CHARACTERS_IN_ALL:
+        if len(name) <= MAX_LABEL_CHARACTERS:
+            return True  # so many are bounded by their number
+        if self._name_characters + len(name) > MAX_LONG_NAMES_CHARACTERS:
             return False
         self._name_characters += len(name)
         return True
@@ -345,8 +348,8 @@ class SeriesStore:
     def _overflow(self, count: int) -> None:
         FAULTS.drop(
             "series_limit",
-            f"more than {self.max_series} series in this process, or names of more than "
-            f"{MAX_NAME_CHARACTERS_IN_ALL >> 20} MiB together: new ones are not exported; "
+            f"more than {self.max_series} series in this process, or long names of more than "
+            f"{MAX_LONG_NAMES_CHARACTERS >> 20} MiB together: new ones are not exported; "
             "log fewer and shorter names, or pass max_series=",
             count=count,
         )
