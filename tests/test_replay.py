@@ -29,6 +29,7 @@ from tests._command import assert_forked_child_answers
 START_US = 1_700_000_000_000_000
 ROOM_BYTES = 1 << 20
 FIGURES_INTERVAL_S = 15.0  # as the documentation of OTLPBackend says
+SPARE_SHARE = 16  # of its limit, which a queue frees at once when it is full
 
 
 class Pipeline:
@@ -81,16 +82,14 @@ def observed(points):
 
 
 def test_an_entry_that_fails_costs_only_itself():
-    """The entries around it arrive, it is counted, and what is left to take is right throughout."""
-    pipeline, left = Pipeline(), []
-    pipeline.store.on_new_series = lambda: left.append(pipeline.replay.left)
+    """The entries around it arrive, it is counted, and nothing is left to take."""
+    pipeline = Pipeline()
     pipeline.log(1, a=1.0, b=2.0)
     pipeline.log(2, broken="text where only numbers are")
     pipeline.log(3, c=3.0, d=4.0, e=5.0)
     points = logged(pipeline.take())
     assert {"dl.a": 1.0, "dl.b": 2.0, "dl.c": 3.0, "dl.d": 4.0, "dl.e": 5.0} == points
-    assert [6, 4, 3] == left
-    assert 0 == pipeline.replay.left
+    assert 0 == pipeline.replay.close()
     assert 1 == FAULTS.dropped["backend_failed"] == sum(FAULTS.dropped.values())
 
 
@@ -227,12 +226,18 @@ def test_the_queue_has_the_room_that_the_backlog_leaves(backlog, expected):
     if backlog:
         pipeline.backlog.put_back(batch)
     pipeline.replay.take()
-    for _ in range(200):
+    for _ in range(expected):
         pipeline.queue.put(Finish())
-    assert expected == len(pipeline.queue.take()[0])
+    assert expected == len(taken(pipeline.queue)[0])
+    for _ in range(expected + 1):
+        pipeline.queue.put(Finish())
+    assert expected - expected // SPARE_SHARE - 1 == len(taken(pipeline.queue)[0])
 
 
 # The queue
+
+ROOM = 2 * SPARE_SHARE  # entries
+MEGABYTE = 1 << 20
 
 
 def entry(**numbers):
@@ -240,23 +245,76 @@ def entry(**numbers):
     return START_US, 0, (0, 1), numbers
 
 
-def test_a_full_queue_keeps_the_newest_entries():
-    """The oldest go once the limit is passed, not before, and their values are counted."""
-    size = ENTRY_BYTES + 2 * NUMBER_BYTES
-    queue = EntryQueue(3 * size, lambda: None)
-    entries = [entry(loss=float(number), rank=1) for number in range(5)]
-    for one in entries[:3]:
-        queue.put(one)
-    assert (entries[:3], 0) == as_list(queue.take())
+def taken(queue):
+    """Take everything out, as the replay does, and return it with what was dropped."""
+    count, dropped = queue.begin_take()
+    entries = [queue.pop() for _ in range(count)]
+    assert queue.pop() is None
+    return entries, dropped
+
+
+@pytest.mark.parametrize(
+    ("logged", "dropped"),
+    [(0, 0), (ROOM, 0), (ROOM + 1, 3), (ROOM + 3, 3), (ROOM + 4, 6), (ROOM + 6, 6)],
+)
+def test_a_full_queue_keeps_the_newest_entries(logged, dropped):
+    """The oldest go once the limit is passed, not before, and their values are counted.
+
+    A sixteenth of the room is then free, here that of two entries, and nothing goes before
+    that is full again.
+    """
+    size = ENTRY_BYTES + 2 * NUMBER_BYTES + len("loss") + len("rank")
+    queue = EntryQueue(ROOM * size, lambda: None)
+    entries = [entry(loss=float(number), rank=1) for number in range(logged)]
+    for _ in range(2):  # what was taken has no part in it
+        for one in entries:
+            queue.put(one)
+        assert (entries[dropped:], dropped) == taken(queue)
+        assert ([], 0) == taken(queue)
+
+
+def test_a_queue_that_is_a_byte_too_small_is_full():
+    """All numbers and the characters of all names count, be they a rank's."""
+    size = ENTRY_BYTES + 2 * NUMBER_BYTES + len("loss") + len("rank")
+    queue = EntryQueue(ROOM * size - 1, lambda: None)
+    entries = [entry(loss=float(number), rank=1) for number in range(ROOM)]
     for one in entries:
         queue.put(one)
-    assert (entries[2:], 2) == as_list(queue.take())
-    assert ([], 0) == as_list(queue.take())
+    assert (entries[2:], 2) == taken(queue)
 
 
-def as_list(taken):
-    entries, dropped = taken
-    return list(entries), dropped
+def test_what_is_just_being_taken_counts_where_the_queue_is_full():
+    """Its bytes count no more, but before anything is dropped all that is there is counted."""
+    queue = EntryQueue(ROOM * (ENTRY_BYTES + NUMBER_BYTES + len("a")), lambda: None)
+    entries = [entry(a=float(number)) for number in range(2 * ROOM + 4)]
+    for one in entries[:ROOM]:
+        queue.put(one)
+    assert (ROOM, 0) == queue.begin_take()
+    for one in entries[ROOM : 2 * ROOM + 1]:
+        queue.put(one)
+    oldest = ROOM + 3  # with the last one it was too much, and two places are free
+    assert entries[oldest] is queue.pop()
+    for one in entries[2 * ROOM + 1 :]:  # so now there are three
+        queue.put(one)
+    assert (entries[oldest + 1 :], oldest) == taken(queue)
+
+
+@pytest.mark.parametrize("kind", [tuple, Record])
+def test_long_names_are_bounded_by_bytes(kind):
+    """Four fill a queue that has room for thousands with short names."""
+    size = ENTRY_BYTES + NUMBER_BYTES + MEGABYTE
+    queue = EntryQueue(4 * size, lambda: None)
+    for number in range(20):
+        numbers = {f"{number:0{MEGABYTE}}": float(number)}
+        one = entry(**numbers)
+        if kind is Record:
+            one = Record(START_US, 0, 5, numbers)
+            one.convert()
+        queue.put(one)
+    entries, dropped = taken(queue)
+    numbers = [one.values.numbers if kind is Record else one[3] for one in entries]
+    # The fifth is too much and leaves three; the sixth is the fourth again, and so on.
+    assert ([16.0, 17.0, 18.0, 19.0], 16) == ([x for one in numbers for x in one.values()], dropped)
 
 
 def test_an_entry_larger_than_the_queue_is_kept():
@@ -265,21 +323,24 @@ def test_an_entry_larger_than_the_queue_is_kept():
     large = entry(**{f"m{number}": 1.0 for number in range(100)})
     queue.put(entry(loss=1.0))
     queue.put(large)
-    assert ([large], 1) == as_list(queue.take())
+    assert ([large], 1) == taken(queue)
 
 
 def test_room_is_given_and_taken_away():
     """The limit that holds is the one at the time of an entry."""
-    queue = EntryQueue(10 * ENTRY_BYTES, lambda: None)
-    for _ in range(9):
+    queue = EntryQueue(10 * ROOM * ENTRY_BYTES, lambda: None)
+    for _ in range(9 * ROOM):
         queue.put(Finish())
-    queue.make_room(2 * ENTRY_BYTES)
+    queue.make_room(ROOM * ENTRY_BYTES)
     queue.put(Finish())
-    assert 2 == len(queue.take()[0])
-    queue.make_room(5 * ENTRY_BYTES)
-    for _ in range(9):
+    assert ROOM - ROOM // SPARE_SHARE == len(taken(queue)[0])
+    queue.make_room(2 * ROOM * ENTRY_BYTES)
+    for _ in range(2 * ROOM):
         queue.put(Finish())
-    assert 5 == len(queue.take()[0])
+    assert 2 * ROOM == len(taken(queue)[0])
+    for _ in range(2 * ROOM + 1):
+        queue.put(Finish())
+    assert 2 * ROOM - 2 * ROOM // SPARE_SHARE == len(taken(queue)[0])
 
 
 def test_pressure_is_told_once_for_each_time_the_queue_fills():
@@ -293,7 +354,7 @@ def test_pressure_is_told_once_for_each_time_the_queue_fills():
         for _ in range(3):
             queue.put(Finish())
         assert round_ == len(told)
-        queue.take()
+        taken(queue)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +389,7 @@ def test_a_closed_queue_counts_what_it_refuses(counted):
     FAULTS.dropped["otlp_exit"] = 0
     queue.put(Finish())
     queue.put(entry(a=1.0, b=1.0, rank=0))
-    assert ([], 0) == as_list(queue.take())
+    assert ([], 0) == taken(queue)
     assert {"otlp_exit": 2} == counted()
 
 
@@ -337,26 +398,31 @@ def test_a_silenced_queue_takes_and_counts_nothing(counted):
     queue = EntryQueue(ENTRY_BYTES, lambda: None)
     queue.silence()
     queue.put(entry(a=1.0))
-    assert (([], 0), {}) == (as_list(queue.take()), counted())
+    assert (([], 0), {}) == (taken(queue), counted())
 
 
 def test_a_forked_child_has_an_empty_queue():
-    """What was logged before the fork is the parent's to send, and the lock may be held."""
+    """What was logged before the fork is the parent's to send, and a thread may be in a put."""
     assert_forked_child_answers("""
 from otel_dllogger.faults import FAULTS
-from otel_dllogger.otlp.queue import EntryQueue
+from otel_dllogger.otlp.queue import ENTRY_BYTES, QUEUE_SHARE, EntryQueue
 
-queue = EntryQueue(1 << 20, lambda: None)
-queue.put((0, 0, (0, 1), {"loss": 1.0}))
+def put(step):
+    queue.put((0, 0, (0, step), {"loss": 1.0}))
+
+queue = EntryQueue(2 * QUEUE_SHARE * 2 * ENTRY_BYTES, hold)
+put(1)
+assert not started.is_set()  # two of them are more than two entries without a number
 
 def beside():
-    with queue._lock:
-        hold()
+    put(2)
 
 def answers():
-    queue.put((0, 0, (0, 2), {"loss": 1.0}))
-    entries, dropped = queue.take()
-    return not entries and not dropped and not sum(FAULTS.dropped.values())
+    assert started.is_set()
+    for step in range(3, 100):
+        put(step)
+    taken = queue.begin_take(), queue.pop(), queue.close()
+    return taken == ((0, 0), None, 0) and not sum(FAULTS.dropped.values())
 """)
 
 
@@ -449,3 +515,16 @@ def test_the_oldest_batches_are_dropped_where_there_is_no_room():
     small = Backlog(1)
     small.put_back(batches[0])
     assert (0, 1) == (small.shrink(), len(small))
+
+
+@pytest.mark.parametrize("kind", ["info", "metadata", "parameter"])
+def test_large_entries_without_numbers_are_bounded_by_bytes(kind):
+    """Settings of a megabyte count as that, not as a mere entry."""
+    queue = EntryQueue(1 << 20, lambda: None)
+    large = {f"name{number}": "x" * 1000 for number in range(500)}
+    parameter = Record(0, 0, "PARAMETER", large)
+    parameter.convert()
+    entries = {"info": Info(0, 0, large), "metadata": Metadata(0, 0, "a", large)}
+    for _ in range(10):
+        queue.put(entries.get(kind, parameter))
+    assert 1 <= len(taken(queue)) <= 2

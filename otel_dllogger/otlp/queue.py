@@ -153,7 +153,14 @@ def count_values(entry: Entry) -> int:
 
 def _size_bytes(entry: Entry) -> int:
     numbers = _numbers_of(entry)
-    return ENTRY_BYTES + NUMBER_BYTES * len(numbers) + sum(map(len, numbers))
+    size_bytes = ENTRY_BYTES + NUMBER_BYTES * len(numbers) + sum(map(len, numbers))
+    if isinstance(entry, Metadata):
+        return size_bytes + len(str(entry.metadata))
+    if isinstance(entry, Info):
+        return size_bytes + len(str(entry.data))
+    if isinstance(entry, Record) and is_parameter_step(entry.step) and entry.values is not None:
+        return size_bytes + len(str(entry.values.plain))
+    return size_bytes
 
 
 def _numbers_of(entry: Entry) -> Mapping[str, float]:
