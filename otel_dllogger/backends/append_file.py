@@ -232,6 +232,8 @@ class AppendFile:
                     self._end += written
                     self._lines += 1
                     self._state = _READY
+                    if self._pending:  # of a signal handler that came before this was said
+                        self._drain(MAX_WRITES_A_CALL)
                 else:
                     self._go_on(line, written)
             except BaseException:  # out of a signal handler: after the write, not before
@@ -276,6 +278,8 @@ class AppendFile:
         finally:
             behind = self._fd < 0 or self._line or self._pending
             self._state = _BEHIND if behind else _READY
+        if self._pending and self._state is _READY:  # as in write_line
+            self._drain(attempts)
 
     def _put(self) -> bool:
         """Write what is left of the line at hand; tell whether to go on."""
