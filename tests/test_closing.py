@@ -225,6 +225,7 @@ def test_a_signal_handler_may_close_amid_the_close_of_a_page(
 
         def handler(logger: Logger = logger) -> None:
             logger.log((0, 2), {"loss": 2.0})
+            logger.flush()
             logger.close()
 
         reached = interrupt(logger.close, handler, line)
