@@ -26,6 +26,7 @@ from otel_dllogger.faults import Faults
 from otel_dllogger.metrics import discovery
 from otel_dllogger.metrics.discovery import DiscoveryFile, sweep_stale
 from otel_dllogger.topology import Topology, host_name
+from tests._spoken import SpokenLog
 
 DEADLINE_S = 20
 ADDRESS = "127.0.0.1:9464"
@@ -117,6 +118,12 @@ def faults(monkeypatch):
     faults = Faults()
     monkeypatch.setattr(discovery, "FAULTS", faults)
     return faults
+
+
+@pytest.fixture
+def caplog(caplog, faults):
+    """What was logged, the warnings of these faults included."""
+    return SpokenLog(caplog, faults)
 
 
 def lost(faults):
@@ -295,6 +302,7 @@ def test_a_forked_child_removes_nothing(tmp_path):
 import os, sys
 from otel_dllogger.metrics.discovery import DiscoveryFile
 from otel_dllogger.topology import detect_topology
+from tests._spoken import SpokenLog
 file = DiscoveryFile(sys.argv[1], detect_topology({}, run="r"), address="127.0.0.1:1")
 child = os.fork()
 if child == 0:

@@ -154,6 +154,7 @@ def test_a_logging_handler_that_raises(faults):
     try:
         faults.drop("stdout", "lost")
         faults.warn("disk_full", "lost")
+        faults.drain()
     finally:
         logger.removeHandler(handler)
     assert (Broken.asked, faults.dropped["stdout"]) == (2, 1)
@@ -171,6 +172,7 @@ def test_a_handler_that_logs_into_the_faults_again(faults):
     logger.addHandler(handler)
     try:
         faults.drop("stdout", "lost")
+        faults.drain()
     finally:
         logger.removeHandler(handler)
     assert faults.dropped["disk_full"] == 2  # of both warnings

@@ -208,13 +208,15 @@ def test_an_error_of_the_sweep_keeps_no_rank_from_being_announced(tmp_path, monk
 
 @MANY
 @given(st.lists(contents, max_size=3), trees, st.integers(0, 3))
-@example([b"[[1, 1, 1, Infinity]]"], None, 0)
+@example([b"[[[1, 1, 1, Infinity]], []]"], None, 0)
 def test_a_journal_is_read_whatever_it_says(tmp_path_factory, lines, value, field):
     """A line that is not one of its own is left out, and what stands beside it counts."""
     path = tmp_path_factory.mktemp("journal") / "state.sent"
     entry: list[Any] = [5, 6, 7, 8]
     entry[field] = value
-    path.write_bytes(b"\n".join([*lines, dumped([entry]), b"[[1, 2, 3, 44]]", b"[[1, 2, 3"]))
+    path.write_bytes(
+        b"\n".join([*lines, dumped([[entry], []]), b"[[[1, 2, 3, 44]], []]", b"[[[1, 2"])
+    )
     assert 44 == Journal(str(path)).sent_until(Position(1, 2, 3, 0, 0))
 
 

@@ -21,6 +21,7 @@ from otel_dllogger import topology
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.faults import Faults
 from otel_dllogger.topology import ProcessStat, clean_run, detect_topology, read_process
+from tests._spoken import SpokenLog
 
 DEADLINE_S = 30
 
@@ -80,6 +81,12 @@ def faults(monkeypatch):
     faults = Faults()
     monkeypatch.setattr(topology, "FAULTS", faults)
     return faults
+
+
+@pytest.fixture
+def caplog(caplog, faults):
+    """What was logged, the warnings of these faults included."""
+    return SpokenLog(caplog, faults)
 
 
 @pytest.mark.parametrize(
@@ -396,6 +403,7 @@ import json, os
 from pathlib import Path
 from dataclasses import asdict
 from otel_dllogger.topology import read_process
+from tests._spoken import SpokenLog
 plain = read_process(os.getpid())
 Path("/proc/self/comm").write_text("a) Z 1 (b c")
 print(json.dumps([asdict(plain), asdict(read_process(os.getpid()))]))

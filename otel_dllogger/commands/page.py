@@ -68,6 +68,7 @@ def open_page(options: PageOptions) -> tuple[PrometheusBackend, list[str]]:
     except ConfigurationError as error:
         raise UserError(in_options(str(error))) from error
     finally:
+        FAULTS.drain()
         logger.removeHandler(messages)
         logger.propagate = propagate
     if FAULTS.dropped["endpoint"] or FAULTS.dropped["discovery"]:
