@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from otel_dllogger import JSONStreamBackend, Logger, PrometheusBackend
 from otel_dllogger.errors import EndpointError
 from otel_dllogger.faults import FAULTS, RAISE_VARIABLE
 from otel_dllogger.metrics import endpoint as module
@@ -690,3 +691,15 @@ def test_abuse(record_property):
         assert max(took_s) < 1
         assert peak[0] == threads == 3
         assert peak[1] - rss_bytes < 100 * 2**20
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no host"])
+def test_training_goes_on_without_a_page(host, counted, tmp_path):
+    """A host that cannot be listened on is counted once, and log() goes on."""
+    page = PrometheusBackend(1, host=host, port=0)
+    logger = Logger([JSONStreamBackend(1, tmp_path / "log"), page])
+    logger.log((0, 1), {"loss": 1.0})
+    logger.close()
+    assert page.url is None
+    assert {"endpoint": 1} == counted()
+    assert 1 == len((tmp_path / "log").read_text().splitlines())

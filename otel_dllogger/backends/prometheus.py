@@ -81,6 +81,7 @@ class PrometheusBackend(OTelBackend):
         )
         self.endpoint: MetricsEndpoint | None = None
         self.discovery: DiscoveryFile | None = None
+        self._rendering_id: int | None = None  # of the thread that collects at the moment
         self._ending_s: float | None = None  # when it began to close
         self._end_scraped = Waker()
         self._end_scraped_s: float | None = None
@@ -155,7 +156,11 @@ class PrometheusBackend(OTelBackend):
         ending = self._ending_s is not None
         self.flush()
         encode, content_type = choose_format(accept)
-        page: bytes = encode(self._registry)
+        self._rendering_id = threading.get_ident()
+        try:
+            page: bytes = encode(self._registry)
+        finally:
+            self._rendering_id = None
         if ending:
             self._end_scraped_s = self._end_scraped_s or time.monotonic()
             self._end_scraped.wake()
@@ -167,6 +172,14 @@ class PrometheusBackend(OTelBackend):
             "rank": self.topology.rank,
             "seconds_since_last_log": self._store.seconds_since_last_log(time.time()),
         }
+
+    def flush(self) -> None:
+        """Have the instruments of new metrics made, so that the next scrape has them.
+
+        Not in the middle of a scrape, as from a finalizer on its thread: that is over first.
+        """
+        if self._rendering_id != threading.get_ident():
+            super().flush()
 
     def hurry(self) -> None:
         """Do nothing: this backend has its page ready at any time."""

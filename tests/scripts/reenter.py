@@ -46,12 +46,14 @@ working = True
 
 
 def call_all():
-    """Log a new name, say late what it is, and flush."""
+    """Log a new name, say late what it is, flush, and open, use and close another Logger."""
     number = next(logged)
     dllogger.log((1, number), {f"name{number}": number, "number": number})
     dllogger.metadata(f"name{number}", {"unit": "s", "GOAL": "MINIMIZE"})
     dllogger.info({"lr": number})
     dllogger.flush()
+    with dllogger.Logger([dllogger.JSONStreamBackend(1, f"{folder}/other", append=True)]) as other:
+        other.log((1, number), {"number": number})
 
 
 def enter(*_):
@@ -141,6 +143,11 @@ for turn in range(rounds):
         dllogger.info({"value": Value()})
 working = False
 scraping.join()
+if how == "signal":  # one handler after the other ends all, while the main thread does
+    signal.signal(signal.SIGALRM, lambda *_: dllogger.shutdown())
+    signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-3)
+    dllogger.shutdown()
+    signal.setitimer(signal.ITIMER_REAL, 0)
 FAULTS.drain(50)
 dllogger.shutdown()
 print(json.dumps([next(logged), next(foreign)]), file=sys.__stdout__)
