@@ -736,9 +736,13 @@ class Tensor(np.ndarray):
 
 buffer = HistoryBuffer([1.0, 3.0], [1, 1])
 
-def beside():
-    with buffer._device_lock, buffer._count_lock:
+class Slow(Tensor):
+    def detach(self):
         hold()
+        return self
+
+def beside():
+    buffer.update_on_device(np.full(1, 7.0).view(Slow))
 
 def answers():
     buffer.mark("fork")

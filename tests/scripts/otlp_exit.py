@@ -32,7 +32,7 @@ def fork(backend):
     held, release = threading.Event(), threading.Event()
 
     def hold():
-        with backend._sender._lock, FAULTS._lock:
+        with backend._sender._lock, FAULTS._counting:
             held.set()
             release.wait()
 
