@@ -506,14 +506,14 @@ MMENGINE = f"{MMENGINE_HEAD}Iter(train) [10/60]  loss: 0.5"
         (log_line('{"t": "\\"}"}') + log_line(), 2, {}),
         (log_line('{"t": "\\\\"}') + log_line(), 2, {}),
         (log_line('{"t": "\\\\\\"]"}') + log_line(), 2, {}),
-        # Text within a string that breaks off is no record; behind one it is.
+        # Text within a string that breaks off is not a record; behind one it is.
         ('DLLL {"a": "x ' + TEXT, 0, {"torn": 1}),
         ('DLLL {"a": "x \\" ' + TEXT, 0, {"torn": 1}),
         ('DLLL {"a": "\\"\\" ' + TEXT, 0, {"torn": 1}),
         ('DLLL {"a": 1, ' + TEXT, 1, {"torn": 1}),
         ('DLLL {"a": "b \\"c\\"", ' + TEXT, 1, {"torn": 1}),
         ('DLLL {"a": "x ' + TEXT + '" ' + TEXT, 1, {"torn": 1}),
-        # What stands before an object is no marker unless it is one.
+        # What stands before an object is a marker only if it is spelt as one.
         (log_line(prefix="xxxx"), 0, {"not_a_record": 1}),
         (log_line(prefix="xxxxxxxx"), 0, {"not_a_record": 1}),
         (log_line(prefix="TCAPPDL"), 0, {"not_a_record": 1}),

@@ -126,7 +126,7 @@ class OTelBackend(RecordBackend):
         """Say that the run is finished; the provider stays the application's.
 
         On the way out of an exception, or of ``sys.exit`` with another code than 0, it is not:
-        that is no clean close.
+        that is not a clean close.
         """
         atexit.unregister(self._close_at_exit)
         if EXIT_STATUS.is_clean():

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 COMMIT_INTERVAL_S = 5.0
-"""Seconds between two checkpoints, at least; what comes twice after a kill is no more."""
+"""Seconds between two checkpoints, at least; after a kill, no more than that comes twice."""
 
 COMMIT_SHARE = 0.05
 """The part of all time that checkpoints may take."""

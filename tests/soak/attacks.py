@@ -84,7 +84,7 @@ class Attacks:
         self.calls.log(values.long_name(self.dice, self.calls))
 
     def step(self) -> None:
-        """Log at what is no step."""
+        """Log at what is not a step."""
         steps = values.STEPS[:-1] if "deep" in self.without else values.STEPS
         self.calls.log_at(self.dice.choice(steps)(self.dice))
 

@@ -31,7 +31,7 @@ MISSES = 20
 """Scrapes in a row that a live rank may fail to answer, which takes 10 s and more."""
 
 _PAUSE_S = 0.5
-_BROKEN = 1  # of promtool: a page that is no page; 3 is a matter of taste
+_BROKEN = 1  # of promtool: what is not a page; 3 is a matter of taste
 
 
 @dataclass(frozen=True)
