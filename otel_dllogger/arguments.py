@@ -62,7 +62,7 @@ def seconds(name: str, value: Any, *, most: float, step: str, may_be_0: bool = F
 
 
 def text(name: str, value: Any, *, step: str) -> None:
-    """Check that an argument is text, or None for what holds without it.
+    """Check that an argument is text, or None for the default.
 
     Raises:
         ConfigurationError: If it is anything else.
@@ -71,14 +71,20 @@ def text(name: str, value: Any, *, step: str) -> None:
         refuse(name, value, "text", step)
 
 
-def one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
+def one_of(name: str, value: Any, allowed: Sequence[str], *, step: str) -> None:
     """Check that an argument is one of some words.
+
+    Args:
+        name: The argument's name.
+        value: What was passed.
+        allowed: The words.
+        step: As for ``whole``.
 
     Raises:
         ConfigurationError: If it is not.
     """
     if not (isinstance(value, str) and value in allowed):
-        refuse(name, value, f"one of {', '.join(allowed)}", "pass one of them")
+        refuse(name, value, f"one of {', '.join(allowed)}", step)
 
 
 def path(name: str, value: Any, *, step: str) -> None:
@@ -95,14 +101,14 @@ def path(name: str, value: Any, *, step: str) -> None:
         refuse(name, value, "a path", step)
 
 
-def flag(name: str, value: Any) -> None:
+def flag(name: str, value: Any, *, step: str) -> None:
     """Check that an argument is True or False: ``"false"`` would count as True.
 
     Raises:
         ConfigurationError: If it is neither.
     """
     if not isinstance(value, bool):
-        refuse(name, value, "True or False", "pass one of them")
+        refuse(name, value, "True or False", step)
 
 
 def function(name: str, value: Any, *, step: str) -> None:

@@ -42,9 +42,9 @@ def cli(context: click.Context) -> None:
     otel-dllogger backfill runs/ --to prometheus DATA_DIR
                                         what logs hold, with the times of the logs
     """  # noqa: D301 - click looks for the character itself
-    from otel_dllogger.settings import unknown_variables  # noqa: PLC0415
+    from otel_dllogger.settings import misread_switches, unknown_variables  # noqa: PLC0415
 
-    for line in unknown_variables():
+    for line in unknown_variables() + misread_switches():
         click.echo(f"{PROGRAM}: {line}", err=True)
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

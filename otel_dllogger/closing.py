@@ -1,7 +1,7 @@
-"""The backends that have something to wait for at their end, so that they wait together.
+"""Closes the backends whose close takes time, so that they share one deadline.
 
 One that sends or serves may take two seconds to close. Where several are about to close, all
-are told first: each does its work at once, and the waits that follow have one deadline.
+are told first and start at once, so that together they take no longer than the slowest.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ class Closing(Protocol):
     """A backend whose close takes time."""
 
     def hurry(self) -> None:
-        """Take note that another one closes, and this one perhaps next; wait for nothing."""
+        """Prepare to close, since another one closes and this one may be next; do not wait."""
 
     def begin_close(self) -> None:
-        """Begin to close, and wait for nothing."""
+        """Begin to close, and do not wait."""
 
 
 _open: dict[int, Closing] = {}
@@ -35,7 +35,7 @@ def add(backend: Closing) -> None:
 
 
 def remove(backend: Closing) -> None:
-    """Take a backend that closes out of the open ones, and let those hurry.
+    """Remove a backend that closes from the open ones, and let the others prepare.
 
     Args:
         backend: The backend.
@@ -46,6 +46,6 @@ def remove(backend: Closing) -> None:
 
 
 def begin_all() -> None:
-    """Let all open backends begin to close: the process ends."""
+    """Let all open backends begin to close, since the process ends."""
     for backend in tuple(_open.values()):
         backend.begin_close()

@@ -16,10 +16,12 @@ import contextlib
 import os
 import threading
 import time
+from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING
 
 from otel_dllogger.interruptions import let_through
+from otel_dllogger.patience import MAIN_THREAD, Impatient, Patient
 from otel_dllogger.waker import Worker
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ class Faults:
         self._warned_at: dict[str, float] = {}
         self._uncounted: deque[tuple[str, int]] = deque()
         self._counting = threading.RLock()
+        self._patient = Patient(self._counting)
         self._is_counting = False
         self._unsaid: deque[str] = deque()
         self._voice = Worker("otel-dllogger-warnings", self._speak)
@@ -85,6 +88,7 @@ class Faults:
     def _after_fork_in_child(self) -> None:
         self._silent = True
         self._counting = threading.RLock()
+        self._patient = Patient(self._counting)
         self._is_counting = False
         self._unsaid.clear()
         self._voice.after_fork_in_child()
@@ -98,16 +102,19 @@ class Faults:
             count: How many records, values or series were lost.
         """
         self._uncounted.append((reason, count))
-        with self._counting:
-            if not self._is_counting:  # else a signal handler came in the middle of a sum
-                self._is_counting = True
-                try:
-                    while self._uncounted:
-                        name, more = self._uncounted[0]
-                        self.dropped[name] = self.dropped.get(name, 0) + more
-                        self._uncounted.popleft()
-                finally:
-                    self._is_counting = False
+        try:
+            with self._counting if get_ident() == MAIN_THREAD.ident else self._patient:
+                if not self._is_counting:  # else a signal handler came in the middle of a sum
+                    self._is_counting = True
+                    try:
+                        while self._uncounted:
+                            name, more = self._uncounted[0]
+                            self.dropped[name] = self.dropped.get(name, 0) + more
+                            self._uncounted.popleft()
+                    finally:
+                        self._is_counting = False
+        except Impatient:  # it is counted with the next one
+            pass
         self.warn(reason, f'{message} (counted in dllogger_dropped_total{{reason="{reason}"}})')
 
     def warn(self, reason: str, message: str) -> None:

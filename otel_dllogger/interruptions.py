@@ -7,7 +7,11 @@ not take the exception for a fault of its own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+import itertools
+import signal
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -24,7 +28,7 @@ def let_through(error: BaseException) -> None:
     Raises:
         BaseException: ``error`` itself.
     """
-    traceback = error.__traceback__
+    traceback = _TRACEBACK.__get__(error)
     for _ in range(_MAX_FRAMES):
         if traceback is None:
             return
@@ -44,10 +48,28 @@ def _is_handler(frame: FrameType) -> bool:
     interrupted = frame.f_back
     if interrupted is None:
         return False
+    if frame.f_code in _installed():  # whatever became of what it was given
+        return True
     given = _arguments(frame)
-    return any(value is interrupted for value in given) and any(
-        isinstance(value, int) and value in _SIGNAL_NUMBERS for value in given
+    return any(
+        frame_given is interrupted and isinstance(number, int) and number in _SIGNAL_NUMBERS
+        for number, frame_given in itertools.pairwise(given)
     )
+
+
+def _installed() -> set[object]:
+    """Return the code of the handlers that are installed and written in Python."""
+    codes = set()
+    for number in signal.valid_signals():
+        handler: Any = signal.getsignal(number)
+        while type(handler) is functools.partial:
+            handler = handler.func
+        if type(handler) not in (FunctionType, MethodType):
+            handler = getattr(type(handler), "__call__", None)  # noqa: B004 - of an object
+        code = getattr(handler, "__code__", None)  # a method has its function's
+        if code is not None:
+            codes.add(code)
+    return codes
 
 
 def _arguments(frame: FrameType) -> list[object]:
@@ -68,5 +90,6 @@ def _arguments(frame: FrameType) -> list[object]:
 
 # One exception that is raised again and again has a traceback of them all, the last one first.
 _MAX_FRAMES = 200
+_TRACEBACK = BaseException.__dict__["__traceback__"]  # a class may have one of its own
 _HAS_VARARGS = 0x04  # inspect.CO_VARARGS, without the import of it
 _SIGNAL_NUMBERS = range(1, 65)

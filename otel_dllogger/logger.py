@@ -7,6 +7,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from math import isnan
 from time import monotonic_ns, time_ns
 from typing import Any
 
@@ -15,10 +16,13 @@ from otel_dllogger.faults import FAULTS
 from otel_dllogger.interruptions import let_through
 from otel_dllogger.log_time import LOG_TIME
 from otel_dllogger.record import Info, Metadata, Record, microseconds
-from otel_dllogger.values import key_text, to_plain
+from otel_dllogger.values import key_text, safe_repr, to_number, to_plain
 
 MAX_NAMES = 10_000
 """Metrics whose metadata a Logger remembers."""
+
+MAX_KEYS = 100
+"""Keys of one metric's metadata from which on no more are remembered."""
 
 MAX_NAME_CHARACTERS = 1_000
 """Characters of such a metric's name; the log has any."""
@@ -179,13 +183,19 @@ class Logger:
     def __init__(self, backends: Iterable[Any]) -> None:
         if not isinstance(backends, Iterable):
             raise ConfigurationError(
-                f"backends={backends!r} is not a list; pass one, as in Logger([StdOutBackend(0)])"
+                f"backends={safe_repr(backends)} is not a list; pass one, as in [StdOutBackend(0)]"
             )
         self.backends = list(backends) if isinstance(backends, Iterator) else backends
+        for number, backend in enumerate(self.backends):
+            if isinstance(backend, type) or not callable(getattr(backend, "log", None)):
+                raise ConfigurationError(
+                    f"backends[{number}]={safe_repr(backend)} is not a backend; make one, as in "
+                    "StdOutBackend(Verbosity.DEFAULT)"
+                )
         self.starttime = datetime.now()  # noqa: DTZ005 - naive, as DLLogger's
         self._start_ns = monotonic_ns()
         self._metadata: dict[str, dict[str, Any]] = {}
-        atexit.register(self.flush)
+        atexit.register(self._end)
 
     def log(self, step: Any, data: Any, verbosity: int = 1) -> None:
         """Log the values of one step.
@@ -197,6 +207,8 @@ class Logger:
             verbosity: Backends of at least this verbosity take it.
         """
         start_ns = monotonic_ns()
+        if type(verbosity) is not int:
+            verbosity = _level(verbosity)  # type: ignore[assignment] # a float compares as well
         try:
             elapsed_us = (start_ns - self._start_ns) // 1000
             record = Record(time_ns() // 1000, elapsed_us, step, data)
@@ -240,6 +252,8 @@ class Logger:
     def _remember(self, metric: object, metadata: object) -> None:
         name, plain = key_text(metric), to_plain(metadata)
         known = self._metadata.get(name)
+        if known is not None and len(known) > MAX_KEYS:
+            return
         if known is None:
             if len(self._metadata) >= MAX_NAMES or len(name) > MAX_NAME_CHARACTERS:
                 return
@@ -292,7 +306,12 @@ class Logger:
         # Of those that take time, which then share it.
         self._call_each("begin_close", _caller_of("begin_close"), attached_too=False)
         self._call_each("close", _caller_of("close"), attached_too=False)
-        atexit.unregister(self.flush)
+        atexit.unregister(self._end)
+
+    def _end(self) -> None:
+        """Flush at the end of a process that did not close, and count what stays unwritten."""
+        self.flush()
+        self._call_each("settle", _caller_of("settle"), attached_too=False)
 
     def __enter__(self) -> Logger:  # noqa: PYI034 - Self came with Python 3.11
         return self
@@ -327,6 +346,19 @@ class Logger:
         own = list(self.backends or ())
         own_types = set(map(type, own))
         return own + [backend for backend in _attached if type(backend) not in own_types]
+
+
+def _level(verbosity: object) -> float:
+    """Return the verbosity of a call as a number: 0, with a warning, where it is not one."""
+    number = to_number(to_plain(verbosity))
+    if number is not None and not isnan(number):
+        return number
+    FAULTS.warn(
+        "verbosity",
+        f"verbosity={safe_repr(verbosity)[:80]} of a log call is not a number: taking it for 0; "
+        "pass Verbosity.DEFAULT or Verbosity.VERBOSE",
+    )
+    return Verbosity.DEFAULT
 
 
 def _caller_of(method: str) -> Callable[[Any], object]:

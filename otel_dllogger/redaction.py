@@ -1,10 +1,10 @@
 """Secrets within text: recognised by their form, by their name, by where they stand in a URL.
 
-The forms are those that GitHub's secret scanning and gitleaks know
-(https://github.com/gitleaks/gitleaks, ``config/gitleaks.toml``), the most common of them. A
-secret that has neither a form nor a name of its own is not recognised.
+The forms are the most common of those that GitHub's secret scanning and gitleaks know
+(https://github.com/gitleaks/gitleaks, ``config/gitleaks.toml``). A secret that has neither a
+form nor a name of its own is not recognised.
 
-Nothing here raises, and the time is linear in a text that is cut before.
+Nothing here raises, and the time is linear in the length of the text, which is bounded first.
 """
 
 from __future__ import annotations
@@ -59,9 +59,29 @@ _TOKEN = re.compile(
 )
 _BEARER = re.compile(r"(?<![A-Za-z])(Bearer(?:\s+|%20|\+))[\w.~+/=%-]+", re.IGNORECASE)
 
+_USER_AT_HOST = re.compile(
+    r"""(?<![\w/.:@%+-])[A-Za-z][\w.+-]{0,63}:(?![\d.]+@)[^\s/@"'<>]{1,128}@"""
+    r"(?!sha\d)"  # not of image:tag@sha256:...
+    r"(?=localhost\b|[A-Za-z][\w-]{0,63}(?:\.[A-Za-z]|:\d)|\d{1,3}(?:\.\d{1,3}){3})"
+)
+_PASSWORD_OF_COMMAND = re.compile(
+    r"((?<![\w-])(?:"
+    r"sshpass\s{1,8}-p\s{0,8}|(?:docker|podman) login\b[^\r\n]{0,256}?\s-p[\s=]{0,8}"
+    r"|(?:mysql\w{0,16}|mariadb)\b[^\r\n]{0,256}?\s-p"
+    r"|curl\b[^\r\n]{0,256}?\s-u(?=[^\s:]{1,128}:)"
+    r"|login\s{1,8}\S{1,128}\s{1,8}password\s{1,8}"  # of a .netrc
+    r"""))(?:"[^"]{0,256}"|'[^']{0,256}'|[^\s"']+)"""
+)
+_ELEMENT = re.compile(r"(<(?P<name>[\w.:-]{1,64})(?:\s[^<>]{0,256})?>)(?P<value>[^<]+)(?=</)")
+_ITEM = re.compile(  # of a dict, as in [('password', 'X')]
+    r"""(\(\s?["'](?P<name>[\w.-]{1,64})["'],\s?["'])(?P<value>[^"']{1,512})(?=["']\))"""
+)
 _PAIR = re.compile(
     r"(?<![\w.-])(?P<name>-{0,2}\w[\w.-]*)\\{0,4}[\"']?"
-    r"(?:\]?\s{0,8}(?:=>|:=|==?|:(?!//))|,|(?=\s))\s{0,8}"
+    r"(?:\]?\s{0,8}(?:=>|:=|==?|%3[dD]|:(?!//))|,|(?=\s))\s{0,8}"
+)
+_MIXED = re.compile(  # as no word of a sentence: "password hunter2", not "password is wrong"
+    r"""(?=\S{0,64}[A-Za-z])(?=\S{0,64}\d)\w[^\s"'=:,;)]{5,}={0,2}(?=["',;)]|\s|\Z)"""
 )
 _AFTER_A_WORD = frozenset(("code", "key", "pass", "phrase", "word"))  # as in "API key: X"
 _WORD_BEFORE = re.compile(r"(\w{1,24}) \Z")
@@ -86,14 +106,18 @@ def redact(text: str) -> str:
     """Return a text with ``[redacted]`` where a secret stands in it.
 
     Known are tokens and keys of a known form, users and passwords in URLs, addresses of
-    webhooks, and what stands after a name that speaks of a secret, as in ``--password X``,
+    webhooks, and what stands after a name that suggests a secret, as in ``--password X``,
     ``api_key=X``, ``"token": "X"`` and ``Authorization: X``.
 
     Args:
         text: Any text; of a long one the beginning is returned, ``MAX_CHARACTERS`` at most.
     """
     whole = len(text) <= MAX_CHARACTERS
-    safe = _redact_pairs(redact_forms(text[:MAX_CHARACTERS]))
+    safe = redact_forms(text[:MAX_CHARACTERS])
+    safe = _USER_AT_HOST.sub(f"{REDACTED}@", safe)
+    safe = _PASSWORD_OF_COMMAND.sub(rf"\1{REDACTED}", safe)
+    safe = _ITEM.sub(_redact_named, _ELEMENT.sub(_redact_named, safe))
+    safe = _redact_pairs(safe)
     return safe if whole else safe[:-_LONGEST_TOKEN] or REDACTED
 
 
@@ -135,6 +159,11 @@ def redact_arguments(arguments: Iterable[str]) -> list[str]:
     return safe
 
 
+def _redact_named(match: re.Match[str]) -> str:
+    secret = is_secret_name(match["name"], match["value"])
+    return f"{match[1]}{REDACTED}" if secret and match["value"].strip() else match[0]
+
+
 def _redact_pairs(text: str) -> str:
     parts: list[str] = []
     done = position = 0
@@ -143,7 +172,11 @@ def _redact_pairs(text: str) -> str:
         name = pair["name"]
         flag = not text[pair.end("name") : position].strip(" \t\r\n\\\"',")
         if flag and not name.startswith("-"):
+            mixed = _MIXED.match(text, position)
             position = pair.end("name")
+            if mixed is not None and _is_secret_here(text, pair.start(), name, "1"):
+                parts += (text[done : mixed.start()], REDACTED)
+                done = position = mixed.end()
             continue
         if not _is_secret_here(text, pair.start(), name, ""):
             continue

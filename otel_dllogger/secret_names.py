@@ -1,4 +1,4 @@
-"""Names that speak of secrets, told from hyper-parameters that only sound like it.
+"""Names that suggest secrets, told from hyper-parameters that only sound like them.
 
 The words follow well-kept lists: ``DEFAULT_DENYLIST`` of sentry-sdk
 (https://github.com/getsentry/sentry-python, ``sentry_sdk/scrubber.py``), the default patterns
@@ -21,14 +21,15 @@ def _words(text: str) -> frozenset[str]:
 _WORD_BREAKS = re.compile(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 _ALWAYS = re.compile(
-    r"password|passwd|pwd|passphrase|passcode|(?<![a-z])pass_(?:word|phrase|code|key)"
+    r"password|passwd|pswd|pwd|passphrase|passcode|(?<![a-z])pass_(?:word|phrase|code|key)"
     r"|(?<![a-z])passkey|secret(?!ar|ion|or)|credential|(?:api|private|access)_?key"
     r"|(?<!un)auth(?!or(?!i[sz]))"  # not of author, authority and 401 Unauthorized
-    r"|bearer|cookie|web_?hook|(?<![a-z])(?:creds?|csrf|dsn|jwts?|mfa|t?otps?|xsrf)(?![a-z])"
+    r"|bearer|cookie(?!_?cutter)|web_?hook|seed_?phrase"
+    r"|(?<![a-z])(?:creds?|csrf|dsn|jwts?|mfa|mnemonic|t?otps?|xsrf)(?![a-z])"
 )
-"""What no hyper-parameter is called, in words joined by ``_``."""
+"""What only secrets are called, in words joined by ``_``."""
 
-# What follows is a secret or not by what stands before it.
+# Whether these are secrets depends on the words before them.
 _SINGULARS = {
     "token": "token",
     "tokens": "token",
@@ -37,22 +38,26 @@ _SINGULARS = {
     "pass": "pass",
     "pat": "pat",
     "pats": "pat",
+    "pw": "pw",
     "pin": "pin",
     "pins": "pin",
     "code": "code",
     "codes": "code",
 }
-_COMPOUND = re.compile(r"([a-z]+)(tokens?|keys?|pass|pats?|pins?|codes?)")
+_COMPOUND = re.compile(r"([a-z]+)(tokens?|keys?|pass|pats?|pins?|pw|codes?)")
 _TAILS = _words("base dev hex id ids new old pem prod read staging str string text value write")
 
-_HOLDERS = _words(
+_USES = _words(
     """
-    account admin aes app application bot cipher client consumer crypto database db decrypt
-    decryption deploy deployment dsa ecdsa email encrypt encryption ftp gpg hmac http https hub
-    ingest ingestion key ldap licence license login mail master org personal pgp priv proxy root
-    rsa server service session sftp sign signing smtp ssh ssl storage store subscription sudo
-    team tls user wallet
-
+    account admin aes app application bot cert certificate cipher client consumer crypto database
+    db decrypt decryption deploy deployment dsa ecdsa email encrypt encryption ftp gpg hmac host
+    http https hub ingest ingestion key kms ldap licence license login mail master org personal pgp
+    priv proxy root rsa sa server service session sftp sign signing smtp ssh ssl storage store
+    subscription sudo team tls user wallet
+    """
+)
+_SERVICES = _words(
+    """
     ai aim airtable algolia anthropic atlassian aws azure bitbucket clearml cloudflare cohere
     comet dagshub databricks datadog deepseek devops discord docker dockerhub elastic firebase
     gcp gemini gh git github gitlab google grafana groq heroku hf honeycomb huggingface jira
@@ -62,48 +67,61 @@ _HOLDERS = _words(
     together twilio vault wandb weaviate xai
     """
 )
-"""Whose key, pass or personal access token is a secret: uses first, then services."""
+_HOLDERS = _USES | _SERVICES
+"""Whose key, pass or personal access token is a secret."""
 
 _CODES_OF = _words(
-    "access activation backup confirmation login pin recovery security sms verification"
+    "access activation backup confirmation login pin recovery security sms unlock verification"
 )
 
 _TOKENS_OF_TEXT = _words(
     """
     assistant audio begin blank boa boi bos boundary by class classification cls context control
     decoder delimiter dist distillation dummy empty encoder end eoa eod eof eoi eom eos eot fill
-    fim first forced global ignore image img infix label language latent lang last learnable
-    mask masked max mean memory middle min n new newline next null num object oov pad padding
-    patch per prefix prompt query register sentinel sep separator seq sequence skip soft soi sos
-    sot space special speech start stop sub suffix system text thinking think time timestamp
-    timestamps tool transcribe translate unk unknown video virtual vision visual vocab vq word
+    fim first forced global ignore image img infix label language latent lang last learnable mask
+    masked max mean memory middle min n new newline next null num object oov pad padding patch per
+    pool pooling prefix prompt query register role sentinel sep separator seq sequence skip soft
+    soi sos sot space speaker special speech src start stop sub suffix system task text tgt
+    thinking think time timestamp timestamps tool transcribe translate unk unknown video virtual
+    vision visual vocab vq word
     """
 )
-"""What a token of a language model is called by."""
+"""Words that precede ``token`` in the names of a language model's special tokens."""
 
 _TOKENS_COUNTED = _words(
     """
-    active added additional batch completion consumed decay drop dropped eval expert extra
+    active added additional batch completion consumed decay draft drop dropped eval expert extra
     generated in input output out processed remaining reserved response sampled seen target test
     total train trained training unique val valid validation warmup
     """
 )
-"""What many of them are called by."""
+"""Words that precede a number of tokens."""
 
 _COUNT = re.compile(r"\s*[+-]?\d[\d.,_]*(?:[eE][+-]?\d+)?\s?[kKmMgGbBtT]?\s*", re.ASCII)
 _LONGEST_COUNT = 64
+
+_MEASURES = _words("accuracy count counts dim exposure len length loss num rate ratio score size")
+"""Last words of what is counted or measured."""
+
+# Both are short and have no "=" within, that none holds a secret of another name.
+_SPECIAL_TOKEN = re.compile(r"<[^<>\s=]{1,64}>|\[/?[A-Z_]{1,16}\d{0,4}\]", re.ASCII)
+_PATH = re.compile(r"(?:[.~]{0,2}/|[A-Za-z]:[\\/])[^\n=:;,\"']{0,255}")
 
 _EITHER_END = 1024
 """Characters of a name that are looked at, at its beginning and at its end."""
 
 
 def is_secret_name(name: str, value: object = "") -> bool:
-    """Tell whether a value of this name is nobody's business.
+    """Tell whether a value of this name must not be exported.
 
-    A name of which a part between dots speaks of a secret does so as a whole: what is in
-    ``token.value`` is one. Where a word has another meaning too, the value decides: tokens,
-    keys, codes and the like are secrets as text, and counts as a number or as ``300B``; True and
-    False hold no secret. A single ``token`` or ``pin`` is one as a number as well.
+    A name is one of a secret if any of its parts between dots is: ``token.value`` holds one.
+    Names such as ``password`` hold a secret whether it is text or a number. Where the word has
+    another meaning too, as for tokens, keys and codes, the value decides: text is a secret, a
+    number or ``300B`` is a count. A single ``token`` or ``pin`` is a secret as a number as well.
+
+    Of any name, True and False are flags, and a number is none if the last word measures, as in
+    ``api_key_count``. A ``user_token`` that looks as special tokens do, ``<|user|>`` or
+    ``[USER]``, is one of these; a ``pwd`` that is a path is the working directory.
 
     Args:
         name: As ``optimizer.lr``, ``--api-key``, ``HFToken`` or ``X-Auth-Token``.
@@ -111,19 +129,21 @@ def is_secret_name(name: str, value: object = "") -> bool:
     """
     if len(name) > 2 * _EITHER_END:
         name = f"{name[:_EITHER_END]} {name[-_EITHER_END:]}"
+    parts = [_WORD_BREAKS.sub(" ", part).lower().split() for part in name.split(".")]
+    if isinstance(value, bool) or _is_measure(parts[-1], value) or _is_folder(parts[-1], value):
+        return False
     before: list[str] = []
-    for part in name.split("."):
-        words = _WORD_BREAKS.sub(" ", part).lower().split()
+    for words in parts:
         if _ALWAYS.search("_".join(before[-1:] + words)):
             return True
-        if not isinstance(value, bool) and _ends_in_secret(before[-2:], words, value):
+        if _ends_in_secret(before[-2:], words, value):
             return True
         before = before[-2:] + words
     return False
 
 
 def _ends_in_secret(before: list[str], words: list[str], value: object) -> bool:
-    """Tell it of the words of one part, where its last one has several meanings."""
+    """Tell it for the words of one part, where the last one has several meanings."""
     end = len(words)
     while end and words[end - 1] in _TAILS:
         end -= 1
@@ -134,20 +154,37 @@ def _ends_in_secret(before: list[str], words: list[str], value: object) -> bool:
     # Not of spin, monkey and compass.
     if compound and (compound[2][:5] == "token" or compound[1] in _HOLDERS | _CODES_OF):
         before, last = [*before, compound[1]], compound[2]
+    of_service = last in _SERVICES and before[-1:] != [] and before[-1] in _SINGULARS
+    if of_service:  # as key_openai
+        last, before = before[-1], before[:-1]
     noun = _SINGULARS.get(last)
     number = _is_number(value)
     if noun is None or (number and last != noun):
         return False
     of = before[-1] if before else ""
-    held = of in _HOLDERS or "".join(before[-2:]) in _HOLDERS  # also of OpenAI and Hugging Face
+    held = of_service or of in _HOLDERS or "".join(before[-2:]) in _HOLDERS  # and Open AI
     if noun == "token":
         counted = last != noun and of in _TOKENS_COUNTED
-        return not counted and of not in _TOKENS_OF_TEXT and words[end : end + 1] != ["id"]
+        of_text = of in _TOKENS_OF_TEXT or words[end : end + 1] in (["id"], ["ids"])
+        return not counted and not of_text and not _is_special_token(value)
     if noun == "pin":
         return True
     if noun == "code":
         return of in _CODES_OF
-    return held or (noun in ("pass", "pat") and words[:end] == [noun] and not number)
+    return held or (noun in ("pass", "pat", "pw") and words[:end] == [noun] and not number)
+
+
+def _is_measure(words: list[str], value: object) -> bool:
+    return bool(words) and words[-1] in _MEASURES and _is_number(value)
+
+
+def _is_folder(words: list[str], value: object) -> bool:
+    named = words in (["pwd"], ["oldpwd"])
+    return named and isinstance(value, str) and _PATH.fullmatch(value) is not None
+
+
+def _is_special_token(value: object) -> bool:
+    return isinstance(value, str) and _SPECIAL_TOKEN.fullmatch(value) is not None
 
 
 def _is_number(value: object) -> bool:

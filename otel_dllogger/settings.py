@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from otel_dllogger import arguments
 from otel_dllogger.faults import FAULTS, RAISE_VARIABLE
@@ -13,6 +14,7 @@ DISCOVERY_DIR = "OTEL_DLLOGGER_DISCOVERY_DIR"
 LINGER = "OTEL_DLLOGGER_LINGER_SECONDS"
 MAX_SERIES = "OTEL_DLLOGGER_MAX_SERIES"
 RUN = "OTEL_DLLOGGER_RUN"
+SDK_DISABLED = "OTEL_SDK_DISABLED"
 
 PREFIX = "OTEL_DLLOGGER_"
 VARIABLES = (DISCOVERY_DIR, LINGER, MAX_SERIES, RAISE_VARIABLE, RUN)
@@ -21,7 +23,7 @@ VARIABLES = (DISCOVERY_DIR, LINGER, MAX_SERIES, RAISE_VARIABLE, RUN)
 _MEANT = {
     "ADDRESS": HOST,
     "DIR": DISCOVERY_DIR,
-    "DISABLED": "OTEL_SDK_DISABLED",
+    "DISABLED": SDK_DISABLED,
     "ENDPOINT": "OTEL_EXPORTER_OTLP_ENDPOINT",
     "HEADERS": "OTEL_EXPORTER_OTLP_HEADERS",
     "HOST": HOST,
@@ -37,6 +39,11 @@ _MEANT = {
     "WORLD_SIZE": "WORLD_SIZE",
 }
 """What a natural guess means, by what follows the prefix."""
+
+_SWITCHES = {RAISE_VARIABLE: "1", SDK_DISABLED: "true"}
+"""What turns something on, and the only value that does; that of OpenTelemetry in any case."""
+
+_MEANT_AS_YES = frozenset(("1", "enable", "enabled", "on", "t", "true", "y", "yes"))
 
 _MOST_SERIES = 1_000_000_000
 
@@ -54,10 +61,23 @@ def unknown_variables() -> list[str]:
     ]
 
 
+def misread_switches() -> list[str]:
+    """Return a line for each switch whose value looks like a yes but is not, once per process."""
+    lines = []
+    for name, on in _SWITCHES.items():
+        raw = os.environ.get(name, "")
+        value = raw.strip().lower()
+        is_on = raw == on if name == RAISE_VARIABLE else value == on
+        if value in _MEANT_AS_YES and not is_on and name not in _told:
+            _told.add(name)
+            lines.append(f"{name}={raw!r} turns nothing on: set it to {on}, or unset it")
+    return lines
+
+
 def warn_of_unknown() -> None:
-    """Warn of the unknown variables that have the prefix, of each once per process."""
-    for line in unknown_variables():
-        FAULTS.warn(f"environment {line.partition(' ')[0]}", line)
+    """Warn of unknown variables and of switches that turn nothing on, once per process."""
+    for line in unknown_variables() + misread_switches():
+        FAULTS.warn(f"environment {re.split('[ =]', line, maxsplit=1)[0]}", line)
 
 
 def _known_as(name: str) -> str:
@@ -68,7 +88,9 @@ def _known_as(name: str) -> str:
 
     meant_by = {**_MEANT, **{known.removeprefix(PREFIX): known for known in VARIABLES}}
     near = get_close_matches(name.removeprefix(PREFIX), meant_by, n=1)
-    return f"set {meant_by[near[0]]} instead" if near else f"use one of {', '.join(VARIABLES)}"
+    if near:
+        return f"set {meant_by[near[0]]} instead"
+    return 'see the table under "Settings" in the README'
 
 
 def text(variable: str, default: str) -> str:
@@ -92,12 +114,14 @@ def max_series(argument: int | None, default: int) -> int:
         ConfigurationError: If the argument is not a whole number from 1 up.
     """
     if argument is None:
-        return int(number(MAX_SERIES, default, least=1, most=_MOST_SERIES))
+        return int(number(MAX_SERIES, default, least=1, most=_MOST_SERIES, whole=True))
     step = f"leave it out for {default}"
     return arguments.whole("max_series", argument, least=1, most=_MOST_SERIES, step=step)
 
 
-def number(variable: str, default: float, *, least: float, most: float) -> float:
+def number(
+    variable: str, default: float, *, least: float, most: float, whole: bool = False
+) -> float:
     """Return a variable as a number; a wrong one is warned of and ignored.
 
     Source: OpenTelemetry specification, environment variables, "Numeric value".
@@ -107,6 +131,7 @@ def number(variable: str, default: float, *, least: float, most: float) -> float
         default: What holds where it is unset or wrong.
         least: The least value that is right.
         most: The greatest value that is right.
+        whole: Whether only a whole number is right.
     """
     raw = text(variable, "")
     if not raw:
@@ -115,11 +140,16 @@ def number(variable: str, default: float, *, least: float, most: float) -> float
         value = float(raw)
     except ValueError:
         value = float("nan")
-    if least <= value <= most:
+    if least <= value <= most and (value.is_integer() or not whole):
         return value
+    kind = "whole number" if whole else "number"
     FAULTS.warn(
         f"environment {variable}",
-        f"{variable}={raw!r} is not a number from {least:g} to {most:g}: using {default:g}; "
-        f"correct it or unset it",
+        f"{variable}={raw!r} is not a {kind} from {_shown(least)} to {_shown(most)}: using "
+        f"{_shown(default)}; correct it or unset it",
     )
     return default
+
+
+def _shown(limit: float) -> str:
+    return str(int(limit)) if limit == int(limit) else f"{limit:g}"

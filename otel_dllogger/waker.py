@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Waker:
-    """Wake a thread that waits; once is as good as often.
+    """Wake a thread that waits; waking it several times has the effect of once.
 
-    Not an Event: to set one takes a lock, for which a signal handler that logs would wait for
-    ever where it came while its own thread held it, and so would a forked child.
+    Not an Event: to set one takes a lock. A signal handler that logs would wait for it for ever
+    if its own thread held it at that moment, and so would a forked child.
     """
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class Worker:
                         done.release()
             self._thread_id = None
             _release(self._running)
-            # Who asked since the last look, and before the release, has started nobody.
+            # Whoever asked after the last look and before the release has started no thread.
             if not self._wanted or not self._running.acquire(blocking=False):
                 return
 

@@ -77,7 +77,7 @@ def test_a_file_of_openmetrics_holds_every_step_at_its_time(log: Path, tmp_path:
         assert value == (time_s - START_S - 0.25) // 2 + 1
     assert 13 <= len(steps) <= 15
     assert f"{sum(map(len, found.values()))} samples written" in done.stdout
-    assert "100 lines of 1 files, 1 ranks" in done.stdout
+    assert "100 lines of 1 file, 1 rank" in done.stdout
 
 
 def test_a_second_run_writes_the_same_bytes(log: Path, tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def test_the_consoles_capture_beside_the_json_lines_counts_once(tmp_path: Path) 
     assert expected == of_bridge
     assert 50 == found["dllogger_steps_total"][-1][1]
     alone = backfill(run / "train.log", "--to", "openmetrics", tmp_path / "alone")
-    assert "50 lines of 1 files" in alone.stdout
+    assert "50 lines of 1 file," in alone.stdout
 
 
 @contextlib.contextmanager
@@ -405,7 +405,7 @@ def test_times_that_are_worked_out_are_told_of(tmp_path: Path) -> None:
     scalars = tmp_path / "scalars.json"
     shutil.copy(DATA / "mmengine_iter" / "vis_data" / "scalars.json", scalars)
     done = backfill(scalars, "--to", "openmetrics", tmp_path / "out")
-    assert "9 records have no times" in done.stderr
+    assert "9 records without a time" in done.stderr
     (tmp_path / "notes.txt").write_text("nothing\n")
     done = backfill(tmp_path / "notes.txt", "--to", "openmetrics", tmp_path / "out")
     assert "there was nothing to write" in done.stderr

@@ -31,7 +31,7 @@ UNIT = DEPLOY / "otel-dllogger-bridge.service"
         (["--listen", "127.0.0.1"], ("--listen 127.0.0.1", "127.0.0.1:9464")),
         (["--listen", "127.0.0.1:70000"], ("65535",)),
         (["--listen", "192.0.2.1:0"], ("not an address of this machine", "--listen")),
-        (["--expire", "soon"], ("'soon' is no duration", "15m")),
+        (["--expire", "soon"], ("'soon' is not a duration", "15m")),
         (["--expire", "0s"], ("too short", "1s or more")),
         (["--pattern", "{rnk}.json"], ("{rnk}", "{rank}")),
         (["--timezone", "Mars/Base"], ("Mars/Base",)),

@@ -186,8 +186,8 @@ def test_a_saved_page_is_known_from_its_text(check):
         ('reason="torn_line"} 0.0', 'reason="torn_line"} 1.0', 0, ["rank 0 dropped 1 (torn_line)"]),
         (f"{NOW}", f"{NOW - 7200}", 0, ["rank 0 has logged nothing for 2 h 0 min"]),
         (f"{NOW}", f"{NOW + 7200}", 0, ["in the future; compare the clocks"]),
-        ("# TYPE dl_loss gauge\n", "dllogger_epoch{run='r1'} x\n", 1, ["line 23 is no metric"]),
-        ("rank_info{", "rank_info {{", 1, ["is no metric"]),
+        ("# TYPE dl_loss gauge\n", "dllogger_epoch{run='r1'} x\n", 1, ["line 23 is not a metric"]),
+        ("rank_info{", "rank_info {{", 1, ["is not a metric"]),
     ],
     ids=["nan", "drops", "harmless", "stale", "future", "unparsable", "braces"],
 )
@@ -228,7 +228,7 @@ def test_a_page_of_something_else_is_said_to_be_that():
     [
         (("<html>Grafana</html>", "text/html"), "it is 'text/html' and not a metrics page"),
         (("oh", "text/plain", 500), "answers with HTTP status 500"),
-        (("hello there you {\n", "text/plain"), "line 1 is no metric: 'hello there you {'"),
+        (("hello there you {\n", "text/plain"), "line 1 is not a metric: 'hello there you {'"),
     ],
     ids=["html", "error", "text"],
 )
@@ -290,7 +290,7 @@ def test_a_log_of_tcap_is_described(check, tmp_path):
     )
     assert_said(good, 0, "records of rank 3\n", "not exported: no number\n", "All is well.")
     bad = check(log + log_line("LOG", f'"step": 1, "data": "{evil}"', prefix="TCAPPDLL"))
-    assert_said(bad, 1, "1 unreadable_data: the data are no dict", "      line 3: TCAPPDLL {")
+    assert_said(bad, 1, "1 unreadable_data: the data are not a dict", "      line 3: TCAPPDLL {")
     assert not (tmp_path / "hacked").exists()
 
 
@@ -336,7 +336,11 @@ GOOD = log_of(1.0)
         (GOOD.replace(":.3f", ":9999999999f"), 0, ["the format ':9999999999f' of"]),
         (GOOD.replace("MINIMIZE", "MIMIMIZE"), 0, ["'MIMIMIZE' of 'train.loss' is read as MINI"]),
         (GOOD.replace("MINIMIZE", "BETTER"), 0, ["'BETTER' of 'train.loss' is unknown"]),
-        (log_of(1) + log_line("METADATA", '"metric": "a", "metadata": 3'), 0, ["is no dict but 3"]),
+        (
+            log_of(1) + log_line("METADATA", '"metric": "a", "metadata": 3'),
+            0,
+            ["is not a dict but 3"],
+        ),
         (log_of(1, 2, 3) + log_of(4, 5), 0, ["elapsed times jump back 1 time: "]),
         (GOOD * 3, 0, ["all 3 iteration steps are the same one"]),
         ("", 1, ["log.json is empty"]),

@@ -32,7 +32,7 @@ def test_a_duration_is_seconds(text, seconds):
 )
 def test_anything_else_is_refused(text):
     """A number alone could be seconds or minutes: the message says how to write it."""
-    with pytest.raises(click.BadParameter, match="is no duration; write it as 90s, 15m"):
+    with pytest.raises(click.BadParameter, match="is not a duration; write it as 90s, 15m"):
         Duration().convert(text, None, None)
 
 

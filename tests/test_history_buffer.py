@@ -127,7 +127,7 @@ def test_a_statistic_takes_what_it_takes():
 @pytest.mark.parametrize("name", ["data", "update", "", "mode"])
 def test_what_is_no_statistic_is_named_with_those_that_are(name):
     """A name that is none raises KeyError, and says which there are."""
-    with pytest.raises(KeyError, match=f"'{name}' is no statistic.*min, max, current, mean"):
+    with pytest.raises(KeyError, match=f"'{name}' is not a statistic.*min, max, current, mean"):
         HistoryBuffer([1], [1]).statistics(name)
 
 
@@ -626,7 +626,7 @@ def test_an_empty_buffer_takes_nothing():
 @pytest.mark.parametrize("max_length", [0, -1, 3.0, None])
 def test_a_length_is_a_number_of_values(max_length):
     """Another one is refused where it is given."""
-    with pytest.raises(MisuseError, match=r"max_length=.* is no whole number from 1 up"):
+    with pytest.raises(MisuseError, match=r"max_length=.* is not a whole number from 1 up"):
         HistoryBuffer(max_length=max_length)
 
 

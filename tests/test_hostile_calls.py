@@ -141,6 +141,23 @@ def test_one_valid_line_always(make, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.parametrize("verbosity", ["x", None, [1], float("nan"), Raising], ids=repr)
+def test_a_verbosity_of_a_call_that_is_not_a_number_costs_no_line(verbosity, tmp_path, caplog):
+    """It is taken for 0, with a warning that says so."""
+    logger = Logger([JSONStreamBackend(0, tmp_path / "log")])
+    logger.log((0, 1), {"loss": 0.5}, verbosity() if verbosity is Raising else verbosity)
+    logger.close()
+    assert 1 == len((tmp_path / "log").read_text().splitlines())
+    assert "is not a number: taking it for 0" in caplog.text
+
+
+@pytest.mark.parametrize("element", [5, "x", StdOutBackend, None], ids=repr)
+def test_what_is_not_a_backend_is_refused_at_once(element):
+    """A class whose parentheses were forgotten would print nothing for days."""
+    with pytest.raises(ConfigurationError, match=r"backends\[1\]=.* is not a backend; make one"):
+        Logger([StdOutBackend(1), element])
+
+
 @pytest.mark.parametrize("make", [lambda: 5, Raising, object], ids=["5", "raising", "object"])
 def test_what_cannot_be_gone_through_is_counted(make, counted):
     """A script may put anything in the place of the list of backends."""

@@ -28,6 +28,7 @@ LEVELS = (
         "faults",
         "interruptions",
         "log_time",
+        "patience",
         "redaction",
         "secret_names",
         "values",

@@ -35,7 +35,23 @@ class Handlers:
         fail(*arguments)
 
 
+def without_arguments(signum, frame):
+    """Let go of what was given, as many do."""
+    del signum, frame
+    raise TimeoutError("too late")
+
+
+def through_frames(signum, frame):
+    """Give the names other values."""
+    signum = signal.Signals(signum).name
+    while frame is not None:
+        frame = frame.f_back
+    raise TimeoutError(signum)
+
+
 HANDLERS = {
+    "without arguments": without_arguments,
+    "through frames": through_frames,
     "function": fail,
     "method": Handlers().method,
     "object": Handlers(),
@@ -57,11 +73,35 @@ def raised_in(handler):
 
 @pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS)
 def test_a_handlers_exception_is_raised_again(handler):
-    """It is known by the handler's frame, whatever form the handler has."""
-    error = raised_in(handler)
-    with pytest.raises(TimeoutError) as again:
-        let_through(error)
+    """It is known by the handler that is installed, whatever form it has."""
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        error = raised_in(handler)
+        signal.signal(signal.SIGUSR1, handler)
+        with pytest.raises(TimeoutError) as again:
+            let_through(error)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
     assert again.value is error
+
+
+def test_a_handler_that_is_no_longer_installed_is_known_by_what_it_was_given():
+    """As one that takes itself out before it raises."""
+    error = raised_in(fail)
+    with pytest.raises(TimeoutError):
+        let_through(error)
+
+
+def test_a_helper_that_is_given_a_frame_is_not_a_handler():
+    """An exception of a user's own code about frames is a fault like any other."""
+
+    def where(frame, depth=1):
+        return frame.f_locals["missing"], depth
+
+    try:
+        where(sys._getframe(), 1)
+    except KeyError as error:
+        let_through(error)
 
 
 @pytest.mark.parametrize("frame", [None, sys._getframe()])

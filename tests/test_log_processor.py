@@ -168,7 +168,7 @@ def test_a_statistic_that_is_an_array_stays_on_the_line():
 def test_a_statistic_that_is_not_there():
     """An unknown statistic raises when it is asked for."""
     items = [{"data_src": "loss", "method_name": "mode"}]
-    with pytest.raises(KeyError, match="'mode' is no statistic"):
+    with pytest.raises(KeyError, match="'mode' is not a statistic"):
         after_iter(hub_of(loss=1.0), custom_cfg=items)
     after_iter(hub_of(other=1.0), custom_cfg=items)
 
@@ -415,12 +415,12 @@ def test_names_of_other_modes_are_left_out():
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        (["loss"], r"custom_cfg\[0\]='loss' is no dict"),
+        (["loss"], r"custom_cfg\[0\]='loss' is not a dict"),
         ([{"method_name": "mean"}], r"custom_cfg\[0\]=.* names no data_src"),
         ([{"data_src": "loss"}], r"custom_cfg\[0\]=.*'loss'.* names no method_name"),
         (
             [{"data_src": 1, "method_name": "mean"}],
-            r"custom_cfg\[0\]=.* has a data_src that is no",
+            r"custom_cfg\[0\]=.* has a data_src that is not",
         ),
         (
             [{"data_src": "x", "method_name": "mean", "windowsize": 3}],
@@ -443,7 +443,7 @@ def test_names_of_other_modes_are_left_out():
         ),
         ([{"data_src": "x", "method_name": "mean", "log_name": ["z"]}], r"custom_cfg\[0\]="),
         ([{"data_src": "x", "method_name": "mean", "log_name": None}], r"custom_cfg\[0\]="),
-        ({"data_src": "x"}, r"custom_cfg={'data_src': 'x'} is no list: pass \[dict"),
+        ({"data_src": "x"}, r"custom_cfg={'data_src': 'x'} is not a list: pass \[dict"),
     ],
 )
 def test_an_item_that_means_nothing_is_named(items, message):
@@ -514,10 +514,10 @@ def test_a_statistic_of_ones_own_gets_what_it_takes(own_statistics):
 def test_a_mode_is_one_of_three(mode):
     """A mode that is none raises."""
     state = at(hub_of(loss=1.0))
-    with pytest.raises(MisuseError, match=r"mode=.* is none of train, val, test"):
+    with pytest.raises(MisuseError, match=r"mode=.* is not one of train, val, test"):
         LogProcessor().get_log_after_iter(state, 0, mode)
     for other in (mode, "train"):
-        with pytest.raises(MisuseError, match=r"mode=.* is none of val, test"):
+        with pytest.raises(MisuseError, match=r"mode=.* is not one of val, test"):
             LogProcessor().get_log_after_epoch(state, 0, other)
 
 

@@ -204,7 +204,7 @@ def test_a_hub_is_made_of_dicts(name, value):
 
 def test_a_hub_is_made_of_histories():
     """A plain number among the histories raises, and so does a key without a value."""
-    with pytest.raises(MisuseError, match=r"log_scalars\['x'\] is no HistoryBuffer but float"):
+    with pytest.raises(MisuseError, match=r"log_scalars\['x'\] is not a HistoryBuffer but float"):
         MessageHub("a", {"x": 1.0})
     with pytest.raises(MisuseError, match="resumed_keys has 'x'"):
         MessageHub("a", {"y": HistoryBuffer()}, {"z": 1}, {"y": True, "z": True, "x": True})
@@ -297,7 +297,7 @@ def test_a_time_is_no_number(value):
 def test_a_count_is_an_int(count):
     """A count of another type raises, and is named."""
     hub = MessageHub("a")
-    with pytest.raises(MisuseError, match=r"count=.* of 'x' is no int"):
+    with pytest.raises(MisuseError, match=r"count=.* of 'x' is not an int"):
         hub.update_scalar("x", 1, count)
     assert "x" not in hub.log_scalars
 
@@ -306,9 +306,9 @@ def test_a_count_is_an_int(count):
 def test_several_values_are_a_dict(value):
     """What is no dict raises for scalars as for facts."""
     hub = MessageHub("a")
-    with pytest.raises(MisuseError, match=r"log_dict=.* is no dict"):
+    with pytest.raises(MisuseError, match=r"log_dict=.* is not a dict"):
         hub.update_scalars(value)
-    with pytest.raises(MisuseError, match=r"info_dict=.* is no dict"):
+    with pytest.raises(MisuseError, match=r"info_dict=.* is not a dict"):
         hub.update_info_dict(value)
 
 
@@ -321,7 +321,7 @@ def test_a_dict_of_a_scalar_has_a_value():
 def test_a_scalar_that_is_not_there():
     """The error says which hub it is and what it has."""
     hub = MessageHub("here")
-    with pytest.raises(KeyError, match="'x' is no scalar of the hub 'here': it has none"):
+    with pytest.raises(KeyError, match="'x' is not a scalar of the hub 'here': it has none"):
         hub.get_scalar("x")
     hub.update_scalars({"a": 1, "b": 1})
     with pytest.raises(KeyError, match="it has a, b"):
@@ -363,7 +363,7 @@ def test_arguments_for_a_hub_that_is_there_are_warned_of():
 def test_a_name_is_a_text(name):
     """A hub needs a name."""
     for make in (MessageHub, MessageHub.get_instance):
-        with pytest.raises(MisuseError, match=r"name=.* is no name"):
+        with pytest.raises(MisuseError, match=r"name=.* is not a name"):
             make(name)
 
 
@@ -756,7 +756,7 @@ def test_what_is_no_history_is_not_resumed(value, caplog):
         {"log_scalars": {"x": value}, "runtime_info": {}, "resumed_keys": {"x": False, "y": True}}
     )
     assert {} == hub.log_scalars
-    assert "'x' is no HistoryBuffer: it is not resumed" in caplog.text
+    assert "'x' is not a HistoryBuffer: it is not resumed" in caplog.text
     hub.update_scalar("x", 1.0)
 
 

@@ -69,6 +69,10 @@ KNOWS_ESCAPING = "escaping" in choose_encoder(PROMETHEUS_3)[1]
         ("application/openmetrics-text; version=" + "9" * 10_000, PLAIN),
         ("application/openmetrics-text; q=nan", OPEN_METRICS + "underscores"),
         ("application/openmetrics-text; q=-1e999; escaping", OPEN_METRICS + "underscores"),
+        ("application/openmetrics-text;q=0", PLAIN),
+        ("application/openmetrics-text; version=1.0.0; q=0.000, text/html", PLAIN),
+        ("text/plain;version=1.0.0;q=0", PLAIN),
+        ("*/*;q=0, application/openmetrics-text;q=0.1", OPEN_METRICS + "underscores"),
         (";;,=;,q=;\x00\xff", PLAIN),
     ],
 )

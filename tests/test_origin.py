@@ -211,10 +211,10 @@ def test_the_first_pattern_that_matches_holds():
 @pytest.mark.parametrize(
     ("pattern", "rule"),
     [
-        ("{runs}.json", "'{runs}' is no field"),
-        ("{}.json", "'{}' is no field"),
-        ("{run.json", "'{' is no field"),
-        ("run}.json", "'}' is no field"),
+        ("{runs}.json", "'{runs}' is not a field"),
+        ("{}.json", "'{}' is not a field"),
+        ("{run.json", "'{' is not a field"),
+        ("run}.json", "'}' is not a field"),
         ("{run}/{run}.json", "{run} stands in it twice"),
         ("*.json", "there is no field in it"),
         ("", "there is no field in it"),

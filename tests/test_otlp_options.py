@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
@@ -75,7 +76,23 @@ def test_the_target_for_grpc(
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-@pytest.mark.parametrize("endpoint", ["ftp://a:1", "http://", "http://a:port", "http://a:99999"])
+@pytest.mark.parametrize(
+    "name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"]
+)
+def test_a_variable_that_is_wrong_is_named_and_shown(
+    monkeypatch: pytest.MonkeyPatch, protocol: str, name: str
+) -> None:
+    """As it was set, without what is put behind it."""
+    monkeypatch.setenv(name, "foo:bar")
+    with pytest.raises(ConfigurationError, match=rf"^{name}='foo:bar' is not .*; set it to http"):
+        read_options(protocol=protocol)
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.parametrize(
+    "endpoint",
+    ["ftp://a:1", "http://", "http://a:port", "http://a:99999", "http://\ud800", "http://a/\ud800"],
+)
 def test_an_address_that_is_none_is_refused(protocol: str, endpoint: str) -> None:
     """The error names the value and gives an example."""
     with pytest.raises(ConfigurationError, match=r"endpoint='.*' is not .*localhost:431"):
@@ -171,6 +188,36 @@ def test_a_header_that_cannot_be_sent_is_refused(headers: dict[str, Any]) -> Non
     with pytest.raises(ConfigurationError, match="headers") as raised:
         read_options(headers=headers)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "value", "sent"),
+    [
+        ("http/protobuf", "secr\u00e9t", True),
+        ("http/protobuf", "secret \u4e2d", False),
+        ("http/protobuf", "secret \ud800", False),
+        ("grpc", "secr\u00e9t", False),
+        ("grpc", "secret", True),
+    ],
+)
+def test_what_a_header_can_hold(
+    protocol: str,
+    value: str,
+    sent: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """HTTP has latin-1 and gRPC has ASCII; with anything else every request would fail."""
+    if sent:
+        assert {"a": value} == read_options(protocol=protocol, headers={"a": value}).headers
+        return
+    with pytest.raises(ConfigurationError, match=r"headers .* in (latin-1|ascii)") as raised:
+        read_options(protocol=protocol, headers={"a": value})
+    assert "secr" not in str(raised.value)
+    encoded = quote(value, errors="replace")
+    found = options(monkeypatch, {"HEADERS": f"a={encoded},b=1"}, protocol=protocol)
+    assert "b" in found.headers
+    assert "secr" not in caplog.text
 
 
 def test_the_end_of_a_file_is_not_part_of_a_header() -> None:

@@ -53,6 +53,19 @@ SECRET = "hunter2"
         ("curl -u me:hunter2 http://x", "curl -u [redacted] http://x"),
         ("with Bearer hunter2 it works", "with Bearer [redacted] it works"),
         ("authorization=Bearer%20hunter2", "authorization=[redacted]"),
+        ("a?password%3Dhunter2 b", "a?password%3D[redacted] b"),
+        ("sshpass -p hunter2 ssh -p 22 h", "sshpass -p [redacted] ssh -p 22 h"),
+        ("sshpass -p 'my hunter2' ssh h", "sshpass -p [redacted] ssh h"),
+        ("docker login -u me -p hunter2 h", "docker login -u me -p [redacted] h"),
+        ("mysql -u me -phunter2 db", "mysql -u me -p[redacted] db"),
+        ("curl -s -ume:hunter2 http://x", "curl -s -u[redacted] http://x"),
+        ("to me:hunter2@db.example:5432/x", "to [redacted]@db.example:5432/x"),
+        ("me:hunter2@localhost", "[redacted]@localhost"),
+        ("machine h login u password swordfish", "machine h login u password [redacted]"),
+        ("AWS_SECRET_ACCESS_KEY hunter2/x= y", "AWS_SECRET_ACCESS_KEY [redacted] y"),
+        ("my password hunter2, please", "my password [redacted], please"),
+        ("<a><password>hunter2</password></a>", "<a><password>[redacted]</password></a>"),
+        ("[('password', 'hunter2'), ('a', 'b')]", "[('password', '[redacted]'), ('a', 'b')]"),
     ],
 )
 def test_what_has_a_secret_s_name_is_taken_out(text: str, expected: str) -> None:
@@ -110,6 +123,12 @@ def test_what_has_a_secret_s_form_is_taken_out(text: str, expected: str) -> None
         "glove-embeddings-300-dimensions",
         "author: me, keys: 3, pass_k=5, compass=north",
         "auth://x",
+        "the password is wrong, no password lr=0.1, HF_TOKEN is not set, 300 tokens resnet50",
+        "user_token='<|user|>' bot_token=<s> api_key_count=3 pwd=/home/me PWD='/workspace'",
+        "ssh -p 22 h, docker run -p 80:80 x, mysql -p db, python -u train.py, curl -o x http://h",
+        "pytorch:24.01-py3@sha256:0123456789abcdef, map:0.5@iou, org:model@v1.2, me@host.example",
+        "<user>hello</user>, ('lr', '0.1'), drop=['password', 'username']",
+        "auth=True, use_auth_token=True",
         "HTTP status 401 Unauthorized: no such account",
         "Authentication failed: no such account",
         "/data/patches:/other",
@@ -196,6 +215,9 @@ PIECES = [
     *("--token ", "--token\n", '--token "-', "token= 3 ", "password=", "password={", "Bearer "),
     *("-----BEGIN ", "-----BEGIN PRIVATE KEY-----", "eyJ", "eyJ.", "sk-", "sk-a-", "ghp_"),
     *("authorization: ", "authorization: '", "cookie"),
+    *("a:b", " a:b", "sshpass -p '", "docker login ", "mysql ", "curl -ua ", "login a password"),
+    *("<a>", "<a ", "<password>a", "('a','", "('password','", "password a1", "password ", "pwd=/"),
+    *("pwd=/ ", "token=<a", "token=<a> ", "token=[A", "password%3D", "password a1b2c3:", "%3D"),
 ]
 
 

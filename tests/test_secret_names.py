@@ -25,7 +25,8 @@ sentry_dsn jwt otp totp csrf_token db_pass db.pass mysql_pass sshpass keypass wa
 WandB_key WANDBKEY ssh_key encryption_key signing_key azure_account_key OpenAIKey GITHUB_PAT
 GitHubPAT github.pat HF_TOKEN HFToken hftoken hub_token push_to_hub_token user_token bot_token
 auth_tokens api_tokens token1 token_value X-Auth-Token --hf-token pin PIN user_pin pin_code pincode
-access_code mfa_code
+access_code mfa_code pw user_pw dbpw pswd kms_key gcp_sa_key host_key cert_key key_openai
+keys.openai token_hf unlock_code seed_phrase mnemonic
 """)
 
 PARAMETERS = words("""
@@ -39,7 +40,8 @@ monkey query_key_layer_scaling map_i_key passes bypass compass pass_k pass_at_k 
 forward_pass passthrough pass_through bypass_wd path patience patch_size compat file_pattern
 pin_memory dataloader_pin_memory pinned_memory spin author authors authority secretion_rate code
 country_code error_code opcode lr optimizer.name seed amp batch_size weight_decay hidden_dropout
-fp16 beta1 num_classes
+fp16 beta1 num_classes role_token task_token speaker_token src_token tgt_token pool_token
+draft_tokens token_ids cookie_cutter cookiecutter pw_conv pad_token_mistral special_tokens.mistral
 """)
 
 
@@ -86,11 +88,39 @@ def test_a_pass_is_one_and_so_is_patience(name: str) -> None:
     assert not is_secret_name(name, 3)
 
 
-def test_true_and_false_hold_no_secret_where_the_word_has_two_meanings() -> None:
-    """A flag says whether; where there is one meaning only, not even that is shown."""
+def test_true_and_false_hold_no_secret() -> None:
+    """A flag says whether there is one."""
     assert not is_secret_name("pin", True)
     assert not is_secret_name("use_hub_token", False)
-    assert is_secret_name("use_password", True)
+    assert not is_secret_name("use_password", True)
+    assert not is_secret_name("use_auth_token", True)
+
+
+@pytest.mark.parametrize(
+    "name", ["api_key_count", "webhook_count", "jwt_len", "auth_loss", "secret_sharer_exposure"]
+)
+def test_a_number_that_measures_is_none(name: str) -> None:
+    """Text of this name is one all the same, and so is a number that is not the last word's."""
+    assert not any(is_secret_name(name, value) for value in (3, 0.5, "3"))
+    assert is_secret_name(name, "hunter2")
+    assert is_secret_name(f"{name}_password", 3)
+
+
+@pytest.mark.parametrize("value", ["<|user|>", "<s>", "</s>", "[CLS]", "[/INST]", "[unused]"])
+def test_a_special_token_is_known_by_its_form(value: str) -> None:
+    """Where the name is one of a token; a password may look as it likes."""
+    assert is_secret_name("user_token", value) is (value == "[unused]")
+    assert is_secret_name("bot_token", f"{value}hunter2")
+    assert is_secret_name("user_password", value)
+
+
+@pytest.mark.parametrize("value", ["/", "/home/me", "~/x", "./x", "C:\\x"])
+def test_the_working_directory_is_no_password(value: str) -> None:
+    """It is called as many a password is, and is a path."""
+    assert not is_secret_name("pwd", value)
+    assert not is_secret_name("env.OLDPWD", value)
+    assert is_secret_name("db_pwd", value)
+    assert is_secret_name("pwd", f"hunter2{value}")
 
 
 @given(name=st.text(), value=st.none() | st.text() | st.integers() | st.floats())

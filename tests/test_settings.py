@@ -130,7 +130,7 @@ def test_every_variable_is_in_the_one_table_and_in_the_readme():
         ("MAXSERIES", "set OTEL_DLLOGGER_MAX_SERIES instead"),
         ("RUNS", "set OTEL_DLLOGGER_RUN instead"),
         ("PORTS", "set OTEL_EXPORTER_PROMETHEUS_PORT instead"),
-        ("XQZJ", f"use one of {', '.join(settings.VARIABLES)}"),
+        ("XQZJ", 'see the table under "Settings" in the README'),
     ],
 )
 def test_an_unknown_variable_names_the_nearest_known_one(monkeypatch, name, meant):
@@ -142,6 +142,47 @@ def test_an_unknown_variable_names_the_nearest_known_one(monkeypatch, name, mean
         f"OTEL_DLLOGGER_{name} is set, but there is no such setting: {meant}, or unset it" == line
     )
     assert [] == settings.unknown_variables()
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "on"),
+    [
+        ("OTEL_DLLOGGER_RAISE", "yes", "1"),
+        ("OTEL_DLLOGGER_RAISE", "True", "1"),
+        ("OTEL_DLLOGGER_RAISE", " 1", "1"),
+        ("OTEL_SDK_DISABLED", "1", "true"),
+        ("OTEL_SDK_DISABLED", "ON", "true"),
+    ],
+)
+def test_a_switch_that_turns_nothing_on_is_warned_of_once(monkeypatch, said, name, raw, on):
+    """OpenTelemetry takes "true" alone; whoever meant it shall know."""
+    monkeypatch.setattr(settings, "_told", set())
+    monkeypatch.setenv(name, raw)
+    for _twice in range(2):
+        settings.warn_of_unknown()
+    assert said() == [f"{name}={raw!r} turns nothing on: set it to {on}, or unset it"]
+
+
+def test_a_switch_that_is_on_or_off_is_not_warned_of(monkeypatch):
+    """In the values that are known, and in those that mean a no."""
+    monkeypatch.setattr(settings, "_told", set())
+    for switch, sdk in (("1", "true"), ("0", "False"), ("", " TRUE "), ("no", "off")):
+        monkeypatch.setenv("OTEL_DLLOGGER_RAISE", switch)
+        monkeypatch.setenv("OTEL_SDK_DISABLED", sdk)
+        assert [] == settings.misread_switches()
+
+
+@pytest.mark.parametrize("raw", ["abc", "0", "2.5", "1e10"])
+def test_a_limit_of_series_that_is_wrong_is_said_in_full(monkeypatch, said, raw):
+    """As a whole number, with all its zeros."""
+    monkeypatch.setenv(settings.MAX_SERIES, raw)
+    assert 10_000 == settings.max_series(None, 10_000)
+    assert said() == [
+        (
+            f"{settings.MAX_SERIES}={raw!r} is not a whole number from 1 to 1000000000: using "
+            "10000; correct it or unset it"
+        )
+    ]
 
 
 def test_known_variables_are_not_warned_of(monkeypatch):

@@ -513,15 +513,15 @@ def test_one_rank_prints(rank, lines):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"mode": "training"}, "mode='training' is none of train, val, test"),
-        ({"mode": None}, "mode=None is none of"),
-        ({"log_every": 0}, "log_every=0 is no whole number from 1 up: pass how many batches"),
-        ({"log_every": None}, "log_every=None is no whole number"),
-        ({"log_every": 2.5}, r"log_every=2\.5 is no whole number"),
-        ({"max_epochs": 0}, "max_epochs=0 is no whole number"),
-        ({"max_epochs": -1}, "max_epochs=-1 is no whole number"),
-        ({"max_iters": 0}, "max_iters=0 is no whole number"),
-        ({"max_iters": "9"}, "max_iters='9' is no whole number"),
+        ({"mode": "training"}, "mode='training' is not one of train, val, test"),
+        ({"mode": None}, "mode=None is not one of"),
+        ({"log_every": 0}, "log_every=0 is not a whole number from 1 up: pass how many batches"),
+        ({"log_every": None}, "log_every=None is not a whole number"),
+        ({"log_every": 2.5}, r"log_every=2\.5 is not a whole number"),
+        ({"max_epochs": 0}, "max_epochs=0 is not a whole number"),
+        ({"max_epochs": -1}, "max_epochs=-1 is not a whole number"),
+        ({"max_iters": 0}, "max_iters=0 is not a whole number"),
+        ({"max_iters": "9"}, "max_iters='9' is not a whole number"),
     ],
 )
 def test_wrong_options_raise_at_the_call(options, wrong, message):
@@ -546,7 +546,7 @@ def test_results_are_of_a_validation_or_a_test(hub, options, mode):
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"hub": 3}, "hub=3 is no MessageHub"), ({"logger": 3}, "logger=3 is no Logger")],
+    [({"hub": 3}, "hub=3 is not a MessageHub"), ({"logger": 3}, "logger=3 is not a Logger")],
 )
 def test_what_is_no_hub_or_logger_is_refused_at_the_call(wrong, message):
     """Both are looked at before the first batch, and before results are kept."""
@@ -554,7 +554,7 @@ def test_what_is_no_hub_or_logger_is_refused_at_the_call(wrong, message):
         track([1], **wrong)
     with pytest.raises(MisuseError, match=message):
         log_results({"acc": 1.0}, **wrong)
-    with pytest.raises(MisuseError, match="is no dict"):
+    with pytest.raises(MisuseError, match="is not a dict"):
         log_results([1.0])
 
 
@@ -588,7 +588,7 @@ def test_the_epoch_can_be_said(hub, keeper, options):
             if batch == 3:
                 break
     assert [(1, 2), (2, 5), (3, 8)] == keeper.steps
-    with pytest.raises(MisuseError, match="epoch=-1 is no whole number from 0 up"):
+    with pytest.raises(MisuseError, match="epoch=-1 is not a whole number from 0 up"):
         track([1], epoch=-1, **options)
 
 
@@ -990,7 +990,7 @@ def test_a_result_may_name_its_mode(keeper, options):
 @pytest.mark.parametrize("wrong", [MMLogger("x"), otel_dllogger], ids=["MMLogger", "module"])
 def test_what_only_looks_like_a_logger_is_refused_at_the_call(wrong):
     """A logger of text takes no records."""
-    with pytest.raises(MisuseError, match=r"logger=.* is no Logger"):
+    with pytest.raises(MisuseError, match=r"logger=.* is not a Logger"):
         track([1], logger=wrong)
 
 

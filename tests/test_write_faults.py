@@ -608,3 +608,30 @@ def test_lines_that_go_with_a_deleted_file_are_counted_at_the_end_too(tmp_path):
         logger.close()
     assert [3] == lost
     assert not path.exists()
+
+
+def test_a_file_at_the_same_place_is_not_taken_for_ours(tmp_path):
+    """A descriptor of a user's that stands where ours stood gets none of our lines."""
+    logger, backend = logger_on(tmp_path / "log")
+    logger.log((0, 0), {"loss": 0})
+    number = backend.file.fileno()
+    with (tmp_path / "theirs").open("wb", buffering=0) as theirs:
+        theirs.write(b"y" * (tmp_path / "log").stat().st_size)
+        before = (tmp_path / "theirs").read_bytes()
+        os.dup2(theirs.fileno(), number, inheritable=False)
+        logger.log((0, 1), {"loss": 1})
+        logger.close()
+        os.close(number)
+    assert before == (tmp_path / "theirs").read_bytes()
+    assert [0, 1] == losses_in(tmp_path / "log")
+
+
+def test_a_rotation_is_noticed_where_no_step_is_logged(tmp_path):
+    """info() and metadata() look for the file as well."""
+    logger, _ = logger_on(tmp_path / "log")
+    logger.info("first")
+    (tmp_path / "log").rename(tmp_path / "log.1")
+    logger.info("second")
+    logger.close()
+    assert "first" in (tmp_path / "log.1").read_text()
+    assert "second" in (tmp_path / "log").read_text()

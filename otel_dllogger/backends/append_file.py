@@ -15,11 +15,13 @@ import stat
 import threading
 import time
 import weakref
+from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING
 
 from otel_dllogger.faults import FAULTS
 from otel_dllogger.interruptions import let_through
+from otel_dllogger.patience import MAIN_THREAD, Impatient, Patient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,8 +35,6 @@ MAX_WRITES_A_CALL = 256
 _LOCK_WAIT_S = 1.0  # others hold the exclusive lock for as long as it takes to open a file
 _LOOK_S = 0.001
 _LOOKS = 20  # in the end of a file, where nothing can be awaited: on a network file system
-
-_seek, _CURRENT = os.lseek, os.SEEK_CUR  # looked up once for all lines
 
 # What a file is in: open with nothing kept; in the middle of a write; or neither.
 _READY, _WRITING, _BEHIND = "ready", "writing", "behind"
@@ -108,13 +108,16 @@ class AppendFile:
         self._path = os.path.abspath(path)  # noqa: PTH100 - links stay
         self._write = write
         self._lock = threading.RLock()
+        self._patient = Patient(self._lock)
         self._state = _BEHIND
         self._line = b""  # what is being written, or was refused
         self._written = 0  # bytes of it that are in the file
         self._pending: deque[bytes] = deque()  # the lines after it
         self._pending_bytes = 0
         self._identity: tuple[int, int] | None = None
-        self._end = -1  # where the descriptor stands, -1 where that is not known
+        self._end = 0  # where the descriptor stands, as far as we have written
+        self._mark = -1  # where it stood before a write that has not come back, else -1
+        self._flags = 0  # of the descriptor
         self._lines = 0  # that went into the file since it was last looked for
         try:
             self._open(truncate=not append)
@@ -141,15 +144,18 @@ class AppendFile:
             if self.regular and not regular and self._identity is not None:
                 raise OSError(errno.ENXIO, "what has its name is not a file")  # noqa: TRY301
             self.regular = regular
+            end = 0
             if regular:
                 self._claim(fd, truncate=truncate)
+                end = os.lseek(fd, 0, os.SEEK_END)
             else:
                 os.set_blocking(fd, True)  # who logs to a pipe wants whole lines in it
         except BaseException:
             os.close(fd)
             raise
         self._fd = fd
-        self._end = -1
+        self._end, self._mark = end, -1
+        self._flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         self._identity = (status.st_dev, status.st_ino)
 
     def _claim(self, fd: int, *, truncate: bool) -> None:
@@ -212,42 +218,61 @@ class AppendFile:
         Args:
             line: The line with its newline at the end.
         """
-        with self._lock:
-            if self._state is not _READY:
-                self._keep(line)
-                if self._state is _BEHIND:  # else a signal handler logs, and who writes goes on
-                    self._drain(MAX_WRITES_A_CALL)
-                return
-            self._state = _WRITING
-            try:
-                try:
-                    fd = self._fd
-                    if not self.regular or _seek(fd, 0, _CURRENT) != self._end:
-                        self._look_at(fd)
-                    written = self._write(fd, line)
-                except OSError as error:
-                    let_through(error)
-                    written = 0  # the next attempt meets the same error, and sees to it
-                if written == len(line) and not self._pending:
-                    self._end += written
-                    self._lines += 1
-                    self._state = _READY
-                    if self._pending:  # of a signal handler that came before this was said
-                        self._drain(MAX_WRITES_A_CALL)
+        try:
+            with self._lock if get_ident() == MAIN_THREAD.ident else self._patient:
+                if self._state is _READY:
+                    self._write_ready(line)
                 else:
-                    self._go_on(line, written)
-            except BaseException:  # out of a signal handler: after the write, not before
-                self._state = _BEHIND
-                raise
+                    self._keep(line)
+                    if self._state is not _WRITING:  # else it is a signal handler that logs
+                        self._drain(MAX_WRITES_A_CALL)
+        except Impatient:
+            self._write_beside(line)
 
-    def _go_on(self, line: bytes, written: int) -> None:
-        """End a write that was not one whole line and nothing else."""
-        self._end = -1
-        if written < len(line):
-            self._line, self._written = line, written
-        else:
+    def _write_ready(self, line: bytes) -> None:
+        """Write a line where nothing is kept.
+
+        Where an exception of a signal handler comes out of the write, ``_put`` finds out later
+        what was written: nothing but assignments stands between what is done and what is noted.
+        """
+        self._state = _WRITING
+        size = len(line)
+        try:
+            fd = self._fd
+            if not self.regular or fcntl.fcntl(fd, fcntl.F_GETFL) != self._flags:
+                self._look_at(fd)
+            written = self._write(fd, line)
+        except BaseException as error:
+            self._line, self._written, self._mark = line, 0, self._end
+            self._state = _BEHIND
+            if not isinstance(error, OSError):
+                raise
+            let_through(error)
+            written, self._mark = 0, -1  # the next attempt meets the same error, and sees to it
+        if written == size:
+            self._end += written
             self._lines += 1
-        self._drain(MAX_WRITES_A_CALL)
+            self._state = _READY
+            if self._pending:  # of a signal handler that came before this was said
+                self._drain(MAX_WRITES_A_CALL)
+        else:
+            self._line, self._written, self._mark = line, written, -1
+            self._drain(MAX_WRITES_A_CALL)
+
+    def _write_beside(self, line: bytes) -> None:
+        """Write a line where the lock is held for too long: by a descriptor of its own."""
+        try:
+            if self.regular:
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+                fd = os.open(self._path, flags, 0o666)
+                try:
+                    if stat.S_ISREG(os.fstat(fd).st_mode) and os.write(fd, line) == len(line):
+                        return
+                finally:
+                    os.close(fd)
+        except OSError as error:
+            let_through(error)
+        self._pending.append(line)
 
     def _keep(self, line: bytes) -> None:
         # A signal handler that logs can come at any call: none stands within a sum.
@@ -269,8 +294,11 @@ class AppendFile:
                 attempts -= 1
                 if not self._line:
                     if not self._pending:
+                        self._pending_bytes = 0
                         break
-                    self._line, self._written = self._pending.popleft(), 0
+                    # Noted before it is taken out: an exception may come with the call.
+                    self._line, self._written, self._mark = self._pending[0], 0, -1
+                    self._pending.popleft()
                     size = len(self._line)
                     self._pending_bytes -= size
                 if not self._put():
@@ -278,66 +306,66 @@ class AppendFile:
         finally:
             behind = self._fd < 0 or self._line or self._pending
             self._state = _BEHIND if behind else _READY
-        if self._pending and self._state is _READY:  # as in write_line
+        if self._pending and self._state is _READY:  # as in _write_ready
             self._drain(attempts)
 
     def _put(self) -> bool:
         """Write what is left of the line at hand; tell whether to go on."""
         try:
             self._look_at(self._fd)
-            if self._written and self.regular and os.fstat(self._fd).st_size != self._end:
-                self._written = 0  # somebody has closed our half a line, and gone on
-            written = self._write(self._fd, self._line[self._written :])
+            if self._is_written():
+                return True
+            self._mark = self._end
+            rest = self._line[self._written :]
+            size = len(rest)
+            written = self._write(self._fd, rest)
         except OSError as error:
-            try:
-                let_through(error)
-            except OSError:
-                self._settle()
-                raise
+            let_through(error)
+            self._mark = -1
             self._say_failed(error)
             if error.errno == errno.EBADF:  # somebody closed it: open it again
                 self._fd = -1
             return self._fd < 0
-        except BaseException:
-            self._settle()
-            raise
-        self._end = -1
+        self._mark = -1
+        self._end += written
         self._written += written
-        if self._written == len(self._line):
+        if written == size:
             self._line = b""
             self._lines += 1
         return written > 0
 
-    def _settle(self) -> None:
-        """Find out whether the line at hand was written before a signal handler raised.
+    def _is_written(self) -> bool:
+        """Tell whether the line at hand is in the file, where the last write did not come back.
 
-        A handler runs after the write that it interrupts. Of a file the descriptor tells by
-        its place whether there was one; of a pipe nothing can be known.
+        That is so where a signal handler raised when it was done. The descriptor stands where
+        the last write ended: of a file it tells how much there was.
         """
-        before, self._end = self._end, -1
-        if not self.regular or before < 0 or self._fd < 0:
-            return
-        try:
-            now = os.lseek(self._fd, 0, os.SEEK_CUR)
-        except OSError as error:  # somebody closed it
-            let_through(error)
-            return
-        if now != before:
+        if not self.regular:
+            return False
+        mark, self._mark = self._mark, -1
+        moved = self._end - mark if mark >= 0 else 0
+        if moved >= len(self._line) - self._written > 0:
             self._line = b""
             self._lines += 1
+            return True
+        self._written += moved
+        if self._written and os.fstat(self._fd).st_size != self._end:
+            self._written = 0  # somebody has closed our half a line, and gone on
+        return False
 
     def _look_at(self, fd: int) -> None:
         """See whether a descriptor is of our file, as it is where nobody closed it.
 
-        Where somebody did, its number may be another file's by now. A descriptor's place costs
-        a fifth of its status, and is known where nobody else writes to the file: so this is
-        only called where it is another than it was after the last write.
+        Where somebody did, its number may be another file's by now. A descriptor's flags cost
+        a fifth of its status, and ours are hardly anybody's: so before a line that nothing
+        stands in the way of, they alone are looked at.
 
         Raises:
             OSError: If it is not: EBADF.
         """
         if _identity(fd) != self._identity:
             raise OSError(errno.EBADF, "somebody closed it")
+        self._flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         if self.regular:
             self._end = os.lseek(fd, 0, os.SEEK_CUR)
 
@@ -354,34 +382,36 @@ class AppendFile:
 
     def check_path(self) -> None:
         """Open the path anew where it no longer names the open file: rotated or deleted."""
-        with self._lock:
-            if self._fd < 0 or self._state is _WRITING or not self.regular:
-                return
-            lines, self._lines = self._lines, 0
-            if _identity(self._path) == self._identity:
-                return
-            try:
-                links = os.fstat(self._fd).st_nlink
-                self._look_at(self._fd)
-            except OSError as error:  # closed by somebody, which the next write sees to
-                let_through(error)
-                return
-            old_fd = self._fd
-            if self._reopen():
-                os.close(old_fd)
-            elif not links:  # the lines wait, as for a disk that is full
-                self._fd = -1
-                os.close(old_fd)
-            if self._fd < 0 or self._line or self._pending:
-                self._state = _BEHIND
-            if links:
-                FAULTS.warn(
-                    "file_replaced",
-                    f"{self._path} was moved: lines go to a new file of that name, as soon as "
-                    "there can be one",
-                )
-            elif lines:
-                self._count_deleted(lines)
+        self._do(self._check_path)
+
+    def _check_path(self) -> None:
+        if self._fd < 0 or self._state is _WRITING or not self.regular:
+            return
+        lines, self._lines = self._lines, 0
+        if _identity(self._path) == self._identity:
+            return
+        try:
+            links = os.fstat(self._fd).st_nlink
+            self._look_at(self._fd)
+        except OSError as error:  # closed by somebody, which the next write sees to
+            let_through(error)
+            return
+        old_fd = self._fd
+        if self._reopen():
+            os.close(old_fd)
+        elif not links:  # the lines wait, as for a disk that is full
+            self._fd = -1
+            os.close(old_fd)
+        if self._fd < 0 or self._line or self._pending:
+            self._state = _BEHIND
+        if links:
+            FAULTS.warn(
+                "file_moved",
+                f"{self._path} was moved: lines go to a new file of that name, as soon as "
+                "there can be one",
+            )
+        elif lines:
+            self._count_deleted(lines)
 
     def _count_deleted(self, lines: int) -> None:
         FAULTS.drop(
@@ -390,6 +420,14 @@ class AppendFile:
             "ones go to a new file",
             count=lines,
         )
+
+    def _do(self, what: Callable[[], object]) -> None:
+        """Do something that may as well be left undone where another thread is at work."""
+        try:
+            with self._lock if get_ident() == MAIN_THREAD.ident else self._patient:
+                what()
+        except Impatient:
+            pass
 
     def _say_failed(self, error: OSError) -> None:
         FAULTS.warn(
@@ -405,30 +443,37 @@ class AppendFile:
 
     def flush(self) -> None:
         """Offer what a full disk refused once more; nothing else is ever held back."""
-        with self._lock:
-            if (self._line or self._pending) and self._state is not _WRITING:
-                self._drain(len(self._pending) + MAX_WRITES_A_CALL)
+        self._do(self._flush)
+
+    def _flush(self) -> None:
+        if (self._line or self._pending) and self._state is not _WRITING:
+            self._drain(len(self._pending) + MAX_WRITES_A_CALL)
 
     def close(self) -> None:
         """Flush and close the descriptor; a line that comes later opens it again."""
-        self.flush()
-        with self._lock:
-            if self._state is _WRITING:
-                return
-            if lost := len(self._pending) + bool(self._line):
-                FAULTS.drop(
-                    "disk_full", f"{self._path} was closed while it took no lines", count=lost
-                )
-            self._forget()
-            fd, self._fd = self._fd, -1
-            if fd >= 0 and _identity(fd) == self._identity:  # else somebody closed it before
-                if self._lines and not os.fstat(fd).st_nlink:
-                    self._count_deleted(self._lines)
-                try:
-                    os.close(fd)
-                except OSError as error:  # a network file system reports a lost write here
-                    let_through(error)
-                    self._say_failed(error)
+        self._do(self._close)
+
+    def _close(self) -> None:
+        self._flush()
+        if self._state is _WRITING:
+            return
+        if lost := len(self._pending) + bool(self._line):
+            FAULTS.drop(
+                "disk_full",
+                f"the last lines of {self._path} are lost, {lost} of them: the disk took none "
+                "until the end",
+                count=lost,
+            )
+        self._forget()
+        fd, self._fd = self._fd, -1
+        if fd >= 0 and _identity(fd) == self._identity:  # else somebody closed it before
+            if self._lines and not os.fstat(fd).st_nlink:
+                self._count_deleted(self._lines)
+            try:
+                os.close(fd)
+            except OSError as error:  # a network file system reports a lost write here
+                let_through(error)
+                self._say_failed(error)
 
     def _forget(self) -> None:
         self._state = _BEHIND
@@ -441,6 +486,7 @@ class AppendFile:
         # does not exist here. The descriptor shares the parent's flock: a child that
         # outlives it would keep the next run from emptying the file.
         self._lock = threading.RLock()
+        self._patient = Patient(self._lock)
         self._forget()
         if self._fd >= 0 and self.regular:
             fd, self._fd = self._fd, -1

@@ -126,11 +126,16 @@ class JSONStreamBackend(RecordBackend):
         """Offer to the disk what it refused before; nothing else is held back."""
         self.file.flush()
 
+    def settle(self) -> None:
+        """Count what the disk has not taken, since the process ends; a later line still lands."""
+        self.file.close()
+
     def close(self) -> None:
         """Flush and close the file; a line that comes later opens it again."""
         self.file.close()
 
     def _write_entry(self, prefix: bytes, entry: dict[str, Any]) -> None:
+        self.file.check_path()  # for a script that hardly logs steps
         self.file.write_line(b"%b %b\n" % (prefix, self._encode_spaced(entry)))
 
     def _second_of(self, time_us: int) -> _Second:

@@ -59,7 +59,8 @@ class OTelBackend(RecordBackend):
     ) -> None:
         super().__init__(verbosity)
         settings.warn_of_unknown()
-        arguments.flag("text_parameters", text_parameters)
+        step = "pass True to export text as well, or leave it out"
+        arguments.flag("text_parameters", text_parameters, step=step)
         if not (meter_provider is None or hasattr(meter_provider, "get_meter")):
             step = "pass one of opentelemetry.sdk.metrics, or leave it out"
             arguments.refuse("meter_provider", meter_provider, "a MeterProvider", step)

@@ -31,8 +31,6 @@ MAX_QUEUE_BYTES = 1 << 50
 DEFAULT_INTERVAL_S = 5.0
 MAX_INTERVAL_S = 300.0
 
-_DISABLED = "OTEL_SDK_DISABLED"
-
 
 class OTLPBackend(RecordBackend):
     """Send every step to a collector, with its own time.
@@ -89,7 +87,8 @@ class OTLPBackend(RecordBackend):
         settings.warn_of_unknown()
         arguments.text("endpoint", endpoint, step="pass 'http://localhost:4318' or the like")
         arguments.headers("headers", headers)
-        arguments.flag("text_parameters", text_parameters)
+        step = "pass True to export text as well, or leave it out"
+        arguments.flag("text_parameters", text_parameters, step=step)
         step = f"leave it out for {DEFAULT_INTERVAL_S:g}"
         interval_s = arguments.seconds("interval_s", interval_s, most=MAX_INTERVAL_S, step=step)
         max_queue_bytes = arguments.whole(
@@ -106,7 +105,7 @@ class OTLPBackend(RecordBackend):
         self._sender: Sender | None = None
         self._queue = EntryQueue(max_queue_bytes, self.flush)
         self._put = self._queue.put
-        if settings.text(_DISABLED, "").lower() == "true":
+        if settings.text(settings.SDK_DISABLED, "").lower() == "true":
             self._queue.silence()
             return
         count_from_zero()

@@ -126,7 +126,9 @@ class PrometheusBackend(OTelBackend):
         if host is None:
             host = settings.text(settings.HOST, DEFAULT_HOST)
         if port is None:
-            port = int(settings.number(settings.PORT, DEFAULT_PORT, least=0, most=_MAX_PORT))
+            port = int(
+                settings.number(settings.PORT, DEFAULT_PORT, least=0, most=_MAX_PORT, whole=True)
+            )
         if port:
             port = min(port + self.topology.local_rank, _MAX_PORT)
         try:

@@ -44,7 +44,10 @@ def default_metric_format(metric: Any, metadata: Any, value: Any) -> str:
         Exception: Whatever a damaged ``format`` makes ``str.format`` raise.
     """
     unit = metadata.get("unit", "")
-    template = "{" + metadata["format"] + "}" if "format" in metadata else "{}"
+    form = metadata.get("format", "")
+    if not isinstance(form, str):  # another sum could run into code of its own
+        raise TypeError(f"{form!r:.80} is not a format; pass one, as in ':.3f'")
+    template = "{" + form + "}"
     return f"{metric} : {value if value is None else template.format(value)} {unit}"
 
 

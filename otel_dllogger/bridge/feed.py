@@ -112,7 +112,7 @@ class LogFeed:
         origin = self._origins.of(file.path)
         state = json.loads(file.state["reader"])
         if type(state) is not dict:
-            raise TypeError(f"{state!r} is no reader's state")
+            raise TypeError(f"{state!r} is not a reader's state")
         source = _File(origin, open_reader(self._source, origin, file.path, state))
         for number_text, text in file.state["ranks"].items():
             number = int(number_text)

@@ -1,4 +1,4 @@
-"""When a checkpoint is due, and when to try again after a fault: for whoever runs for weeks."""
+"""When a checkpoint is due, and when to retry after a fault: for processes that run for weeks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 COMMIT_INTERVAL_S = 5.0
-"""Seconds between two checkpoints, at least; after a kill, no more than that comes twice."""
+"""Seconds between two checkpoints, at least; after a kill, what came since is read again."""
 
 COMMIT_SHARE = 0.05
 """The part of all time that checkpoints may take."""
@@ -34,7 +34,7 @@ class Commits:
         self._due_s = 0.0
 
     def write_if_due(self) -> None:
-        """Write it if the last one is long enough ago for what it took."""
+        """Write it if enough time has passed since the last one, given how long that took."""
         now_s = time.monotonic()
         if now_s >= self._due_s:
             self.write()
@@ -42,7 +42,7 @@ class Commits:
             self._due_s = now_s + max(COMMIT_INTERVAL_S, took_s / COMMIT_SHARE)
 
     def write(self) -> None:
-        """Write it now; a failure is said, and what follows goes on."""
+        """Write it now; a failure is reported, and what follows goes on."""
         try:
             is_written = self._write()
         except Exception as error:
@@ -70,7 +70,7 @@ class Turns:
         self._failures = 0
 
     def take(self) -> float:
-        """Do it once; a fault is counted and said.
+        """Do it once; a fault is counted and reported.
 
         Returns:
             Seconds to wait before the next time: longer with each fault in a row.

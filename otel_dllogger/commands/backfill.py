@@ -145,7 +145,7 @@ def _write(options: BackfillOptions, sorter: SampleSorter, samples: int, bar: Ba
         from otel_dllogger.backfill.openmetrics import write_openmetrics  # noqa: PLC0415
 
         written = write_openmetrics(sorter.sorted(), options.target)
-        return f"{written:,} samples written to {options.target}"
+        return f"{_counted(written, 'sample')} written to {options.target}"
     if options.kind == "prometheus":
         from otel_dllogger.backfill.prometheus import backfill_prometheus  # noqa: PLC0415
 
@@ -155,8 +155,8 @@ def _write(options: BackfillOptions, sorter: SampleSorter, samples: int, bar: Ba
         if done.notice:
             say(done.notice)
         return (
-            f"{done.installed:,} samples installed in {done.blocks:,} blocks of {options.target}, "
-            f"{done.present:,} were there"
+            f"{_counted(done.installed, 'sample')} installed in {_counted(done.blocks, 'block')} "
+            f"of {options.target}, {done.present:,} already there"
         )
     from otel_dllogger.backfill.victoriametrics import import_victoriametrics  # noqa: PLC0415
 
@@ -169,7 +169,7 @@ def _write(options: BackfillOptions, sorter: SampleSorter, samples: int, bar: Ba
         samples=samples,
     )
     kept = f", {sent.kept:,} of them with another value" if sent.kept else ""
-    return f"{sent.imported:,} samples imported, {sent.present:,} were there{kept}"
+    return f"{_counted(sent.imported, 'sample')} imported, {sent.present:,} already there{kept}"
 
 
 def _send(options: BackfillOptions, logs: list[LogFile]) -> int:
@@ -205,8 +205,8 @@ def _send(options: BackfillOptions, logs: list[LogFile]) -> int:
     refused = f", {outbox.refused:,} refused" if outbox.refused else ""
     _tell(
         options,
-        f"{outbox.sent:,} points sent to {target}{refused}; {lines:,} new lines of "
-        f"{len(logs):,} files",
+        f"{_counted(outbox.sent, 'point')} sent to {target}{refused}; "
+        f"{_counted(lines, 'new line')} of {_counted(len(logs), 'file')}",
     )
     return EXIT_UNFINISHED if outbox.refused else 0
 
@@ -228,8 +228,8 @@ def _report(
     if replayed.interpolated:
         _warn(
             options,
-            f"{replayed.interpolated:,} records have no times: they are spread evenly over the "
-            "time from the run's start to the last change of the file, which a copy changes",
+            f"{_counted(replayed.interpolated, 'record')} without a time: spread evenly over "
+            "the time from the run's start to the last change of the file, which a copy changes",
         )
     if replayed.damaged:
         reasons = ", ".join(f"{count} {name}" for name, count in _damage(replayed.skipped))
@@ -241,9 +241,13 @@ def _report(
     )
     _tell(
         options,
-        f"{written}{duplicates}; {replayed.lines:,} lines of {len(logs):,} files, "
-        f"{replayed.ranks:,} ranks",
+        f"{written}{duplicates}; {_counted(replayed.lines, 'line')} of "
+        f"{_counted(len(logs), 'file')}, {_counted(replayed.ranks, 'rank')}",
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _damage(skipped: dict[str, int]) -> Iterable[tuple[str, int]]:

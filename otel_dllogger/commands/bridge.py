@@ -119,7 +119,7 @@ def parse_address(text: str) -> tuple[str, int]:
     host, _, port = text.strip().rpartition(":")
     if not (port.isascii() and port.isdigit() and int(port) <= PORT_MAX):
         raise UserError(
-            f"--listen {text} is no HOST:PORT with a port from 0 to {PORT_MAX}; write it as "
+            f"--listen {text} is not a HOST:PORT with a port from 0 to {PORT_MAX}; write it as "
             "127.0.0.1:9464"
         )
     return host.strip("[]") or "127.0.0.1", int(port)

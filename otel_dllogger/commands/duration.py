@@ -42,7 +42,7 @@ class Duration(_SecondsType):
             return float(value)
         text = str(value).strip().lower()
         if not _WHOLE.fullmatch(text):
-            self.fail(f"{text!r} is no duration; write it as 90s, 15m, 1h30m or 7d", param, ctx)
+            self.fail(f"{text!r} is not a duration; write it as 90s, 15m, 1h30m or 7d", param, ctx)
         seconds = sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
         if seconds < self._least_s:
             self.fail(f"{text!r} is too short; pass {self._least_s:g}s or more", param, ctx)

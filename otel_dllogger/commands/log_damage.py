@@ -37,13 +37,13 @@ MAX_LINES_SHOWN = 5
 
 WORDS = {
     TORN: "a record breaks off",
-    MALFORMED: "a record is no valid JSON object",
+    MALFORMED: "a record is not a valid JSON object",
     MISSING_FIELDS: "a record lacks what its type must have",
     UNKNOWN_TYPE: "a record is neither LOG nor METADATA nor INFO",
-    UNREADABLE_DATA: "the data are no dict, as TCAP DLLogger writes them",
+    UNREADABLE_DATA: "the data are not a dict, as TCAP DLLogger writes them",
     NO_TIME: "a record does not say when it was",
     NUL_BYTES: "NULs, as a machine leaves behind that lost its power",
-    INVALID_UTF8: "bytes that are no text in UTF-8",
+    INVALID_UTF8: "bytes that are not text in UTF-8",
     LINE_TOO_LONG: f"a line of more than {MAX_LINE_BYTES:,} bytes",
     NESTED_TOO_DEEP: f"a record of more than {MAX_NESTING} levels",
     NUMBER_TOO_LONG: f"a number of more than {MAX_DIGITS:,} digits",

@@ -215,7 +215,7 @@ class LogSummary:
             if len(self.problems) < MAX_PROBLEMS:
                 said = safe_repr(plain)[:_MAX_TEXT]
                 self.problems.append(
-                    f"line {number:,}: the metadata of {name[:60]!r} is no dict but {said}"
+                    f"line {number:,}: the metadata of {name[:60]!r} is not a dict but {said}"
                 )
             return
         metric = self._find(name, name)

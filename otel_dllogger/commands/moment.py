@@ -56,7 +56,7 @@ class Moment(_InstantType):
             return time.time_ns() // 1000 - round(Duration().convert(text, param, ctx) * 1e6)
         except click.BadParameter:
             self.fail(
-                f"{text!r} is no time; write 2025-08-16T12:00:00Z, or 2h for two hours ago",
+                f"{text!r} is not a time; write 2025-08-16T12:00:00Z, or 2h for two hours ago",
                 param,
                 ctx,
             )

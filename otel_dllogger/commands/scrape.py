@@ -127,5 +127,5 @@ def _where(text: str, error: Exception) -> str:
         try:
             list(read(f"{line}\n"))
         except Exception:
-            return f"line {number} is no metric: {line[:60]!r}"
+            return f"line {number} is not a metric: {line[:60]!r}"
     return str(error)[:200]

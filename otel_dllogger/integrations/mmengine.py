@@ -84,7 +84,7 @@ class DLLoggerVisBackend(BaseVisBackend):
                 )
         for name, text in (("save_dir", save_dir), ("json", json or None), ("run", run)):
             if not isinstance(text, (str, os.PathLike, NoneType)):
-                raise ConfigurationError(f"{name}={text!r} is no text: pass one, or None")
+                raise ConfigurationError(f"{name}={text!r} is not text: pass one, or None")
         super().__init__(save_dir)
         self._env_initialized = False  # what force_init_env looks at
         self._prometheus = prometheus

@@ -258,8 +258,8 @@ def _format_path(path: str) -> str:
 
 def _parse_path(raw: Any) -> str:
     if type(raw) is not str:
-        raise TypeError(f"{raw!r} is no text")
+        raise TypeError(f"{raw!r} is not text")
     path = os.fsdecode(unquote_to_bytes(raw))
     if not path.startswith("/") or "\0" in path:
-        raise ValueError(f"{path!r} is no whole path")
+        raise ValueError(f"{path!r} is not a whole path")
     return path

@@ -97,7 +97,7 @@ class Discovery:
         self._globs: list[tuple[str, _Matcher]] = []
         for path in dict.fromkeys(os.fspath(path) for path in paths):
             if not path or "\0" in path:
-                raise ConfigurationError(f"{path!r} is no path; name a file, a folder or a glob")
+                raise ConfigurationError(f"{path!r} is not a path; name a file, a folder or a glob")
             whole = os.path.abspath(path)  # noqa: PTH100 - links stay
             if glob.has_magic(whole) and not os.path.lexists(whole):
                 self._globs.append(_parse_glob(whole))

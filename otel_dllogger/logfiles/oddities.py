@@ -48,7 +48,7 @@ REASONS = {
     PATH_MISSING: "paths that were asked for and are not there",
     FILE_LIMIT: "files beyond the limit of files: not followed",
     DESCRIPTOR_LIMIT: "opens that the process's limit of descriptors refused",
-    CHECKPOINT_CORRUPT: "checkpoints that are no JSON, or empty: files are read from 0",
+    CHECKPOINT_CORRUPT: "checkpoints that are not JSON, or empty: files are read from 0",
     CHECKPOINT_FOREIGN: "checkpoints that something else wrote: files are read from 0",
     CHECKPOINT_VERSION: "checkpoints of another version: files are read from 0",
     CHECKPOINT_UNREADABLE: "checkpoints that could not be read: files are read from 0",

@@ -250,7 +250,7 @@ def _parse_pattern(pattern: str) -> re.Pattern[str]:
             regex += "[^/]*"
             continue
         if found[3] or found[1] not in _FIELDS:
-            raise _bad_pattern(pattern, f"{found[0]!r} is no field")
+            raise _bad_pattern(pattern, f"{found[0]!r} is not a field")
         if found[1] in fields:
             raise _bad_pattern(pattern, f"{found[0]} stands in it twice")
         fields.append(found[1])

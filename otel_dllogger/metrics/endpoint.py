@@ -146,7 +146,7 @@ class MetricsEndpoint:
     def _scrape(self) -> None:
         while self._server.serve_batch():
             self._pages.clear()
-        # Only now does nobody write to the pipe, whose number the training run may get.
+        # Only now does nobody wake the other thread any more.
         self._server.close_trigger()
 
     def _application(

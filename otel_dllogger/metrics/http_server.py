@@ -11,6 +11,7 @@ nobody, where the oldest idle or slow client has to make room.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import math
@@ -28,10 +29,12 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 
 from otel_dllogger.faults import FAULTS
-from otel_dllogger.metrics.own_sockets import OWN
+from otel_dllogger.metrics.own_sockets import OWN, own_pair
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+    from otel_dllogger.metrics.own_sockets import OwnSocket
 
 MAX_CONNECTIONS = 256
 """Open connections; one more ends the oldest idle or slow one."""
@@ -122,15 +125,43 @@ class _Channel(HTTPChannel):
         self.handle_close()
 
 
+class _Trigger(wasyncore.dispatcher):
+    """What wakes the thread that waits for sockets.
+
+    waitress has a pipe for it, and writes to its number, whosever that is by now.
+    """
+
+    logger = _log
+
+    def __init__(self, sockets: dict[int, Any]) -> None:
+        self.waker, self.woken = own_pair()
+        super().__init__(self.woken, map=sockets)
+
+    def writable(self) -> bool:
+        return False
+
+    def handle_read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self.recv(8192)
+
+    def pull_trigger(self) -> None:
+        with contextlib.suppress(OSError):  # full, so it wakes as well; or lost
+            self.waker.send(b"x")
+
+    def close(self) -> None:
+        super().close()
+        self.waker.close()
+
+
 class BoundedServer(TcpWSGIServer):
     """A waitress server with a batch in place of its thread pool, and with evictions."""
 
     channel_class = _Channel
     logger = _log
-    trigger: Any
+    trigger: _Trigger  # type: ignore[assignment]  # the stub says a number
     active_channels: dict[int, _Channel]  # type: ignore[assignment]  # the stub says one channel
 
-    def __init__(self, application: WSGIApplication, sock: socket.socket) -> None:
+    def __init__(self, application: WSGIApplication, sock: OwnSocket) -> None:
         self.waiting: queue.SimpleQueue[_Channel | None] = queue.SimpleQueue()
         self.paused_until_s = 0.0
         self.sockets: dict[int, Any] = {}
@@ -151,7 +182,7 @@ class BoundedServer(TcpWSGIServer):
         # against the container of the training run.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        with OWN.lock:  # waitress opens the pipe by which one thread wakes the other
+        with OWN.lock:  # waitress opens a pipe
             super().__init__(
                 application,
                 map=self.sockets,
@@ -161,8 +192,9 @@ class BoundedServer(TcpWSGIServer):
                 sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
                 bind_socket=False,
             )
-            OWN.open[self.trigger] = self.trigger.close
-        self.trigger.logger = _log
+            self.trigger.close()
+        self.trigger = _Trigger(self.sockets)
+        self.vital = (sock, self.trigger.waker, self.trigger.woken)
 
     def channels(self) -> list[_Channel]:
         """Return the open connections."""
@@ -218,6 +250,17 @@ class BoundedServer(TcpWSGIServer):
             if channel.deadline_s() < now_s or (hoarded and not channel.requests):
                 channel.drop()
 
+    def drop_lost(self) -> None:
+        """Let go of sockets that something else closed by their numbers, and end without some."""
+        for channel in self.channels():
+            sock = cast("OwnSocket | None", channel.socket)
+            if sock is not None and not sock.is_ours():
+                channel.drop()
+        if self.accepting and not all(one.is_ours() for one in self.vital):
+            self.shut()
+            what = "its sockets were closed by something else, so it serves no more"
+            count_fault("serving the metrics endpoint", OSError(errno.EBADF, what))
+
     def serve_sockets(self) -> None:
         """Move bytes until ``shut``; the work of one thread."""
         while self.accepting:
@@ -226,6 +269,7 @@ class BoundedServer(TcpWSGIServer):
     def serve_turn(self) -> None:
         """Move the bytes that can be moved, for at most a second."""
         try:
+            self.drop_lost()
             self.drop_overdue()
             wasyncore.loop(_TURN_S, use_poll=True, map=self.sockets, count=1)
         except Exception as error:
@@ -249,17 +293,15 @@ class BoundedServer(TcpWSGIServer):
         return True
 
     def shut(self) -> None:
-        """Close every socket, but not the pipe that the other thread may write to."""
+        """Close every socket, but not those by which the other thread may wake this one."""
         self.accepting = False
         for one in list(self.sockets.values()):
             if one is not self.trigger:
                 wasyncore.dispatcher.close(one)
 
     def close_trigger(self) -> None:
-        """Close that pipe, once neither thread uses it."""
-        with OWN.lock:
-            self.trigger.close()
-            OWN.open.pop(self.trigger, None)
+        """Close those as well, once neither thread uses them."""
+        self.trigger.close()
 
 
 def count_fault(what: str, error: Exception) -> None:

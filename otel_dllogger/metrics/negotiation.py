@@ -33,7 +33,8 @@ def choose_format(accept: str) -> tuple[Callable[[Collector], bytes], str]:
     Args:
         accept: The Accept header of a request, empty if it has none.
     """
-    for media, parameters in sorted(_items(accept), key=_quality, reverse=True):
+    wanted = filter(_quality, _items(accept))  # a quality of zero refuses
+    for media, parameters in sorted(wanted, key=_quality, reverse=True):
         version, escaping = parameters.get("version", ""), parameters.get("escaping")
         if version in _VERSIONS.get(media, ()):
             if escaping not in _ESCAPINGS:

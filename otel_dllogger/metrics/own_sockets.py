@@ -1,37 +1,43 @@
-"""Sockets and pipes of this process alone: a forked child closes its copies at once.
+"""Sockets of this process alone: a forked child closes its copies at once.
 
-A child that kept them would keep the port, and the clients, after its parent's end. Which
-they are is known by what opens them. They are opened and closed under a lock that a fork
+A child that kept them would keep the port, and the clients, after its parent's end. They are
+recorded by the code that opens them. They are opened and closed under a lock that a fork
 takes as well, so that it cannot come between a system call and the entry that goes with it.
+
+A script that closes all descriptors (``os.closerange``, as daemons do) closes these as well,
+and what it opens next gets their numbers. So each is known by what it refers to, and a number
+that refers to something else by now is neither read, nor written to, nor closed.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import errno
 import os
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any
 
 LONGEST_WAIT_S = 1.0
 """Seconds that a fork waits at most; what it waits for are single system calls."""
 
+# A client that went away must not end a script that restored what SIGPIPE does elsewhere.
+_NO_SIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
+
 
 class OwnDescriptors:
-    """Know what is open, and how to close it.
+    """Know what is open.
 
     Attributes:
         lock: Held around each opening and closing, and by a thread while it forks. Reentrant,
             for a signal handler that forks.
-        open: What closes each of them.
+        open: The sockets.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.open: dict[object, Callable[[], object]] = {}
+        self.open: set[OwnSocket] = set()
 
     def before_fork(self) -> None:
         """Let other threads finish what they are opening or closing."""
@@ -45,37 +51,103 @@ class OwnDescriptors:
     def after_fork_in_child(self) -> None:
         """Close everything; nothing of the parent's is open here any more."""
         self.lock = threading.RLock()  # whoever held it is not in this process
-        closers, self.open = tuple(self.open.values()), {}
-        for close in closers:
+        for one in tuple(self.open):
             with contextlib.suppress(OSError):
-                close()
+                one.close()
+
+    def before_exit(self) -> None:
+        """Let go of what is somebody else's by now, which Python's end would close."""
+        for one in tuple(self.open):
+            if not one.is_ours():
+                one.close()
 
 
 OWN = OwnDescriptors()
 
 
 class OwnSocket(socket.socket):
-    """A socket, and the connections that it accepts, for this process alone."""
+    """A socket, and the connections that it accepts, for this process alone.
+
+    What a server calls raises an ``OSError``, as on a closed socket, once the number refers to
+    something else.
+    """
+
+    _identity: tuple[int, int] | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         with OWN.lock:
             super().__init__(*args, **options)
-            OWN.open[self] = super().close
+            self._identity = _identity(self.fileno())
+            OWN.open.add(self)
+
+    def is_ours(self) -> bool:
+        """Tell whether it is open, and its number still refers to it."""
+        return self._identity is not None and self._identity == _identity(self.fileno())
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept a connection; not to be waited for, since a fork waits for it as well."""
         with OWN.lock:
+            self._check()
             accepted, address = super().accept()
             own = OwnSocket(self.family, self.type, self.proto, fileno=accepted.detach())
         return own, address
 
+    def recv(self, *args: Any) -> bytes:
+        """Receive bytes."""
+        self._check()
+        return super().recv(*args)
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Send bytes; no signal tells that nobody receives them."""
+        self._check()
+        return super().send(data, flags | _NO_SIGNAL)
+
+    def getsockopt(self, *args: Any) -> Any:
+        """Return an option; to ask for an error clears it."""
+        self._check()
+        return super().getsockopt(*args)
+
+    def setsockopt(self, *args: Any) -> None:
+        """Set an option."""
+        self._check()
+        super().setsockopt(*args)
+
     def close(self) -> None:
-        """Close it; a second time does nothing."""
+        """Close it, or forget the number if it is somebody else's; a second time do nothing."""
         with OWN.lock:
-            super().close()
-            OWN.open.pop(self, None)
+            OWN.open.discard(self)
+            if self.is_ours():
+                super().close()
+            else:
+                self.detach()
+
+    def _check(self) -> None:
+        if not self.is_ours():
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 
+def own_pair() -> tuple[OwnSocket, OwnSocket]:
+    """Open two connected sockets, neither of which is waited for."""
+    with OWN.lock:
+        pair = [
+            OwnSocket(one.family, one.type, one.proto, fileno=one.detach())
+            for one in socket.socketpair()
+        ]
+    for one in pair:
+        one.setblocking(False)
+    return pair[0], pair[1]
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    """Return what a descriptor refers to; no two that are open at once have the same."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+atexit.register(OWN.before_exit)
 os.register_at_fork(
     before=OWN.before_fork,
     after_in_parent=OWN.after_fork_in_parent,

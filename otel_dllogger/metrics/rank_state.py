@@ -173,5 +173,5 @@ def _checked(plain: Any, types: tuple[type, ...]) -> dict[str, Any]:
         TypeError: If it is not that.
     """
     if type(plain) is not dict or not all(isinstance(value, types) for value in plain.values()):
-        raise TypeError(f"{plain!r} is no dict of {types}")
+        raise TypeError(f"{plain!r} is not a dict of {types}")
     return plain

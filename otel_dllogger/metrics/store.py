@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from _thread import get_ident
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from otel_dllogger.metrics.mapping import (
 )
 from otel_dllogger.metrics.parameters import open_parameters
 from otel_dllogger.metrics.rank_state import RankState
+from otel_dllogger.patience import MAIN_THREAD, Impatient, Patient
 from otel_dllogger.record import (
     Info,
     Metadata,
@@ -88,6 +90,7 @@ class SeriesStore:
         self.revision = 0
         """How often there were new series, or new names for old ones."""
         self._lock = threading.RLock()
+        self._patient = Patient(self._lock)
         self._is_taking = False
         self._interrupting: deque[Callable[[], object]] = deque()
         self._own = RankState(rank, start_us)
@@ -115,15 +118,18 @@ class SeriesStore:
                 return None
             position = step_position(record.step)
         revision = self.revision
-        with self._lock:
-            if self._is_taking:
-                self._interrupting.append(partial(self._record, record, numbers, position, finite))
-                return None
-            self._is_taking = True
-            try:
-                state = self._record(record, numbers, position, finite)
-            finally:
-                self._is_taking = False
+        try:
+            with self._lock if get_ident() == MAIN_THREAD.ident else self._patient:
+                if self._is_taking:
+                    raise Impatient  # noqa: TRY301 - as for a thread that waits for this one
+                self._is_taking = True
+                try:
+                    state = self._record(record, numbers, position, finite)
+                finally:
+                    self._is_taking = False
+        except Impatient:
+            self._interrupting.append(partial(self._record, record, numbers, position, finite))
+            return None
         if self._interrupting:
             self._take_interrupting()
         if revision != self.revision:
@@ -181,15 +187,18 @@ class SeriesStore:
             take: Calls nothing foreign.
         """
         revision = self.revision
-        with self._lock:
-            if self._is_taking:
-                self._interrupting.append(take)
-                return
-            self._is_taking = True
-            try:
-                take()
-            finally:
-                self._is_taking = False
+        try:
+            with self._lock if get_ident() == MAIN_THREAD.ident else self._patient:
+                if self._is_taking:
+                    raise Impatient  # noqa: TRY301 - as in ``record``
+                self._is_taking = True
+                try:
+                    take()
+                finally:
+                    self._is_taking = False
+        except Impatient:
+            self._interrupting.append(take)
+            return
         if self._interrupting:
             self._take_interrupting()
         if revision != self.revision:
@@ -420,6 +429,7 @@ class SeriesStore:
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
+        self._patient = Patient(self._lock)
         self._is_taking = False
         self.silent = True  # the series are the parent's to export
         self.on_new_series = lambda: None

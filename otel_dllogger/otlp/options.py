@@ -24,6 +24,7 @@ GRPC = "grpc"
 PROTOCOLS = (HTTP, GRPC)
 COMPRESSIONS = ("none", "gzip")
 
+_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _HTTP_DEFAULT = "http://localhost:4318"
 _GRPC_DEFAULT = "http://localhost:4317"
 _METRICS_PATH = "/v1/metrics"
@@ -88,7 +89,7 @@ def read_options(
         protocol=chosen,
         address=address,
         secure=secure,
-        headers=_headers(headers),
+        headers=_headers(headers, "ascii" if chosen == GRPC else "latin-1"),
         timeout_s=_timeout_s(timeout_s),
         compression=_choose("compression", compression, COMPRESSIONS),
         certificate=_variable("CERTIFICATE") or None,
@@ -99,21 +100,27 @@ def read_options(
 
 def _variable(name: str) -> str:
     """Return a setting: the one for metrics, else the one for all signals."""
-    return settings.text(f"OTEL_EXPORTER_OTLP_METRICS_{name}", "") or settings.text(
-        f"OTEL_EXPORTER_OTLP_{name}", ""
-    )
+    return settings.text(_set_variable(name), "")
+
+
+def _set_variable(name: str) -> str:
+    """Return the variable that a setting comes from."""
+    for_metrics = f"OTEL_EXPORTER_OTLP_METRICS_{name}"
+    return for_metrics if settings.text(for_metrics, "") else f"OTEL_EXPORTER_OTLP_{name}"
 
 
 def _choose(option: str, argument: str | None, allowed: tuple[str, ...]) -> str:
     """Return an option; a wrong argument is an error, a wrong variable is warned of."""
     if argument is not None:
-        arguments.one_of(option, argument, allowed)
+        step = f"pass {option}={allowed[0]!r}, or leave it out"
+        arguments.one_of(option, argument, allowed, step=step)
         return argument
-    text = _variable(option.upper()).lower()
+    variable = _set_variable(option.upper())
+    text = settings.text(variable, "").lower()
     if text and text not in allowed:
         FAULTS.warn(
             f"environment {option}",
-            f"OTEL_EXPORTER_OTLP_{option.upper()}={text!r} is not one of {', '.join(allowed)}: "
+            f"{variable}={text!r} is not one of {', '.join(allowed)}: "
             f"using {allowed[0]}; correct it or unset it",
         )
     return text if text in allowed else allowed[0]
@@ -125,16 +132,13 @@ def _http_address(endpoint: str | None) -> tuple[str, bool]:
     OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is taken as it is, OTEL_EXPORTER_OTLP_ENDPOINT gets
     the path of the signal, and so does an argument that names none.
     """
-    url = endpoint or settings.text("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "")
-    if not url:
-        base = settings.text("OTEL_EXPORTER_OTLP_ENDPOINT", _HTTP_DEFAULT)
-        url = base.rstrip("/") + _METRICS_PATH
-    elif endpoint and not _split(url).path.strip("/"):
-        url = endpoint.rstrip("/") + _METRICS_PATH
-    scheme = _split(url).scheme
-    if scheme not in ("http", "https"):
-        raise _not_an_address(url, "http://localhost:4318")
-    return url, scheme == "https"
+    variable = None if endpoint else _set_variable("ENDPOINT")
+    url = endpoint or _variable("ENDPOINT") or _HTTP_DEFAULT
+    parts = _split(url)
+    if parts is None or parts.scheme not in ("http", "https"):
+        raise _not_an_address(variable, url, _HTTP_DEFAULT)
+    is_base = variable == _ENDPOINT if variable else not parts.path.strip("/")
+    return url.rstrip("/") + _METRICS_PATH if is_base else url, parts.scheme == "https"
 
 
 def _grpc_address(endpoint: str | None) -> tuple[str, bool]:
@@ -142,15 +146,16 @@ def _grpc_address(endpoint: str | None) -> tuple[str, bool]:
 
     The scheme decides; without one OTEL_EXPORTER_OTLP_INSECURE does, which is false by default.
     """
-    url = endpoint or _variable("ENDPOINT") or _GRPC_DEFAULT
+    variable = None if endpoint else _set_variable("ENDPOINT")
+    given = url = endpoint or _variable("ENDPOINT") or _GRPC_DEFAULT
     if "://" not in url:
         insecure = _variable("INSECURE").lower() == "true"
         url = f"{'http' if insecure else 'https'}://{url}"
     parts = _split(url)
-    if parts.scheme == "unix":
+    if parts is not None and parts.scheme == "unix":
         return url, False
-    if parts.scheme not in ("http", "https"):
-        raise _not_an_address(url, "http://localhost:4317")
+    if parts is None or parts.scheme not in ("http", "https"):
+        raise _not_an_address(variable, given, _GRPC_DEFAULT)
     return parts.netloc.rpartition("@")[2], parts.scheme == "https"
 
 
@@ -161,25 +166,33 @@ class _Parts:
     path: str
 
 
-def _split(url: str) -> _Parts:
+def _split(url: str) -> _Parts | None:
+    """Return the parts of an address, None where it is not one."""
     try:
+        url.encode()  # refuses half a character
         parts = urlsplit(url)
-        _ = parts.port  # refuses what is no number
+        _ = parts.port  # refuses what is not a number
     except ValueError:
-        raise _not_an_address(url, _HTTP_DEFAULT) from None
+        return None
     if not parts.hostname and parts.scheme != "unix":
-        raise _not_an_address(url, _HTTP_DEFAULT)
+        return None
     return _Parts(parts.scheme.lower(), parts.netloc, parts.path)
 
 
-def _not_an_address(url: str, example: str) -> ConfigurationError:
+def _not_an_address(variable: str | None, url: str, example: str) -> ConfigurationError:
+    """Return what to raise for an address that comes from a variable, None for the argument."""
+    step = (
+        f"pass endpoint={example!r} or the like, or set {_ENDPOINT}"
+        if variable is None
+        else f"set it to {example} or the like"
+    )
     return ConfigurationError(
-        f"endpoint={redact_address(url)!r} is not the address of a collector; pass "
-        f"endpoint={example!r} or the like, or set OTEL_EXPORTER_OTLP_ENDPOINT"
+        f"{variable or 'endpoint'}={redact_address(url)!r} is not the address of a collector; "
+        f"{step}"
     )
 
 
-def _headers(argument: Mapping[str, str] | None) -> dict[str, str]:
+def _headers(argument: Mapping[str, str] | None, encoding: str) -> dict[str, str]:
     """Return the headers of the environment and of the argument, which come before them.
 
     What is wrong is named, but not shown: requests and gRPC would show all of it, and so would
@@ -190,31 +203,33 @@ def _headers(argument: Mapping[str, str] | None) -> dict[str, str]:
         name, equals, value = map(str.strip, entry.partition("="))
         if " " not in value:  # which is encoded, by the specification
             name, value = unquote(name).strip(), unquote(value).strip()
-        if equals and _is_header(name, value):
+        if equals and _is_header(name, value, encoding):
             headers[name.lower()] = value
         else:
             FAULTS.warn(
                 "environment headers",
-                "OTEL_EXPORTER_OTLP_HEADERS has an entry that is not name=value: it is left out; "
-                "separate entries by commas, and encode other characters as in a URL",
+                "OTEL_EXPORTER_OTLP_HEADERS has an entry that is not name=value, or not in "
+                f"{encoding}: it is left out; separate entries by commas, and encode other "
+                "characters as in a URL",
             )
     for name, value in (argument or {}).items():
-        if not _is_header(name, value.strip() if isinstance(value, str) else value):
+        if not _is_header(name, value.strip() if isinstance(value, str) else value, encoding):
             raise ConfigurationError(
-                "headers has a name that is not one, or a value that is not text on one line: "
-                "pass headers={'name': 'value'}, both of them text"
+                "headers has a name that is not one, or a value that is not text on one line, in "
+                f"{encoding}: pass headers={{'name': 'value'}}, both of them text"
             )
         headers[name.lower()] = value.strip()
     return headers
 
 
-def _is_header(name: object, value: object) -> bool:
+def _is_header(name: object, value: object, encoding: str) -> bool:
     """Tell whether both can be sent (RFC 9110, 5.1 and 5.5)."""
     return (
         isinstance(name, str)
         and _HEADER_NAME.fullmatch(name) is not None
         and isinstance(value, str)
         and _CONTROL.search(value) is None
+        and value.encode(encoding, "ignore").decode(encoding) == value
     )
 
 

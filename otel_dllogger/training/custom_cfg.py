@@ -27,17 +27,17 @@ def check_items(custom_cfg: list[dict[str, Any]], *, by_epoch: bool) -> None:
         TypeError: If a ``window_size`` is of no kind that there is.
     """
     if not isinstance(custom_cfg, (list, tuple)):
-        raise MisuseError(f"custom_cfg={custom_cfg!r} is no list: pass [dict(...), ...]")
+        raise MisuseError(f"custom_cfg={custom_cfg!r} is not a list: pass [dict(...), ...]")
     names: set[str] = set()
     for number, cfg in enumerate(custom_cfg):
         item = f"custom_cfg[{number}]={cfg!r}"
         if not isinstance(cfg, dict):
-            raise MisuseError(f"{item} is no dict: pass dict(data_src=..., method_name=...)")
+            raise MisuseError(f"{item} is not a dict: pass dict(data_src=..., method_name=...)")
         for key in ("data_src", "method_name"):
             if key not in cfg:
                 raise MisuseError(f"{item} names no {key}: add {key}='...'")
             if not isinstance(cfg[key], str):
-                raise MisuseError(f"{item} has a {key} that is no text: pass {key}='...'")
+                raise MisuseError(f"{item} has a {key} that is not text: pass {key}='...'")
         mode, slash, name = cfg["data_src"].partition("/")
         if slash and mode in MODES:
             FAULTS.warn(
@@ -46,7 +46,7 @@ def check_items(custom_cfg: list[dict[str, Any]], *, by_epoch: bool) -> None:
             )
         log_name: Any = cfg.get("log_name", cfg["data_src"])
         if not isinstance(log_name, str) or not log_name:
-            raise MisuseError(f"{item} has a log_name that is no name: pass log_name='...'")
+            raise MisuseError(f"{item} has a log_name that is not a name: pass log_name='...'")
         if log_name in names:
             raise MisuseError(
                 f"{item} logs {log_name!r} a second time: give each item of one data_src a "

@@ -102,7 +102,7 @@ class HistoryBuffer:
                 "pass a count for each value"
             )
         if not isinstance(max_length, int) or max_length < 1:
-            raise MisuseError(f"max_length={max_length!r} is no whole number from 1 up")
+            raise MisuseError(f"max_length={max_length!r} is not a whole number from 1 up")
         self.max_length = max_length
         if len(log_history) > max_length:
             warnings.warn(
@@ -252,8 +252,8 @@ class HistoryBuffer:
         except KeyError:
             known = ", ".join(self._statistics_methods)
             raise KeyError(
-                f"{method_name!r} is no statistic of HistoryBuffer: there are {known}; others come "
-                "with @HistoryBuffer.register_statistics"
+                f"{method_name!r} is not a statistic of HistoryBuffer: there are {known}; others "
+                "come with @HistoryBuffer.register_statistics"
             ) from None
         return copy_context().run(self._call, method, self._now(), args, kwargs)
 

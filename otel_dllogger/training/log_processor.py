@@ -89,16 +89,16 @@ class LogProcessor:
     ) -> None:
         if not isinstance(window_size, int) or window_size < 1:
             raise MisuseError(
-                f"window_size={window_size!r} is no whole number from 1 up: pass how many values "
-                "count, and other windows in custom_cfg"
+                f"window_size={window_size!r} is not a whole number from 1 up: pass how many "
+                "values count, and other windows in custom_cfg"
             )
         self.window_size = window_size
         self.by_epoch = by_epoch
         self.custom_cfg = custom_cfg or []
         if not isinstance(num_digits, int) or num_digits < 0:
             raise MisuseError(
-                f"num_digits={num_digits!r} is no whole number from 0 up: pass how many there are "
-                "after the point"
+                f"num_digits={num_digits!r} is not a whole number from 0 up: pass how many "
+                "there are after the point"
             )
         self.num_digits = num_digits
         self.log_with_hierarchy = log_with_hierarchy
@@ -106,7 +106,7 @@ class LogProcessor:
             self.mean_pattern = re.compile(mean_pattern)
         except (re.error, TypeError) as error:
             raise MisuseError(
-                f"mean_pattern={mean_pattern!r} is no regular expression: {error}"
+                f"mean_pattern={mean_pattern!r} is not a regular expression: {error}"
             ) from error
         self._plans: dict[tuple[str, bool], _Plan] = {}
         check_items(self.custom_cfg, by_epoch=by_epoch)
@@ -384,4 +384,4 @@ def _is_array(value: Any) -> bool:
 
 def _check_mode(mode: str, modes: tuple[str, ...]) -> None:
     if mode not in modes:
-        raise MisuseError(f"mode={mode!r} is none of {', '.join(modes)}: pass one of these")
+        raise MisuseError(f"mode={mode!r} is not one of {', '.join(modes)}: pass mode={modes[0]!r}")

@@ -70,7 +70,7 @@ class LoopState:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise MisuseError(
-                f"mode={self.mode!r} is none of {', '.join(MODES)}: pass one of these"
+                f"mode={self.mode!r} is not one of {', '.join(MODES)}: pass mode={MODES[0]!r}"
             )
 
     @property

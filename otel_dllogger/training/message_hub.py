@@ -69,7 +69,7 @@ class MessageHub(NamedInstance):
         for key, value in self._log_scalars.items():
             if not isinstance(value, HistoryBuffer):
                 raise MisuseError(
-                    f"log_scalars[{key!r}] is no HistoryBuffer but {type(value).__name__}: "
+                    f"log_scalars[{key!r}] is not a HistoryBuffer but {type(value).__name__}: "
                     "wrap it, as in HistoryBuffer([value], [1])"
                 )
         for key in self._resumed_keys:
@@ -96,8 +96,8 @@ class MessageHub(NamedInstance):
         """
         if type(count) is not int and not isinstance(count, int):
             raise MisuseError(
-                f"count={count!r} of {key!r} is no int but {type(count).__name__}: pass how many "
-                "the value stands for"
+                f"count={count!r} of {key!r} is not an int but {type(count).__name__}: pass how "
+                "many the value stands for"
             )
         is_late = False
         if type(value) is not float:
@@ -187,7 +187,7 @@ class MessageHub(NamedInstance):
             return self._log_scalars[key]
         except KeyError:
             raise KeyError(
-                f"{key!r} is no scalar of the hub {self.instance_name!r}: it has "
+                f"{key!r} is not a scalar of the hub {self.instance_name!r}: it has "
                 f"{', '.join(list(self._log_scalars)) or 'none'}"
             ) from None
 
@@ -274,7 +274,7 @@ class MessageHub(NamedInstance):
                 for moment in MOMENTS:  # MMEngine has logged it
                     history.mark(moment)
             else:
-                FAULTS.warn(f"resume {key}", f"{key!r} is no HistoryBuffer: it is not resumed")
+                FAULTS.warn(f"resume {key}", f"{key!r} is not a HistoryBuffer: it is not resumed")
         for key, value in list(state["runtime_info"].items()):
             self._runtime_info[key] = copied(key, value)
         for key, resumed in list(state["resumed_keys"].items()):
@@ -312,7 +312,9 @@ def _ordered(name: str, value: Mapping[str, Any] | None) -> OrderedDict[str, Any
 
 def _check_dict(name: str, value: object) -> None:
     if not isinstance(value, dict):
-        raise MisuseError(f"{name}={value!r:.80} is no dict but {type(value).__name__}: pass one")
+        raise MisuseError(
+            f"{name}={value!r:.80} is not a dict but {type(value).__name__}: pass one"
+        )
 
 
 def _is_on_device(value: Any) -> bool:

@@ -33,7 +33,7 @@ class NamedInstance:
 
     def __init__(self, name: str) -> None:
         if not isinstance(name, str) or not name:
-            raise MisuseError(f"name={name!r} is no name: pass a text that is not empty")
+            raise MisuseError(f"name={name!r} is not a name: pass a text that is not empty")
         self._instance_name = name
 
     @property

@@ -180,7 +180,7 @@ def _level_number(level: int | str) -> int:
     number = logging.getLevelName(level) if isinstance(level, str) else level
     if not isinstance(number, int) or isinstance(number, bool):
         raise MisuseError(
-            f"log_level={level!r} is no level: pass 'DEBUG', 'INFO', 'WARNING', 'ERROR', "
+            f"log_level={level!r} is not a level: pass 'DEBUG', 'INFO', 'WARNING', 'ERROR', "
             "'CRITICAL' or a number"
         )
     return number

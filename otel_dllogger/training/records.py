@@ -93,7 +93,9 @@ def describe_again(logger: Logger) -> None:
 def send(logger: Logger, state: LoopState, processor: LogProcessor | None) -> str:
     """Log what the hub of a state holds, as ``MessageHub.log_to``."""
     if not isinstance(logger, Logger):
-        raise MisuseError(f"logger={logger!r:.80} is no Logger: pass otel_dllogger.Logger([...])")
+        raise MisuseError(
+            f"logger={logger!r:.80} is not a Logger: pass otel_dllogger.Logger([...])"
+        )
     if state.mode == "train" and state.batch_idx is None:
         raise MisuseError("a training has no results as a whole: pass batch_idx, or another mode")
     processor = processor or LogProcessor(by_epoch=state.by_epoch)

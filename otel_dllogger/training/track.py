@@ -97,7 +97,7 @@ def track(
         MisuseError: If an argument cannot mean anything.
     """
     if mode not in MODES:
-        raise MisuseError(f"mode={mode!r} is none of {', '.join(MODES)}: pass one of these")
+        raise MisuseError(f"mode={mode!r} is not one of {', '.join(MODES)}: pass mode={MODES[0]!r}")
     for name, number, least, what in (
         ("log_every", log_every, 1, "how many batches there are between records"),
         ("epoch", 0 if epoch is None else epoch, 0, "how many epochs are done"),
@@ -105,7 +105,9 @@ def track(
         ("max_iters", 1 if max_iters is None else max_iters, 1, "how many iterations there are"),
     ):
         if not isinstance(number, int) or number < least:
-            raise MisuseError(f"{name}={number!r} is no whole number from {least} up: pass {what}")
+            raise MisuseError(
+                f"{name}={number!r} is not a whole number from {least} up: pass {what}"
+            )
     if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
         raise MisuseError(f"loader={loader!r:.80} has no batches: pass a DataLoader, a list, ...")
     hub = _checked(hub, logger)
@@ -149,7 +151,7 @@ def log_results(
     if mode not in MODES[1:]:
         raise MisuseError(f"mode={mode!r} has no results: pass one of {', '.join(MODES[1:])}")
     if not isinstance(results, dict):
-        raise MisuseError(f"results={results!r:.80} is no dict: pass values by name")
+        raise MisuseError(f"results={results!r:.80} is not a dict: pass values by name")
     hub = _checked(hub, logger)
     state = _state(hub, mode)
     state.dataloader_len, state.batch_idx = hub.get_info(_BATCHES_OF + mode), None
@@ -289,10 +291,12 @@ def _checked(hub: MessageHub | None, logger: Logger | None) -> MessageHub:
     if hub is None:
         hub = MessageHub.get_current_instance()
     if not isinstance(hub, MessageHub):
-        raise MisuseError(f"hub={hub!r:.80} is no MessageHub: pass MessageHub.get_instance(name)")
+        raise MisuseError(
+            f"hub={hub!r:.80} is not a MessageHub: pass MessageHub.get_instance(name)"
+        )
     if not isinstance(logger, (Logger, NoneType)):
         raise MisuseError(
-            f"logger={logger!r:.80} is no Logger: pass otel_dllogger.Logger([...]), or nothing "
+            f"logger={logger!r:.80} is not a Logger: pass otel_dllogger.Logger([...]), or nothing "
             "for the one of init(), or for MMEngine's lines on the console"
         )
     return hub
