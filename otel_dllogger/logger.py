@@ -195,7 +195,8 @@ class Logger:
         self.starttime = datetime.now()  # noqa: DTZ005 - naive, as DLLogger's
         self._start_ns = monotonic_ns()
         self._metadata: dict[str, dict[str, Any]] = {}
-        atexit.register(self._end)
+        atexit.register(self._settle)  # after the flush: handlers run in reverse
+        atexit.register(self.flush)
 
     def log(self, step: Any, data: Any, verbosity: int = 1) -> None:
         """Log the values of one step.
@@ -306,11 +307,11 @@ class Logger:
         # Of those that take time, which then share it.
         self._call_each("begin_close", _caller_of("begin_close"), attached_too=False)
         self._call_each("close", _caller_of("close"), attached_too=False)
-        atexit.unregister(self._end)
+        atexit.unregister(self.flush)
+        atexit.unregister(self._settle)
 
-    def _end(self) -> None:
-        """Flush at the end of a process that did not close, and count what stays unwritten."""
-        self.flush()
+    def _settle(self) -> None:
+        """Count what stays unwritten at the end of a process that did not close."""
         self._call_each("settle", _caller_of("settle"), attached_too=False)
 
     def __enter__(self) -> Logger:  # noqa: PYI034 - Self came with Python 3.11

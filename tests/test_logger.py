@@ -73,7 +73,8 @@ class FailingOnRecords(RecordBackend):
 def unregistered(*backends):
     """Make a Logger that is not flushed at the end of the tests."""
     logger = Logger(list(backends))
-    atexit.unregister(logger._end)
+    atexit.unregister(logger.flush)
+    atexit.unregister(logger._settle)
     return logger
 
 

@@ -36,6 +36,8 @@ _LOCK_WAIT_S = 1.0  # others hold the exclusive lock for as long as it takes to 
 _LOOK_S = 0.001
 _LOOKS = 20  # in the end of a file, where nothing can be awaited: on a network file system
 
+_fcntl, _GET_FLAGS = fcntl.fcntl, fcntl.F_GETFL  # looked up once for all lines
+
 # What a file is in: open with nothing kept; in the middle of a write; or neither.
 _READY, _WRITING, _BEHIND = "ready", "writing", "behind"
 
@@ -218,46 +220,40 @@ class AppendFile:
         Args:
             line: The line with its newline at the end.
         """
+        size = len(line)
         try:
             with self._lock if get_ident() == MAIN_THREAD.ident else self._patient:
-                if self._state is _READY:
-                    self._write_ready(line)
-                else:
+                if self._state is not _READY:
                     self._keep(line)
                     if self._state is not _WRITING:  # else it is a signal handler that logs
                         self._drain(MAX_WRITES_A_CALL)
+                    return
+                self._state = _WRITING
+                try:
+                    fd = self._fd
+                    if not self.regular or _fcntl(fd, _GET_FLAGS) != self._flags:
+                        self._look_at(fd)
+                    written = self._write(fd, line)
+                except BaseException as error:
+                    # Nothing but assignments stands between what is done and what is noted: a
+                    # signal handler may raise at any call. ``_put`` finds out what was written.
+                    self._line, self._written, self._mark = line, 0, self._end
+                    self._state = _BEHIND
+                    if not isinstance(error, OSError):
+                        raise
+                    let_through(error)
+                    written, self._mark = 0, -1  # the next attempt meets the same error
+                if written == size:
+                    self._end += written
+                    self._lines += 1
+                    self._state = _READY
+                    if not self._pending:  # of a signal handler that came before this was said
+                        return
+                else:
+                    self._line, self._written, self._mark = line, written, -1
+                self._drain(MAX_WRITES_A_CALL)
         except Impatient:
             self._write_beside(line)
-
-    def _write_ready(self, line: bytes) -> None:
-        """Write a line where nothing is kept.
-
-        Where an exception of a signal handler comes out of the write, ``_put`` finds out later
-        what was written: nothing but assignments stands between what is done and what is noted.
-        """
-        self._state = _WRITING
-        size = len(line)
-        try:
-            fd = self._fd
-            if not self.regular or fcntl.fcntl(fd, fcntl.F_GETFL) != self._flags:
-                self._look_at(fd)
-            written = self._write(fd, line)
-        except BaseException as error:
-            self._line, self._written, self._mark = line, 0, self._end
-            self._state = _BEHIND
-            if not isinstance(error, OSError):
-                raise
-            let_through(error)
-            written, self._mark = 0, -1  # the next attempt meets the same error, and sees to it
-        if written == size:
-            self._end += written
-            self._lines += 1
-            self._state = _READY
-            if self._pending:  # of a signal handler that came before this was said
-                self._drain(MAX_WRITES_A_CALL)
-        else:
-            self._line, self._written, self._mark = line, written, -1
-            self._drain(MAX_WRITES_A_CALL)
 
     def _write_beside(self, line: bytes) -> None:
         """Write a line where the lock is held for too long: by a descriptor of its own."""
@@ -306,7 +302,7 @@ class AppendFile:
         finally:
             behind = self._fd < 0 or self._line or self._pending
             self._state = _BEHIND if behind else _READY
-        if self._pending and self._state is _READY:  # as in _write_ready
+        if self._pending and self._state is _READY:  # as in write_line
             self._drain(attempts)
 
     def _put(self) -> bool:
