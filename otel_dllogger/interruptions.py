@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-import signal
+from _signal import getsignal  # type: ignore[import-not-found] # the faster one
+from _thread import get_ident
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
+from otel_dllogger.patience import MAIN_THREAD
+
 if TYPE_CHECKING:
+    from collections.abc import Container
     from types import FrameType
 
 
@@ -28,16 +32,19 @@ def let_through(error: BaseException) -> None:
     Raises:
         BaseException: ``error`` itself.
     """
+    if get_ident() != MAIN_THREAD.ident:  # where no handler runs
+        return
     traceback = _TRACEBACK.__get__(error)
+    installed = _installed()
     for _ in range(_MAX_FRAMES):
         if traceback is None:
             return
-        if _is_handler(traceback.tb_frame):
+        if _is_handler(traceback.tb_frame, installed):
             raise error
         traceback = traceback.tb_next
 
 
-def _is_handler(frame: FrameType) -> bool:
+def _is_handler(frame: FrameType, installed: Container[int]) -> bool:
     """Tell whether a frame is of a signal handler.
 
     A handler is called with the signal's number and the frame that it interrupts, which is then
@@ -48,7 +55,7 @@ def _is_handler(frame: FrameType) -> bool:
     interrupted = frame.f_back
     if interrupted is None:
         return False
-    if frame.f_code in _installed():  # whatever became of what it was given
+    if id(frame.f_code) in installed:  # whatever became of what it was given
         return True
     given = _arguments(frame)
     return any(
@@ -57,18 +64,20 @@ def _is_handler(frame: FrameType) -> bool:
     )
 
 
-def _installed() -> set[object]:
-    """Return the code of the handlers that are installed and written in Python."""
+def _installed() -> set[int]:
+    """Return the addresses of the code of the handlers that are installed, if it is Python's."""
     codes = set()
-    for number in signal.valid_signals():
-        handler: Any = signal.getsignal(number)
+    for number in _SIGNAL_NUMBERS:
+        handler: Any = getsignal(number)
+        if not callable(handler):  # the system's own, or ignored
+            continue
         while type(handler) is functools.partial:
             handler = handler.func
         if type(handler) not in (FunctionType, MethodType):
             handler = getattr(type(handler), "__call__", None)  # noqa: B004 - of an object
         code = getattr(handler, "__code__", None)  # a method has its function's
         if code is not None:
-            codes.add(code)
+            codes.add(id(code))
     return codes
 
 

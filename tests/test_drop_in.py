@@ -505,7 +505,7 @@ def test_backends_may_be_any_collection(kind):
 
 def test_backends_must_be_a_collection():
     """One backend alone is refused where the Logger is made, with the next step."""
-    with pytest.raises(ConfigurationError, match=r"pass one, as in Logger\(\[StdOutBackend"):
+    with pytest.raises(ConfigurationError, match=r"pass one, as in \[StdOutBackend"):
         Logger(Keeper())
 
 
