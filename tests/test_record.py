@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_dllogger.encoding import encode_record
+from otel_dllogger.logfiles.file_record import FileRecord
+from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import (
     EPOCH,
     GRANULARITIES,
@@ -26,6 +28,7 @@ from otel_dllogger.record import (
     Record,
     is_parameter_step,
     microseconds,
+    parse_rank,
     step_position,
 )
 
@@ -221,3 +224,35 @@ def test_what_is_encoded_is_what_the_standard_library_reads(data):
     encoded = encode_record(Record(0, 0, (), data))
     assert encoded.isascii()
     assert repr(json.loads(encoded)) == repr(data)
+
+
+@pytest.mark.parametrize(
+    ("value", "rank"),
+    [
+        (0, 0),
+        (3, 3),
+        (3.0, 3),
+        ("3", 3),
+        (np.int64(3), 3),
+        (-1, 0),
+        ("-1", 0),
+        (-2, None),
+        (1.5, None),
+        (True, None),
+        (None, None),
+        ("three", None),
+        ([3], None),
+        (float("nan"), None),
+        (float("inf"), None),
+    ],
+)
+def test_a_rank_among_the_data(value, rank):
+    """One rule for the page, the text, OTLP and files: a whole number from 0, or -1 for 0."""
+    assert rank == parse_rank(value)
+    record = FileRecord(0, 0, (0, 1), {"rank": value, "loss": 1.0})
+    record.file_rank = 7
+    assert record.rank == (7 if rank is None else rank)
+    store = SeriesStore(run="r", rank=7, start_us=0)
+    store.record(Record(0, 0, (0, 1), {"rank": value, "loss": 1.0}))
+    assert {7, record.rank} == set(store.ranks)
+    assert store.ranks[record.rank].iterations["loss"] == 1.0
