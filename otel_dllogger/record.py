@@ -47,9 +47,10 @@ def step_position(step: object) -> Position:
     Args:
         step: What the user passed as ``step``; lists count as tuples.
     """
-    if type(step) is not tuple and type(step) is not int:
-        step = to_plain(step)
-    if isinstance(step, (tuple, list)):
+    kind = type(step)
+    if kind is not tuple and issubclass(kind, (tuple, list)):
+        step = to_plain(step)  # one of a class of the user's may have methods of its own
+    if type(step) is tuple or type(step) is list:
         length = len(step)
         if not length:
             return Position(RUN, ())
