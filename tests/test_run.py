@@ -432,7 +432,7 @@ def test_a_wrong_setting_is_warned_of_in_a_line(tmp_path):
         "run", "-q", "train.py", cwd=tmp_path, OTEL_EXPORTER_PROMETHEUS_PORT="many"
     )
     assert (done.returncode, done.stdout) == (0, "ran\n")
-    assert "OTEL_EXPORTER_PROMETHEUS_PORT='many' is not a number" in done.stderr
+    assert "OTEL_EXPORTER_PROMETHEUS_PORT='many' is not a whole number" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -20,6 +20,7 @@ from otel_dllogger.values import HASH_CHARACTERS, key_text, short_hash, to_plain
 MAX_LABEL_CHARACTERS = 256
 """Characters of a label's value; longer ones are cut and made unique by a hash."""
 
+_MAX_SANITIZED_CHARACTERS = 4_000
 _MAX_NAME_CHARACTERS = 200  # OpenTelemetry allows 255 with everything, Prometheus any
 _MAX_ANNOTATION_CHARACTERS = 61  # OpenTelemetry allows a unit 63, two of them are braces
 
@@ -269,7 +270,8 @@ def map_metric(name: str, metadata: MetricMetadata) -> MappedMetric:
 
 def _sanitize(name: str) -> str:
     """Return a name in lower-case letters, digits and single underscores."""
-    name = _RATE_IN_NAME.sub("_per_second", name)
+    # Of a name of a megabyte, which is data by mistake, the rest would take a tenth of a second.
+    name = _RATE_IN_NAME.sub("_per_second", name[:_MAX_SANITIZED_CHARACTERS])
     letters = unicodedata.normalize("NFKD", name).lower()
     letters = "".join(c for c in letters if not unicodedata.combining(c))
     return _NOT_IN_NAMES.sub("_", letters)[:_MAX_NAME_CHARACTERS].strip("_") or "unnamed"
