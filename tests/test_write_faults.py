@@ -635,3 +635,26 @@ def test_a_rotation_is_noticed_where_no_step_is_logged(tmp_path):
     logger.close()
     assert "first" in (tmp_path / "log.1").read_text()
     assert "second" in (tmp_path / "log").read_text()
+
+
+def test_a_line_to_a_pipe_does_not_come_twice(tmp_path):
+    """A signal handler that raises after the write ends that call; its line was written."""
+
+    class Interrupted(FailingDisk):
+        def __call__(self, fd, data):
+            written = super().__call__(fd, data)
+            if self.writes in (2, 4):
+                raise KeyboardInterrupt
+            return written
+
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    file = AppendFile(path, append=True, write=Interrupted({}))
+    for number in range(6):
+        with suppress(KeyboardInterrupt):
+            file.write_line(line_of(number))
+    file.close()
+    received = os.read(reader, 65536)
+    os.close(reader)
+    assert b"".join(line_of(number) for number in range(6)) == received

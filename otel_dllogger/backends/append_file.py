@@ -334,11 +334,13 @@ class AppendFile:
         """Tell whether the line at hand is in the file, where the last write did not come back.
 
         That is so where a signal handler raised when it was done. The descriptor stands where
-        the last write ended: of a file it tells how much there was.
+        the last write ended: of a file it tells how much there was, of a pipe nothing does.
         """
-        if not self.regular:
-            return False
         mark, self._mark = self._mark, -1
+        if not self.regular:
+            if mark >= 0:  # nobody knows: a line that is lost is better than one that comes twice
+                self._line = b""
+            return mark >= 0
         moved = self._end - mark if mark >= 0 else 0
         if moved >= len(self._line) - self._written > 0:
             self._line = b""
