@@ -152,13 +152,14 @@ class AppendFile:
                 end = os.lseek(fd, 0, os.SEEK_END)
             else:
                 os.set_blocking(fd, True)  # who logs to a pipe wants whole lines in it
+            identity = (status.st_dev, status.st_ino)
+            flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         except BaseException:
             os.close(fd)
             raise
-        self._fd = fd
-        self._end, self._mark = end, -1
-        self._flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-        self._identity = (status.st_dev, status.st_ino)
+        # With no call in between, out of which a signal handler may raise.
+        self._identity, self._flags = identity, flags
+        self._fd, self._end, self._mark = fd, end, -1
 
     def _claim(self, fd: int, *, truncate: bool) -> None:
         """Empty the file or mend its end, whichever is asked and safe.

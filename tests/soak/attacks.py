@@ -222,6 +222,8 @@ class Attacks:
             raise Interrupted
         if self.calls.deep or self._handled > 2:
             return
+        if not _has_stack():
+            return
         self._handled += 1
         try:
             random.choice(self._of_signals)()  # not of the dice: who knows when this is called
@@ -236,6 +238,18 @@ class Attacks:
         """
         codes = [frame.f_code for frame, _line in traceback.walk_tb(error.__traceback__)]
         return Attacks.handle.__code__ in codes
+
+
+def _has_stack(levels: int = 200) -> bool:
+    """Tell whether there is stack left for a call of the package's.
+
+    Python calls handlers while it shows a value as deep as the stack is. There, a call is counted
+    as failed, since nothing can be done, and the count of a rank that is killed is not known.
+    """
+    try:
+        return levels == 0 or _has_stack(levels - 1)
+    except RecursionError:
+        return False
 
 
 class Handler(logging.Handler):
