@@ -312,7 +312,7 @@ def _last_expression(steps: list[Instruction]) -> list[Instruction] | None:
 
 
 def _parts(expression: list[Instruction]) -> list[list[Instruction]] | None:
-    """Return what a call calls and its arguments; None for what is no plain call."""
+    """Return what a call calls and its arguments; None for what is not a plain call."""
     if expression[-1].opname not in ("CALL", "CALL_FUNCTION", "CALL_METHOD"):
         return None
     rest = expression[:-1]

@@ -52,10 +52,10 @@ print(json.dumps([logged, FAULTS.dropped["stdout"]]))
 """
 
 
-def test_a_signal_handler_may_wait_for_a_thread_that_logs(tmp_path):
-    """As one that stops workers: they do without a lock that the handler's thread holds."""
+def result_of(*arguments):
+    """Run a Python program that prints its result; one that hangs shows its stacks."""
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", JOINING, tmp_path / "log"],
+        [sys.executable, *arguments],
         capture_output=True,
         text=True,
         env=uncovered(),
@@ -63,7 +63,12 @@ def test_a_signal_handler_may_wait_for_a_thread_that_logs(tmp_path):
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    (of_main, of_worker), counted = json.loads(result.stdout)
+    return json.loads(result.stdout)
+
+
+def test_a_signal_handler_may_wait_for_a_thread_that_logs(tmp_path):
+    """As one that stops workers: they do without a lock that the handler's thread holds."""
+    (of_main, of_worker), counted = result_of("-W", "ignore", "-c", JOINING, tmp_path / "log")
     steps = [json.loads(line[5:])["step"] for line in (tmp_path / "log").read_text().splitlines()]
     expected = [[0, number] for number in range(of_main)]
     expected += [[1, number] for number in range(of_worker)]
@@ -74,16 +79,7 @@ def test_a_signal_handler_may_wait_for_a_thread_that_logs(tmp_path):
 @pytest.mark.parametrize("how", ["signal", "logging", "del", "value"])
 def test_foreign_code_calls_every_function_with_every_backend(how, tmp_path):
     """Handlers, finalizers and values call while a scrape and the main thread are in the same."""
-    result = subprocess.run(
-        [sys.executable, SCRIPTS / "reenter.py", how, tmp_path, "20"],
-        capture_output=True,
-        text=True,
-        env=uncovered(),
-        timeout=DEADLINE_S,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    logged, foreign = json.loads(result.stdout)
+    logged, foreign = result_of(SCRIPTS / "reenter.py", how, tmp_path, "20")
     lines = [json.loads(line[5:]) for line in (tmp_path / "log").read_text().splitlines()]
     numbers = [line["data"]["number"] for line in lines if line["type"] == "LOG"]
     assert list(range(logged)) == sorted(numbers)
