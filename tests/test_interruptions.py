@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -155,8 +156,6 @@ def test_every_time_limit_arrives_and_the_file_is_right(kind, tmp_path):
 
 def test_a_limit_in_a_drain_does_not_double_a_line(tmp_path, monkeypatch):
     """A line that was kept, and written when the handler raised, is not written again."""
-    import os  # noqa: PLC0415 - what is wrapped
-
     logger = Logger([backend := JSONStreamBackend(1, tmp_path / "log")])
     file = backend.file
     write, plan = os.write, [28, None, None]  # ENOSPC, then an interruption after the write
@@ -178,6 +177,28 @@ def test_a_limit_in_a_drain_does_not_double_a_line(tmp_path, monkeypatch):
         logger.log((0, 2), {"loss": 2})
     finally:
         signal.signal(signal.SIGUSR1, before)
+    logger.close()
+    steps = [json.loads(line[5:])["step"] for line in (tmp_path / "log").read_text().splitlines()]
+    assert [[0, 1], [0, 2]] == steps
+
+
+def test_a_limit_after_a_short_write_does_not_stop_the_log(tmp_path, monkeypatch):
+    """The rest of the line follows with the next one, whichever call the handler strikes at."""
+    backend = JSONStreamBackend(1, tmp_path / "log")
+    logger, file = Logger([backend]), backend.file
+    plan = [True]
+
+    def short(fd, data):
+        return os.write(fd, data[:5] if plan and plan.pop() else data)
+
+    def struck(_attempts):
+        monkeypatch.undo()
+        raise TimeoutError("as a handler does when the call begins")
+
+    monkeypatch.setattr(file, "_write", short)
+    monkeypatch.setattr(file, "_drain", struck)
+    logger.log((0, 1), {"loss": 1})
+    logger.log((0, 2), {"loss": 2})
     logger.close()
     steps = [json.loads(line[5:])["step"] for line in (tmp_path / "log").read_text().splitlines()]
     assert [[0, 1], [0, 2]] == steps

@@ -252,6 +252,7 @@ class AppendFile:
                         return
                 else:
                     self._line, self._written, self._mark = line, written, -1
+                    self._state = _BEHIND  # a handler may raise before the next call begins
                 self._drain(MAX_WRITES_A_CALL)
         except Impatient:
             self._write_beside(line)
