@@ -620,7 +620,8 @@ for number in range(100):
 print_log("printed")
 for handler in logger.handlers:
     handler.close()
-print({reason: count for reason, count in FAULTS.dropped.items() if count}, file=sys.stderr)
+counts = {reason: count for reason, count in FAULTS.dropped.items() if count}
+sys.stderr.write(f"{counts}\\n")  # in one piece: a thread may say a warning meanwhile
 """
 
 
