@@ -27,8 +27,11 @@ MEMORY_TARGET_MIB = 512
 
 _START_S = 1_760_000_000
 _COMMAND = (sys.executable, "-m", "otel_dllogger", "backfill")
-_PEAK = "import sys; from otel_dllogger.cli import main; code = main(sys.argv[1:]); print([line \
-for line in open('/proc/self/status') if line.startswith('VmHWM')][0]); sys.exit(code)"
+_PEAK = (
+    "import sys; from otel_dllogger.cli.main import main; code = main(sys.argv[1:]); "
+    "print([line for line in open('/proc/self/status') if line.startswith('VmHWM')][0]); "
+    "sys.exit(code)"
+)
 
 
 class EndToEnd(NamedTuple):

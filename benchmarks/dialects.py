@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from orjson import loads
 
-from otel_dllogger.logfiles.dialects import FileContext, parse_line
+from otel_dllogger.logs.parsers.detect import FileContext, parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

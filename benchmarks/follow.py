@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import orjson
 
-from otel_dllogger.bridge.delivery import Delivery
+from otel_dllogger.bridge.otlp_forwarder import Delivery
 from otel_dllogger.bridge.outbox import Outbox
-from otel_dllogger.bridge.source import Source
-from otel_dllogger.logfiles.follow import Follower
-from otel_dllogger.logfiles.followed import Batch
+from otel_dllogger.logs.source import Source
+from otel_dllogger.logs.tail.file_state import Batch
+from otel_dllogger.logs.tail.tailer import Follower
 from otel_dllogger.otlp.transport import Answer
 
 FILES = 1_000

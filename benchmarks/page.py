@@ -14,14 +14,14 @@ from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
+from otel_dllogger.identity import Topology
 from otel_dllogger.metrics.cardinality import lift_cardinality_limit
-from otel_dllogger.metrics.figures import View
+from otel_dllogger.metrics.decided_names import Names
+from otel_dllogger.metrics.exposition import StorePage
 from otel_dllogger.metrics.instruments import Instruments
-from otel_dllogger.metrics.names import Names
-from otel_dllogger.metrics.page import StorePage
+from otel_dllogger.metrics.internal import View
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Record
-from otel_dllogger.topology import Topology
 
 SERIES = 50_000
 RANKS = 500

@@ -23,8 +23,8 @@ from otel_dllogger.errors import (
     DLLLoggerAlreadyInitialized,
     DLLoggerNotInitialized,
 )
-from otel_dllogger.exit_status import EXIT_STATUS
 from otel_dllogger.logger import Backend, Logger, Verbosity
+from otel_dllogger.runtime.exit_status import EXIT_STATUS
 from otel_dllogger.version import __version__
 
 if TYPE_CHECKING:

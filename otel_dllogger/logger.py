@@ -11,11 +11,10 @@ from math import isnan
 from time import monotonic_ns, time_ns
 from typing import Any
 
+from otel_dllogger.diagnostics import FAULTS, LOG_TIME
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.interruptions import let_through
-from otel_dllogger.log_time import LOG_TIME
 from otel_dllogger.record import Info, Metadata, Record, microseconds
+from otel_dllogger.runtime.interruptions import let_through
 from otel_dllogger.values import key_text, safe_repr, to_number, to_plain
 
 MAX_NAMES = 10_000

@@ -6,7 +6,7 @@ import os
 import re
 
 from otel_dllogger import arguments
-from otel_dllogger.faults import FAULTS, RAISE_VARIABLE
+from otel_dllogger.diagnostics import FAULTS, RAISE_VARIABLE
 
 HOST = "OTEL_EXPORTER_PROMETHEUS_HOST"
 PORT = "OTEL_EXPORTER_PROMETHEUS_PORT"

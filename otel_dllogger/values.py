@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from otel_dllogger.interruptions import let_through
+from otel_dllogger.runtime.interruptions import let_through
 
 MAX_DEPTH = 64
 """Levels of nesting that are converted; the standard encoder's own limit is about 900."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.parser import text_string_to_metric_families
 
 from otel_dllogger.bridge.service import Bridge
-from otel_dllogger.bridge.source import Source
+from otel_dllogger.logs.source import Source
 from tests._command import COMMAND, uncovered
 from tests._http import ask
 from tests._prometheus import wait_for
@@ -137,7 +137,7 @@ def read_page(bridge: Bridge) -> Page:
 _COMMITTING = """
 import sys
 from otel_dllogger.bridge import pace
-from otel_dllogger.cli import main
+from otel_dllogger.cli.main import main
 pace.COMMIT_INTERVAL_S = {}
 sys.exit(main())
 """

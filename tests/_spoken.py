@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from otel_dllogger.faults import Faults
+    from otel_dllogger.diagnostics import Faults
 
 
 class SpokenLog:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from otel_dllogger.faults import FAULTS, REASONS
-from otel_dllogger.topology import RANK_VARIABLES
+from otel_dllogger.diagnostics import FAULTS, REASONS
+from otel_dllogger.identity import RANK_VARIABLES
 from tests._prometheus import Prometheus
 from tests._spoken import SpokenLog
 

@@ -14,7 +14,7 @@ import pytest
 
 from otel_dllogger.backends import append_file
 from otel_dllogger.backends.append_file import AppendFile, open_append_file
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from tests._command import assert_forked_child_answers
 
 FOREIGN_LOCK = """

@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from otel_dllogger import JSONStreamBackend, Logger, StdOutBackend
 from otel_dllogger.backends.otlp import OTLPBackend
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from tests._bridge import BridgeProcess, Page
 from tests._collector import HTTPCollector
 from tests._command import assert_user_error, environment, otel_dllogger
@@ -416,8 +416,8 @@ def test_times_that_are_worked_out_are_told_of(tmp_path: Path) -> None:
 def test_a_collector_that_is_not_there_is_told_of(log: Path, tmp_path: Path) -> None:
     """And what is not sent is not remembered as sent."""
     program = (
-        "import sys; from otel_dllogger.commands import backfill; backfill._PATIENCE_S = 1.0; "
-        "from otel_dllogger.cli import main; sys.exit(main(sys.argv[1:]))"
+        "import sys; from otel_dllogger.cli import backfill; backfill._PATIENCE_S = 1.0; "
+        "from otel_dllogger.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     target = ("--to", "otlp", "http://127.0.0.1:9/v1/metrics", "--checkpoint", tmp_path / "state")
     done = subprocess.run(

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_dllogger.commands.bridge import parse_address
-from otel_dllogger.commands.user_error import UserError
+from otel_dllogger.cli.bridge import parse_address
+from otel_dllogger.cli.user_error import UserError
 from tests._bridge import BridgeProcess, append, parse_page, steps, value_of
 from tests._collector import free_port
 from tests._command import COMMAND, assert_user_error, environment, otel_dllogger

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from tests._bridge import LOOKS, append, log_line, open_bridge, read_page, steps, value_of
 from tests._collector import HTTPCollector
 from tests.test_delivery import START_US, open_delivery

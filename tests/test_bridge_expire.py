@@ -6,7 +6,7 @@ import json
 import threading
 
 from otel_dllogger.bridge import service
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.metrics.rank_state import RankState
 from tests._bridge import (
     BridgeProcess,

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from otel_dllogger.bridge import delivery as deliveries
 from otel_dllogger.bridge import journal
+from otel_dllogger.bridge import otlp_forwarder as deliveries
 from otel_dllogger.bridge.pace import Turns
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.logfiles.identity import Position
-from otel_dllogger.metrics.points import Points
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.logs.tail.fingerprint import Position
+from otel_dllogger.metrics.data_points import Points
 from otel_dllogger.otlp import backoff
 from tests._bridge import LOOKS, append, log_line, open_bridge, read_page, steps, value_of
 from tests._collector import HTTPCollector, free_port
@@ -22,7 +22,7 @@ from tests._http import ask
 from tests.test_delivery import START_US, open_delivery, received_us, times_us
 
 if TYPE_CHECKING:
-    from otel_dllogger.bridge.delivery import Delivery
+    from otel_dllogger.bridge.otlp_forwarder import Delivery
 
 RUNS = 200
 AT_ONCE = 20

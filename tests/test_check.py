@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from _command import COMMAND, assert_user_error, environment, otel_dllogger
 
-from otel_dllogger.commands.log_damage import WORDS
-from otel_dllogger.logfiles.skipped import HARMLESS, REASONS
+from otel_dllogger.cli.check.log_damage import WORDS
+from otel_dllogger.logs.parsers.skipped import HARMLESS, REASONS
 
 NOW = 1_700_000_000.25  # stands for the time at which a page is handed over
 

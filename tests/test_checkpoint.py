@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from otel_dllogger.logfiles.checkpoint import (
+from otel_dllogger.logs.tail.checkpoint import (
     FORMAT,
     Checkpoint,
     Entry,
     Saved,
     format_entry,
 )
-from otel_dllogger.logfiles.identity import Key, Mark, digest
-from otel_dllogger.logfiles.oddities import Oddities
+from otel_dllogger.logs.tail.fingerprint import Key, Mark, digest
+from otel_dllogger.logs.tail.oddities import Oddities
 
 ENTRY = Entry(
     key=Key(65024, (1 << 64) - 1),

@@ -65,7 +65,7 @@ def test_importing_the_package_does_not_load_the_commands():
     """A training script does not pay for the command line."""
     code = (
         "import sys, otel_dllogger; "
-        "print([m for m in ('click', 'rich', 'otel_dllogger.cli') if m in sys.modules])"
+        "print([m for m in ('click', 'rich', 'otel_dllogger.cli.main') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

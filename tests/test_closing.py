@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from otel_dllogger import Logger, PrometheusBackend, closing
+from otel_dllogger import Logger, PrometheusBackend
 from otel_dllogger.backends.otlp import OTLPBackend
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.otlp import sender as sender_module
+from otel_dllogger.runtime import closing
 from tests._collector import BlackHole, HTTPCollector
 from tests._http import SCRAPE, ask, connect, wait_until
 

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from otel_dllogger import JSONStreamBackend, Logger, PrometheusBackend
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.record import Record
 from tests._command import uncovered
 from tests._http import ask

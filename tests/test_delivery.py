@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from otel_dllogger.bridge.delivery import Delivery
 from otel_dllogger.bridge.journal import Journal
+from otel_dllogger.bridge.otlp_forwarder import Delivery
 from otel_dllogger.bridge.outbox import Outbox, Stopped
-from otel_dllogger.bridge.source import Source
-from otel_dllogger.logfiles.identity import Position
+from otel_dllogger.logs.source import Source
+from otel_dllogger.logs.tail.fingerprint import Position
 from otel_dllogger.otlp import backoff
 from otel_dllogger.otlp.batches import MAX_POINTS
-from otel_dllogger.otlp.encoding import Encoder
-from otel_dllogger.otlp.options import read_options
+from otel_dllogger.otlp.encoder import Encoder
+from otel_dllogger.otlp.settings import read_options
 from otel_dllogger.otlp.transport import open_transport
 from tests._bridge import (
     END_S,

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.logfiles.dialects import (
+from otel_dllogger.logs.parsers.detect import (
     DLLOGGER_JSON,
     DLLOGGER_TEXT,
     HARMLESS,
@@ -33,7 +33,7 @@ from otel_dllogger.logfiles.dialects import (
     conventional_metadata,
     parse_line,
 )
-from otel_dllogger.metrics.mapping import MetricMetadata, map_metric, parse_metadata
+from otel_dllogger.metrics.naming import MetricMetadata, map_metric, parse_metadata
 from otel_dllogger.record import Info, Metadata, step_position
 
 ROOT = Path(__file__).parent.parent
@@ -451,7 +451,7 @@ def test_units_of_text_are_metadata_when_they_are_new():
 
 def test_units_are_remembered_for_so_many_metrics(monkeypatch):
     """Names by the million fill no memory; those that are known go on."""
-    monkeypatch.setattr("otel_dllogger.logfiles.text_lines.MAX_UNITS", 1)
+    monkeypatch.setattr("otel_dllogger.logs.parsers.text_lines.MAX_UNITS", 1)
     line = "DLL 2023-11-14 22:13:20 - (0, 1) a : 1 {} b : 2 s"
     entries, context = read([line.format("s"), line.format("ms")])
     assert [{"unit": "s"}, {"unit": "ms"}] == [
@@ -616,7 +616,7 @@ def test_every_reason_has_a_line_and_the_harmless_ones_lose_nothing():
 MIX = """
 import itertools, json, pathlib, re, sys
 from tests.test_dialects import BAD, TEXT, log_line, tcap_line
-from otel_dllogger.logfiles.dialects import FileContext, parse_line
+from otel_dllogger.logs.parsers.detect import FileContext, parse_line
 
 good = [log_line().encode(), tcap_line("{'a': '1'}").encode(), TEXT.encode()]
 small = [(line, reason) for line, reason in BAD if len(line) < 2_000]
@@ -991,11 +991,11 @@ def test_importing_the_dialects_loads_none_of_the_metrics():
     """They stand below the logger: neither OpenTelemetry nor a backend comes with them."""
     code = (
         "import sys; import otel_dllogger.record; before = set(sys.modules);"
-        "import otel_dllogger.logfiles.dialects;"
+        "import otel_dllogger.logs.parsers.detect;"
         "print([m for m in set(sys.modules) - before if m.startswith(('opentelemetry', 'otel_d'))])"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE")}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=True, text=True, env=environment
     )
-    assert done.stdout.count("otel_dllogger.logfiles") == done.stdout.count("'") // 2
+    assert done.stdout.count("otel_dllogger.logs") == done.stdout.count("'") // 2

@@ -22,10 +22,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_dllogger.faults import Faults
-from otel_dllogger.metrics import discovery
-from otel_dllogger.metrics.discovery import DiscoveryFile, sweep_stale
-from otel_dllogger.topology import Topology, host_name
+from otel_dllogger.diagnostics import Faults
+from otel_dllogger.http import service_discovery
+from otel_dllogger.http.service_discovery import DiscoveryFile, sweep_stale
+from otel_dllogger.identity import Topology, host_name
 from tests._spoken import SpokenLog
 
 DEADLINE_S = 20
@@ -33,8 +33,8 @@ ADDRESS = "127.0.0.1:9464"
 
 RANK = """
 import sys
-from otel_dllogger.metrics.discovery import DiscoveryFile
-from otel_dllogger.topology import detect_topology
+from otel_dllogger.http.service_discovery import DiscoveryFile
+from otel_dllogger.identity import detect_topology
 directory, rank = sys.argv[1], int(sys.argv[2])
 print("ready", flush=True)
 if sys.stdin.readline():
@@ -48,7 +48,7 @@ if sys.stdin.readline():
 HALF_WRITTEN = """
 import sys
 from pathlib import Path
-from otel_dllogger.metrics.discovery import _temporary_path
+from otel_dllogger.http.service_discovery import _temporary_path
 path = _temporary_path(Path(sys.argv[1]))
 path.write_text("[{")
 print(path.name, flush=True)
@@ -116,7 +116,7 @@ def write_variant(path, source, **changes):
 def faults(monkeypatch):
     """Give the module faults of its own, so that counts start at zero."""
     faults = Faults()
-    monkeypatch.setattr(discovery, "FAULTS", faults)
+    monkeypatch.setattr(service_discovery, "FAULTS", faults)
     return faults
 
 
@@ -143,7 +143,7 @@ def dead_content(tmp_path_factory):
 def test_the_file_says_where_and_who(tmp_path):
     """The target stands alone, and all labels are meta labels that Prometheus drops."""
     file = DiscoveryFile(tmp_path / "a" / "b", make_topology(rank=3), address=ADDRESS)
-    here = discovery._this_process()
+    here = service_discovery._this_process()
     expected = [
         {
             "targets": [ADDRESS],
@@ -174,7 +174,7 @@ def test_prometheus_user_may_read_the_file(tmp_path):
 
 def test_no_glob_finds_a_temporary_file(tmp_path):
     """A file that is being written is invisible to ``*.json``."""
-    assert not fnmatch.fnmatch(discovery._temporary_path(tmp_path).name, "*.json")
+    assert not fnmatch.fnmatch(service_discovery._temporary_path(tmp_path).name, "*.json")
 
 
 @pytest.mark.parametrize(
@@ -219,15 +219,15 @@ def test_file_names_are_safe(run, host, expected, tmp_path):
 )
 def test_different_ranks_have_different_files(first, second):
     """No two (run, rank, host) share a name, however odd, and every name fits a file system."""
-    found = [discovery._file_name(make_topology(*one)) for one in (first, second)]
+    found = [service_discovery._file_name(make_topology(*one)) for one in (first, second)]
     assert (first == second) == (found[0] == found[1])
     assert all(len(name) <= 255 and name.isascii() and "/" not in name for name in found)
 
 
 def test_separators_within_the_parts_do_not_collide():
     """A rank that could be read as part of the run or the host is not."""
-    first = discovery._file_name(make_topology("a_1", 2, "h"))
-    second = discovery._file_name(make_topology("a", 1, "2_h"))
+    first = service_discovery._file_name(make_topology("a_1", 2, "h"))
+    second = service_discovery._file_name(make_topology("a", 1, "2_h"))
     assert first != second
 
 
@@ -300,8 +300,8 @@ def test_a_forked_child_removes_nothing(tmp_path):
     """The file belongs to the process that wrote it, not to its forks."""
     code = """
 import os, sys
-from otel_dllogger.metrics.discovery import DiscoveryFile
-from otel_dllogger.topology import detect_topology
+from otel_dllogger.http.service_discovery import DiscoveryFile
+from otel_dllogger.identity import detect_topology
 from tests._spoken import SpokenLog
 file = DiscoveryFile(sys.argv[1], detect_topology({}, run="r"), address="127.0.0.1:1")
 child = os.fork()
@@ -339,7 +339,7 @@ def clock(monkeypatch):
     """Return a function that lets time pass for the sweep, but not for the file system."""
     passed_s = [0.0]
     now = time.time
-    monkeypatch.setattr(discovery.time, "time", lambda: now() + passed_s[0])
+    monkeypatch.setattr(service_discovery.time, "time", lambda: now() + passed_s[0])
 
     def wait(seconds):
         passed_s[0] += seconds
@@ -360,7 +360,7 @@ def test_a_new_rank_sweeps_after_the_grace(tmp_path, clock):
     new = announce(tmp_path)
     both = sorted([dead, f"{dead}.dead", new])
     marked = (names(tmp_path), (tmp_path / dead).read_bytes())
-    clock(discovery.GRACE_S - 60)
+    clock(service_discovery.GRACE_S - 60)
     announce(tmp_path)
     still = names(tmp_path)
     clock(61)
@@ -381,13 +381,13 @@ def test_a_rank_that_starts_again_takes_its_file_at_once(tmp_path, clock):
     """Its file is overwritten and its mark goes, so that its next death has all of the grace."""
     with live_rank(tmp_path):
         pass
-    sweep_stale(tmp_path, grace_s=discovery.GRACE_S)
+    sweep_stale(tmp_path, grace_s=service_discovery.GRACE_S)
     marked = names(tmp_path)
-    clock(discovery.GRACE_S / 2)
+    clock(service_discovery.GRACE_S / 2)
     with live_rank(tmp_path):
         running = names(tmp_path)
-    clock(discovery.GRACE_S / 2 + 1)
-    swept = sweep_stale(tmp_path, grace_s=discovery.GRACE_S)
+    clock(service_discovery.GRACE_S / 2 + 1)
+    swept = sweep_stale(tmp_path, grace_s=service_discovery.GRACE_S)
     (name,) = running
     both = [name, f"{name}.dead"]
     assert (both, 0, both) == (marked, swept, names(tmp_path))
@@ -398,8 +398,8 @@ def test_a_mark_of_an_earlier_process_does_not_count(tmp_path, clock, dead_conte
     path = tmp_path / f"dllogger_r_0_{host_name()}.json"
     path.write_bytes(dead_content)
     path.with_name(f"{path.name}.dead").write_bytes(b"earlier")
-    clock(discovery.GRACE_S + 1)
-    swept = sweep_stale(tmp_path, grace_s=discovery.GRACE_S)
+    clock(service_discovery.GRACE_S + 1)
+    swept = sweep_stale(tmp_path, grace_s=service_discovery.GRACE_S)
     mark = path.with_name(f"{path.name}.dead").read_bytes()
     assert (0, dead_content) == (swept, mark)
 
@@ -417,15 +417,15 @@ def test_a_file_replaced_while_it_is_marked_has_no_mark(tmp_path, dead_content, 
     """A rank that starts between the look at its old file and the mark is not marked."""
     path = tmp_path / f"dllogger_r_0_{host_name()}.json"
     path.write_bytes(dead_content)
-    write = discovery._write
+    write = service_discovery._write
 
     def taken_over(mark, content):
         path.write_bytes(b"new")
         write(mark, content)
 
-    monkeypatch.setattr(discovery, "_write", taken_over)
+    monkeypatch.setattr(service_discovery, "_write", taken_over)
     assert (0, [path.name]) == (
-        sweep_stale(tmp_path, grace_s=discovery.GRACE_S),
+        sweep_stale(tmp_path, grace_s=service_discovery.GRACE_S),
         names(tmp_path),
     )
 
@@ -446,9 +446,9 @@ def test_a_mark_that_cannot_be_written_leaves_the_file(tmp_path, dead_content, m
 
     path = tmp_path / f"dllogger_r_0_{host_name()}.json"
     path.write_bytes(dead_content)
-    monkeypatch.setattr(discovery, "_write", full)
+    monkeypatch.setattr(service_discovery, "_write", full)
     assert (0, [path.name]) == (
-        sweep_stale(tmp_path, grace_s=discovery.GRACE_S),
+        sweep_stale(tmp_path, grace_s=service_discovery.GRACE_S),
         names(tmp_path),
     )
 
@@ -460,7 +460,7 @@ def test_a_dead_file_without_one_address_has_its_grace(targets, tmp_path, dead_c
     groups[0]["targets"] = targets
     path = tmp_path / f"dllogger_r_1_{host_name()}.json"
     path.write_text(json.dumps(groups))
-    swept = sweep_stale(tmp_path, grace_s=discovery.GRACE_S, taken=ADDRESS)
+    swept = sweep_stale(tmp_path, grace_s=service_discovery.GRACE_S, taken=ADDRESS)
     assert (0, [path.name, f"{path.name}.dead"]) == (swept, names(tmp_path))
 
 
@@ -529,7 +529,7 @@ def test_files_of_other_hosts_are_not_even_read(tmp_path, monkeypatch):
     for host in ("elsewhere", f"x{host_name()}", host_name()):
         DiscoveryFile(tmp_path, make_topology(host=host), address=ADDRESS)
     read = []
-    monkeypatch.setattr(discovery, "_read", lambda path: read.append(path.name) or b"")
+    monkeypatch.setattr(service_discovery, "_read", lambda path: read.append(path.name) or b"")
     sweep_stale(tmp_path)
     assert [f"dllogger_r_0_{host_name()}.json"] == read
 
@@ -554,7 +554,7 @@ def test_a_live_process_of_another_user_stays(tmp_path, monkeypatch):
 
     DiscoveryFile(tmp_path, make_topology(), address=ADDRESS)
     monkeypatch.setattr(os, "kill", denied)
-    monkeypatch.setattr(discovery, "read_process", lambda pid: None)
+    monkeypatch.setattr(service_discovery, "read_process", lambda pid: None)
     expected = 0
     assert expected == sweep_stale(tmp_path)
 
@@ -565,7 +565,7 @@ def test_without_proc_the_pid_must_do(tmp_path, monkeypatch):
     def missing(path):
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr(discovery, "read_process", lambda pid: None)
+    monkeypatch.setattr(service_discovery, "read_process", lambda pid: None)
     monkeypatch.setattr(os, "readlink", missing)
     file = DiscoveryFile(tmp_path, make_topology(), address=ADDRESS)
     labels = labels_of(file.path)
@@ -622,7 +622,7 @@ def test_a_file_replaced_during_the_sweep_stays(tmp_path, dead_content, monkeypa
         path.write_bytes(b"new")
         return True
 
-    monkeypatch.setattr(discovery, "_is_dead", taken_over)
+    monkeypatch.setattr(service_discovery, "_is_dead", taken_over)
     assert (0, [path.name], b"new") == (sweep_stale(tmp_path), names(tmp_path), path.read_bytes())
 
 

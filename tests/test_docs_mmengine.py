@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from otel_dllogger import training
-from otel_dllogger.topology import host_name
+from otel_dllogger.identity import host_name
 
 ROOT = Path(__file__).parent.parent
 DOC = ROOT / "docs" / "mmengine.md"

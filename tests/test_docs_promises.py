@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_dllogger.faults import REASONS
+from otel_dllogger.diagnostics import REASONS
 from otel_dllogger.otlp import losses
 
 TESTS = Path(__file__).parent

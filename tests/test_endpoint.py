@@ -22,11 +22,11 @@ import psutil
 import pytest
 
 from otel_dllogger import JSONStreamBackend, Logger, PrometheusBackend
+from otel_dllogger.diagnostics import FAULTS, RAISE_VARIABLE
 from otel_dllogger.errors import EndpointError
-from otel_dllogger.faults import FAULTS, RAISE_VARIABLE
-from otel_dllogger.metrics import endpoint as module
-from otel_dllogger.metrics import http_server, listener
-from otel_dllogger.metrics.endpoint import MetricsEndpoint
+from otel_dllogger.http import endpoint as module
+from otel_dllogger.http import listener, server
+from otel_dllogger.http.endpoint import MetricsEndpoint
 from tests._http import SCRAPE, ask, connect, read_to_end, scrape_at_once, wait_until
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def test_connections_have_the_options_of_the_listener(serve):
         nodelay = channel.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         buffer_bytes = channel.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
     assert nodelay
-    assert buffer_bytes <= 2 * http_server._SEND_BUFFER_BYTES  # Linux doubles what it is asked
+    assert buffer_bytes <= 2 * server._SEND_BUFFER_BYTES  # Linux doubles what it is asked
 
 
 def test_two_hundred_scrapes_cost_two_renderings(serve):
@@ -441,7 +441,7 @@ def test_close_from_a_callback_does_not_wait_for_itself(serve):
 
 AT_EXIT = """
 import atexit, logging
-from otel_dllogger.metrics.endpoint import MetricsEndpoint
+from otel_dllogger.http.endpoint import MetricsEndpoint
 logging.basicConfig()
 endpoint = MetricsEndpoint(lambda accept: ("text/plain", b"x"), port=0)
 if {close}:
@@ -473,7 +473,7 @@ def read_one(port: int) -> bytes:
 def test_import_starts_nothing():
     """Importing the module opens no socket and starts no thread."""
     source = (
-        "import os, threading; import otel_dllogger.metrics.endpoint\n"
+        "import os, threading; import otel_dllogger.http.endpoint\n"
         "links = [os.readlink(f'/proc/self/fd/{fd}') for fd in range(3, 50)"
         " if os.path.islink(f'/proc/self/fd/{fd}')]\n"
         "print(threading.active_count(), sum('socket' in link for link in links))"
@@ -484,7 +484,7 @@ def test_import_starts_nothing():
 
 FORKING = """
 import os, sys, time
-from otel_dllogger.metrics.endpoint import MetricsEndpoint
+from otel_dllogger.http.endpoint import MetricsEndpoint
 closed = MetricsEndpoint(lambda accept: ("text/plain", b"x"), port=0)
 closed.close()
 endpoint = MetricsEndpoint(lambda accept: ("text/plain", b"x" * 3_000_000), port=0)
@@ -546,7 +546,7 @@ def test_a_forked_child_keeps_nothing():
 
 MANY_DESCRIPTORS = """
 import os, resource
-from otel_dllogger.metrics.endpoint import MetricsEndpoint
+from otel_dllogger.http.endpoint import MetricsEndpoint
 most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 taken = [os.dup(0) for _ in range(1100)]
@@ -564,7 +564,7 @@ def test_descriptors_above_1024_are_served():
 
 WITHOUT_DESCRIPTORS = """
 import os, resource, time
-from otel_dllogger.metrics.endpoint import MetricsEndpoint
+from otel_dllogger.http.endpoint import MetricsEndpoint
 endpoint = MetricsEndpoint(lambda accept: ("text/plain", b"x"), port=0)
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 taken = []
@@ -600,19 +600,19 @@ def test_stalled_clients_are_dropped(serve, monkeypatch):
     """A request that is never finished and a response that is never read end in time."""
     page = numbers(4_000_000)
     endpoint = serve(lambda accept: (PLAIN, page))
-    monkeypatch.setattr(http_server, "STALLED_S", 0.2)
+    monkeypatch.setattr(server, "STALLED_S", 0.2)
     half, unread = connect(endpoint.port, b"GET /m"), connect(endpoint.port, SCRAPE)
     with half, unread, connect(endpoint.port) as idle:
         wait_until(lambda: len(endpoint._server.channels()) == 3)
         wait_until(lambda: len(endpoint._server.channels()) == 1)
         assert read_to_end(half) == b""
-        monkeypatch.setattr(http_server, "IDLE_S", 0.2)
+        monkeypatch.setattr(server, "IDLE_S", 0.2)
         assert read_to_end(idle) == b""
 
 
 def test_waiting_pages_are_bounded(serve, monkeypatch):
     """Many different pages that nobody reads are not all kept."""
-    monkeypatch.setattr(http_server, "MAX_HELD_BYTES", 8_000_000)
+    monkeypatch.setattr(server, "MAX_HELD_BYTES", 8_000_000)
     page = numbers(3_000_000)
     endpoint = serve(lambda accept: (PLAIN, page + accept.encode()))
     with ExitStack() as stack:
@@ -636,7 +636,7 @@ def test_crowd_after_crowd_is_quick():
 
 ABUSED = """
 import random
-from otel_dllogger.metrics.endpoint import MetricsEndpoint
+from otel_dllogger.http.endpoint import MetricsEndpoint
 dice = random.Random(0)
 def render(accept):
     return "text/plain", b"".join(b"dl_x %d\\n" % dice.getrandbits(60) for _ in range(100_000))

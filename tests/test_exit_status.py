@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from _command import COMMAND, environment
 
-from otel_dllogger.exit_status import ExitStatus
+from otel_dllogger.runtime.exit_status import ExitStatus
 
 ROOT = Path(__file__).parent.parent
 DEADLINE_S = 60
@@ -25,7 +25,7 @@ DEADLINE_S = 60
 # Every script below does what a backend does: watch, and ask at its end.
 WATCHED = """
 import atexit
-from otel_dllogger.exit_status import EXIT_STATUS
+from otel_dllogger.runtime.exit_status import EXIT_STATUS
 def watch():
     EXIT_STATUS.watch()
     atexit.register(lambda: print("finished" if EXIT_STATUS.is_clean() else "failed", flush=True))
@@ -247,7 +247,7 @@ watch()
 RUNNER = """
 __name__ = "runpy"
 import json, os, sys, watched
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 FAULTS.warn = lambda _reason, message: print(message, file=sys.stderr)  # else silent in a child
 cases = json.load(open("cases.json"))
 codes = []
@@ -484,7 +484,7 @@ def test_forked_children_and_what_is_patched_later(tmp_path):
         "def mine(code):\n    print('mine')\n    before(code)\n"
         "sys.exit = mine\nEXIT_STATUS.watch()\nassert sys.exit is mine\nsys.exit(1)"
     )
-    begin = BEGIN + "from otel_dllogger.exit_status import EXIT_STATUS\n"
+    begin = BEGIN + "from otel_dllogger.runtime.exit_status import EXIT_STATUS\n"
     done = run_all(
         tmp_path,
         {

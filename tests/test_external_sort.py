@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_dllogger.backfill.external_sort import CHUNK_SAMPLES, SampleSorter
 from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.backfill.series import SeriesName
+from otel_dllogger.backfill.sorting import CHUNK_SAMPLES, SampleSorter
 from tests._command import uncovered
 
 NAMES = [
@@ -187,7 +187,7 @@ def test_a_spill_file_that_lost_its_end_is_one_line(tmp_path):
 _FULL = """
 import resource, signal, sys
 from array import array
-from otel_dllogger.backfill.external_sort import SampleSorter
+from otel_dllogger.backfill.sorting import SampleSorter
 from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.backfill.series import SeriesName
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -219,7 +219,7 @@ _PEAK = """
 import sys
 from array import array
 from pathlib import Path
-from otel_dllogger.backfill.external_sort import SampleSorter
+from otel_dllogger.backfill.sorting import SampleSorter
 from otel_dllogger.backfill.series import SeriesName
 folder, series, samples = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 with SampleSorter(folder, memory_bytes=16 << 20) as sorter:

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from otel_dllogger.faults import FAULTS, RAISE_VARIABLE, REASONS, WARNING_INTERVAL_S, Faults
+from otel_dllogger.diagnostics import FAULTS, RAISE_VARIABLE, REASONS, WARNING_INTERVAL_S, Faults
 from tests._spoken import SpokenLog
 
 DEADLINE_S = 30
@@ -197,7 +197,7 @@ def test_a_forked_child_is_silent():
     """The child counts for itself and says nothing, even where its parent held the lock."""
     code = """
 import os, sys
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 with FAULTS._counting:
     child = os.fork()
     if child == 0:

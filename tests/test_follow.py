@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.logfiles import identity
-from otel_dllogger.logfiles.follow import MISSING_ROUNDS, Follower
-from otel_dllogger.logfiles.followed import NUL_VISITS, Batch, Change
-from otel_dllogger.logfiles.identity import Position
-from otel_dllogger.logfiles.oddities import REASONS
-from otel_dllogger.logfiles.whole_lines import cut
+from otel_dllogger.logs.tail import fingerprint
+from otel_dllogger.logs.tail.file_state import NUL_VISITS, Batch, Change
+from otel_dllogger.logs.tail.fingerprint import Position
+from otel_dllogger.logs.tail.lines import cut
+from otel_dllogger.logs.tail.oddities import REASONS
+from otel_dllogger.logs.tail.tailer import MISSING_ROUNDS, Follower
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -385,7 +385,7 @@ def test_an_inode_that_is_given_again_is_another_file(logs, follow, name, text):
     append(logs / "z.log", b"z\n")
     lines_of(follower, 3)  # now z.log is the one that is open
     reuse(logs / "a.log", logs / name, text)
-    if identity.inode_version(os.open(logs / name, os.O_RDONLY)) is None:
+    if fingerprint.inode_version(os.open(logs / name, os.O_RDONLY)) is None:
         pytest.skip("this file system does not number them")
     assert {name: text.split(b"\n")[:-1]} == lines_of(follower, 3)
     assert {"inode_reused": 1} == counted(follower)
@@ -394,7 +394,7 @@ def test_an_inode_that_is_given_again_is_another_file(logs, follow, name, text):
 @pytest.mark.parametrize("text", [b"one\n", b"2\n3\n"])
 def test_an_inode_that_is_given_again_without_a_version(logs, follow, monkeypatch, text):
     """Its content tells it: other bytes are another file; equal ones cannot be known."""
-    monkeypatch.setattr("otel_dllogger.logfiles.descriptors.inode_version", lambda fd: None)
+    monkeypatch.setattr("otel_dllogger.logs.tail.descriptors.inode_version", lambda fd: None)
     append(logs / "a.log", b"one\n")
     append(logs / "z.log", b"z\n")
     follower = follow(logs, max_open=1)
@@ -454,7 +454,7 @@ def test_what_nobody_has_open_is_lost_and_counted(logs, follow):
 
 def test_another_name_is_followed_only_if_something_tells_the_file(logs, follow, monkeypatch):
     """Nothing was read of it, it is not open, and the inode may be anybody's by now."""
-    monkeypatch.setattr("otel_dllogger.logfiles.descriptors.inode_version", lambda fd: None)
+    monkeypatch.setattr("otel_dllogger.logs.tail.descriptors.inode_version", lambda fd: None)
     append(logs / "a.log", b"half")
     follower = follow(logs)
     lines_of(follower, 3)
@@ -590,18 +590,18 @@ def test_a_pipe_in_the_place_of_a_file_does_not_block(logs):
     """Between being found and being opened a file may become anything."""
     append(logs / "a.log", b"1\n")
     status = (logs / "a.log").stat()
-    key = identity.Key(status.st_dev, status.st_ino)
+    key = fingerprint.Key(status.st_dev, status.st_ino)
     (logs / "a.log").rename(logs / "b.log")
     os.mkfifo(logs / "a.log")
     append(logs / "c.log", b"1\n")
     before = len(list(Path("/proc/self/fd").iterdir()))
     for name in ("a.log", "c.log"):
         with pytest.raises(FileNotFoundError):
-            identity.open_regular(str(logs / name), key)
+            fingerprint.open_regular(str(logs / name), key)
     (logs / "a.log").unlink()
     (logs / "a.log").symlink_to("b.log")
     with pytest.raises(OSError, match="symbolic links"):
-        identity.open_regular(str(logs / "a.log"), key)
+        fingerprint.open_regular(str(logs / "a.log"), key)
     assert before == len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -734,7 +734,7 @@ def test_a_process_out_of_descriptors_goes_on(logs, follow, monkeypatch):
     for i in range(10):
         append(logs / f"{i}.log", b"1\n")
     limit = [4]
-    real_open = identity.open_regular
+    real_open = fingerprint.open_regular
     follower = follow(logs)
 
     def open_regular(path, key):
@@ -742,7 +742,7 @@ def test_a_process_out_of_descriptors_goes_on(logs, follow, monkeypatch):
             raise OSError(24, "Too many open files")
         return real_open(path, key)
 
-    monkeypatch.setattr("otel_dllogger.logfiles.descriptors.open_regular", open_regular)
+    monkeypatch.setattr("otel_dllogger.logs.tail.descriptors.open_regular", open_regular)
     assert 10 == len(lines_of(follower, 10))
     assert 0 < follower.counts["descriptor_limit"]
 

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from otel_dllogger.logfiles.follow import Follower
-from otel_dllogger.logfiles.followed import Batch
-from otel_dllogger.logfiles.identity import Key, inode_version
+from otel_dllogger.logs.tail.file_state import Batch
+from otel_dllogger.logs.tail.fingerprint import Key, inode_version
+from otel_dllogger.logs.tail.tailer import Follower
 
 FOLLOWED = ("a.log", "b.log", "c.1.log")
 ASIDE = ("a.log.1", "b.log.1")

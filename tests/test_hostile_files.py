@@ -15,16 +15,16 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from otel_dllogger import topology
+from otel_dllogger import identity
 from otel_dllogger.backfill.data_folder import DataFolder, read_meta
 from otel_dllogger.backfill.installed import Installed
 from otel_dllogger.bridge.journal import Journal
-from otel_dllogger.logfiles.checkpoint import Checkpoint
-from otel_dllogger.logfiles.identity import Position
-from otel_dllogger.logfiles.oddities import Oddities
-from otel_dllogger.metrics import discovery
-from otel_dllogger.metrics.discovery import DiscoveryFile, sweep_stale
-from otel_dllogger.topology import Topology, host_name, read_process
+from otel_dllogger.http import service_discovery
+from otel_dllogger.http.service_discovery import DiscoveryFile, sweep_stale
+from otel_dllogger.identity import Topology, host_name, read_process
+from otel_dllogger.logs.tail.checkpoint import Checkpoint
+from otel_dllogger.logs.tail.fingerprint import Position
+from otel_dllogger.logs.tail.oddities import Oddities
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ def of_a_dead_process() -> dict[str, Any]:
     if not pid:
         os._exit(0)
     os.waitpid(pid, 0)
-    owner = {"host": host_name(), "pid_namespace": discovery._pid_namespace(), "start": ""}
+    owner = {"host": host_name(), "pid_namespace": service_discovery._pid_namespace(), "start": ""}
     return {f"{PREFIX}{name}": value for name, value in {**owner, "pid": str(pid)}.items()}
 
 
@@ -190,7 +190,7 @@ def test_a_mark_of_the_future_is_made_anew(tmp_path, dead):
     mark = tmp_path / f"{path.name}.dead"
     mark.write_bytes(content)
     os.utime(mark, (4e9, 4e9))
-    sweep_stale(tmp_path, grace_s=discovery.GRACE_S)
+    sweep_stale(tmp_path, grace_s=service_discovery.GRACE_S)
     assert mark.stat().st_mtime < 4e9
 
 
@@ -201,7 +201,7 @@ def test_an_error_of_the_sweep_keeps_no_rank_from_being_announced(tmp_path, monk
         raise ArithmeticError("unforeseen")
 
     (tmp_path / own_name(2)).write_bytes(b"[]")
-    monkeypatch.setattr(discovery, "_read", fail)
+    monkeypatch.setattr(service_discovery, "_read", fail)
     announce(tmp_path)
     assert "unforeseen" in caplog.text
 
@@ -299,7 +299,7 @@ def test_a_damaged_column_is_an_error_of_the_database(tmp_path, damage):
 @example(b"btime inf")
 def test_proc_may_say_anything(monkeypatch, content):
     """As in a sandbox, or in a system that is not Linux."""
-    monkeypatch.setattr(topology, "_read_proc", lambda _name: content)
+    monkeypatch.setattr(identity, "_read_proc", lambda _name: content)
     read_process(1)
-    assert topology.detect_topology({"RANK": "0"}).run
-    assert topology.detect_topology({}).run
+    assert identity.detect_topology({"RANK": "0"}).run
+    assert identity.detect_topology({}).run

@@ -19,13 +19,12 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.log_time import LOG_TIME
+from otel_dllogger.diagnostics import FAULTS, LOG_TIME
+from otel_dllogger.identity import Topology
 from otel_dllogger.metrics.instruments import Instruments
-from otel_dllogger.metrics.mapping import map_metric, parse_metadata
+from otel_dllogger.metrics.naming import map_metric, parse_metadata
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Info, Metadata, Record
-from otel_dllogger.topology import Topology
 
 S = 1_000_000
 T0_US = 1_700_000_000 * S

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from otel_dllogger import JSONStreamBackend, Logger
-from otel_dllogger.interruptions import let_through
 from otel_dllogger.logger import Backend
+from otel_dllogger.runtime.interruptions import let_through
 from tests._command import uncovered
 
 SCRIPTS = Path(__file__).parent / "scripts"

@@ -14,7 +14,7 @@ import weakref
 import pytest
 
 from otel_dllogger import Backend, JSONStreamBackend, Logger, StdOutBackend
-from otel_dllogger.log_time import LOG_TIME
+from otel_dllogger.diagnostics import LOG_TIME
 from otel_dllogger.logger import RecordBackend
 
 

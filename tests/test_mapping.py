@@ -12,7 +12,8 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import CollectorRegistry
 
-from otel_dllogger.metrics.mapping import (
+from otel_dllogger.metrics.decided_names import Names
+from otel_dllogger.metrics.naming import (
     MAX_LABEL_CHARACTERS,
     MetricMetadata,
     label_text,
@@ -23,7 +24,6 @@ from otel_dllogger.metrics.mapping import (
     parse_unit,
     unit_suffix,
 )
-from otel_dllogger.metrics.names import Names
 from otel_dllogger.metrics.store import SeriesStore
 
 # As scripts give it: (UCUM, what Prometheus shows).

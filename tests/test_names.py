@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.metrics.names import Names
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.metrics.decided_names import Names
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Metadata, Record
 

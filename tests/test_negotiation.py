@@ -18,15 +18,15 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from otel_dllogger import Logger, PrometheusBackend
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.metrics.endpoint import MetricsEndpoint
-from otel_dllogger.metrics.figures import View
-from otel_dllogger.metrics.names import Names
-from otel_dllogger.metrics.negotiation import accepts_gzip, choose_format
-from otel_dllogger.metrics.page import StorePage
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.http.content_negotiation import accepts_gzip, choose_format
+from otel_dllogger.http.endpoint import MetricsEndpoint
+from otel_dllogger.identity import Topology
+from otel_dllogger.metrics.decided_names import Names
+from otel_dllogger.metrics.exposition import StorePage
+from otel_dllogger.metrics.internal import View
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Record
-from otel_dllogger.topology import Topology
 from tests._http import ask, connect
 
 if TYPE_CHECKING:

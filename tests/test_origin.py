@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.logfiles.origin import Origin, Origins, find_start_us, is_copy
-from otel_dllogger.topology import clean_run
+from otel_dllogger.identity import clean_run
+from otel_dllogger.logs.run_identity import Origin, Origins, find_start_us, is_copy
 from tests.test_dialects import DATA
 
 EXAMPLES = settings(deadline=None, derandomize="CI" in os.environ, max_examples=250)

@@ -21,7 +21,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 
 from otel_dllogger import ConfigurationError, Logger, OTelBackend, Verbosity
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.metrics.cardinality import lift_cardinality_limit
 from tests._command import assert_forked_child_answers
 from tests._http import wait_until

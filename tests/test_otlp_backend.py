@@ -14,7 +14,7 @@ import pytest
 
 from otel_dllogger import ConfigurationError, JSONStreamBackend, Logger, Verbosity
 from otel_dllogger.backends.otlp import OTLPBackend
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.otlp import backoff
 from otel_dllogger.otlp import sender as sender_module
 from otel_dllogger.record import Info, Metadata, Record

@@ -8,10 +8,10 @@ from urllib.parse import quote
 import pytest
 
 from otel_dllogger import ConfigurationError
-from otel_dllogger.otlp.options import read_options
+from otel_dllogger.otlp.settings import read_options
 
 if TYPE_CHECKING:
-    from otel_dllogger.otlp.options import OTLPOptions
+    from otel_dllogger.otlp.settings import OTLPOptions
 
 
 def options(

@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otel_dllogger import Logger, PrometheusBackend
 from otel_dllogger.backends.otlp import OTLPBackend
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.metrics import mapping
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.metrics import naming
 from otel_dllogger.record import Record
 from tests._http import ask
 from tests._victoriametrics import VictoriaMetrics
@@ -65,8 +65,8 @@ def names_and_labels(samples: Any) -> set[tuple[str, ...]]:
 def test_names_and_labels_are_those_of_a_page(victoria_metrics: VictoriaMetrics) -> None:
     """The same run on a metrics page and over OTLP: every series, of every unit, is the same."""
     units = [
-        *mapping._UNITS,
-        *(f"{what}/{per}" for what in ("images", "MB") for per in mapping._PER),
+        *naming._UNITS,
+        *(f"{what}/{per}" for what in ("images", "MB") for per in naming._PER),
         "bleu",
         "1",
         "",

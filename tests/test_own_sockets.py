@@ -11,8 +11,8 @@ from tests._command import TIMEOUT_S, assert_forked_child_answers, uncovered
 
 OPENED = """
 import socket, time
-from otel_dllogger.metrics import own_sockets
-from otel_dllogger.metrics.endpoint import MetricsEndpoint
+from otel_dllogger.http import sockets
+from otel_dllogger.http.endpoint import MetricsEndpoint
 
 def is_open(descriptor):
     try:
@@ -59,7 +59,7 @@ beside = hold
 
 def answers():
     before.close()
-    return is_open(read) and is_open(write) and not own_sockets.OWN.open
+    return is_open(read) and is_open(write) and not sockets.OWN.open
 """
     )
 
@@ -76,7 +76,7 @@ while not served._server.channels():
 accepted = [one.socket.fileno() for one in served._server.channels()]
 ours = [served._server.socket.fileno(), *accepted, served._server.trigger.waker.fileno(),
         served._server.trigger.woken.fileno()]
-assert len(ours) == len(own_sockets.OWN.open)
+assert len(ours) == len(sockets.OWN.open)
 assert all(map(is_open, ours))
 beside = hold
 
@@ -91,12 +91,12 @@ def test_a_fork_does_not_wait_for_ever() -> None:
     assert_forked_child_answers(
         OPENED
         + """
-own_sockets.LONGEST_WAIT_S = 0.05
+sockets.LONGEST_WAIT_S = 0.05
 served = endpoint(port=0)
 ours = served._server.socket.fileno()
 
 def beside():
-    with own_sockets.OWN.lock:
+    with sockets.OWN.lock:
         hold()
 
 def answers():
@@ -153,8 +153,8 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
         "time.sleep(0.3)\ncheck()\nlogger.close()\ncheck()",
         "logger.close()\nimport gc\ndel backend, logger, server\ngc.collect()\ncheck()",
         (
-            "from otel_dllogger.metrics import own_sockets\n"
-            "own_sockets.OWN.before_exit()\ncheck()\nassert not own_sockets.OWN.open"
+            "from otel_dllogger.http import sockets\n"
+            "sockets.OWN.before_exit()\ncheck()\nassert not sockets.OWN.open"
         ),
         """
 if (pid := os.fork()) == 0:
@@ -240,7 +240,7 @@ def test_a_client_that_goes_away_sends_no_signal() -> None:
     """A script that restored what SIGPIPE does elsewhere goes on."""
     done = run("""
 import signal
-from otel_dllogger.metrics.own_sockets import own_pair
+from otel_dllogger.http.sockets import own_pair
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 one, other = own_pair()
 other.close()

@@ -18,14 +18,14 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.metrics.figures import OF_PROCESS, OF_RANKS, View
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.identity import Topology
+from otel_dllogger.metrics.decided_names import Names
+from otel_dllogger.metrics.exposition import StorePage
 from otel_dllogger.metrics.instruments import Instruments
-from otel_dllogger.metrics.names import Names
-from otel_dllogger.metrics.page import StorePage
+from otel_dllogger.metrics.internal import OF_PROCESS, OF_RANKS, View
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Info, Metadata, Record
-from otel_dllogger.topology import Topology
 from tests._prometheus import find_program
 from tests.test_properties import SEEN_NAMES
 

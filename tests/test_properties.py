@@ -25,8 +25,8 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from otel_dllogger import JSONStreamBackend, Logger, PrometheusBackend, StdOutBackend
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.metrics.mapping import label_text
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.metrics.naming import label_text
 from otel_dllogger.values import convert, to_plain
 from tests._http import ask
 from tests._prometheus import find_program

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_dllogger.topology import host_name
+from otel_dllogger.identity import host_name
 from otel_dllogger.training import line_handlers
 from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.line_handlers import MAX_WARNINGS, ConsoleHandler
@@ -610,7 +610,7 @@ def test_print_log_refuses_what_is_no_logger():
 FAILING = """
 import logging, sys
 logging.getLogger("otel_dllogger").disabled = True
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.training.rank_logger import MMLogger, print_log
 logger = MMLogger.get_instance("a", log_file=sys.argv[1] if len(sys.argv) > 1 else None)
 if len(sys.argv) > 2:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_dllogger.logfiles.reader import Naming
+from otel_dllogger.logs.reader import Naming
 from otel_dllogger.metrics.rank_state import RankState
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Info, Metadata, Record

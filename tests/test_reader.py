@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.logfiles import reader as module
-from otel_dllogger.logfiles.dialects import FileContext, FileRecord, parse_line
-from otel_dllogger.logfiles.origin import Origin, find_start_us
-from otel_dllogger.logfiles.reader import SEPARATOR, FileReader, Naming, Started, key_of
-from otel_dllogger.metrics.mapping import MetricMetadata, parse_metadata
+from otel_dllogger.logs import reader as module
+from otel_dllogger.logs.parsers.detect import FileContext, FileRecord, parse_line
+from otel_dllogger.logs.reader import SEPARATOR, FileReader, Naming, Started, key_of
+from otel_dllogger.logs.run_identity import Origin, find_start_us
+from otel_dllogger.metrics.naming import MetricMetadata, parse_metadata
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Info, Metadata, Record
 from tests._in_memory import in_memory_backend

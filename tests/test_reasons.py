@@ -8,10 +8,11 @@ import importlib
 import re
 from typing import TYPE_CHECKING
 
-from otel_dllogger.bridge.ranks import DROPPED_REASONS
-from otel_dllogger.commands.page_report import DROPS, describe_page
-from otel_dllogger.faults import REASONS
-from otel_dllogger.logfiles import oddities, skipped
+from otel_dllogger.cli.check.page_report import DROPS, describe_page
+from otel_dllogger.diagnostics import REASONS
+from otel_dllogger.logs.parsers import skipped
+from otel_dllogger.logs.ranks import DROPPED_REASONS
+from otel_dllogger.logs.tail import oddities
 from otel_dllogger.otlp import losses
 from tests._bridge import append, open_bridge, read_page, steps
 from tests.test_imports import MODULES, ROOT

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_dllogger.encoding import encode_record
-from otel_dllogger.logfiles.file_record import FileRecord
+from otel_dllogger.json_encoding import encode_record
+from otel_dllogger.logs.parsers.file_record import FileRecord
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import (
     EPOCH,

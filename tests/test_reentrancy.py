@@ -19,10 +19,10 @@ JOINING = """
 import faulthandler, json, signal, sys, threading
 faulthandler.dump_traceback_later(60, exit=True)
 import otel_dllogger as dllogger
-from otel_dllogger import patience
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.runtime import locks
+from otel_dllogger.diagnostics import FAULTS
 
-patience.PATIENCE_S = 0.02  # a test has less of it
+locks.PATIENCE_S = 0.02  # a test has less of it
 dllogger.init([dllogger.JSONStreamBackend(1, sys.argv[1]), dllogger.PrometheusBackend(1, port=0)])
 logged = [0, 0]
 

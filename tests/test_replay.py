@@ -6,10 +6,11 @@ import time
 
 import pytest
 
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.metrics.figures import View
-from otel_dllogger.metrics.names import Names
-from otel_dllogger.metrics.points import Points, Series
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.identity import detect_topology
+from otel_dllogger.metrics.data_points import Points, Series
+from otel_dllogger.metrics.decided_names import Names
+from otel_dllogger.metrics.internal import View
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.otlp.batches import MAX_POINTS, MAX_SPAN_US, Backlog, Batch
 from otel_dllogger.otlp.losses import count_from_zero
@@ -23,7 +24,6 @@ from otel_dllogger.otlp.queue import (
 )
 from otel_dllogger.otlp.replay import Replay
 from otel_dllogger.record import Info, Metadata, Record
-from otel_dllogger.topology import detect_topology
 from tests._command import assert_forked_child_answers
 
 START_US = 1_700_000_000_000_000
@@ -404,7 +404,7 @@ def test_a_silenced_queue_takes_and_counts_nothing(counted):
 def test_a_forked_child_has_an_empty_queue():
     """What was logged before the fork is the parent's to send, and a thread may be in a put."""
     assert_forked_child_answers("""
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.otlp.queue import ENTRY_BYTES, QUEUE_SHARE, EntryQueue
 
 def put(step):

@@ -13,7 +13,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import otel_dllogger as dllogger
-from otel_dllogger.metrics import mapping
+from otel_dllogger.metrics import naming
 from tests._http import ask
 from tests._prometheus import find_program
 
@@ -222,7 +222,7 @@ def test_rules_select_by_patterns_that_match_what_the_package_exports(exported):
 def test_objectives_leave_out_every_physical_unit_of_the_package():
     """What the mapping may add to a name is in the rule that tells objectives by it."""
     (pattern,) = re.findall(r'__name__!~"([^"]*)"', records()["run:dl_objective:median"]["expr"])
-    suffixes = {suffix for suffix, _ in (*mapping._UNITS.values(), *mapping._PER.values())}
+    suffixes = {suffix for suffix, _ in (*naming._UNITS.values(), *naming._PER.values())}
     assert {suffix for suffix in suffixes if not re.fullmatch(pattern, f"dl_x_{suffix}")} == {
         "percent"
     }

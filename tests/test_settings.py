@@ -10,7 +10,7 @@ from _command import otel_dllogger
 
 import otel_dllogger as dllogger
 from otel_dllogger import settings
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 
 VARIABLE = "OTEL_DLLOGGER_LINGER_SECONDS"
 ROOT = Path(__file__).parent.parent

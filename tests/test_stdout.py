@@ -34,7 +34,7 @@ LOGGING = """
 import logging, sys
 logging.getLogger("otel_dllogger").disabled = True
 from otel_dllogger import Logger, StdOutBackend
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 logger = Logger([StdOutBackend(1, prefix_format=lambda timestamp: "")])
 for step in range(int(sys.argv[1])):
     logger.log(step, {"loss": 1.0})

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_dllogger.encoding import encode_record
-from otel_dllogger.faults import REASONS
-from otel_dllogger.metrics.mapping import MetricMetadata
+from otel_dllogger.diagnostics import REASONS
+from otel_dllogger.json_encoding import encode_record
+from otel_dllogger.metrics.naming import MetricMetadata
 from otel_dllogger.metrics.store import MAX_LONG_NAMES_CHARACTERS, SeriesStore
 from otel_dllogger.record import Info, Metadata, Record
 

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_dllogger import topology
+from otel_dllogger import identity
+from otel_dllogger.diagnostics import Faults
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.faults import Faults
-from otel_dllogger.topology import ProcessStat, clean_run, detect_topology, read_process
+from otel_dllogger.identity import ProcessStat, clean_run, detect_topology, read_process
 from tests._spoken import SpokenLog
 
 DEADLINE_S = 30
@@ -28,7 +28,7 @@ DEADLINE_S = 30
 RANK = """
 import json, os
 from dataclasses import asdict
-from otel_dllogger.topology import detect_topology
+from otel_dllogger.identity import detect_topology
 os.write(1, json.dumps(asdict(detect_topology())).encode() + b"\\n")  # whole: ranks share it
 """
 
@@ -79,7 +79,7 @@ def launch(wrapper: list[str] | None = None) -> list[dict]:
 def faults(monkeypatch):
     """Give the module faults of its own, so that no warning is held back."""
     faults = Faults()
-    monkeypatch.setattr(topology, "FAULTS", faults)
+    monkeypatch.setattr(identity, "FAULTS", faults)
     return faults
 
 
@@ -290,7 +290,7 @@ def test_a_recycled_launcher_pid_is_another_run(monkeypatch):
     environ = {"RANK": "0"}
     first = detect_topology(environ).run
     monkeypatch.setattr(
-        topology,
+        identity,
         "read_process",
         lambda pid: replace(read_process(pid), start_ticks=read_process(pid).start_ticks + 500),
     )
@@ -311,7 +311,7 @@ def test_the_run_names_the_start_in_utc():
     stamp = detect_topology({}).run.rpartition("-")[2]
     started_s = psutil.Process().create_time()
     around = {
-        topology.time.strftime("%Y%m%dT%H%M%SZ", topology.time.gmtime(started_s + offset_s))
+        identity.time.strftime("%Y%m%dT%H%M%SZ", identity.time.gmtime(started_s + offset_s))
         for offset_s in (-1, 0, 1)
     }
     assert stamp in around
@@ -319,8 +319,8 @@ def test_the_run_names_the_start_in_utc():
 
 def test_without_proc_the_pid_must_do(monkeypatch):
     """Where the system does not say when a process started, the run is host and pid."""
-    monkeypatch.setattr(topology, "read_process", lambda pid: None)
-    host = topology.host_name()
+    monkeypatch.setattr(identity, "read_process", lambda pid: None)
+    host = identity.host_name()
     assert [f"{host}-{os.getpid()}", f"{host}-{os.getppid()}"] == [
         detect_topology(environ).run for environ in ({}, {"RANK": "0"})
     ]
@@ -331,7 +331,7 @@ def test_without_proc_the_pid_must_do(monkeypatch):
 )
 def test_unreadable_proc_files_cost_a_detail_at_most(unreadable, is_dated, monkeypatch):
     """A launcher of another user is taken as it is; what is not known is left out of the run."""
-    read, pid = topology._read_proc, os.getpid()
+    read, pid = identity._read_proc, os.getpid()
     refused = {f"{pid}/environ", unreadable.format(pid=pid)}
 
     def guarded(name):
@@ -339,17 +339,17 @@ def test_unreadable_proc_files_cost_a_detail_at_most(unreadable, is_dated, monke
             raise PermissionError(13, "Permission denied")
         return read(name)
 
-    monkeypatch.setattr(topology, "_read_proc", guarded)
+    monkeypatch.setattr(identity, "_read_proc", guarded)
     monkeypatch.setattr(os, "getppid", lambda: pid)
-    undated = f"{topology.host_name()}-{pid}"
+    undated = f"{identity.host_name()}-{pid}"
     run = detect_topology({"RANK": "0"}).run
     assert (True, is_dated) == (run.startswith(undated), run != undated)
 
 
 def test_the_first_process_of_a_container_is_the_last_ancestor(monkeypatch):
     """Where every ancestor was given a rank, as in a pod, the topmost stands for the launcher."""
-    monkeypatch.setattr(topology, "_was_started_with", lambda variable, pid: True)
-    assert detect_topology({"RANK": "0"}).run.startswith(f"{topology.host_name()}-1-")
+    monkeypatch.setattr(identity, "_was_started_with", lambda variable, pid: True)
+    assert detect_topology({"RANK": "0"}).run.startswith(f"{identity.host_name()}-1-")
 
 
 def _spawned_with_argument(rank, results):
@@ -365,7 +365,7 @@ def _spawned_as_a_trial(number, results):
     results.put(detect_topology(clean_environ()))
 
 
-def spawn(target) -> tuple[list[topology.Topology], set[int]]:
+def spawn(target) -> tuple[list[identity.Topology], set[int]]:
     """Start two processes as torch.multiprocessing.spawn does, and collect what they find."""
     context = multiprocessing.get_context("spawn")
     results = context.SimpleQueue()
@@ -402,7 +402,7 @@ def test_a_program_name_does_not_confuse_the_process_table():
 import json, os
 from pathlib import Path
 from dataclasses import asdict
-from otel_dllogger.topology import read_process
+from otel_dllogger.identity import read_process
 from tests._spoken import SpokenLog
 plain = read_process(os.getpid())
 Path("/proc/self/comm").write_text("a) Z 1 (b c")
@@ -432,14 +432,14 @@ def test_import_reads_nothing():
     """Importing the module opens no file but code, and reads no environment variable."""
     code = """
 import json, os, sys
-import otel_dllogger.errors, otel_dllogger.faults, pathlib, zlib
+import otel_dllogger.errors, otel_dllogger.diagnostics, pathlib, zlib
 opened = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
 class Forbidden(dict):
     def __getitem__(self, name): raise AssertionError(name)
     get = __getitem__
 os.environ = Forbidden()
-import otel_dllogger.topology
+import otel_dllogger.identity
 print(json.dumps([path for path in opened if not path.endswith((".py", ".pyc"))]))
 """
     (read,) = run_python(code)
@@ -455,7 +455,7 @@ def test_a_topology_is_a_value():
         "local_rank": 0,
         "world_size": 2,
         "attempt": 1,
-        "host": topology.host_name(),
+        "host": identity.host_name(),
         "pid": os.getpid(),
     } == asdict(found)
     with pytest.raises(AttributeError):

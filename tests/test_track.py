@@ -16,7 +16,7 @@ import pytest
 
 import otel_dllogger
 from otel_dllogger import Logger, Verbosity
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.logger import Backend
 from otel_dllogger.training import (
     HistoryBuffer,
@@ -615,7 +615,8 @@ def test_a_scalar_without_a_mode_is_warned_of_once(hub, options, caplog):
 
 LONELY = """
 from urllib.request import urlopen
-from otel_dllogger.training import MessageHub, track
+from otel_dllogger.training import MessageHub
+from otel_dllogger.training import track
 
 hub = MessageHub.get_instance("lonely")
 for _ in track([1, 2], hub=hub, max_epochs=1):

@@ -24,8 +24,8 @@ import numpy as np
 import pytest
 
 from otel_dllogger import JSONStreamBackend, Logger
-from otel_dllogger.encoding import encode_plain, encode_values
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.json_encoding import encode_plain, encode_values
 from otel_dllogger.values import (
     MAX_ARRAY_ELEMENTS,
     MAX_DEPTH,

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from otel_dllogger import JSONStreamBackend, Logger
 from otel_dllogger.backends import append_file
 from otel_dllogger.backends.append_file import AppendFile
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from tests._http import wait_until
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -497,7 +497,7 @@ def test_a_file_that_may_not_be_written_is_refused(tmp_path):
     path.chmod(stat.S_IRUSR)
     code = """
 import os, sys
-import otel_dllogger.encoding  # later, the modules may be out of reach
+import otel_dllogger.json_encoding  # later, the modules may be out of reach
 from otel_dllogger import JSONStreamBackend
 if os.geteuid() == 0:
     os.setresuid(65534, 65534, 65534)

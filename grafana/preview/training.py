@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from otel_dllogger.commands.demo_prometheus import Prometheus
-from otel_dllogger.commands.demo_ranks import Rank, start_ranks
-from otel_dllogger.commands.user_error import UserError
+from otel_dllogger.cli.demo.prometheus import Prometheus
+from otel_dllogger.cli.demo.ranks import Rank, start_ranks
+from otel_dllogger.cli.user_error import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

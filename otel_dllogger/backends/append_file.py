@@ -19,9 +19,9 @@ from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING
 
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.interruptions import let_through
-from otel_dllogger.patience import MAIN_THREAD, Impatient, Patient
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.runtime.interruptions import let_through
+from otel_dllogger.runtime.locks import MAIN_THREAD, Impatient, Patient
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from otel_dllogger import arguments, settings
 from otel_dllogger.backends.append_file import AppendFile, open_append_file
-from otel_dllogger.interruptions import let_through
+from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
-from otel_dllogger.topology import detect_topology
+from otel_dllogger.runtime.interruptions import let_through
 from otel_dllogger.values import to_plain
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class JSONStreamBackend(RecordBackend):
         # would take.
         from orjson import dumps  # noqa: PLC0415
 
-        from otel_dllogger.encoding import encode_record, encode_spaced  # noqa: PLC0415
+        from otel_dllogger.json_encoding import encode_record, encode_spaced  # noqa: PLC0415
 
         self._encode_number = dumps
         self._encode_record = encode_record

@@ -8,13 +8,13 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger import arguments, settings
-from otel_dllogger.exit_status import EXIT_STATUS
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
-from otel_dllogger.topology import detect_topology
+from otel_dllogger.runtime.exit_status import EXIT_STATUS
+from otel_dllogger.runtime.wakers import Worker
 from otel_dllogger.version import __version__
-from otel_dllogger.waker import Worker
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider

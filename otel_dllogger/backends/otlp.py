@@ -8,22 +8,23 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger import arguments, closing, settings
-from otel_dllogger.exit_status import EXIT_STATUS
-from otel_dllogger.faults import FAULTS
+from otel_dllogger import arguments, settings
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
 from otel_dllogger.otlp.losses import AT_EXIT, count_from_zero
 from otel_dllogger.otlp.queue import QUEUE_SHARE, EntryQueue, Finish
 from otel_dllogger.record import Info, Metadata, Record, is_parameter_step
-from otel_dllogger.topology import detect_topology
+from otel_dllogger.runtime import closing
+from otel_dllogger.runtime.exit_status import EXIT_STATUS
 from otel_dllogger.values import Values, convert, key_text, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_dllogger.otlp.options import OTLPOptions
     from otel_dllogger.otlp.sender import Sender
+    from otel_dllogger.otlp.settings import OTLPOptions
 
 DEFAULT_MAX_QUEUE_BYTES = 64 << 20
 LEAST_MAX_QUEUE_BYTES = 64 << 10
@@ -109,7 +110,7 @@ class OTLPBackend(RecordBackend):
             self._queue.silence()
             return
         count_from_zero()
-        from otel_dllogger.otlp.options import read_options  # noqa: PLC0415
+        from otel_dllogger.otlp.settings import read_options  # noqa: PLC0415
 
         self._sender = self._make_sender(
             read_options(
@@ -142,12 +143,12 @@ class OTLPBackend(RecordBackend):
         from otel_dllogger.otlp.transport import open_transport  # noqa: PLC0415
 
         transport = open_transport(options)
-        from otel_dllogger.metrics.figures import View  # noqa: PLC0415
-        from otel_dllogger.metrics.names import Names  # noqa: PLC0415
-        from otel_dllogger.metrics.points import Points  # noqa: PLC0415
+        from otel_dllogger.metrics.data_points import Points  # noqa: PLC0415
+        from otel_dllogger.metrics.decided_names import Names  # noqa: PLC0415
+        from otel_dllogger.metrics.internal import View  # noqa: PLC0415
         from otel_dllogger.metrics.resource import rank_resource  # noqa: PLC0415
         from otel_dllogger.otlp.batches import Backlog  # noqa: PLC0415
-        from otel_dllogger.otlp.encoding import Encoder  # noqa: PLC0415
+        from otel_dllogger.otlp.encoder import Encoder  # noqa: PLC0415
         from otel_dllogger.otlp.replay import Replay  # noqa: PLC0415
         from otel_dllogger.otlp.sender import Sender  # noqa: PLC0415
 

@@ -7,20 +7,21 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger import arguments, closing, settings
+from otel_dllogger import arguments, settings
 from otel_dllogger.backends.otel import OTelBackend
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.errors import EndpointError
-from otel_dllogger.exit_status import EXIT_STATUS
-from otel_dllogger.faults import FAULTS
 from otel_dllogger.metrics.cardinality import lift_cardinality_limit
 from otel_dllogger.metrics.resource import rank_resource
-from otel_dllogger.waker import Waker
+from otel_dllogger.runtime import closing
+from otel_dllogger.runtime.exit_status import EXIT_STATUS
+from otel_dllogger.runtime.wakers import Waker
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
 
-    from otel_dllogger.metrics.discovery import DiscoveryFile
-    from otel_dllogger.metrics.endpoint import MetricsEndpoint
+    from otel_dllogger.http.endpoint import MetricsEndpoint
+    from otel_dllogger.http.service_discovery import DiscoveryFile
     from otel_dllogger.metrics.instruments import Instruments
 
 DEFAULT_HOST = "127.0.0.1"
@@ -121,7 +122,7 @@ class PrometheusBackend(OTelBackend):
     def _open_endpoint(self, host: str | None, port: int | None) -> MetricsEndpoint | None:
         import logging  # noqa: PLC0415
 
-        from otel_dllogger.metrics.endpoint import MetricsEndpoint  # noqa: PLC0415
+        from otel_dllogger.http.endpoint import MetricsEndpoint  # noqa: PLC0415
 
         if host is None:
             host = settings.text(settings.HOST, DEFAULT_HOST)
@@ -144,7 +145,7 @@ class PrometheusBackend(OTelBackend):
         return endpoint
 
     def _announce(self, directory: str | os.PathLike[str] | None) -> DiscoveryFile | None:
-        from otel_dllogger.metrics.discovery import DiscoveryFile  # noqa: PLC0415
+        from otel_dllogger.http.service_discovery import DiscoveryFile  # noqa: PLC0415
 
         directory = directory or settings.text(settings.DISCOVERY_DIR, "")
         if not directory or self.endpoint is None:
@@ -153,7 +154,7 @@ class PrometheusBackend(OTelBackend):
         return DiscoveryFile(directory, self.topology, address=address)
 
     def _render(self, accept: str) -> tuple[str, bytes]:
-        from otel_dllogger.metrics.negotiation import choose_format  # noqa: PLC0415
+        from otel_dllogger.http.content_negotiation import choose_format  # noqa: PLC0415
 
         ending = self._ending_s is not None
         self.flush()

@@ -10,11 +10,11 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, TextIO
 
 from otel_dllogger import arguments, settings
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.interruptions import let_through
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import MAX_NAMES, RecordBackend
 from otel_dllogger.record import parse_rank
-from otel_dllogger.topology import detect_topology
+from otel_dllogger.runtime.interruptions import let_through
 from otel_dllogger.values import convert, safe_repr, safe_text
 
 if TYPE_CHECKING:

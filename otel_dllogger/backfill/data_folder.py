@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from otel_dllogger.backfill.faults import BackfillError
-from otel_dllogger.logfiles.checkpoint import read_regular
+from otel_dllogger.logs.tail.checkpoint import read_regular
 
 FOLDER = "otel-dllogger-backfill"
 """The folder in the data folder that is ours; Prometheus ignores it.

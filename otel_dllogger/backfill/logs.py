@@ -6,20 +6,20 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_dllogger.backfill.faults import BackfillError
-from otel_dllogger.bridge.source import open_reader
 from otel_dllogger.errors import in_words
-from otel_dllogger.logfiles.dialects import DLLOGGER_TEXT
-from otel_dllogger.logfiles.discover import Discovery
-from otel_dllogger.logfiles.oddities import Oddities
-from otel_dllogger.logfiles.origin import Origin, is_copy
-from otel_dllogger.logfiles.read_lines import read_lines
-from otel_dllogger.logfiles.reader import FileReader, Naming, Started
-from otel_dllogger.logfiles.twins import has_json_twin
+from otel_dllogger.logs.duplicates import has_json_twin
+from otel_dllogger.logs.parsers.detect import DLLOGGER_TEXT
+from otel_dllogger.logs.read_lines import read_lines
+from otel_dllogger.logs.reader import FileReader, Naming, Started
+from otel_dllogger.logs.run_identity import Origin, is_copy
+from otel_dllogger.logs.source import open_reader
+from otel_dllogger.logs.tail.find_files import Discovery
+from otel_dllogger.logs.tail.oddities import Oddities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_dllogger.bridge.source import Source
+    from otel_dllogger.logs.source import Source
 
 _PEEKED_LINES = 1_000
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_dllogger.backfill.faults import BackfillError
-from otel_dllogger.bridge.delivery import Delivery
+from otel_dllogger.bridge.otlp_forwarder import Delivery
 from otel_dllogger.bridge.outbox import Refused, Stopped
-from otel_dllogger.bridge.ranks import Ranks
+from otel_dllogger.logs.ranks import Ranks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otel_dllogger.backfill.logs import LogFile
     from otel_dllogger.bridge.outbox import Outbox
-    from otel_dllogger.bridge.source import Source
+    from otel_dllogger.logs.source import Source
 
 
 def send_logs(

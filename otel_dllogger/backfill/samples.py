@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.backfill.logs import LogFile, lines_of, reader_of
 from otel_dllogger.backfill.series import SeriesName
-from otel_dllogger.bridge.ranks import Rank, Ranks
-from otel_dllogger.logfiles.file_record import FileRecord
-from otel_dllogger.logfiles.skipped import HARMLESS
-from otel_dllogger.metrics.mapping import unit_suffix
+from otel_dllogger.logs.parsers.file_record import FileRecord
+from otel_dllogger.logs.parsers.skipped import HARMLESS
+from otel_dllogger.logs.ranks import Rank, Ranks
+from otel_dllogger.metrics.naming import unit_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_dllogger.backfill.external_sort import SampleSorter
-    from otel_dllogger.bridge.ranks import Point
-    from otel_dllogger.bridge.source import Source
-    from otel_dllogger.metrics.points import Description, Series
+    from otel_dllogger.backfill.sorting import SampleSorter
+    from otel_dllogger.logs.ranks import Point
+    from otel_dllogger.logs.source import Source
+    from otel_dllogger.metrics.data_points import Description, Series
 
 _PROGRESS_BYTES = 1 << 20
 

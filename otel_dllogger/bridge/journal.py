@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from otel_dllogger.logfiles.checkpoint import read_regular
+from otel_dllogger.logs.tail.checkpoint import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_dllogger.logfiles.identity import Position
+    from otel_dllogger.logs.tail.fingerprint import Position
 
 _Content = tuple[int, int, int]  # device, inode, generation
 

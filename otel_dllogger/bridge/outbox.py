@@ -9,18 +9,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.metrics.resource import rank_resource
 from otel_dllogger.otlp.backoff import backoff_s
 from otel_dllogger.otlp.batches import MAX_POINTS, MAX_SPAN_US, Batch
-from otel_dllogger.otlp.encoding import Encoder
+from otel_dllogger.otlp.encoder import Encoder
 from otel_dllogger.otlp.transport import Answer
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable
 
-    from otel_dllogger.bridge.ranks import Point, Rank
+    from otel_dllogger.logs.ranks import Point, Rank
     from otel_dllogger.otlp.transport import Transport
 
 

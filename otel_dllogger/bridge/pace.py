@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.otlp.backoff import backoff_s
 
 if TYPE_CHECKING:

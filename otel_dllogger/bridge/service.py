@@ -5,23 +5,24 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.bridge.feed import open_feed
 from otel_dllogger.bridge.pace import Commits, Turns
-from otel_dllogger.bridge.ranks import DROPPED, Ranks
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.logfiles import oddities, skipped
-from otel_dllogger.logfiles.follow import Follower
-from otel_dllogger.logfiles.followed import RESTARTED, Change
-from otel_dllogger.metrics.endpoint import MetricsEndpoint
-from otel_dllogger.metrics.figures import OF_RANKS
-from otel_dllogger.metrics.page import OwnFigure, StorePage
-from otel_dllogger.waker import Waker
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.http.endpoint import MetricsEndpoint
+from otel_dllogger.logs.ingest import open_feed
+from otel_dllogger.logs.parsers import skipped
+from otel_dllogger.logs.ranks import DROPPED, Ranks
+from otel_dllogger.logs.tail import oddities
+from otel_dllogger.logs.tail.file_state import RESTARTED, Change
+from otel_dllogger.logs.tail.tailer import Follower
+from otel_dllogger.metrics.exposition import OwnFigure, StorePage
+from otel_dllogger.metrics.internal import OF_RANKS
+from otel_dllogger.runtime.wakers import Waker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_dllogger.bridge.ranks import Rank
-    from otel_dllogger.bridge.source import Source
+    from otel_dllogger.logs.ranks import Rank
+    from otel_dllogger.logs.source import Source
 
 POLL_INTERVAL_S = 0.5
 """Seconds between two looks at files that do not grow."""

@@ -37,8 +37,8 @@ from otel_dllogger import (
     PrometheusBackend,
     Verbosity,
 )
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.errors import in_words
-from otel_dllogger.faults import FAULTS
 from otel_dllogger.training.records import describe, describe_again, with_mode
 
 if TYPE_CHECKING:

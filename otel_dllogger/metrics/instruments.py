@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.metrics.figures import OF_PROCESS, OF_RANKS, Figure, View
-from otel_dllogger.metrics.names import Names
-from otel_dllogger.metrics.points import logged_as
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.metrics.data_points import logged_as
+from otel_dllogger.metrics.decided_names import Names
+from otel_dllogger.metrics.internal import OF_PROCESS, OF_RANKS, Figure, View
 from otel_dllogger.metrics.shared_meter import SharedMeter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from otel_dllogger.identity import Topology
     from otel_dllogger.metrics.rank_state import RankState
     from otel_dllogger.metrics.store import SeriesStore
-    from otel_dllogger.topology import Topology
 
 SCOPE = "otel_dllogger"
 

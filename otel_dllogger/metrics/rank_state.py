@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from otel_dllogger.interruptions import let_through
 from otel_dllogger.record import GRANULARITIES, ITERATION, Position
+from otel_dllogger.runtime.interruptions import let_through
 
 _NUMBER = (int, float)
 _NUMBER_OR_NONE = (int, float, type(None))

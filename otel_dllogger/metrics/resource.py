@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from otel_dllogger.metrics.mapping import label_text
+from otel_dllogger.metrics.naming import label_text
 from otel_dllogger.redaction import redact, redact_arguments
 from otel_dllogger.secret_names import is_secret_name
 

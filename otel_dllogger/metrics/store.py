@@ -14,9 +14,8 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.interruptions import let_through
-from otel_dllogger.metrics.mapping import (
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.metrics.naming import (
     MAX_LABEL_CHARACTERS,
     MappedMetric,
     MetricMetadata,
@@ -26,7 +25,6 @@ from otel_dllogger.metrics.mapping import (
 )
 from otel_dllogger.metrics.parameters import open_parameters
 from otel_dllogger.metrics.rank_state import RankState
-from otel_dllogger.patience import MAIN_THREAD, Impatient, Patient
 from otel_dllogger.record import (
     Info,
     Metadata,
@@ -35,6 +33,8 @@ from otel_dllogger.record import (
     parse_rank,
     step_position,
 )
+from otel_dllogger.runtime.interruptions import let_through
+from otel_dllogger.runtime.locks import MAIN_THREAD, Impatient, Patient
 from otel_dllogger.values import convert, key_text, to_number, to_plain
 
 if TYPE_CHECKING:

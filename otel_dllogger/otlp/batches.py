@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from otel_dllogger.metrics.points import Series
+    from otel_dllogger.metrics.data_points import Series
 
 MAX_POINTS = 2_000
 """Points of a batch: with labels of any length it stays below gRPC's limit of 4 MiB."""

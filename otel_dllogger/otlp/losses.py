@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 
 FULL = "otlp_queue"
 REFUSED = "otlp_refused"

@@ -7,10 +7,10 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.interruptions import let_through
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.otlp.losses import AT_EXIT
 from otel_dllogger.record import Info, Metadata, Record, is_parameter_step
+from otel_dllogger.runtime.interruptions import let_through
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

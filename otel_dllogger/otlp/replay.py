@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.metrics.points import FIGURES_INTERVAL_S
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.metrics.data_points import FIGURES_INTERVAL_S
 from otel_dllogger.otlp.losses import FULL
 from otel_dllogger.otlp.queue import QUEUE_SHARE, Finish, count_values
 from otel_dllogger.record import (
@@ -27,7 +27,7 @@ from otel_dllogger.values import Values
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_dllogger.metrics.points import Points
+    from otel_dllogger.metrics.data_points import Points
     from otel_dllogger.otlp.batches import Backlog
     from otel_dllogger.otlp.queue import Entry, EntryQueue
 

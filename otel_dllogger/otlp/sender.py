@@ -8,18 +8,18 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.closing import CLOSE_S
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.otlp.backoff import backoff_s
 from otel_dllogger.otlp.losses import REFUSED
 from otel_dllogger.otlp.transport import Answer
-from otel_dllogger.waker import Waker
+from otel_dllogger.runtime.closing import CLOSE_S
+from otel_dllogger.runtime.wakers import Waker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_dllogger.otlp.batches import Backlog, Batch
-    from otel_dllogger.otlp.encoding import Encoder
+    from otel_dllogger.otlp.encoder import Encoder
     from otel_dllogger.otlp.replay import Replay
     from otel_dllogger.otlp.transport import Transport
 

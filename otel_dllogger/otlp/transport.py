@@ -16,12 +16,12 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_dllogger.errors import in_words
-from otel_dllogger.otlp.options import GRPC
+from otel_dllogger.otlp.settings import GRPC
 from otel_dllogger.redaction import REDACTED, redact
 from otel_dllogger.version import USER_AGENT
 
 if TYPE_CHECKING:
-    from otel_dllogger.otlp.options import OTLPOptions
+    from otel_dllogger.otlp.settings import OTLPOptions
 
 _MAX_ANSWER_BYTES = 65_536
 _SHORTEST_SECRET = 8

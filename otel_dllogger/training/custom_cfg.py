@@ -6,7 +6,7 @@ import inspect
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.training.faults import MisuseError, MisuseTypeError
 from otel_dllogger.training.history_buffer import HistoryBuffer
 from otel_dllogger.training.loop_state import MODES

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.training.custom_cfg import check_items, check_statistics
 from otel_dllogger.training.device_memory import take_peak_memory_mib
 from otel_dllogger.training.faults import MisuseError

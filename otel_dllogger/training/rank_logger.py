@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from otel_dllogger.backends.stdout import write_line
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.topology import Topology, detect_topology
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.identity import Topology, detect_topology
 from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.line_handlers import ConsoleHandler, FirstWarnings, open_file_handler
 from otel_dllogger.training.named_instance import NamedInstance

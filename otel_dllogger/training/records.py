@@ -7,10 +7,10 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from otel_dllogger.faults import FAULTS
-from otel_dllogger.logfiles.conventions import conventional_metadata
-from otel_dllogger.logfiles.file_record import MMENGINE_SCALARS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.logger import Logger, Verbosity
+from otel_dllogger.logs.parsers.conventions import conventional_metadata
+from otel_dllogger.logs.parsers.file_record import MMENGINE_SCALARS
 from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.log_processor import LEFT_OUT, LogProcessor
 from otel_dllogger.training.loop_state import MODES

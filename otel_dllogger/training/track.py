@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import otel_dllogger
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.logger import Logger
 from otel_dllogger.training.custom_cfg import check_statistics
 from otel_dllogger.training.faults import MisuseError

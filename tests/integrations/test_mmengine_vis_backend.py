@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 from otel_dllogger import ConfigurationError
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.integrations.mmengine import DLLoggerHook, DLLoggerVisBackend
 from tests._command import environment
 from tests._prometheus import wait_for

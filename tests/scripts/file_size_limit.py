@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from otel_dllogger import JSONStreamBackend, Logger
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 
 path = Path(sys.argv[1])
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]

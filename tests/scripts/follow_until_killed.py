@@ -9,8 +9,8 @@ follows every third round, and OUT says so.
 import os
 import sys
 
-from otel_dllogger.logfiles.follow import Follower
-from otel_dllogger.logfiles.followed import Batch
+from otel_dllogger.logs.tail.file_state import Batch
+from otel_dllogger.logs.tail.tailer import Follower
 
 
 def main():

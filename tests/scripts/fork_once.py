@@ -17,7 +17,7 @@ from pathlib import Path
 
 import otel_dllogger as dllogger
 from otel_dllogger.backends import append_file
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 
 
 def report(folder, **what):

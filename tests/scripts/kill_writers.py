@@ -19,7 +19,7 @@ import traceback
 from pathlib import Path
 
 from otel_dllogger import JSONStreamBackend, Logger
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 
 OPENED, TORN, ACKNOWLEDGED, FAILED = range(4)
 

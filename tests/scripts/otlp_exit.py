@@ -19,7 +19,7 @@ import time
 
 import otel_dllogger as dllogger
 from otel_dllogger.backends.otlp import OTLPBackend
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 
 
 def child_main():

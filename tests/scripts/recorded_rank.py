@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from otel_dllogger import JSONStreamBackend, Logger, OTLPBackend, PrometheusBackend
-from otel_dllogger.topology import detect_topology
+from otel_dllogger.identity import detect_topology
 
 folder, endpoint, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
 rank = detect_topology().rank

@@ -24,7 +24,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import otel_dllogger as dllogger
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 
 how, folder, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
 faulthandler.dump_traceback_later(100, exit=True)

@@ -13,7 +13,7 @@ import signal
 import sys
 
 import otel_dllogger as dllogger
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 
 
 class Limit(Exception):  # noqa: N818 - as in scripts

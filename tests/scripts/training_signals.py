@@ -12,7 +12,7 @@ import sys
 import time
 
 from otel_dllogger import Logger
-from otel_dllogger.faults import FAULTS
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.training import (
     HistoryBuffer,
     LogProcessor,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import otel_dllogger as dllogger
-from otel_dllogger import faults
+from otel_dllogger import diagnostics
 from tests.soak import values
 from tests.soak.attacks import Attacks, Handler, Interrupted
 from tests.soak.calls import Calls
@@ -87,7 +87,7 @@ class Rank:
         faulthandler.register(signal.SIGUSR2, self._stacks, all_threads=True)
         sys.unraisablehook = self._unraisable
         if self._dice.random() < 0.5:
-            faults.WARNING_INTERVAL_S = 0.05  # as if each minute had passed
+            diagnostics.WARNING_INTERVAL_S = 0.05  # as if each minute had passed
         hostile = "handler" not in self._without
         logging.getLogger().addHandler(
             Handler(self._calls, self._home / "warnings", hostile=hostile)

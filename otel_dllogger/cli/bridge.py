@@ -1,0 +1,147 @@
+"""``otel-dllogger bridge``: other people's logs as live metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from otel_dllogger.cli.log_source import explain, is_log, open_outbox, say
+from otel_dllogger.cli.user_error import UserError
+from otel_dllogger.errors import ConfigurationError, EndpointError
+from otel_dllogger.http.listener import PORT_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from otel_dllogger.bridge.otlp_forwarder import Delivery
+    from otel_dllogger.bridge.service import Bridge
+    from otel_dllogger.logs.source import Source
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_DELIVERY_END_S = 1.0  # for a request under way; what it does not answer is sent again
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BridgeOptions:
+    """Say what a bridge does.
+
+    Attributes:
+        source: What is followed.
+        host: The address of the page.
+        port: Its port, 0 for any free one.
+        otlp: The URL of a collector, None for no collector.
+        checkpoint: Where to keep how far it came, None for nowhere.
+        expire_s: Seconds without a new line after which a rank leaves the page.
+        quiet: Do not print where the page is.
+    """
+
+    source: Source
+    host: str
+    port: int
+    otlp: str | None
+    checkpoint: Path | None
+    expire_s: float
+    quiet: bool
+
+
+def run_bridge(options: BridgeOptions) -> int:
+    """Follow logs until a signal says to end.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: If something that was asked for cannot be had.
+    """
+    _check_checkpoint(options.checkpoint)
+    _tell_what_is_missing(options.source.paths)
+    stopping = threading.Event()  # for the other thread: a signal handler must not set it
+    try:
+        bridge = _open_bridge(options)
+        delivery = _open_delivery(options, stopping)
+    except (ConfigurationError, ImportError, EndpointError) as error:
+        raise UserError(explain(error)) from None
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda *_: bridge.stop())
+    if not options.quiet:
+        say(f"metrics of the logs: {bridge.endpoint.url}")
+    sender = None
+    if delivery is not None:
+        sender = threading.Thread(
+            target=delivery.run, args=(stopping,), name="otel-dllogger-delivery", daemon=True
+        )
+        sender.start()
+    try:
+        bridge.run()
+    finally:
+        stopping.set()
+        if sender is not None:
+            sender.join(_DELIVERY_END_S)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # Python's own end would be a death by a second one
+    return 0
+
+
+def _open_bridge(options: BridgeOptions) -> Bridge:
+    from otel_dllogger.bridge.service import Bridge  # noqa: PLC0415 - OpenTelemetry takes long
+
+    return Bridge(
+        options.source,
+        host=options.host,
+        port=options.port,
+        checkpoint=None if options.checkpoint is None else str(options.checkpoint),
+        expire_s=options.expire_s,
+    )
+
+
+def _open_delivery(options: BridgeOptions, stopping: threading.Event) -> Delivery | None:
+    if options.otlp is None:
+        return None
+    from otel_dllogger.bridge.otlp_forwarder import Delivery  # noqa: PLC0415
+
+    outbox = open_outbox(options.otlp, stopping, say)
+    checkpoint = None if options.checkpoint is None else f"{options.checkpoint}.otlp"
+    return Delivery(options.source, outbox, checkpoint=checkpoint, idle_s=options.expire_s)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Read ``HOST:PORT``, ``[::1]:PORT``, or a port alone, which is this machine's.
+
+    Raises:
+        UserError: If it is none of them.
+    """
+    host, _, port = text.strip().rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) <= PORT_MAX):
+        raise UserError(
+            f"--listen {text} is not a HOST:PORT with a port from 0 to {PORT_MAX}; write it as "
+            "127.0.0.1:9464"
+        )
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _check_checkpoint(path: Path | None) -> None:
+    if path is None:
+        return
+    if path.is_dir():
+        raise UserError(f"--checkpoint {path} is a folder; name a file in it")
+    folder = path.absolute().parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise UserError(
+            f"--checkpoint {path}: {folder} is not a folder that can be written to; make it, "
+            "or name another file"
+        )
+    if is_log(path):
+        raise UserError(f"--checkpoint {path} is a log, which it would replace; name another file")
+
+
+def _tell_what_is_missing(paths: Sequence[str]) -> None:
+    for path in paths:
+        found = glob.iglob(path, recursive=True)  # noqa: PTH207 - it need not begin with a folder
+        if not os.path.lexists(path) and next(found, None) is None:
+            say(f"{path} is not there yet; waiting for it")

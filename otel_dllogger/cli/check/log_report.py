@@ -1,0 +1,295 @@
+"""A log file in words: whose it is, its dialects, its steps, its metrics, and its damage."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+from otel_dllogger.cli.check.log_damage import Damage
+from otel_dllogger.cli.check.log_summary import MAX_METRICS, LogSummary, MetricSummary, Range
+from otel_dllogger.cli.check.report import (
+    Report,
+    count_of,
+    format_duration,
+    format_number,
+    format_table,
+)
+from otel_dllogger.logs.parsers.skipped import (
+    BLANK,
+    HARMLESS,
+    NOISE,
+    NOT_A_RECORD,
+)
+from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS
+from otel_dllogger.logs.run_identity import is_copy
+from otel_dllogger.logs.source import Source, open_reader
+from otel_dllogger.metrics.naming import parse_goal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_TRIED_FORMAT = re.compile(r"[^0-9]*(?:[0-9]{1,3}[^0-9]+)*[0-9]{0,3}")
+_GOALS_SPELT_RIGHT = frozenset(("MINIMIZE", "MAXIMIZE", "NONE", ""))
+_MAX_RANKS_SHOWN = 16
+
+
+def describe_log(path: Path, lines: Iterable[bytes]) -> Report:
+    """Describe a log as bridge and backfill read it, in memory that does not grow with it.
+
+    Args:
+        path: The file.
+        lines: Its lines, as ``read_lines`` yields them.
+    """
+    return _Log(path).describe(lines)
+
+
+class _Log:
+    """Read a log and fill a report."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        source = Source([str(path)])
+        self._origin = source.origins().of(str(path))
+        self._reader = open_reader(source, self._origin, str(path))
+        status = path.stat()
+        self._reader.observe(size_bytes=status.st_size, modified_us=status.st_mtime_ns // 1000)
+        self._damage = Damage(self._reader)
+        self._summary = LogSummary()
+        self._report = Report()
+
+    def describe(self, lines: Iterable[bytes]) -> Report:
+        reader, summary, damage = self._reader, self._summary, self._damage
+        number, first, line = 0, b"", b""
+        for number, line in enumerate(lines, start=1):
+            first = first or line.strip()
+            summary.add(number, reader.read(line))
+            damage.look(number, line)
+        report = self._report
+        report.facts.append(f"Log {self._path}: {self._dialects()}")
+        self._describe_origin()
+        report.facts.append(f"  {count_of(number, 'line')}: {self._kinds()}")
+        self._describe_times()
+        self._describe_ranks()
+        self._describe_steps()
+        self._describe_metrics()
+        report.wrong += damage.findings()
+        if not reader.entries:
+            self._say_what_it_is(first)
+        elif not line.endswith(b"\n") and not damage.is_in(number):
+            report.warnings.append(
+                "no newline at the end: what is appended next will stand on the last line"
+            )
+        self._find_several_writers()
+        self._find_metadata()
+        return report
+
+    def _dialects(self) -> str:
+        """Return who wrote the lines, with counts where they are several."""
+        entries = self._reader.entries
+        infos = entries.pop("", 0)
+        if not entries and infos:
+            return "INFO lines, as TCAP DLLogger and this package write them"
+        if len(entries) <= 1:
+            return "".join(entries) or "nothing that can be read"
+        return "; ".join(f"{dialect} ({count:,})" for dialect, count in entries.items())
+
+    def _kinds(self) -> str:
+        summary, skipped = self._summary, self._reader.skipped
+        metadata = sum(self._reader.entries.values()) - summary.records - summary.infos
+        counts = {
+            "record" if summary.records == 1 else "records": summary.records,
+            "METADATA": metadata,
+            "INFO": summary.infos,
+            "of other programs": skipped.get(NOT_A_RECORD, 0),
+            "beside records": skipped.get(NOISE, 0),
+            "blank": skipped.get(BLANK, 0),
+            "damaged": sum(n for reason, n in skipped.items() if reason not in HARMLESS),
+        }
+        return ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
+
+    def _say_what_it_is(self, first: bytes) -> None:
+        """Say why there is no record, unless damage says it.
+
+        Args:
+            first: The first line that is not blank.
+        """
+        wrong = self._report.wrong
+        if b"\0" in first and first[0]:  # what a lost power leaves behind begins with NULs
+            wrong[:] = [finding.partition("\n")[0] for finding in wrong]  # nobody can read more
+            wrong.append("no line is a record: it is a binary file; pass the log itself")
+        elif not wrong and first.startswith(b"{"):
+            wrong.append("its lines are JSON, but without the prefix DLLL: another tool's log")
+        elif not wrong:
+            wrong.append(
+                "no line is a record of DLLogger, TCAP DLLogger or MMEngine; pass the file that "
+                "JSONStreamBackend was given, or wait for the first step"
+            )
+
+    def _describe_origin(self) -> None:
+        facts, path = self._report.facts, str(self._path)
+        if not self._path.is_file():  # a pipe, whose name says nothing
+            return
+        run, rank, host = self._origin
+        where = "" if host is None else f" on {host}"
+        facts.append(f"  to bridge and backfill: run {run!r}, rank {rank}{where}")
+        if is_copy(path):
+            facts.append(
+                "  MMEngine wrote the same to another file: bridge and backfill leave this one out "
+                "where they find both"
+            )
+
+    def _describe_times(self) -> None:
+        summary, facts = self._summary, self._report.facts
+        if summary.times_us:
+            begin_s, end_s = summary.times_us.least / 1e6, summary.times_us.greatest / 1e6
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begin_s))
+            guessed = (
+                ", worked out from the rows' places in the file, which has no times"
+                if summary.interpolated
+                else ""
+            )
+            facts.append(f"  from {when}, over {format_duration(end_s - begin_s)}{guessed}")
+        if summary.jumps:
+            facts.append(
+                f"  elapsed times jump back {count_of(summary.jumps, 'time')}: processes that ran "
+                "at once, or one part twice, are in this file"
+            )
+
+    def _describe_ranks(self) -> None:
+        facts, attempts = self._report.facts, self._reader.attempts
+        if attempts.keys() - {self._origin.rank}:
+            facts.append(f"  records of {_listed_ranks(attempts)}")
+        restarts = {rank: attempt - 1 for rank, attempt in attempts.items() if attempt > 1}
+        if restarts:
+            most = max(restarts.values())
+            up_to = "up to " if most > min(restarts.values()) else ""
+            of_ranks = f": {_listed_ranks(restarts)}" if len(attempts) > 1 else ""
+            facts.append(f"  restarted {up_to}{count_of(most, 'time')}{of_ranks}")
+
+    def _describe_steps(self) -> None:
+        summary, facts = self._summary, self._report.facts
+        if summary.steps:
+            counts = [count_of(count, f"{kind} step") for kind, count in summary.steps.items()]
+            spans = _span("epoch", summary.epochs) + _span("iteration", summary.iterations)
+            facts.append(f"  {', '.join(counts)}{'; ' if spans else ''}{', '.join(spans)}")
+        if summary.steps["iteration"] > 1 and summary.iterations.is_one and summary.epochs.is_one:
+            self._report.warnings.append(
+                f"all {summary.steps['iteration']:,} iteration steps are the same one: nothing can "
+                "be drawn over steps; pass log() the epoch and iteration"
+            )
+        if summary.parameters:
+            facts.append(f"  {count_of(summary.parameters, 'line')} of hyper-parameters")
+
+    def _describe_metrics(self) -> None:
+        summary = self._summary
+        rows = [_row(metric) for metric in summary.metrics.values() if metric.values]
+        if rows:
+            titles = ("metric", "values", "last", "NaN/Inf", "unit", "stage", "goal", "logged per")
+            self._report.facts += ["", f"{count_of(len(rows), 'metric')}:"]
+            self._report.facts += format_table((*titles, "exported as"), rows)
+        if summary.unnamed_values:
+            left_out = (
+                f"more than {MAX_METRICS:,} names: {count_of(summary.unnamed_values, 'value')} of "
+                "others are"
+                if len(summary.metrics) == MAX_METRICS
+                else f"{count_of(summary.unnamed_values, 'value')} of names of more than "
+                f"{MAX_NAME_CHARACTERS:,} characters: they are"
+            )
+            self._report.warnings.append(
+                f"{left_out} not in the table; keep counters and ids out of metric names"
+            )
+        for metric in summary.metrics.values():
+            if metric.nonfinite:
+                self._report.warnings.append(
+                    f"{metric.name[:60]!r} was NaN or Inf {count_of(metric.nonfinite, 'time')}, "
+                    f"first at step {metric.nonfinite_step}; look at what came before it"
+                )
+
+    def _find_several_writers(self) -> None:
+        glued = self._reader.state["context"]["glued"]
+        if glued:
+            self._report.warnings.append(
+                f"{count_of(glued, 'line')} with more than one record: several writers have one "
+                "file, whose lines they tear; give each rank a file of its own"
+            )
+
+    def _find_metadata(self) -> None:
+        warnings = self._report.warnings
+        warnings += self._summary.problems
+        metrics = self._summary.metrics.values()
+        for template, names in _by_said("format", metrics).items():
+            if not _can_format(template):
+                warnings.append(
+                    f"the format {template[:40]!r} of {_listed(names)} is damaged: values are "
+                    "printed as they are; write it as ':.3f'"
+                )
+        for goal, names in _by_said("GOAL", metrics).items():
+            if goal not in _GOALS_SPELT_RIGHT:
+                meant = parse_goal(goal)
+                warnings.append(
+                    f"the GOAL {goal[:40]!r} of {_listed(names)} is "
+                    + (f"read as {meant.upper()}" if meant else "unknown: no best value is kept")
+                    + "; write MINIMIZE, MAXIMIZE or NONE"
+                )
+
+
+def _by_said(key: str, metrics: Iterable[MetricSummary]) -> dict[str, list[str]]:
+    """Return the metrics' names by what their METADATA says under a key."""
+    names: dict[str, list[str]] = {}
+    for metric in metrics:
+        value = metric.said.get(key)
+        if value is not None:
+            names.setdefault(value, []).append(metric.name)
+    return names
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(repr(name[:60]) for name in names[:8])
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
+
+
+def _listed_ranks(ranks: Iterable[int]) -> str:
+    numbers = sorted(ranks)
+    if len(numbers) == 1:
+        return f"rank {numbers[0]}"
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"ranks {numbers[0]} to {numbers[-1]}"
+    shown = ", ".join(map(str, numbers[:_MAX_RANKS_SHOWN]))
+    more = len(numbers) - _MAX_RANKS_SHOWN
+    return f"ranks {shown} and {more:,} more" if more > 0 else f"ranks {shown}"
+
+
+def _row(metric: MetricSummary) -> tuple[str, ...]:
+    mapped = metric.mapped
+    return (
+        metric.name[:60],
+        f"{metric.values:,}",
+        metric.last_text,
+        f"{metric.nonfinite:,}" if metric.nonfinite else "",
+        str(metric.known.get("unit") or "")[:20],
+        mapped.stage or "",
+        mapped.goal or "",
+        ", ".join(sorted(metric.granularities)),
+        mapped.prometheus_name if metric.numbers else "not exported: no number",
+    )
+
+
+def _span(word: str, span: Range) -> list[str]:
+    if not span:
+        return []
+    if span.is_one:
+        return [f"{word} {format_number(span.least)}"]
+    return [f"{word}s {format_number(span.least)} to {format_number(span.greatest)}"]
+
+
+def _can_format(template: str) -> bool:
+    # A width of many digits would fill the memory, and is damage as well.
+    if not _TRIED_FORMAT.fullmatch(template):
+        return False
+    try:
+        f"{{{template}}}".format(1.0)
+    except (ValueError, LookupError, AttributeError, TypeError):
+        return False
+    return True

@@ -1,0 +1,244 @@
+"""What a log holds, summed up record by record in bounded memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from otel_dllogger.cli.check.report import format_number
+from otel_dllogger.logs.parsers.file_record import FileRecord
+from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS, SEPARATOR, Naming, Started
+from otel_dllogger.metrics.naming import MappedMetric, map_metric, parse_metadata
+from otel_dllogger.record import ITERATION, Metadata, is_parameter_step, step_position
+from otel_dllogger.values import key_text, safe_repr, to_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from otel_dllogger.logs.reader import Item
+
+MAX_METRICS = 2_000
+"""Metrics that are told apart; values of more are counted together."""
+
+MAX_PROBLEMS = 1_000
+"""Problems of metadata that are kept."""
+
+_MAX_RANKS = 10_000
+_MAX_TEXT = 40
+_MAX_SAID = 1_000
+_BACK_US = 1_000_000  # MMEngine's and syslog's times are whole seconds
+_SAID = ("unit", "GOAL", "goal", "STAGE", "stage", "format")
+
+
+@dataclass(slots=True)
+class MetricSummary:
+    """Sum up one metric.
+
+    Attributes:
+        name: As it was logged.
+        numbers: How many values were numbers.
+        others: How many were none.
+        nonfinite: How many numbers were NaN or Inf.
+        nonfinite_step: The step of the first of them, as text.
+        last: The last value, text as it is shown.
+        granularities: Which kinds of step logged it.
+        known: What is known of it, in the form of DLLogger's metadata.
+        said: What METADATA lines said of it, as text.
+    """
+
+    name: str
+    numbers: int = 0
+    others: int = 0
+    nonfinite: int = 0
+    nonfinite_step: str = ""
+    last: float | str = ""
+    granularities: set[str] = field(default_factory=set)
+    known: dict[str, Any] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def values(self) -> int:
+        """Return how many values were logged."""
+        return self.numbers + self.others
+
+    @property
+    def last_text(self) -> str:
+        """Return the last value as text."""
+        return self.last if isinstance(self.last, str) else format_number(self.last)
+
+    @property
+    def mapped(self) -> MappedMetric:
+        """Return how it is exported by what is known of it at the end."""
+        return map_metric(self.name, parse_metadata(self.known))
+
+
+@dataclass(slots=True)
+class Range:
+    """Keep the least and the greatest of the values seen."""
+
+    least: float = float("inf")
+    greatest: float = float("-inf")
+
+    def add(self, value: float | None) -> None:
+        """Take one value; None is nothing."""
+        if value is not None:
+            self.least = min(self.least, value)
+            self.greatest = max(self.greatest, value)
+
+    @property
+    def is_one(self) -> bool:
+        """Tell whether all values were the same, or none came."""
+        return self.least >= self.greatest
+
+    def __bool__(self) -> bool:
+        return self.least <= self.greatest
+
+
+class LogSummary:
+    """Sum up what a log's reader gives.
+
+    Attributes:
+        metrics: By the name that a record has them by, which differs by MMEngine's stages.
+        unnamed_values: Values of metrics beyond ``MAX_METRICS``.
+        records: LOG lines, and those of other dialects.
+        infos: INFO lines.
+        steps: Records by granularity.
+        parameters: Records that are hyper-parameters.
+        interpolated: Records whose times were worked out from their places in the file.
+        epochs: Epochs seen.
+        iterations: Iterations seen.
+        times_us: Times of all entries, microseconds since the Unix epoch.
+        jumps: How often time goes back in a rank, other than by a restart.
+        problems: What is wrong with metadata.
+    """
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, MetricSummary] = {}
+        self.unnamed_values = 0
+        self.records = 0
+        self.infos = 0
+        self.steps: Counter[str] = Counter()
+        self.parameters = 0
+        self.interpolated = 0
+        self.epochs = Range()
+        self.iterations = Range()
+        self.times_us = Range()
+        self.jumps = 0
+        self.problems: list[str] = []
+        self._elapsed_us: dict[int, int] = {}
+
+    def add(self, number: int, items: Iterable[tuple[int, Item]]) -> None:
+        """Take what one line gave.
+
+        Args:
+            number: The line's number, from 1.
+            items: As ``FileReader.read`` returns them.
+        """
+        for rank, item in items:
+            if isinstance(item, FileRecord):
+                self._add_record(rank, item)
+            elif isinstance(item, Naming):
+                self._add_naming(item)
+            elif isinstance(item, Started):
+                self._elapsed_us.pop(rank, None)
+            elif isinstance(item, Metadata):
+                self._add_metadata(number, item)
+            else:
+                self.times_us.add(item.time_us)
+                self.infos += 1
+
+    def _add_record(self, rank: int, record: FileRecord) -> None:
+        self.records += 1
+        self.times_us.add(record.time_us)
+        self.interpolated += record.interpolated
+        elapsed_us = record.elapsed_us
+        if elapsed_us < self._elapsed_us.get(rank, 0) - _BACK_US:
+            self.jumps += 1
+        if rank in self._elapsed_us or len(self._elapsed_us) < _MAX_RANKS:
+            self._elapsed_us[rank] = elapsed_us
+        step = record.step
+        if record.is_pair:
+            granularity = ITERATION
+            self.epochs.add(step[0])
+            self.iterations.add(step[1])
+        elif is_parameter_step(step):
+            self.parameters += 1
+            return
+        else:
+            granularity, place = step_position(step)
+            if place:
+                self.epochs.add(place[0])
+                self.iterations.add(place[1])
+        self.steps[granularity] += 1
+        if record.numbers_only:
+            for name, value in record.data.items():
+                metric = self.metrics.get(name) or self._metric(name)
+                if metric is not None:
+                    metric.numbers += 1
+                    metric.last = value
+                    metric.granularities.add(granularity)
+        else:
+            self._add_values(record, granularity)
+
+    def _add_values(self, record: FileRecord, granularity: str) -> None:
+        """Take values that are not all finite numbers."""
+        values = record.convert()
+        if not isinstance(values.plain, dict):
+            return
+        for name, value in values.plain.items():
+            metric = self._metric(name)
+            if metric is None:
+                continue
+            metric.granularities.add(granularity)
+            number = values.numbers.get(name)
+            if number is None:
+                metric.others += 1
+                metric.last = safe_repr(value)[:_MAX_TEXT]
+                continue
+            metric.numbers += 1
+            metric.last = number
+            if number - number != 0.0:
+                metric.nonfinite += 1
+                metric.nonfinite_step = metric.nonfinite_step or safe_repr(record.step)[:_MAX_TEXT]
+
+    def _add_naming(self, naming: Naming) -> None:
+        metric = self._find(naming.key, naming.name)
+        if metric is not None:
+            metric.known.update(naming.metadata)
+
+    def _add_metadata(self, number: int, entry: Metadata) -> None:
+        self.times_us.add(entry.time_us)
+        name = key_text(entry.metric)
+        plain = to_plain(entry.metadata)
+        if not isinstance(plain, dict):
+            if len(self.problems) < MAX_PROBLEMS:
+                said = safe_repr(plain)[:_MAX_TEXT]
+                self.problems.append(
+                    f"line {number:,}: the metadata of {name[:60]!r} is not a dict but {said}"
+                )
+            return
+        metric = self._find(name, name)
+        if metric is None:
+            return
+        for key in _SAID:
+            if key in plain:
+                value = plain[key]
+                metric.known[key] = value[:_MAX_SAID] if isinstance(value, str) else None
+                if value is not None:
+                    metric.said[key] = str(metric.known[key] or safe_repr(value)[:_MAX_TEXT])
+
+    def _metric(self, key: str) -> MetricSummary | None:
+        """Return what a value is of; None for a rank, and where there is no room."""
+        if key == "rank":
+            return None
+        metric = self.metrics.get(key) or self._find(key, key.partition(SEPARATOR)[0])
+        if metric is None:
+            self.unnamed_values += 1
+        return metric
+
+    def _find(self, key: str, name: str) -> MetricSummary | None:
+        metric = self.metrics.get(key)
+        if metric is None and len(self.metrics) < MAX_METRICS and len(key) <= MAX_NAME_CHARACTERS:
+            metric = self.metrics[key] = MetricSummary(name)
+        return metric

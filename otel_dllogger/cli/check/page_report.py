@@ -1,0 +1,244 @@
+"""A ``/metrics`` page in words: the runs, the ranks, the metrics, and what is wrong."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from otel_dllogger.cli.check.log_damage import WORDS
+from otel_dllogger.cli.check.report import (
+    Report,
+    count_of,
+    format_duration,
+    format_number,
+    format_table,
+)
+from otel_dllogger.cli.scrape import UnreadablePageError, parse_page
+from otel_dllogger.diagnostics import REASONS
+from otel_dllogger.logs.tail import oddities
+from otel_dllogger.otlp import losses
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+    from prometheus_client.samples import Sample
+
+STALE_S = 60.0
+"""Seconds without a record after which a rank that is not finished is called silent."""
+
+_STALE_STEPS = 10
+DROPS = {**REASONS, **losses.REASONS, **WORDS}
+"""What each reason of ``dllogger_dropped_total`` means, of a training process or of a log."""
+
+_UNKNOWN = "unknown to this version"
+_OF_BRIDGE = {
+    "dllogger_bridge_faults_total": DROPS,
+    "dllogger_bridge_unusual_total": oddities.REASONS,
+}
+_HARMLESS_DROPS = frozenset(("format_failed", "torn_line"))
+_PAGE_TYPES = ("text/plain", "application/openmetrics-text")
+
+_RankKey = tuple[str, str]
+
+
+def describe_page(title: str, text: str, content_type: str, *, read_at_s: float) -> Report:
+    """Describe a page.
+
+    Args:
+        title: What it is, for the first line.
+        text: The page.
+        content_type: As it was sent; empty for a file.
+        read_at_s: When the page was read, seconds since the Unix epoch.
+    """
+    report = Report([title])
+    if content_type and not content_type.startswith(_PAGE_TYPES):
+        report.wrong.append(
+            f"it is {content_type.partition(';')[0]!r} and not a metrics page; "
+            "pass the address of a rank's page, which ends in /metrics"
+        )
+        return report
+    try:
+        families = parse_page(text, content_type)
+    except UnreadablePageError as error:
+        report.wrong.append(f"it is not a metrics page, Prometheus would refuse it: {error}")
+        return report
+    _Page(report, [one for family in families for one in family.samples], read_at_s).describe(
+        families, text, content_type
+    )
+    return report
+
+
+class _Page:
+    """Look things up in the samples of one page."""
+
+    def __init__(self, report: Report, samples: list[Sample], read_at_s: float) -> None:
+        self._report = report
+        self._samples = samples
+        self._read_at_s = read_at_s
+        self._by_name: dict[str, list[Sample]] = {}
+        for sample in samples:
+            self._by_name.setdefault(sample.name, []).append(sample)
+
+    def describe(self, families: list[Metric], text: str, content_type: str) -> None:
+        """Fill the report."""
+        report = self._report
+        size_kib = len(text.encode()) / 1024
+        kind = f", {content_type}" if content_type else ""
+        report.facts.append(f"  {count_of(len(self._samples), 'sample')}, {size_kib:.1f} KiB{kind}")
+        self._find_duplicates()
+        ranks = sorted(
+            {
+                (one.labels.get("run", ""), one.labels["rank"])
+                for one in self._samples
+                if _is_ours(one.name) and "rank" in one.labels
+            },
+            key=lambda key: (key[0], int(key[1]) if key[1].isdigit() else -1, key[1]),
+        )
+        if not ranks:
+            names = ", ".join(family.name for family in families[:5])
+            report.wrong.append(
+                f"no series of this package, whose names begin with dllogger_ or dl_ (there "
+                f"are {names or 'none at all'}); is this the port of a rank?"
+            )
+            return
+        for run in dict.fromkeys(run for run, _rank in ranks):
+            report.facts += ["", f"Run {run}"]
+            for key in ranks:
+                if key[0] == run:
+                    self._describe_rank(key)
+        self._describe_metrics()
+        self._find_losses()
+
+    def _describe_rank(self, key: _RankKey) -> None:
+        report, rank = self._report, key[1]
+        info = next(iter(self._of(key, "dllogger_rank_info")), None)
+        labels = info.labels if info else {}
+        where = f" on {labels['host']}, process {labels.get('pid', '?')}" if labels else ""
+        of = f" of {labels['world_size']}" if "world_size" in labels else ""
+        report.facts.append(f"  rank {rank}{of}{where}")
+        attempt = labels.get("attempt", "1")
+        finished = self._value(key, "dllogger_run_finished") == 1.0
+        steps = self._value(key, "dllogger_steps_total") or 0.0
+        step_s = (self._value(key, "dllogger_step_seconds_total") or 0.0) / max(steps - 1, 1)
+        parts = [] if attempt == "1" else [f"attempt {attempt}"]
+        for word in ("epoch", "iteration"):
+            value = self._value(key, f"dllogger_{word}")
+            if value is not None:
+                parts.append(f"{word} {format_number(value)}")
+        if steps:
+            parts.append(f"{count_of(steps, 'step')} of {step_s:.3g} s")
+        parts.append(self._last_record(key, finished=finished, step_s=step_s))
+        report.facts.append(f"    {', '.join(parts)}")
+        records = self._of(key, "dllogger_records_total")
+        counts = [
+            f"{count_of(one.value, one.labels.get('type', '?') + ' call')}" for one in records
+        ]
+        log_s = self._value(key, "dllogger_log_seconds_total")
+        calls = sum(one.value for one in records if one.labels.get("type") == "log")
+        cost = f"; a log call takes {log_s / calls * 1e6:.0f} us" if log_s and calls else ""
+        report.facts.append(f"    {', '.join(counts)}{cost}")
+
+    def _last_record(self, key: _RankKey, *, finished: bool, step_s: float) -> str:
+        last_s = self._value(key, "dllogger_last_log_timestamp_seconds")
+        if last_s is None:
+            if not finished:
+                self._report.warnings.append(
+                    f"rank {key[1]} has not logged anything yet; does the script call init and log?"
+                )
+            return "no record yet" + (", finished" if finished else "")
+        age_s = self._read_at_s - last_s
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last_s))
+        if finished:
+            return f"finished, last record {format_duration(max(age_s, 0.0))} ago ({when})"
+        if age_s > max(STALE_S, _STALE_STEPS * step_s):
+            self._report.warnings.append(
+                f"rank {key[1]} has logged nothing for {format_duration(age_s)} and is not "
+                "finished; look whether it hangs"
+            )
+        if age_s < -STALE_S:
+            self._report.warnings.append(
+                f"rank {key[1]} logged {format_duration(-age_s)} in the future; compare the clocks"
+            )
+        return f"running, last record {format_duration(max(age_s, 0.0))} ago ({when})"
+
+    def _describe_metrics(self) -> None:
+        titles = ("rank", "series", "stage", "granularity", "goal", "logged as", "value")
+        rows = [
+            (
+                one.labels.get("rank", ""),
+                one.name,
+                one.labels.get("stage", ""),
+                one.labels.get("granularity", ""),
+                one.labels.get("goal", ""),
+                one.labels.get("metric", ""),
+                format_number(one.value),
+            )
+            for one in self._samples
+            if one.name.startswith("dl_")
+        ]
+        if rows:
+            self._report.facts += ["", f"Logged, {len(rows):,} series:"]
+            self._report.facts += format_table(titles, rows)
+        else:
+            self._report.facts += ["", "No metric has a value."]
+
+    def _find_losses(self) -> None:
+        for one in self._by_name.get("dllogger_nonfinite_total", []):
+            if one.value:
+                self._report.warnings.append(self._describe_nonfinite(one))
+        for one in self._by_name.get("dllogger_dropped_total", []):
+            if one.value:
+                reason = one.labels.get("reason", "?")
+                where = self._report.warnings if reason in _HARMLESS_DROPS else self._report.wrong
+                more = "this command says of its log" if reason in WORDS else "its stderr says"
+                where.append(
+                    f"rank {one.labels.get('rank', '?')} dropped {format_number(one.value)} "
+                    f"({reason}): {DROPS.get(reason, _UNKNOWN)}; {more} more"
+                )
+        for name, meanings in _OF_BRIDGE.items():
+            for one in self._by_name.get(name, []):
+                if one.value:
+                    reason = one.labels.get("reason", "?")
+                    self._report.warnings.append(
+                        f"the bridge counted {format_number(one.value)} ({reason}): "
+                        f"{meanings.get(reason, _UNKNOWN)}"
+                    )
+
+    def _describe_nonfinite(self, one: Sample) -> str:
+        rank, metric = one.labels.get("rank", "?"), one.labels.get("metric", "?")
+        has_value = any(
+            other.name.startswith("dl_")
+            and other.labels.get("metric") == metric
+            and other.labels.get("rank") == rank
+            for other in self._samples
+        )
+        now = "" if has_value else ", and is so now"
+        return (
+            f"rank {rank}: {metric!r} was NaN or Inf {count_of(one.value, 'time')}{now}; "
+            "the JSON log has the steps"
+        )
+
+    def _find_duplicates(self) -> None:
+        seen = Counter((one.name, tuple(sorted(one.labels.items()))) for one in self._samples)
+        for (name, labels), count in seen.items():
+            if count > 1:
+                text = ", ".join(f'{key}="{value}"' for key, value in labels)
+                self._report.wrong.append(
+                    f"{name}{{{text}}} is there {count} times, and Prometheus keeps one of them; "
+                    "do two backends export the same?"
+                )
+
+    def _of(self, key: _RankKey, name: str) -> list[Sample]:
+        run, rank = key
+        return [
+            one
+            for one in self._by_name.get(name, [])
+            if one.labels.get("rank") == rank and one.labels.get("run", "") == run
+        ]
+
+    def _value(self, key: _RankKey, name: str) -> float | None:
+        return next((float(one.value) for one in self._of(key, name)), None)
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(("dllogger_", "dl_"))

@@ -1,0 +1,207 @@
+"""The demo's ranks: processes started as torchrun does, and what their pages say."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from otel_dllogger.cli.scrape import (
+    UnreachableError,
+    UnreadablePageError,
+    fetch,
+    parse_page,
+    samples,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from prometheus_client import Metric
+
+_SCRAPE_TIMEOUT_S = 2.0
+_LABEL_PREFIX = "__meta_dllogger_"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Hold what a rank's page said last; None where it says nothing.
+
+    Attributes:
+        epoch: Epoch of the last record.
+        iteration: Iteration of the last record.
+        loss: Training loss; None while it is NaN as well.
+        samples_per_s: Throughput.
+        last_log_s: When the last record was logged, seconds since the Unix epoch.
+        nonfinite: NaN and Inf seen.
+        finished: Whether the rank said that it is done.
+    """
+
+    epoch: float | None = None
+    iteration: float | None = None
+    loss: float | None = None
+    samples_per_s: float | None = None
+    last_log_s: float | None = None
+    nonfinite: float = 0.0
+    finished: bool = False
+
+
+class Rank:
+    """Run one rank of the demo, and read its page.
+
+    Args:
+        number: Its rank.
+        directory: Where it writes its log and its discovery file.
+        command: What to start.
+        environ: Its environment.
+    """
+
+    def __init__(
+        self, number: int, directory: Path, command: list[str], environ: dict[str, str]
+    ) -> None:
+        self.number = number
+        self.log = directory / f"log_rank{number}.json"
+        self.output = directory / f"rank{number}.out"
+        self.url: str | None = None
+        self.reading = Reading()
+        self._stopped = False
+        with self.output.open("wb") as output:
+            # A session of its own: Ctrl-C is for the demo, which then ends its ranks.
+            self._process = subprocess.Popen(  # noqa: S603 - our own module
+                command,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def runs(self) -> bool:
+        """Tell whether the process is alive."""
+        return self._process.poll() is None
+
+    @property
+    def died(self) -> bool:
+        """Tell whether the process ended as it should not, and was not told to."""
+        return self._process.poll() not in (None, 0) and not self._stopped
+
+    @property
+    def exit_text(self) -> str:
+        """Return how the process ended, in words."""
+        code = self._process.poll()
+        if code is not None and code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        return f"exit code {code}"
+
+    def state(self) -> str:
+        """Return what the rank is doing, in a word or two."""
+        if self.died:
+            return f"died: {self.exit_text}"
+        if not self.runs:
+            return "stopped" if self._stopped else "finished"
+        if self._stopped:
+            return "stopping"
+        if self.url is None:
+            return "starting"
+        return "finished" if self.reading.finished else "training"
+
+    def scrape(self) -> None:
+        """Read the page; a rank that does not answer keeps its last reading."""
+        if self.url is None or not self.runs:
+            return
+        try:
+            answer = fetch(self.url, timeout_s=_SCRAPE_TIMEOUT_S)
+            self.reading = _read(parse_page(answer.text))
+        except (UnreachableError, UnreadablePageError):
+            pass
+
+    def terminate(self) -> None:
+        """Ask the process to end after this step; it is not waited for."""
+        if self.runs:
+            self._stopped = True
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End the process at once, and wait until it is gone."""
+        if self.runs:
+            self._stopped = True
+            self._process.kill()
+        self._process.wait()
+
+
+def start_ranks(*, count: int, seconds: float, directory: Path, port: int, run: str) -> list[Rank]:
+    """Start the ranks of one run.
+
+    Args:
+        count: How many.
+        seconds: How long each trains.
+        directory: Where they write their logs and discovery files.
+        port: Port of rank 0, 0 for any free one.
+        run: The run's name.
+    """
+    command = [sys.executable, "-m", "otel_dllogger.cli.demo.train"]
+    command += ["--directory", str(directory), "--port", str(port), "--seconds", str(seconds)]
+    ranks: list[Rank] = []
+    try:
+        for number in range(count):
+            environ = {
+                **os.environ,
+                "RANK": str(number),
+                "LOCAL_RANK": str(number),
+                "WORLD_SIZE": str(count),
+                "OTEL_DLLOGGER_RUN": run,
+            }
+            ranks.append(Rank(number, directory, command, environ))
+    except BaseException:
+        for rank in ranks:
+            rank.kill()
+        raise
+    return ranks
+
+
+def find_pages(ranks: list[Rank], folder: Path, run: str) -> None:
+    """Look up in the discovery folder where the ranks' pages are.
+
+    Args:
+        ranks: The ranks; those that are new in the folder get their ``url``.
+        folder: The discovery folder.
+        run: The run's name.
+    """
+    for path in folder.glob("*.json"):
+        try:
+            group = json.loads(path.read_text(encoding="utf-8"))[0]
+            labels = group["labels"]
+            if labels[f"{_LABEL_PREFIX}run"] == run:
+                number = int(labels[f"{_LABEL_PREFIX}rank"])
+                ranks[number].url = f"http://{group['targets'][0]}/metrics"
+        except (OSError, ValueError, LookupError, TypeError):
+            continue  # removed meanwhile, or not ours
+
+
+def age_s(reading: Reading) -> float | None:
+    """Return how long the last record is ago, in seconds."""
+    return None if reading.last_log_s is None else max(time.time() - reading.last_log_s, 0.0)
+
+
+def _read(page: list[Metric]) -> Reading:
+    def value(name: str, **labels: str) -> float | None:
+        for sample in samples(page, name):
+            if labels.items() <= sample.labels.items():
+                return float(sample.value)
+        return None
+
+    return Reading(
+        epoch=value("dllogger_epoch"),
+        iteration=value("dllogger_iteration"),
+        loss=value("dl_loss", stage="train", granularity="iteration"),
+        samples_per_s=value("dl_ips_per_second"),
+        last_log_s=value("dllogger_last_log_timestamp_seconds"),
+        nonfinite=sum(sample.value for sample in samples(page, "dllogger_nonfinite_total")),
+        finished=value("dllogger_run_finished") == 1.0,
+    )

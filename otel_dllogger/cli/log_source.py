@@ -1,0 +1,74 @@
+"""What the commands that read other people's logs share: a collector, and words for the user."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from otel_dllogger.errors import EndpointError
+from otel_dllogger.logs.parsers.skipped import MAX_LINE_BYTES
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from otel_dllogger.bridge.outbox import Outbox
+
+
+def say(message: str) -> None:
+    """Tell the user something in one line."""
+    with contextlib.suppress(OSError):  # what nobody can read is no reason to end
+        click.echo(f"otel-dllogger: {message}", err=True)
+
+
+def explain(error: Exception) -> str:
+    """Return what an error says in the words of the command line."""
+    message = str(error)
+    if isinstance(error, ImportError):
+        return f"this needs the package {error.name}: pip install 'otel-dllogger[otlp]'"
+    if isinstance(error, EndpointError):
+        head = message.partition(";")[0]
+        return f"{head}; pass --listen with another address, as 127.0.0.1:0 for any free port"
+    return message.replace("pass endpoint='http://localhost:4318'", "give http://localhost:4318")
+
+
+def is_log(path: Path) -> bool:
+    """Tell whether a file begins as a log does."""
+    from otel_dllogger.logs.parsers.context import FileContext  # noqa: PLC0415
+    from otel_dllogger.logs.parsers.detect import parse_line  # noqa: PLC0415
+
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return bool(parse_line(file.readline(MAX_LINE_BYTES), FileContext()))
+    except OSError:
+        return False
+
+
+def open_outbox(
+    url: str, stopping: threading.Event, tell: Callable[[str], object], **options: Any
+) -> Outbox:
+    """Return where points go on their way to a collector.
+
+    Args:
+        url: The collector's.
+        stopping: Set when the process is to end.
+        tell: Takes a line for the user.
+        options: As ``Outbox`` takes them.
+
+    Raises:
+        ConfigurationError: If the URL, or a variable of OTLP, cannot mean anything.
+        ImportError: If the packages of the extra ``otlp`` are missing.
+    """
+    from otel_dllogger.otlp.settings import read_options  # noqa: PLC0415
+    from otel_dllogger.otlp.transport import open_transport  # noqa: PLC0415
+
+    otlp = read_options(endpoint=url)
+    transport = open_transport(otlp)
+    from otel_dllogger.bridge.outbox import Outbox  # noqa: PLC0415
+
+    return Outbox(transport, timeout_s=otlp.timeout_s, stopping=stopping, tell=tell, **options)

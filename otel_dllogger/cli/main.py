@@ -1,0 +1,423 @@
+"""The command line: what can be asked of it, and its help."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from otel_dllogger.cli.duration import Duration
+from otel_dllogger.cli.moment import Moment
+from otel_dllogger.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_dllogger.cli.moment import Instant
+
+PROGRAM = "otel-dllogger"
+EXIT_WRONG = 1
+EXIT_INTERRUPTED = 130
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name=PROGRAM)
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Watch the metrics of training scripts that log with DLLogger.
+
+    \b
+    otel-dllogger demo                  see it work, on this machine
+    otel-dllogger run train.py          give your own script a /metrics page
+    otel-dllogger check 127.0.0.1:9464  read that page, in words
+    otel-dllogger check log.json        or the log file
+    otel-dllogger bridge runs/          metrics from the logs of jobs that you cannot change
+    otel-dllogger backfill runs/ --to prometheus DATA_DIR
+                                        what logs hold, with the times of the logs
+    """  # noqa: D301 - click looks for the character itself
+    from otel_dllogger.settings import misread_switches, unknown_variables  # noqa: PLC0415
+
+    for line in unknown_variables() + misread_switches():
+        click.echo(f"{PROGRAM}: {line}", err=True)
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@cli.command(
+    context_settings={"allow_interspersed_args": False},
+    options_metavar="[OPTIONS] [-m]",
+    epilog="Settings that have no option are taken from the environment: OTEL_DLLOGGER_*.",
+)
+@click.option("-m", "is_module", is_flag=True, help="SCRIPT names a module, as in python -m.")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Port of local rank 0; the other ranks count up from it, a taken port is passed over,"
+    " 0 is any free one.  [default: 9464]",
+)
+@click.option("--run", "run_name", metavar="NAME", help="Name of the run, the same on all ranks.")
+@click.option(
+    "--discovery-dir",
+    type=click.Path(path_type=Path),
+    help="Folder for one Prometheus file_sd file per rank.",
+)
+@click.option(
+    "--linger",
+    "linger_s",
+    type=click.FloatRange(0, 3600),
+    metavar="SECONDS",
+    help="Wait this long at the end for one more scrape, so that the last values are seen."
+    "  [default: 0]",
+)
+@click.option(
+    "--verbosity",
+    type=int,
+    default=2,
+    show_default=True,
+    help="Export what the script logs up to this verbosity.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Do not print where the metrics are.")
+@click.argument("script")
+@click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
+def run(
+    *,
+    is_module: bool,
+    host: str | None,
+    port: int | None,
+    run_name: str | None,
+    discovery_dir: Path | None,
+    linger_s: float | None,
+    verbosity: int,
+    quiet: bool,
+    script: str,
+    arguments: tuple[str, ...],
+) -> Callable[[], int]:
+    """Run a script that uses dllogger or tcap_dllogger, and serve its metrics.
+
+    The script is not changed: it finds this package under both names, and whatever it logs
+    is on a /metrics page as well. Everything after SCRIPT belongs to the script.
+
+    \b
+    otel-dllogger run train.py --epochs 3
+    otel-dllogger run -m package.train --epochs 3
+    torchrun --nproc-per-node 4 -m otel_dllogger run train.py --epochs 3
+
+    It ends as the script does, with the script's exit code; with 2 where it could not be
+    started.
+    """  # noqa: D301 - click looks for the character itself
+    from otel_dllogger.cli.run.command import PageOptions, prepare  # noqa: PLC0415
+
+    page = PageOptions(
+        host=host,
+        port=port,
+        run=run_name,
+        discovery_dir=discovery_dir,
+        linger_s=linger_s,
+        verbosity=verbosity,
+    )
+    program = prepare(script, arguments, page, is_module=is_module, quiet=quiet)
+    # The script runs after click is done: click has its own idea of KeyboardInterrupt.
+    return program.run
+
+
+@cli.command()
+@click.argument("target", metavar="URL_OR_FILE")
+def check(*, target: str) -> int:
+    """Say what a /metrics page or a log file contains, and what is wrong with it.
+
+    URL_OR_FILE is an address (http://host:9464/metrics, host:9464, or 9464 on this machine),
+    a saved page, or a log of DLLogger, TCAP DLLogger or MMEngine, which is described as bridge
+    and backfill read it.
+
+    Exits with 0 when all is well or there are only warnings, with 1 when something is wrong,
+    with 2 when there is nothing to read.
+    """
+    from otel_dllogger.cli.check.command import check_target  # noqa: PLC0415
+
+    return check_target(target)
+
+
+@cli.command()
+@click.option(
+    "--ranks",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Processes that train.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(2, 86400),
+    default=60,
+    show_default=True,
+    help="How long to train; Ctrl-C ends it sooner.",
+)
+@click.option(
+    "--directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("demo-run"),
+    show_default=True,
+    help="Folder for the logs and the discovery files.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Port of rank 0, the others count up.  [default: any free ones]",
+)
+@click.option(
+    "--with-prometheus",
+    is_flag=True,
+    help="Start a Prometheus that scrapes the ranks, and ask it some questions.",
+)
+def demo(*, ranks: int, seconds: float, directory: Path, port: int, with_prometheus: bool) -> int:
+    """Train a small network in several processes, and watch them.
+
+    Every rank is a process of its own with a /metrics page of its own; the table is read from
+    those pages. The training is real, in plain Python. One rank is slow on purpose, and one
+    meets a broken sample, whose loss is NaN.
+
+    Exits with 0 after Ctrl-C as well, with 1 when a process of it died.
+    """
+    from otel_dllogger.cli.demo.command import DemoOptions, run_demo  # noqa: PLC0415
+
+    return run_demo(
+        DemoOptions(
+            ranks=ranks,
+            seconds=seconds,
+            directory=directory,
+            port=port,
+            with_prometheus=with_prometheus,
+        )
+    )
+
+
+def _reading_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Add the options that say how logs are read."""
+    for option in reversed(
+        (
+            click.option(
+                "--run", "run_name", metavar="NAME", help="Name of the run of all the files."
+            ),
+            click.option(
+                "--pattern",
+                "patterns",
+                multiple=True,
+                metavar="NAME",
+                help="How files are named, as '{run}_rank{rank}.json' or '{run}/{host}/*.log';"
+                " may be given several times.",
+            ),
+            click.option(
+                "--timezone",
+                "zone",
+                metavar="ZONE",
+                help="Zone of times that name none: Europe/Paris, +08:00."
+                "  [default: this machine's]",
+            ),
+            click.option(
+                "--conventions/--no-conventions",
+                default=True,
+                show_default=True,
+                help="Let names say unit and goal where a log does not: loss is to be minimized.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    default="127.0.0.1:9464",
+    show_default=True,
+    help="Where to serve the page; port 0 is any free one.",
+)
+@click.option("--otlp", metavar="URL", help="Send every step to this collector as well.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep here how far everything was read, so that a restart goes on there.",
+)
+@click.option(
+    "--expire",
+    "expire_s",
+    type=Duration(least_s=1),
+    default="15m",
+    show_default=True,
+    metavar="TIME",
+    help="Take a rank off the page when its log has not grown for so long.",
+)
+@_reading_options
+@click.option("-q", "--quiet", is_flag=True, help="Do not print where the page is.")
+def bridge(
+    *,
+    paths: tuple[str, ...],
+    listen: str,
+    otlp: str | None,
+    checkpoint: Path | None,
+    expire_s: float,
+    run_name: str | None,
+    patterns: tuple[str, ...],
+    zone: str | None,
+    conventions: bool,
+    quiet: bool,
+) -> int:
+    """Follow other people's logs, and serve the metrics of all their ranks on one page.
+
+    PATH is a log file, a folder with all below it, or a glob; it may come later. Logs of
+    DLLogger, TCAP DLLogger and MMEngine are read, each line for what it is. The job that
+    writes them is not touched.
+
+    \b
+    otel-dllogger bridge runs/
+    otel-dllogger bridge '/scratch/*/log_rank*.json' --checkpoint /var/lib/bridge.json
+    otel-dllogger bridge runs/ --otlp http://localhost:4318
+
+    Run and rank come from the records, else from the names of file and folder.
+
+    Ends with 0 on SIGTERM and Ctrl-C, with 2 where it could not begin.
+    """  # noqa: D301 - click looks for the character itself
+    from otel_dllogger.cli.bridge import BridgeOptions, parse_address, run_bridge  # noqa: PLC0415
+    from otel_dllogger.logs.source import Source  # noqa: PLC0415
+
+    host, port = parse_address(listen)
+    return run_bridge(
+        BridgeOptions(
+            source=Source(paths, run_name, patterns, zone, conventions),
+            host=host,
+            port=port,
+            otlp=otlp,
+            checkpoint=checkpoint,
+            expire_s=expire_s,
+            quiet=quiet,
+        )
+    )
+
+
+@cli.command()
+@click.argument("paths", metavar="LOGS...", nargs=-1, required=True)
+@click.option(
+    "--to",
+    "target",
+    type=(click.Choice(("openmetrics", "prometheus", "victoriametrics", "otlp")), str),
+    required=True,
+    metavar="KIND TARGET",
+    help="openmetrics FILE, prometheus DATA_DIR, victoriametrics URL or otlp URL.",
+)
+@click.option("--since", "since_us", type=Moment(), metavar="TIME", help="Leave out what is older.")
+@click.option("--until", "until_us", type=Moment(), metavar="TIME", help="Leave out what is newer.")
+@_reading_options
+@click.option(
+    "--query-url",
+    metavar="URL",
+    help="Where to ask what is there, for a VictoriaMetrics cluster.  [default: TARGET]",
+)
+@click.option(
+    "--unchecked",
+    is_flag=True,
+    help="Do not ask VictoriaMetrics what is there: what it has is then stored twice.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where to keep how far logs were sent over OTLP.  [default: in ~/.local/state]",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+def backfill(
+    *,
+    paths: tuple[str, ...],
+    target: tuple[str, str],
+    since_us: Instant | None,
+    until_us: Instant | None,
+    run_name: str | None,
+    patterns: tuple[str, ...],
+    zone: str | None,
+    conventions: bool,
+    query_url: str | None,
+    unchecked: bool,
+    checkpoint: Path | None,
+    quiet: bool,
+) -> int:
+    """Put what logs hold into a time-series database, with the times of the logs.
+
+    LOGS are files, folders with all below them, or globs, as for bridge. A second run adds
+    nothing, one that was ended goes on.
+
+    \b
+    otel-dllogger backfill runs/ --to openmetrics runs.om
+    otel-dllogger backfill runs/ --to prometheus /var/lib/prometheus/data
+    otel-dllogger backfill runs/ --to victoriametrics http://localhost:8428
+    otel-dllogger backfill runs/ --to otlp http://localhost:4318 --since 2h
+
+    TIME is 2025-08-16T12:00:00Z, a local time without the Z, or 2h for two hours ago.
+
+    Exits with 1 where a collector refused points, with 2 where it could not be done.
+    """  # noqa: D301 - click looks for the character itself
+    from otel_dllogger.cli.backfill import BackfillOptions, run_backfill  # noqa: PLC0415
+    from otel_dllogger.logs.source import Source  # noqa: PLC0415
+
+    return run_backfill(
+        BackfillOptions(
+            source=Source(paths, run_name, patterns, zone, conventions),
+            kind=target[0],
+            target=target[1],
+            since_us=since_us,
+            until_us=until_us,
+            query_url=query_url,
+            unchecked=unchecked,
+            checkpoint=checkpoint,
+            quiet=quiet,
+        )
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: What stands after the program's name; ``sys.argv`` if not given.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        outcome = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+        if sys.stdout is not None:  # closed by who started this
+            sys.stdout.flush()
+    except click.ClickException as error:
+        click.echo(f"{PROGRAM}: {_one_line(error)}", err=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Who reads our output, as head(1), has seen enough; nor shall the exit complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_WRONG
+    except OSError as error:  # a full disk under stdout, a current folder that is gone
+        with contextlib.suppress(OSError):
+            click.echo(f"{PROGRAM}: {error.strerror or error}", err=True)
+        return EXIT_WRONG
+    if callable(outcome):
+        return int(outcome())
+    return int(outcome or 0)
+
+
+def _one_line(error: click.ClickException) -> str:
+    message = " ".join(error.format_message().split())
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else PROGRAM
+        return f"{message.rstrip('.')}; see {path} --help"
+    return message

@@ -1,0 +1,65 @@
+"""The names ``dllogger`` and ``tcap_dllogger`` as names of this package.
+
+A script's children that ``multiprocessing`` spawns begin with an empty interpreter; of
+their parent they get ``sys.path``, so a folder on it, ``shadows``, does the same there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from pathlib import Path
+
+import otel_dllogger
+from otel_dllogger import logger
+
+ALIASES = ("dllogger", "tcap_dllogger")
+
+SHADOWS = Path(__file__).with_name("shadows")
+"""The folder whose modules carry the aliases' names."""
+
+_OF_THE_PACKAGE_ALONE = ("GLOBAL_LOGGER", "__version__")
+
+
+def install_aliases() -> None:
+    """Make ``import dllogger`` and ``import tcap_dllogger`` give this package.
+
+    So do their submodules; ``dllogger.logger`` holds all classes there, as in DLLogger.
+    Where the real packages are installed, they are hidden from this process.
+    """
+    for name in otel_dllogger.__all__:
+        if name not in _OF_THE_PACKAGE_ALONE and not hasattr(logger, name):
+            setattr(logger, name, getattr(otel_dllogger, name))
+    for alias in ALIASES:
+        sys.modules[alias] = otel_dllogger
+        sys.modules[f"{alias}.logger"] = importlib.import_module("otel_dllogger.logger")
+
+
+def put_shadows_on_path() -> None:
+    """Let the processes that this one spawns find the aliases, before real packages.
+
+    They come after the first entry, which is the script's own folder.
+    """
+    sys.path.insert(1, str(SHADOWS))
+    # Where the package is not installed but was found in the working directory.
+    root = str(Path(otel_dllogger.__file__).resolve().parent.parent)
+    if root not in sys.path:
+        sys.path.append(root)
+
+
+def install_in_child() -> None:
+    """Install the aliases in a spawned process, with a page if it comes to log."""
+    from otel_dllogger.cli.run.spawned import (  # noqa: PLC0415 - a circle, and rarely needed
+        PageAtFirstRecord,
+        inherited_options,
+    )
+
+    install_aliases()
+    options = inherited_options()
+    if options is not None:
+        _attached.enter_context(logger.attached(PageAtFirstRecord(options)))
+
+
+_attached = contextlib.ExitStack()
+"""Keeps what was attached for as long as this process lives."""

@@ -1,0 +1,70 @@
+"""``otel-dllogger run``: an unchanged script on top of this package, and watched."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from otel_dllogger.cli.run.aliases import install_aliases, put_shadows_on_path
+from otel_dllogger.cli.run.page import PageOptions, open_page
+from otel_dllogger.cli.run.program import Program, find_module, find_script
+from otel_dllogger.cli.run.spawned import hand_down
+from otel_dllogger.logger import attached
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otel_dllogger.backends.prometheus import PrometheusBackend
+
+__all__ = ["PageOptions", "prepare"]
+
+
+def prepare(
+    script: str, arguments: Sequence[str], options: PageOptions, *, is_module: bool, quiet: bool
+) -> Program:
+    """Make this process ready for a script: the page, the aliases, ``sys.path``.
+
+    Args:
+        script: The path of a script or of a folder or archive with a ``__main__.py``; or the
+            name of a module.
+        arguments: The script's own.
+        options: Where to serve the metrics.
+        is_module: Whether ``script`` is the name of a module.
+        quiet: Do not print where the metrics are.
+
+    Returns:
+        The script, found but not run.
+
+    Raises:
+        UserError: If there is no such script, or no page to watch it on.
+    """
+    if not is_module:
+        program = find_script(script, arguments)  # before a port is taken for nothing
+    backend, warnings = open_page(options)
+    hand_down(options, backend.topology.run)
+    _attach_until_exit(backend)
+    install_aliases()
+    if is_module:
+        program = find_module(script, arguments)
+    put_shadows_on_path()
+    for warning in warnings:
+        click.echo(f"otel-dllogger: {warning}", err=True)
+    if not quiet:
+        topology = backend.topology
+        click.echo(
+            f"otel-dllogger: metrics of rank {topology.rank}, run {topology.run}: {backend.url}",
+            err=True,
+        )
+    sys.stderr.flush()
+    return program
+
+
+def _attach_until_exit(backend: PrometheusBackend) -> None:
+    """Feed every Logger to the backend, until after the script's own exit handlers."""
+    stack = contextlib.ExitStack()
+    stack.enter_context(attached(backend))
+    atexit.register(stack.close)

@@ -1,5 +1,0 @@
-"""Stands on ``sys.path`` of spawned processes: importing it gives ``otel_dllogger``."""
-
-from otel_dllogger.commands.aliases import install_in_child
-
-install_in_child()

@@ -1,0 +1,85 @@
+"""A record's step and data as compact JSON, by the fastest encoder that says the same.
+
+orjson writes NaN as ``null``, which loses a diverged loss, and text as UTF-8, which a
+script that reads in an ASCII locale cannot. It also writes beyond its buffer, and ends the
+process, where tuples are nested some hundreds deep. So it is given flat dicts of plain values
+alone, where it writes what the standard encoder does, and that one everything else.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from orjson import dumps
+
+from otel_dllogger.runtime.interruptions import let_through
+
+if TYPE_CHECKING:
+    from otel_dllogger.record import Record
+    from otel_dllogger.values import Values
+
+_encode_standard = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def encode_record(record: Record) -> bytes:
+    """Encode what a record logged, once for all backends.
+
+    Args:
+        record: The record; its ``encoded`` and ``numbers_only`` are filled in.
+    """
+    data = record.data
+    if type(data) is dict and record.values is None:
+        numbers = data.copy()  # from here on nobody else has it
+        for value in numbers.values():
+            kind = type(value)  # one by one: a type's own hash or comparison may raise, or lie
+            if kind is not float and kind is not int and kind is not bool:
+                break
+        else:
+            try:
+                encoded = dumps(numbers)
+                total = sum(numbers.values())  # NaN if anything is
+                if total - total == 0.0 and encoded.isascii():
+                    record.data = numbers
+                    record.numbers_only = True
+                    record.encoded = encoded
+                    return encoded
+            except Exception as error:  # keys that are not text, ints of over 64 bits
+                let_through(error)
+    record.encoded = encode_values(record.convert())
+    return record.encoded
+
+
+def encode_values(values: Values) -> bytes:
+    """Encode what a record logged.
+
+    Args:
+        values: The converted data.
+    """
+    if values.flat and values.finite:
+        try:
+            encoded = dumps(values.plain)
+        except TypeError as error:  # an int of more than 64 bits, a lone surrogate
+            let_through(error)
+        else:
+            if encoded.isascii():
+                return encoded
+    return encode_plain(values.plain)
+
+
+def encode_spaced(plain: Any) -> bytes:
+    """Encode a plain value with DLLogger's blanks after ``,`` and ``:``.
+
+    Args:
+        plain: What ``to_plain`` returned.
+    """
+    return json.dumps(plain).encode()
+
+
+def encode_plain(plain: Any) -> bytes:
+    """Encode a plain value; NaN and Inf are bare tokens, as DLLogger writes them.
+
+    Args:
+        plain: What ``to_plain`` returned.
+    """
+    return _encode_standard(plain).encode()

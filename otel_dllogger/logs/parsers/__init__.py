@@ -1,0 +1,1 @@
+"""Lines of logs that others wrote, one module per format."""

@@ -1,0 +1,128 @@
+"""What a file's lines need to know of each other and of the file."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from otel_dllogger.logs.parsers.times import parse_datetime, parse_zone
+
+MAX_UNITS = 10_000
+"""Metrics of a file whose units are remembered."""
+
+
+@dataclasses.dataclass(slots=True)
+class FileContext:
+    """Keep what is known of one file while it is read, line by line.
+
+    All fields are plain: ``dataclasses.asdict`` gives what a checkpoint keeps, as JSON,
+    and ``FileContext(**state)`` goes on from there.
+
+    Attributes:
+        rank: The rank of records that do not name theirs.
+        zone: The zone of times without an offset: a name of the IANA database, an
+            offset as ``+08:00``, or None for the machine's own.
+        modified_us: When the file was last changed, microseconds since the Unix epoch: no
+            record is younger. It gives years and the end of interpolated times. None is now.
+        run_start_us: When the run started, for lines without times or elapsed times.
+        size_bytes: The file's length, for dialects without times.
+        offset_bytes: Bytes read so far; whoever leaves out lines adds theirs.
+        first_us: Where elapsed times begin, for lines that have none.
+        last_us: The time of the last record.
+        epoch: The epoch of the last training row of MMEngine, None where it has none.
+        iteration: The iteration of the last training row of MMEngine.
+        anchor_us: Where interpolated times go on from.
+        anchor_bytes: The offset that belongs to ``anchor_us``.
+        units: The unit of each metric, as text lines showed it last.
+        entries: Lines' entries given so far, by dialect; ``""`` for INFO lines, which the
+            package writes as TCAP DLLogger does.
+        skipped: What was not given, by reason (``skipped.REASONS``).
+        skips: The sum of ``skipped``: whoever wants to know of one line compares it.
+        glued: Lines of more than one record, whole or damaged: several writers had one file.
+        detail: What the last reason leaves open, in words: the type, the field missing.
+
+    Raises:
+        ConfigurationError: If there is no such zone.
+    """
+
+    rank: int = 0
+    zone: str | None = None
+    modified_us: int | None = None
+    run_start_us: int | None = None
+    size_bytes: int = 0
+    offset_bytes: int = 0
+    first_us: int | None = None
+    last_us: int | None = None
+    epoch: int | None = None
+    iteration: int | None = None
+    anchor_us: int | None = None
+    anchor_bytes: int = 0
+    units: dict[str, str] = dataclasses.field(default_factory=dict)
+    entries: dict[str, int] = dataclasses.field(default_factory=dict)
+    skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+    skips: int = 0
+    glued: int = 0
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        parse_zone(self.zone)
+
+    def observe(self, *, size_bytes: int, modified_us: int) -> None:
+        """Take note of the file's state before what was added to it is read.
+
+        Rows without times that are read from now on lie between the last one's time and
+        this change of the file.
+
+        Args:
+            size_bytes: The file's length now.
+            modified_us: When it was last changed, microseconds since the Unix epoch.
+        """
+        if self.anchor_us is not None:
+            self.anchor_bytes = self.offset_bytes
+            self.anchor_us = self.last_us
+        self.size_bytes = size_bytes
+        self.modified_us = modified_us
+
+    def skip(self, reason: str, detail: str = "") -> None:
+        """Count something that gave no record."""
+        self.detail = detail
+        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+        self.skips += 1
+
+    def count(self, dialect: str) -> None:
+        """Count an entry that is given."""
+        self.entries[dialect] = self.entries.get(dialect, 0) + 1
+
+    def read_datetime(self, text: str) -> int | None:
+        """Read a time with a year, as ``times.parse_datetime``."""
+        return parse_datetime(text, zone=self.zone, last_us=self.last_us)
+
+    def elapsed_us(self, time_us: int) -> int:
+        """Return the time since the run's start, for lines that do not say it.
+
+        Without a known start it is the file's first record; where a record is before the
+        start another run begins, at 0.
+        """
+        self.last_us = time_us
+        if self.first_us is None and self.run_start_us is not None:
+            self.first_us = self.run_start_us
+        if self.first_us is None or time_us < self.first_us:
+            self.first_us = time_us
+        return time_us - self.first_us
+
+    def interpolated_us(self) -> int:
+        """Return the time of the row that ends at ``offset_bytes``, by its place in the file.
+
+        Times go evenly, byte by byte, from the run's start (or the last row that was read
+        before the file grew) to the last change of the file, which is when the last row was
+        written. Without a start all rows have the time of the change.
+        """
+        until_us = time.time_ns() // 1000 if self.modified_us is None else self.modified_us
+        if self.anchor_us is None:
+            self.anchor_us = until_us if self.run_start_us is None else self.run_start_us
+        from_us = min(self.anchor_us, until_us)
+        length = self.size_bytes - self.anchor_bytes
+        passed = self.offset_bytes - self.anchor_bytes
+        if not 0 <= passed < length:
+            return until_us
+        return from_us + (until_us - from_us) * passed // length

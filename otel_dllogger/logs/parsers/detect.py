@@ -1,0 +1,251 @@
+"""Lines of logs that others wrote, as records: DLLogger's, TCAP DLLogger's, MMEngine's.
+
+A line's dialect is told by the line, never by its file: a console capture mixes them.
+Nothing that a line holds raises; what gives no record is counted by reason in the file's
+``FileContext``. Lines of a file go through in their order.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from otel_dllogger.logs.parsers import mmengine, text_lines
+from otel_dllogger.logs.parsers.context import FileContext
+from otel_dllogger.logs.parsers.conventions import conventional_metadata
+from otel_dllogger.logs.parsers.file_record import (
+    DLLOGGER_JSON,
+    DLLOGGER_TEXT,
+    MMENGINE_SCALARS,
+    MMENGINE_TEXT,
+    TCAP_JSON,
+    TCAP_TEXT,
+    FileRecord,
+)
+from otel_dllogger.logs.parsers.json_lines import Entry, decode_json, find_end, read_entry
+from otel_dllogger.logs.parsers.skipped import (
+    BLANK,
+    HARMLESS,
+    INVALID_UTF8,
+    LINE_TOO_LONG,
+    MAX_LINE_BYTES,
+    NOISE,
+    NOT_A_RECORD,
+    NUL_BYTES,
+    REASONS,
+    TORN,
+    SkippedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "DLLOGGER_JSON",
+    "DLLOGGER_TEXT",
+    "HARMLESS",
+    "MAX_LINE_BYTES",
+    "MMENGINE_SCALARS",
+    "MMENGINE_TEXT",
+    "REASONS",
+    "TCAP_JSON",
+    "TCAP_TEXT",
+    "Entry",
+    "FileContext",
+    "FileRecord",
+    "conventional_metadata",
+    "parse_line",
+]
+
+_MAX_FAILURES = 16
+"""Damaged records that are looked at in one line: each can cost a look at all of the rest."""
+
+_MARKER = re.compile(
+    rb"(?P<json>DLLL?|TCAPPDLL|INFO) ?(?=\{)"
+    rb"|(?P<text>DLLL?|TCAPPDLL) (?=\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)"
+    rb"|(?P<mmengine>(?:\d{4}/)?\d\d/\d\d \d\d:\d\d:\d\d - \S{1,100} - [A-Z]{4,8} - )"
+)
+_PREFIX = re.compile(rb"(?:DLLL?|TCAPPDLL)(?: ?$| \d)")
+_QUOTES = b"\"'`"
+_COLOURS = re.compile(rb"\x1b\[[0-9;]{0,20}m")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BLANKS = b" \t\r\n\v\f"
+
+
+def parse_line(line: bytes, context: FileContext) -> list[Entry]:
+    """Read one line of a log.
+
+    Args:
+        line: The line, with or without its newline.
+        context: Its file, which lines change as they are read.
+
+    Returns:
+        Its records, metadata and infos: none as a rule where it is other programs' text,
+        several where writers tore into each other. Records are ``FileRecord``.
+    """
+    context.offset_bytes += len(line) if line.endswith(b"\n") else len(line) + 1
+    if line[:6] == b"DLLL {":
+        dialect, start = DLLOGGER_JSON, 5
+    elif line[:10] == b"TCAPPDLL {":
+        dialect, start = TCAP_JSON, 9
+    else:
+        return _parse_mixed(line, context)
+    if len(line) <= MAX_LINE_BYTES:
+        try:
+            return [read_entry(decode_json(line[start:]), line, dialect, context)]
+        except SkippedError:  # found again and counted the longer way
+            pass
+    return _parse_mixed(line, context)
+
+
+def _parse_mixed(line: bytes, context: FileContext) -> list[Entry]:
+    """Read a line that is not one whole JSON record."""
+    if len(line) > MAX_LINE_BYTES:
+        context.skip(LINE_TOO_LONG)
+        return []
+    if b"\x1b" in line:
+        line = _COLOURS.sub(b"", line)
+    line = line.removeprefix(_BYTE_ORDER_MARK).strip(b"\r\n")
+    if not line.strip(_BLANKS):
+        context.skip(BLANK)
+        return []
+    entries: list[Entry] = []
+    rest = _Rest(line)
+    for found in rest.markers():
+        try:
+            entries += rest.read(found, context)
+        except SkippedError as error:
+            context.skip(error.reason, error.detail)
+            rest.failed(found)
+    context.glued += rest.found > 1
+    if not rest.found:
+        _parse_other(line.strip(_BLANKS), entries, context)
+    elif rest.noise:
+        context.skip(rest.noise)
+    return entries
+
+
+class _Rest:
+    """Go through the records of one line.
+
+    Args:
+        line: The line.
+
+    Attributes:
+        found: How many records there were, whole or damaged.
+        noise: What there was beside it: ``NOISE``, ``NUL_BYTES``, or ``""`` for nothing.
+    """
+
+    def __init__(self, line: bytes) -> None:
+        self._line = line
+        self._at = 0
+        self._failures = 0
+        self.found = 0
+        self.noise = ""
+
+    def markers(self) -> Iterator[re.Match[bytes]]:
+        """Yield the beginnings of records; ``read`` or ``failed`` go on behind them."""
+        while self._failures < _MAX_FAILURES:
+            found = self._next_marker(self._at)
+            end = len(self._line) if found is None else found.start()
+            self._pass(end)
+            if found is None:
+                return
+            yield found
+
+    def read(self, found: re.Match[bytes], context: FileContext) -> list[Entry]:
+        """Read the record that begins at a marker."""
+        if found["json"]:
+            return [self._read_json(found, context)]
+        following = self._next_marker(found.end())
+        end = len(self._line) if following is None else following.start()
+        fragment = self._line[found.start() : end]
+        entries: list[Entry] = []
+        if found["text"]:
+            entries += text_lines.read_text(_decode(fragment), context)
+        elif b"Epoch(" in fragment or b"Iter(" in fragment:
+            record = mmengine.read_text(_decode(fragment), context)
+            entries += () if record is None else (record,)
+        if entries:
+            self._at = end
+            self.found += 1
+        else:
+            self._pass(end)
+        return entries
+
+    def failed(self, found: re.Match[bytes]) -> None:
+        """Go on at the next marker behind a damaged record."""
+        self._failures += 1
+        self.found += 1
+        at = found.end()
+        following = self._next_marker(at)
+        quotes = 0
+        while found["json"] and following is not None and not following["json"]:
+            # JSON within a string has its quotes escaped and cannot be read; text could.
+            quotes += self._line.count(b'"', at, following.start())
+            quotes -= self._line.count(b'\\"', at, following.start())
+            if quotes % 2 == 0:
+                break
+            at = following.start()
+            following = self._next_marker(following.end())
+        self._at = len(self._line) if following is None else following.start()
+
+    def _read_json(self, found: re.Match[bytes], context: FileContext) -> Entry:
+        end = find_end(self._line, found.end())
+        raw = self._line[found.end() : end]
+        dialect = TCAP_JSON if found["json"] in (b"TCAPPDLL", b"INFO") else DLLOGGER_JSON
+        entry = read_entry(decode_json(raw), raw, dialect, context)
+        self._at = end
+        self.found += 1
+        return entry
+
+    def _pass(self, end: int) -> None:
+        """Go on at ``end``: what is passed by is no record."""
+        noise = self._line[self._at : end].strip(_BLANKS)
+        if noise and self.noise != NUL_BYTES:
+            self.noise = NUL_BYTES if b"\0" in noise else NOISE
+        self._at = end
+
+    def _next_marker(self, start: int) -> re.Match[bytes] | None:
+        """Find a marker; one behind a quote is part of somebody's text."""
+        line = self._line
+        # What every record's marker holds: looked for alone it takes a tenth of the time.
+        if line.find(b"DLL", start) < 0 and line.find(b"INFO", start) < 0:
+            return None
+        found = _MARKER.search(line, start)
+        while found is not None and found.start() and line[found.start() - 1] in _QUOTES:
+            found = _MARKER.search(line, found.end())
+        return found
+
+
+def _decode(fragment: bytes) -> str:
+    if b"\0" in fragment:
+        raise SkippedError(NUL_BYTES)
+    try:
+        return fragment.decode()
+    except UnicodeDecodeError:
+        raise SkippedError(INVALID_UTF8) from None
+
+
+def _parse_other(line: bytes, entries: list[Entry], context: FileContext) -> None:
+    """Read a line without a prefix: rows of MMEngine's ``scalars.json``, or anybody's text."""
+    if not line.startswith(b"{"):
+        torn = _PREFIX.match(line) is not None
+        context.skip(NUL_BYTES if b"\0" in line else TORN if torn else NOT_A_RECORD)
+        return
+    at = 0
+    while line.startswith(b"{", at):
+        try:
+            end = find_end(line, at)
+            fields = decode_json(line[at:end])
+        except SkippedError as error:
+            context.skip(error.reason, error.detail)
+            return
+        at = end
+        if mmengine.is_row(fields):
+            entries.append(mmengine.read_row(fields, context))
+        else:
+            context.skip(NOT_A_RECORD)
+    rest = line[at:].strip(_BLANKS)
+    if rest:
+        context.skip(NUL_BYTES if b"\0" in rest else NOISE)

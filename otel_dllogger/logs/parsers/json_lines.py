@@ -1,0 +1,210 @@
+"""The JSON lines of DLLogger and TCAP DLLogger: objects after a prefix.
+
+Source: DLLogger's ``JSONStreamBackend``; TCAP DLLogger writes ``data`` as ``str(dict)``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from orjson import JSONDecodeError, loads
+
+from otel_dllogger.logs.parsers.file_record import DLLOGGER_JSON, TCAP_JSON, FileRecord
+from otel_dllogger.logs.parsers.python_repr import parse_repr
+from otel_dllogger.logs.parsers.skipped import (
+    INVALID_UTF8,
+    MALFORMED,
+    MAX_DIGITS,
+    MAX_NESTING,
+    MISSING_FIELDS,
+    NESTED_TOO_DEEP,
+    NO_TIME,
+    NUL_BYTES,
+    NUMBER_TOO_LONG,
+    TORN,
+    UNKNOWN_TYPE,
+    UNREADABLE_DATA,
+    SkippedError,
+)
+from otel_dllogger.logs.parsers.times import MAX_TIME_US
+from otel_dllogger.record import Info, Metadata, Record
+from otel_dllogger.values import safe_repr
+
+if TYPE_CHECKING:
+    from otel_dllogger.logs.parsers.context import FileContext
+
+Entry = Record | Metadata | Info
+"""What a line can hold."""
+
+_INT64 = 2.0**63
+_LONG_DIGITS = re.compile(rb"\d{19}")
+_TOO_MANY_DIGITS = re.compile(rb"\d{%d}" % (MAX_DIGITS + 1))
+
+# A string, or a quote that begins one without an end, or a bracket.
+_TOKEN = re.compile(rb'"(?:[^"\\]*(?:\\.[^"\\]*)*")?|[\[\]{}]', re.DOTALL)
+_OPENING = b"[{"
+_QUOTE = 0x22
+
+
+def decode_json(raw: bytes) -> Any:
+    """Read one JSON value, by the fastest decoder that says the same.
+
+    orjson refuses NaN, Infinity and lone surrogates, which Python writes, and reads ints
+    of more than 64 bits as floats (``read_entry`` sees to those).
+
+    Args:
+        raw: The value and nothing else but white space.
+
+    Raises:
+        SkippedError: If it is none, or exceeds a limit.
+    """
+    if raw.count(b"[") + raw.count(b"{") > MAX_NESTING:
+        find_end(raw, 0)
+    try:
+        return loads(raw)
+    except JSONDecodeError:
+        return _decode_standard(raw)
+
+
+def _decode_standard(raw: bytes) -> Any:
+    """Read one JSON value as Python's own decoder does; its nesting is known to be bounded."""
+    if b"\0" in raw:
+        raise SkippedError(NUL_BYTES)
+    # Python's limit can be lifted, and the time grows with the square.
+    if _TOO_MANY_DIGITS.search(raw):
+        raise SkippedError(NUMBER_TOO_LONG)
+    try:
+        return json.loads(raw.decode())
+    except UnicodeDecodeError:
+        raise SkippedError(INVALID_UTF8) from None
+    except json.JSONDecodeError:
+        raise SkippedError(MALFORMED) from None
+    except RecursionError:
+        raise SkippedError(NESTED_TOO_DEEP) from None
+    except ValueError:
+        raise SkippedError(NUMBER_TOO_LONG) from None
+
+
+def find_end(line: bytes, start: int) -> int:
+    """Return where a JSON object or array ends; brackets within strings do not count.
+
+    Args:
+        line: The line.
+        start: Where the object begins, or white space before it.
+
+    Raises:
+        SkippedError: If it does not end, or is nested too deep.
+    """
+    depth = 0
+    for found in _TOKEN.finditer(line, start):
+        at = found.start()
+        first = line[at]
+        if first == _QUOTE:
+            if found.end() - at == 1:
+                break
+        elif first in _OPENING:
+            depth += 1
+            if depth > MAX_NESTING:
+                raise SkippedError(NESTED_TOO_DEEP)
+        else:
+            depth -= 1
+            if depth <= 0:
+                return found.end()
+    raise SkippedError(TORN)
+
+
+def read_entry(fields: dict[str, Any], raw: bytes, dialect: str, context: FileContext) -> Entry:
+    """Make an entry of a line's fields. Nothing is counted where it raises.
+
+    A step that is a list becomes a tuple, which is what the script passed: JSON has no
+    tuples, and steps of two ints are the ones that are read fast.
+
+    Args:
+        fields: The JSON object.
+        raw: The line, or what of it holds the object.
+        dialect: ``DLLOGGER_JSON`` or ``TCAP_JSON``.
+        context: The file.
+
+    Raises:
+        SkippedError: If the fields are not those of an entry.
+    """
+    kind = fields.get("type")
+    if kind != "LOG" and _LONG_DIGITS.search(raw):
+        fields = _exact(raw)
+    try:
+        if kind == "LOG":
+            step, data = fields["step"], fields["data"]
+        elif kind == "METADATA":
+            metric, metadata = fields["metric"], fields["metadata"]
+        elif kind == "INFO":
+            data = fields["data"]
+        else:
+            raise SkippedError(UNKNOWN_TYPE, f"unknown type {safe_repr(kind)}"[:80])
+    except KeyError as error:
+        raise SkippedError(MISSING_FIELDS, f"a {kind} line without {error.args[0]}") from None
+    if kind == "LOG":
+        record = _log(step, data, raw, dialect)
+        record.time_us, record.elapsed_us = _times(fields, context)
+        if context.rank:
+            record.file_rank = context.rank
+        context.count(dialect)
+        return record
+    time_us, elapsed_us = _times(fields, context)
+    if kind == "INFO":
+        context.count("")
+        return Info(time_us, elapsed_us, data)
+    context.count(dialect)
+    return Metadata(time_us, elapsed_us, metric, metadata)
+
+
+def _log(step: Any, data: Any, raw: bytes, dialect: str) -> FileRecord:
+    """Make a record whose times are still to be filled in."""
+    if dialect is TCAP_JSON and type(data) is str:
+        data = parse_repr(data)
+        if type(data) is not dict:
+            raise SkippedError(UNREADABLE_DATA)
+    record = FileRecord(0, 0, tuple(step) if type(step) is list else step, data)
+    try:
+        if -_INT64 < sum(data.values()) < _INT64:
+            record.numbers_only = True  # what convert() would find out again
+    except (AttributeError, TypeError):  # no dict; text, lists or None among the values
+        pass
+    if dialect is not DLLOGGER_JSON:
+        record.dialect = dialect
+    elif not (record.numbers_only and record.is_pair) and _LONG_DIGITS.search(raw):
+        fields = _exact(raw)
+        step = fields["step"]
+        return FileRecord(0, 0, tuple(step) if type(step) is list else step, fields["data"])
+    return record
+
+
+def _exact(raw: bytes) -> Any:
+    """Read an object again that may hold ints of more than 64 bits, which are floats by now."""
+    return _decode_standard(raw[raw.index(b"{") : raw.rindex(b"}") + 1])
+
+
+def _times(fields: dict[str, Any], context: FileContext) -> tuple[int, int]:
+    """Return the time and the elapsed time, both in microseconds."""
+    try:
+        time_us = round(float(fields["timestamp"]) * 1e6)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        time_us = 0
+    if not 0 < time_us < MAX_TIME_US:
+        text = fields.get("datetime")
+        found = context.read_datetime(text) if type(text) is str else None
+        if found is None:
+            raise SkippedError(NO_TIME)
+        time_us = found
+    elapsed = fields.get("elapsedtime")  # older releases have none
+    try:
+        elapsed_us = None if elapsed is None else round(float(elapsed) * 1e6)
+    except (TypeError, ValueError, OverflowError):
+        elapsed_us = None
+    if elapsed_us is None:
+        return time_us, context.elapsed_us(time_us)
+    context.last_us = time_us
+    if context.first_us is None:
+        context.first_us = time_us - elapsed_us
+    return time_us, elapsed_us

@@ -1,0 +1,368 @@
+"""A file's lines as what each rank's store takes: values, and what is known of their names."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from otel_dllogger.logs.parsers.context import FileContext
+from otel_dllogger.logs.parsers.conventions import conventional_metadata
+from otel_dllogger.logs.parsers.detect import DLLOGGER_JSON, MMENGINE_TEXT, parse_line
+from otel_dllogger.logs.parsers.file_record import FileRecord
+from otel_dllogger.record import Info, Metadata, Record, is_parameter_step
+from otel_dllogger.values import key_text, to_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from otel_dllogger.logs.run_identity import Origin
+
+SEPARATOR = "\0"
+"""What stands in a key between name and stage: in no text log's names, and in no sane ones."""
+
+MAX_NAMES = 10_000
+"""Names of a file, each rank's counted, that are remembered; as many ranks, and METADATA."""
+
+MAX_NAME_CHARACTERS = 1_000
+"""Characters of a name that is remembered, and of what METADATA says."""
+
+_MAX_RANK = 10**9 - 1
+_MAX_STARTS = 16
+_ROUNDING_US = 10  # times and elapsed times are rounded to a microsecond each
+_STAGES = ("train", "val", "test")
+
+# Where a line has no such field its time is worked out from the first record's (``FileContext``).
+_ELAPSED = b'"elapsedtime"'
+
+# What a store keeps of METADATA: the spelling that holds where both are given comes first.
+_SPELLINGS = {"unit": ("unit",), "GOAL": ("GOAL", "goal"), "STAGE": ("STAGE", "stage")}
+_KEYS = tuple(key for spellings in _SPELLINGS.values() for key in spellings)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Naming:
+    """Say what a rank's series are.
+
+    Attributes:
+        key: The name that they have in records.
+        name: The name that they were logged by.
+        metadata: All that is known of them by now, in the form of DLLogger's metadata:
+            ``unit``, ``GOAL``, ``STAGE``. To a store's it is what a later METADATA is.
+    """
+
+    key: str
+    name: str
+    metadata: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Started:
+    """Say that the next record is the first of another process, as far as the file shows.
+
+    Attributes:
+        start_us: When the process started, microseconds since the Unix epoch.
+        attempts: By how many the rank's attempts change; 0 for the first process of a file,
+            of which the file does not say whether there were others before.
+    """
+
+    start_us: int
+    attempts: int
+
+
+Item = Record | Metadata | Info | Naming | Started
+"""What a store takes."""
+
+
+def key_of(name: str, stage: str | None) -> str:
+    """Return the name that series have in records.
+
+    Args:
+        name: The name that they were logged by.
+        stage: The stage where it stands in the line's header, so that one name is in the
+            records of several stages; None otherwise.
+    """
+    return name if stage is None else f"{name}{SEPARATOR}{stage}"
+
+
+class FileReader:
+    """Read one file's lines, in their order.
+
+    A METADATA line is for the file's rank, whose store counts and applies it. What it says
+    holds for the other ranks of the file as well, which get it as a ``Naming``; so it does
+    for series whose key is not their name, and where its ``goal`` or ``stage`` in lower case
+    is to take the place of what a convention said. A ``Naming`` also comes before the first
+    record that has a metric, unless there is nothing to say.
+
+    Of MMEngine's metrics ``STAGE`` is the header's, whatever METADATA says, and the keys
+    differ from the names (``key_of``).
+
+    Args:
+        origin: Whose lines the file holds.
+        zone: The zone of times without an offset, as ``times.parse_zone`` takes it; None
+            is the state's, or the machine's own.
+        conventions: Whether names say something of their metrics (``conventions.py``).
+        run_start_us: When the run started, as ``origin.find_start_us`` finds it, for lines
+            without times; microseconds since the Unix epoch.
+        state: Where to go on, as an earlier reader of the file had it; empty: at 0.
+
+    Raises:
+        ConfigurationError: If there is no such zone.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        *,
+        zone: str | None = None,
+        conventions: bool = True,
+        run_start_us: int | None = None,
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        self.origin = origin
+        self._conventions = conventions
+        self._ranks: dict[int, _Rank] = {}
+        self._raw: dict[str, dict[str, str | None]] = {}
+        if not state:
+            self._context = FileContext(zone=zone, run_start_us=run_start_us)
+        else:
+            context = state["context"]
+            self._context = FileContext(**context if zone is None else {**context, "zone": zone})
+            self._raw = {name: dict(raw) for name, raw in state["metadata"].items()}
+            self._ranks = {rank: _Rank(**fields) for rank, fields in state["ranks"]}
+        self._context.rank = origin.rank
+        self._names = sum(len(rank.known) - 1 for rank in self._ranks.values())
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Return how much gave nothing, by reason (``skipped.REASONS``)."""
+        return dict(self._context.skipped)
+
+    @property
+    def entries(self) -> dict[str, int]:
+        """Return how many entries lines held, by dialect; ``""`` is INFO lines."""
+        return dict(self._context.entries)
+
+    @property
+    def attempts(self) -> dict[int, int]:
+        """Return how often each rank's process was started, as far as the file shows."""
+        return {number: rank.attempt for number, rank in self._ranks.items()}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Return what a reader needs to go on from here, as Python's JSON has it.
+
+        Other encoders may refuse what names can hold: halves of surrogate pairs.
+        """
+        return {
+            "context": dataclasses.asdict(self._context),
+            "metadata": {name: dict(raw) for name, raw in self._raw.items()},
+            "ranks": [[number, rank.to_plain()] for number, rank in self._ranks.items()],
+        }
+
+    def observe(self, *, size_bytes: int, modified_us: int) -> None:
+        """Take note of the file's state, as ``FileContext.observe``."""
+        self._context.observe(size_bytes=size_bytes, modified_us=modified_us)
+
+    def read(self, line: bytes) -> list[tuple[int, Item]]:
+        """Read one line.
+
+        Args:
+            line: The line, with or without its newline.
+
+        Returns:
+            What it gives, each with the rank whose store takes it.
+        """
+        items: list[tuple[int, Item]] = []
+        for entry in parse_line(line, self._context):
+            if type(entry) is FileRecord:
+                self._read_record(entry, line, items)
+            elif type(entry) is Metadata:
+                self._read_metadata(entry, items)
+            else:
+                items.append((self.origin.rank, entry))
+        return items
+
+    def _read_record(self, record: FileRecord, line: bytes, items: list[tuple[int, Item]]) -> None:
+        data = record.data
+        # Short cuts of record.rank and of what follow() does nothing for.
+        number = record.rank if type(data) is not dict or "rank" in data else record.file_rank
+        rank = self._ranks.get(number) or self._new_rank(number)
+        time_us = record.time_us
+        if not rank.floor_us <= time_us - record.elapsed_us < rank.last_us and _ELAPSED in line:
+            attempt, is_first = rank.attempt, not rank.starts_us
+            rank.follow(record)
+            if is_first or rank.attempt != attempt:
+                started = Started(time_us - record.elapsed_us, rank.attempt - attempt)
+                items.append((number, started))
+        rank.last_us = time_us
+        if record.header_stage is not None:
+            record = _with_keys(record)
+        numbers: Mapping[str, float] = data if record.numbers_only else record.convert().numbers
+        if not rank.known.issuperset(numbers) and not is_parameter_step(record.step):
+            self._name(number, rank, record, items)
+        items.append((number, record))
+
+    def _new_rank(self, number: int) -> _Rank:
+        rank = _Rank()
+        if len(self._ranks) < MAX_NAMES and number <= _MAX_RANK:
+            self._ranks[number] = rank
+        return rank
+
+    def _name(
+        self, number: int, rank: _Rank, record: FileRecord, items: list[tuple[int, Item]]
+    ) -> None:
+        """Say what is known of the metrics that were not in a rank's records before."""
+        stage = record.header_stage
+        for key in record.convert().numbers:
+            if key in rank.known:
+                continue
+            if (
+                self._names < MAX_NAMES
+                and len(key) <= MAX_NAME_CHARACTERS
+                and number in self._ranks
+            ):
+                rank.known.add(key)
+                self._names += 1
+            elif stage is None:
+                # It would come with each record, and undo METADATA that is not kept either.
+                continue
+            self._tell(number, key, stage, items)
+
+    def _tell(
+        self, number: int, key: str, stage: str | None, items: list[tuple[int, Item]]
+    ) -> None:
+        """Say what is known of one key."""
+        name, dialect = key, DLLOGGER_JSON
+        if stage is not None:
+            name, dialect = key.removesuffix(key_of("", stage)), MMENGINE_TEXT
+        metadata: dict[str, Any] = {}
+        if self._conventions:
+            metadata.update(conventional_metadata(name, dialect, stage))
+        metadata.update(_canonical(self._raw.get(name, {})))
+        if stage is not None:
+            metadata["STAGE"] = stage.upper()
+        if metadata:  # always, where the key is not the name
+            items.append((number, Naming(key, name, metadata)))
+
+    def _read_metadata(self, entry: Metadata, items: list[tuple[int, Item]]) -> None:
+        items.append((self.origin.rank, entry))
+        plain = to_plain(entry.metadata)
+        if not isinstance(plain, dict):
+            return
+        said = {key: _fit_text(plain[key]) for key in _KEYS if key in plain}
+        name = key_text(entry.metric)
+        raw = self._raw.get(name, {})
+        before = _canonical(raw)
+        raw.update(said)
+        if before == _canonical(raw) or name == "rank":
+            return
+        if len(self._raw) < MAX_NAMES and len(name) <= MAX_NAME_CHARACTERS:
+            self._raw.setdefault(name, raw)
+        # A store that applies the line is right by that, unless it overrides "GOAL" by "goal".
+        is_applied = said.keys().isdisjoint(("goal", "stage"))
+        for number, rank in self._ranks.items():
+            for stage in (None, *_STAGES):
+                key = key_of(name, stage)
+                if key in rank.known and not (
+                    is_applied and number == self.origin.rank and stage is None
+                ):
+                    self._tell(number, key, stage, items)
+
+
+class _Rank:
+    """Keep what is known of one rank in a file.
+
+    Args:
+        attempt: Which start of the job the last record is of, from 1.
+        last_us: The time of the last record; -1 before the first.
+        starts_us: When the processes started, the running one's last.
+        known: The keys of its metrics.
+
+    Attributes:
+        floor_us: What started earlier is not the running process.
+    """
+
+    __slots__ = ("attempt", "floor_us", "known", "last_us", "starts_us")
+
+    def __init__(
+        self,
+        *,
+        attempt: int = 1,
+        last_us: int = -1,
+        starts_us: Iterable[int] = (),
+        known: Iterable[str] = (),
+    ) -> None:
+        self.attempt = attempt
+        self.last_us = last_us
+        self.starts_us = list(starts_us)
+        self.known = {"rank", *known}  # which is no metric, but in many records
+        self._set_floor()
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the arguments that make the same."""
+        return {
+            "attempt": self.attempt,
+            "last_us": self.last_us,
+            "starts_us": list(self.starts_us),
+            "known": sorted(self.known),
+        }
+
+    def follow(self, record: Record) -> None:
+        """Take note of when the process of a record started, by the record's own clock.
+
+        It is the next process if it started after the last record was written. A clock
+        that is set moves the start by as much, which is less than a long run has lasted.
+        Where a record of an earlier process comes after all, the later ones ran beside it:
+        they are no attempts.
+
+        Args:
+            record: The record.
+        """
+        start_us = record.time_us - record.elapsed_us
+        if record.elapsed_us < 0 or start_us < 0:  # damage
+            return
+        starts = self.starts_us
+        if not starts:
+            self.attempt += 0 <= self.last_us <= start_us
+            starts.append(start_us)
+        elif start_us >= self.last_us and start_us > starts[-1] + _ROUNDING_US:
+            self.attempt += 1
+            starts.append(start_us)
+            del starts[:-_MAX_STARTS]
+        elif start_us < starts[-1]:
+            nearest = min(range(len(starts)), key=lambda i: abs(starts[i] - start_us))
+            self.attempt -= len(starts) - 1 - nearest
+            del starts[nearest + 1 :]
+        self._set_floor()
+
+    def _set_floor(self) -> None:
+        self.floor_us = self.starts_us[-1] - _ROUNDING_US if len(self.starts_us) > 1 else 0
+
+
+def _with_keys(record: FileRecord) -> FileRecord:
+    """Return a record of MMEngine with keys for names."""
+    data = {
+        name if name == "rank" else key_of(name, record.header_stage): value
+        for name, value in record.data.items()
+    }
+    keyed = FileRecord(record.time_us, record.elapsed_us, record.step, data)
+    keyed.dialect = record.dialect
+    keyed.file_rank = record.file_rank
+    keyed.header_stage = record.header_stage
+    keyed.interpolated = record.interpolated
+    return keyed
+
+
+def _canonical(raw: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Return METADATA with each key in its one spelling, as ``mapping.parse_metadata`` reads it."""
+    return {
+        key: raw[spelling]
+        for key, spellings in _SPELLINGS.items()
+        for spelling in reversed(spellings)
+        if spelling in raw
+    }
+
+
+def _fit_text(value: object) -> str | None:
+    """Return what is kept of a value in METADATA: anything but text says nothing."""
+    return value[:MAX_NAME_CHARACTERS] if isinstance(value, str) else None

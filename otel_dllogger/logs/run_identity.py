@@ -1,0 +1,361 @@
+"""Whose lines a file holds, told by where it is: the run, the rank and the host."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.identity import clean_run
+from otel_dllogger.logs.parsers.times import parse_datetime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_FIELDS = ("run", "rank", "host")
+_FIELD_TEXTS = {"run": "[^/]+", "rank": "[0-9]{1,9}", "host": "[^/]+"}
+_FIELD_OR_STAR = re.compile(r"\{([^{}]*)\}|(\*+)|([{}])")
+
+# What a log's name ends with, and what is added where a file is rotated or compressed.
+_NAME = re.compile(
+    r"(?P<stem>.+?)(?:\.(?:json|jsonl|log|txt|out|err))+"
+    r"(?P<rotated>(?:[.-][0-9]{1,14}|\.(?:gz|bz2|xz|zst|old|bak))*)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+# Ranks as whole words: none in resnet50, lr3e-4, ranked3 or dropout_r0.5. The last one of the
+# first kind that there is counts: "lora_r16_rank3" is rank 3.
+_RANKS = (
+    re.compile(
+        r"(?<![^\W_])(?:global[_-]?)?rank[_-]?(?P<rank>[0-9]{1,9})(?![^\W_])", re.IGNORECASE
+    ),
+    re.compile(r"(?<![^\W_])r(?P<rank>[0-9]{1,9})(?![^\W_]|\.[0-9])", re.IGNORECASE),
+)
+_BESIDE_RANK = re.compile(
+    r"(?<![^\W_])(?:node|host|device|gpu|local[_-]?rank)[_-]?[0-9]{1,9}(?![^\W_])", re.IGNORECASE
+)
+_PLACE = re.compile(r"(?:rank[_-]?|r|(?:node|host)[_-]?)[0-9]{1,9}", re.IGNORECASE)
+# Where the file's name says the rank, a folder r3 is the third run's.
+_PLACE_OF_RANKED = re.compile(r"(?:rank|node|host)[_-]?[0-9]{1,9}", re.IGNORECASE)
+
+# MMEngine 0.10, logging/logger.py: <name>_<user>@<host>_device<local rank>_rank<rank>.log, where
+# the host may be missing. The name is a time as a rule, a user's may hold underscores.
+_MMENGINE_NAMES = tuple(
+    re.compile(rf"(?P<name>{name})(?:_(?P<host>{host}))?_device[0-9]+_rank(?P<rank>[0-9]{{1,9}})")
+    for name, host in (("[0-9]{8}_[0-9]{6}", ".+"), (".+?", "[^_]+"))
+)
+_TIMESTAMP = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})_([0-9]{2})([0-9]{2})([0-9]{2})")
+
+_GENERIC = re.compile(
+    r"log(?:s|ger|files?)?|dl{2,3}(?:og(?:ger)?)?|nvlog|tcap.*|train(?:ing)?|metrics?|scalars?"
+    r"|out(?:puts?)?|std(?:out|err)|err|console|raport|report|experiment|jsonl?|txt|tb|tensorboard"
+    r"|rank|local|global|node|host|device"
+)
+"""Words that name no run; ``experiment_raport.json`` is the default of NVIDIA's examples."""
+
+_SCALARS_FOLDER = "vis_data"
+_JOINTS = "._- "
+
+
+class Origin(NamedTuple):
+    """Say whose lines a file holds.
+
+    Attributes:
+        run: The run, as ``topology.clean_run`` has it, never empty.
+        rank: The rank of records that do not name theirs.
+        host: The host, None where nothing says it.
+    """
+
+    run: str
+    rank: int
+    host: str | None
+
+
+class Origins:
+    """Tell from files' paths whose lines they hold.
+
+    The first of these that says something holds, for the run, rank and host each:
+
+    ====  ======================================================================================
+    run   ``run``, for every file
+    run   ``{run}`` of the first pattern that matches
+    run   the file's name without its rank, if a word is left that is not generic:
+          ``myrun_rank3.json`` is ``myrun``, ``train_log_rank3.json`` says nothing
+    run   the nearest folder upwards that has such a word and is no rank's or node's:
+          ``resnet50/logs/rank3/log.json`` is ``resnet50``. Where folders passed on the way, or
+          else the file's name, are a time as MMEngine's, it is added, the nearest folder's:
+          ``resnet50/20250816_120000/vis_data/scalars.json`` is ``resnet50/20250816_120000``
+    run   the nearest folder that is no rank's, node's or time; the file's name; ``unknown``
+    rank  ``{rank}`` of the first pattern that matches
+    rank  the file's name: ``rank3``, ``rank_3``, ``rank-3`` or ``r3`` as a whole word in any
+          case; the last one, and ``rank`` before ``r``
+    rank  the nearest folder that holds such a word, up to and including the root; the root of
+          a file that was given by name is its folder, that of a glob is what precedes its
+          first wildcard
+    rank  0
+    host  ``{host}`` of the first pattern that matches
+    host  the name of MMEngine's files, ``<name>_<user>@<host>_device0_rank3.log``
+    ====  ======================================================================================
+
+    A number of more than 9 digits is no rank. Rotation changes nothing: ``log.json.1`` and
+    ``log.json-20250101`` are as ``log.json``.
+
+    Args:
+        roots: The files, folders and globs that are followed.
+        run: The run of every file; empty counts as not given.
+        patterns: Ends of paths such as ``{run}/node-{host}/r{rank}.log``, of whole names. A
+            ``{rank}`` is digits, the others are any text without a ``/``, and so is ``*``.
+            One that begins with ``/`` is a whole path.
+
+    Raises:
+        ConfigurationError: If a pattern can mean nothing.
+    """
+
+    def __init__(
+        self, roots: Iterable[str], *, run: str | None = None, patterns: Iterable[str] = ()
+    ) -> None:
+        # The widest first, so that their order does not matter.
+        self._roots = sorted({_constant_part(root) for root in roots}, key=len)
+        self._run = clean_run(run or "")
+        self._patterns = [_parse_pattern(pattern) for pattern in patterns]
+
+    def of(self, path: str) -> Origin:
+        """Return whose lines a file holds.
+
+        Args:
+            path: The file, which need not exist.
+        """
+        whole = os.path.abspath(path)  # noqa: PTH100 - links stay
+        said, rest = self._match(whole)
+        *folders, name = rest.split("/")
+        rank, host, stem = _read_name(name)
+        place = _PLACE if rank is None else _PLACE_OF_RANKED
+        if rank is None and "rank" not in said:
+            for i in range(len(folders) - 1, self._first_folder(whole) - 1, -1):
+                rank, left = _split_rank(folders[i])
+                if rank is not None:
+                    folders[i] = left
+                    break
+        run = self._run or clean_run(said.get("run", ""))
+        return Origin(
+            run=run
+            or clean_run("/".join(filter(None, _find_run(folders, stem, place))))
+            or "unknown",
+            rank=int(said.get("rank", rank or 0)),
+            host=clean_run(said.get("host", host or "")) or None,
+        )
+
+    def _match(self, path: str) -> tuple[dict[str, str], str]:
+        """Return what the first pattern that matches says, and the path without rank and host."""
+        stem = _stem(path)
+        for pattern in self._patterns:
+            found = pattern.fullmatch(path) or pattern.fullmatch(_without_rotation(path))
+            if found is not None:
+                said = found.groupdict()
+                spans = [found.span(field) for field in ("rank", "host") if field in said]
+                # The ranks' files of a pattern without {run} are to agree on it.
+                return said, _without_spans(stem, spans)
+        return {}, stem
+
+    def _first_folder(self, path: str) -> int:
+        """Return where in a path's names the root is that it was found by."""
+        folder = os.path.dirname(path)  # noqa: PTH120
+        for root in self._roots:
+            if root in (path, "/"):
+                break
+            if f"{folder}/".startswith(f"{root}/"):
+                return root.count("/")
+        else:
+            return folder.count("/")  # a link's target
+        return 0 if root == "/" else folder.count("/")
+
+
+def find_start_us(path: str, *, zone: str | None = None) -> int | None:
+    """Return when MMEngine began a run, as the folder or the file says that is named by it.
+
+    Args:
+        path: The file.
+        zone: The zone of the machine that wrote it, as ``times.parse_zone`` takes it.
+
+    Returns:
+        Microseconds since the Unix epoch, None where the path says nothing.
+    """
+    *folders, name = _stem(os.path.abspath(path)).split("/")  # noqa: PTH100 - links stay
+    _rank, _host, stem = _read_name(name)
+    found = _TIMESTAMP.fullmatch(_find_run(folders, stem)[1])
+    if found is None:
+        return None
+    year, month, day, hour, minute, second = found.groups()
+    text = f"{year}-{month}-{day} {hour}:{minute}:{second}"
+    return parse_datetime(text, zone=zone, last_us=None)
+
+
+def is_copy(path: str, covers: Callable[[str], bool] = lambda _path: True) -> bool:
+    """Tell whether a file holds scalars that MMEngine wrote to another file as well.
+
+    It writes them three times: to ``<time>/<time>.log``, ``<time>/vis_data/scalars.json`` and
+    ``<time>/vis_data/<time>.json``. The first that is there is the original. It looks at the
+    folders as they are now. Files of other names in ``vis_data`` are other backends' own.
+
+    Args:
+        path: The file.
+        covers: Tells of another file whether it is read at all: else it is no original.
+    """
+    folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 - links stay
+    above, folder_name = os.path.split(folder)
+    stem, extension = os.path.splitext(_without_rotation(name))  # noqa: PTH122
+    is_timed = _TIMESTAMP.fullmatch(stem)
+    if folder_name != _SCALARS_FOLDER or extension != ".json":
+        return False
+    if not is_timed and stem != "scalars":
+        return False
+    scalars = f"{folder}/scalars.json"
+    if is_timed and os.path.exists(scalars) and covers(scalars):  # noqa: PTH110
+        return True
+    try:
+        with os.scandir(above) as entries:
+            return any(
+                entry.name.endswith(".log") and entry.is_file() and covers(entry.path)
+                for entry in entries
+            )
+    except OSError:
+        return False
+
+
+def _constant_part(root: str) -> str:
+    """Return a root, or of a glob the folder that precedes its first wildcard."""
+    whole = os.path.abspath(root)  # noqa: PTH100 - links stay
+    if not glob.has_magic(whole) or os.path.lexists(whole):
+        return whole
+    names = whole.split("/")
+    first = next(i for i, name in enumerate(names) if glob.has_magic(name))
+    return "/".join(names[:first]) or "/"
+
+
+def _parse_pattern(pattern: str) -> re.Pattern[str]:
+    """Return what matches the whole of a path.
+
+    Raises:
+        ConfigurationError: If there is no such pattern.
+    """
+    fields: list[str] = []
+    regex = "" if pattern.startswith("/") else "(?:.*/)?"
+    at = 0
+    for found in _FIELD_OR_STAR.finditer(pattern):
+        regex += re.escape(pattern[at : found.start()])
+        at = found.end()
+        if found[2]:
+            regex += "[^/]*"
+            continue
+        if found[3] or found[1] not in _FIELDS:
+            raise _bad_pattern(pattern, f"{found[0]!r} is not a field")
+        if found[1] in fields:
+            raise _bad_pattern(pattern, f"{found[0]} stands in it twice")
+        fields.append(found[1])
+        regex += f"(?P<{found[1]}>{_FIELD_TEXTS[found[1]]})"
+    if not fields:
+        raise _bad_pattern(pattern, "there is no field in it")
+    if pattern.endswith("/"):
+        raise _bad_pattern(pattern, "it ends in a folder")
+    return re.compile(regex + re.escape(pattern[at:]), re.DOTALL)
+
+
+def _bad_pattern(pattern: str, rule: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"pattern {pattern!r}: {rule}; name a file by {{run}}, {{rank}} or {{host}}, each once "
+        "at most, as in '{run}_rank{rank}.json'"
+    )
+
+
+def _without_rotation(path: str) -> str:
+    """Return a path as it was before the file was rotated."""
+    folder, slash, name = path.rpartition("/")
+    found = _NAME.fullmatch(name)
+    return path if found is None else folder + slash + name[: found.start("rotated")]
+
+
+def _stem(path: str) -> str:
+    """Return a path without what a log's name ends with; another ending is a part of the name."""
+    folder, slash, name = path.rpartition("/")
+    found = _NAME.fullmatch(name)
+    return path if found is None else folder + slash + found["stem"]
+
+
+def _read_name(stem: str) -> tuple[int | None, str | None, str]:
+    """Return the rank and the host that a file's name says, and the rest of the name."""
+    for pattern in _MMENGINE_NAMES:
+        found = pattern.fullmatch(stem)
+        if found is not None:
+            host = (found["host"] or "").rpartition("@")[2].partition(".")[0]
+            return int(found["rank"]), host, found["name"]
+    rank, left = _split_rank(stem)
+    return rank, None, left
+
+
+def _split_rank(text: str) -> tuple[int | None, str]:
+    """Split a name into the rank and what is left without it, its device and its node."""
+    bare = text
+    for found in reversed(list(_BESIDE_RANK.finditer(text))):
+        bare = _without(bare, *found.span())
+    for name in (bare, text):  # a local rank is better than none
+        for pattern in _RANKS:
+            ranks = list(pattern.finditer(name))
+            if ranks:
+                return int(ranks[-1]["rank"]), _without(name, *ranks[-1].span())
+    return None, text
+
+
+def _without(text: str, start: int, end: int) -> str:
+    """Take a part out of a name, with the rest of its word and what joins it to the others."""
+    while start > 0 and text[start - 1].isalnum():
+        start -= 1
+    while end < len(text) and text[end].isalnum():
+        end += 1
+    left, right = text[:start].rstrip(_JOINTS), text[end:].lstrip(_JOINTS)
+    return left + text[start - 1] + right if left and right else left + right
+
+
+def _without_spans(path: str, spans: list[tuple[int, int]]) -> str:
+    """Take parts out of the names of a path."""
+    for start, end in sorted(spans, reverse=True):
+        if end <= len(path):  # not of the ending, which is off by now
+            first = path.rfind("/", 0, start) + 1
+            last = path.find("/", end)
+            last = len(path) if last < 0 else last
+            name = _without(path[first:last], start - first, end - first)
+            path = path[:first] + name + path[last:]
+    return path
+
+
+def _find_run(folders: list[str], stem: str, place: re.Pattern[str] = _PLACE) -> tuple[str, str]:
+    """Return what names a run, and the time that belongs to it, both may be empty.
+
+    Args:
+        folders: The names of the folders, the topmost first.
+        stem: What is left of the file's name.
+        place: What a rank's or a node's folder is named.
+    """
+    is_time = _TIMESTAMP.fullmatch(stem) is not None
+    if not is_time and _names_run(stem, place):
+        return stem, ""
+    stamp = fallback = ""
+    for folder in reversed(folders):
+        if _TIMESTAMP.fullmatch(folder):
+            stamp = stamp or folder
+        elif _names_run(folder, place):
+            return folder, stamp or (stem if is_time else "")
+        elif not place.fullmatch(folder):
+            fallback = fallback or folder
+    stamp = stamp or (stem if is_time else "")
+    return fallback or ("" if stamp else stem), stamp
+
+
+def _names_run(text: str, place: re.Pattern[str]) -> bool:
+    """Tell whether a name holds a word that is not one of any log."""
+    text = text.lower()
+    if text == _SCALARS_FOLDER or place.fullmatch(text):
+        return False
+    words = filter(None, re.split(r"[\W_]+", text))
+    return not all(map(_GENERIC.fullmatch, words))

@@ -1,0 +1,1 @@
+"""Growing files, followed: whole lines, each with its offset."""

@@ -1,0 +1,355 @@
+r"""Growing files, followed by looking at them: whole lines, each with its position.
+
+Nothing that was readable is lost, and without a kill nothing comes twice. A line is
+readable if it is whole, with its newline, when a round begins that gets to its file, and
+until it has: by a path that is followed, by another name in the same folder, or by a
+descriptor that is still open. What is written and cut off again between two rounds, as
+the last lines before a ``copytruncate``, was never readable; and the copy that this makes
+is another file, which is read too if it is among those that are followed.
+
+After a kill what was delivered since the last commit comes again, at equal positions.
+Of times only inequality is asked, never the clock, so clocks may be wrong; ``idle_s`` alone
+compares the two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import time
+from typing import TYPE_CHECKING
+
+from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.logs.tail.checkpoint import Checkpoint
+from otel_dllogger.logs.tail.descriptors import Descriptors
+from otel_dllogger.logs.tail.file_state import (
+    APPEARED,
+    GONE,
+    RESTARTED,
+    Batch,
+    Change,
+    FollowedFile,
+    Reading,
+)
+from otel_dllogger.logs.tail.find_files import NAMES, Discovery, Found, Scan
+from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, Key
+from otel_dllogger.logs.tail.ledger import Ledger
+from otel_dllogger.logs.tail.oddities import (
+    CHECKPOINT_ENTRY,
+    DESCRIPTOR_LIMIT,
+    FILE_LIMIT,
+    INODE_REUSED,
+    PARTIAL_LINE_LOST,
+    REWRITTEN,
+    TRUNCATED,
+    UNREAD_LOST,
+    Oddities,
+)
+from otel_dllogger.logs.tail.renames import Whereabouts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+MISSING_ROUNDS = 2
+"""Rounds without a file before it is gone: one that is renamed may be missed once."""
+
+
+class Follower:
+    """Follow files that grow; for one thread.
+
+    Call ``poll`` again and again, deal with what it returns, then ``commit``. What ``poll``
+    returned counts as delivered with the next ``commit``.
+
+    Args:
+        paths: Files, folders (with all below them) and globs; they may come later.
+        checkpoint: A file that keeps how far everything was delivered; None: nowhere.
+        names: The names of log files in a folder, as globs.
+        max_line_bytes: A longer line is passed over and counted.
+        file_bytes: How much of one file is read in a round, so that none waits for another.
+        round_bytes: How much is read in a round, about.
+        max_open: Descriptors that are open at most, between rounds as well.
+        max_files: Files that are followed at most.
+        idle_s: A file that has not changed for so long when it is first seen is left alone
+            until it does: that of a run that is over.
+        sync: ``os.fsync``, or what stands in for it in a test.
+
+    Raises:
+        ConfigurationError: If a path or a number cannot mean anything.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
+        names: Iterable[str] = NAMES,
+        max_line_bytes: int = 1 << 20,
+        file_bytes: int = 1 << 18,
+        round_bytes: int = 1 << 23,
+        max_open: int = 256,
+        max_files: int = 100_000,
+        idle_s: float = math.inf,
+        sync: Callable[[int], object] = os.fsync,
+    ) -> None:
+        least = {
+            "max_line_bytes": (max_line_bytes, 1),
+            "file_bytes": (file_bytes, WINDOW_BYTES),
+            "round_bytes": (round_bytes, WINDOW_BYTES),
+            "max_open": (max_open, 1),
+            "max_files": (max_files, 1),
+        }
+        for name, (value, minimum) in least.items():
+            if value < minimum:
+                raise ConfigurationError(f"{name}={value!r} is too small; pass {minimum} or more")
+        self._oddities = Oddities()
+        self._max_line_bytes = max_line_bytes
+        self._file_bytes = file_bytes
+        self._round_bytes = round_bytes
+        self._max_files = max_files
+        self._idle_s = idle_s
+        self._descriptors = Descriptors(max_open)
+        self._files: dict[Key, FollowedFile] = {}
+        self._waiting: dict[Key, None] = {}  # who is looked into next comes first
+        # What a poll that raised had read is returned by the next one.
+        self._returned: list[Batch | Change] = []
+        self.behind = False
+        """Whether the last round left something that could be read at once."""
+        self.checkpoint = checkpoint
+        saved: Checkpoint | None = None
+        ignored: tuple[str, ...] = ()
+        if checkpoint is not None:
+            saved = Checkpoint(checkpoint, oddities=self._oddities, sync=sync)
+            ignored = (saved.path, saved.temporary_path)
+        self._discovery = Discovery(paths, names=names, ignored=ignored, oddities=self._oddities)
+        self._ledger = Ledger(
+            saved, self._files, covers=self._discovery.covers, oddities=self._oddities
+        )
+
+    def __enter__(self) -> Follower:  # noqa: PYI034 - Self came with Python 3.11
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return what was unusual, by reason, as ``oddities.REASONS`` explains."""
+        return dict(self._oddities.counts)
+
+    def covers(self, path: str) -> bool:
+        """Tell whether a file would be followed at a path.
+
+        Args:
+            path: Absolute, without links.
+        """
+        return self._discovery.covers(path)
+
+    @property
+    def open_descriptors(self) -> int:
+        """Return how many files are open."""
+        return len(self._descriptors)
+
+    @property
+    def files(self) -> list[FollowedFile]:
+        """Return the files that are followed."""
+        return list(self._files.values())
+
+    def close(self) -> None:
+        """Close all files; nothing is committed."""
+        self._descriptors.shrink(0)
+
+    def poll(self) -> list[Batch | Change]:
+        """Look once for files and for what was appended to them.
+
+        Returns:
+            Lines and changes, each file's in their order.
+        """
+        scan = self._discovery.scan()
+        whereabouts = Whereabouts()
+        new = dict(scan.files)
+        for file in list(self._files.values()):
+            found = new.pop(file.key, None)
+            if found is None:
+                self._look_for(file, scan, whereabouts)
+            else:
+                self._take(file, found)
+        oldest_s = time.time() - self._idle_s
+        # Last: the rest of a rotated file comes before its heir. The oldest first: of two
+        # files of one rank, what the first process logged comes before what the second did.
+        for key, found in sorted(new.items(), key=lambda item: item[1].status.st_mtime_ns):
+            if found.status.st_mtime >= oldest_s:
+                self._begin(key, found)
+        self._read_round()
+        self._ledger.save_births(item for item in self._returned if isinstance(item, Batch))
+        self._oddities.end_round()
+        returned, self._returned = self._returned, []
+        return returned
+
+    def commit(self) -> bool:
+        """Save that everything ``poll`` has returned was delivered, and each file's state.
+
+        Returns:
+            Whether it is saved; if not, that is counted, and the next call tries again.
+
+        Raises:
+            TypeError: If a file's ``state`` is not JSON.
+        """
+        return self._ledger.commit()
+
+    def touch(self, file: FollowedFile) -> None:
+        """Have a file's state saved with the next commit, though nothing of it was read."""
+        self._ledger.touch(file)
+
+    def count(self, reason: str) -> None:
+        """Count what the lines of a file show to be unusual.
+
+        Args:
+            reason: One of ``oddities.REASONS``.
+        """
+        self._oddities.count(reason)
+
+    def start_over(self) -> None:
+        """Read all from 0, before the first ``poll``: the checkpoint's states are of no use."""
+        self._oddities.count(CHECKPOINT_ENTRY, len(self._files))
+        for file in list(self._files.values()):
+            self._ledger.forget(file)
+            del self._files[file.key]
+
+    def _tell(self, kind: str, file: FollowedFile) -> None:
+        self._returned.append(Change(kind, file, file.path, file.generation))
+        self._ledger.touch(file)
+
+    def _begin(self, key: Key, found: Found) -> None:
+        """Follow a file from now on."""
+        if len(self._files) >= self._max_files:
+            self._oddities.note(found.path, FILE_LIMIT)
+            return
+        file = self._files[key] = FollowedFile(key, found.path, self._ledger.new_generation())
+        self._stamp(file, found.status)
+
+    def _take(self, file: FollowedFile, found: Found) -> None:
+        """Go on with a file that was found again."""
+        if file.path != found.path or file.origin != found.path:
+            file.path = file.origin = found.path
+            self._ledger.touch(file)
+        file.missing = 0
+        self._stamp(file, found.status)
+
+    def _stamp(self, file: FollowedFile, status: os.stat_result) -> None:
+        """Have a file looked into if its size or time is another one."""
+        stamp = (status.st_size, status.st_mtime_ns)
+        if stamp != file.stamp:
+            file.stamp = stamp
+            self._waiting.setdefault(file.key)
+
+    def _look_for(self, file: FollowedFile, scan: Scan, whereabouts: Whereabouts) -> None:
+        """Find a file that is not where it is looked for: renamed, deleted or out of sight."""
+        if scan.knows(file.path):
+            path = file.path
+            if (status := whereabouts.find(file)) is not None:
+                if file.path != path:
+                    self._ledger.touch(file)
+                file.missing = 0
+                self._stamp(file, status)
+                return
+            file.missing += 1
+        fd = self._descriptors.get(file.key)
+        if fd is not None:
+            with contextlib.suppress(OSError):
+                self._stamp(file, os.fstat(fd))
+        if file.missing > MISSING_ROUNDS and (fd is None or file.key not in self._waiting):
+            left = file.stamp is not None and file.stamp[0] > file.mark.offset
+            self._forget(file, (UNREAD_LOST if fd is None else PARTIAL_LINE_LOST) if left else None)
+
+    def _forget(self, file: FollowedFile, reason: str | None) -> None:
+        if reason is not None:
+            self._oddities.count(reason)
+        if file.is_known:
+            self._tell(GONE, file)
+        self._descriptors.drop(file.key)
+        self._waiting.pop(file.key, None)
+        self._ledger.forget(file)
+        del self._files[file.key]
+
+    def _read_round(self) -> None:
+        """Look into the files that wait, each for its share, until the round's is used up."""
+        left_bytes = self._round_bytes
+        self.behind = False
+        for key in list(self._waiting):
+            if left_bytes <= 0:
+                self.behind = True
+                return
+            del self._waiting[key]
+            try:
+                left_bytes -= self._visit(self._files[key])
+            except Exception:  # nobody foresaw it: the others come first the next time
+                self._waiting[key] = None
+                raise
+
+    def _visit(self, file: FollowedFile) -> int:
+        """Look into a file; return how many bytes that took."""
+        reading = None
+        try:
+            reading = self._read(file)
+        except FileNotFoundError:
+            pass  # renamed or deleted since it was found
+        except OSError as error:
+            self._cannot_read(file, error)
+        if file.key not in self._files:
+            return 0
+        if reading is None:
+            self._waiting[file.key] = None
+            return 0
+        for batch in reading.batches:
+            self._returned.append(batch)
+            self._ledger.touch(file)
+        self.behind |= reading.more
+        # What is written within a tick of the file system's clock does not change the time:
+        # so one more look follows until nothing has changed between two.
+        if reading.again or file.stamp != file.visited_stamp:
+            self._waiting[file.key] = None
+        file.visited_stamp = file.stamp
+        return reading.read_bytes
+
+    def _read(self, file: FollowedFile) -> Reading | None:
+        """Read, from 0 if the file holds something else by now."""
+        fd, is_reused = self._descriptors.open(file)
+        if is_reused:
+            self._restart(file, INODE_REUSED)
+        for _attempt in range(2):
+            if file.key not in self._files:
+                break
+            reading = file.read(
+                fd,
+                want_bytes=self._file_bytes,
+                max_line_bytes=self._max_line_bytes,
+                oddities=self._oddities,
+            )
+            if reading is not None:
+                if not file.is_known:
+                    file.is_known = True
+                    self._returned.append(Change(APPEARED, file, file.path, file.generation))
+                return reading
+            self._restart(file, TRUNCATED if os.fstat(fd).st_size < file.mark.offset else REWRITTEN)
+        return None
+
+    def _restart(self, file: FollowedFile, reason: str) -> None:
+        """Begin another generation of a file."""
+        self._oddities.count(reason)
+        if file.path != file.origin:
+            # Under a name that nobody asked for, only the rest of the old file is read.
+            self._forget(file, None)
+            return
+        file.begin(self._ledger.new_generation())
+        if file.is_known:
+            self._tell(RESTARTED, file)
+
+    def _cannot_read(self, file: FollowedFile, error: OSError) -> None:
+        self._descriptors.drop(file.key)
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            self._oddities.count(DESCRIPTOR_LIMIT)
+            self._descriptors.shrink(len(self._descriptors) // 2)
+        else:
+            self._oddities.note_error(file.path, error)

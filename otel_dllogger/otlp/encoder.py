@@ -1,0 +1,160 @@
+"""A batch as an OTLP request.
+
+Resource, scope and labels are encoded by OpenTelemetry's own messages, once each. What
+differs from point to point are 18 bytes, a time and a value, which are packed by hand: ten
+times as fast as a message per point, and it is training's interpreter that would wait.
+
+Source: opentelemetry-proto, ``opentelemetry/proto/metrics/v1/metrics.proto``, and
+https://protobuf.dev/programming-guides/encoding/
+"""
+
+from __future__ import annotations
+
+import operator
+import struct
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.proto.common.v1.common_pb2 import (
+    AnyValue,
+    ArrayValue,
+    InstrumentationScope,
+    KeyValue,
+)
+from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    AGGREGATION_TEMPORALITY_CUMULATIVE,
+    Metric,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMessage
+
+from otel_dllogger.metrics.instruments import SCOPE
+from otel_dllogger.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opentelemetry.sdk.resources import Resource
+
+    from otel_dllogger.metrics.data_points import Description, Series
+    from otel_dllogger.otlp.batches import Batch, Column
+
+# The tag of a field is its number and how its length is known: 1 is 8 bytes, 2 is a length.
+_TIME = NumberDataPoint.TIME_UNIX_NANO_FIELD_NUMBER << 3 | 1
+_DOUBLE = NumberDataPoint.AS_DOUBLE_FIELD_NUMBER << 3 | 1
+_POINT = struct.Struct("<BQBd")
+# A value that is none: a receiver ends the series there, as a scrape that no longer has it.
+# The NaN is sent along, for those who keep what was logged.
+_NO_VALUE = bytes((NumberDataPoint.FLAGS_FIELD_NUMBER << 3, 1))
+
+
+class Encoder:
+    """Encode batches of one process.
+
+    Args:
+        resource: Who sends.
+    """
+
+    def __init__(self, resource: Resource) -> None:
+        self._resource = ResourceMetrics(
+            resource=ResourceMessage(attributes=key_values(resource.attributes)),
+            schema_url=resource.schema_url,
+        ).SerializeToString()
+        scope = InstrumentationScope(name=SCOPE, version=__version__)
+        self._scope = ScopeMetrics(scope=scope).SerializeToString()
+
+    def encode(self, batch: Batch) -> bytes:
+        """Return a batch as the bytes of an ``ExportMetricsServiceRequest``.
+
+        Args:
+            batch: The points; those of a series are sorted by time.
+        """
+        metrics: dict[tuple[str, str, bool], list[bytes]] = {}
+        texts: dict[tuple[str, str, bool], str] = {}
+        for series, column in batch.columns.items():
+            description = series.describe()
+            key = (description.name, description.unit, description.start_us is not None)
+            texts[key] = description.text
+            points = metrics.setdefault(key, [])
+            points += _points(_prefix(series, description), column)
+        encoded = [self._scope]
+        for key, points in metrics.items():
+            name, unit, is_sum = key
+            head = Metric(name=name, unit=unit, description=texts[key]).SerializeToString()
+            if is_sum:
+                # Fields may come in any order, and more than once: these join the points.
+                points.append(_SUM)
+            field = Metric.SUM_FIELD_NUMBER if is_sum else Metric.GAUGE_FIELD_NUMBER
+            metric = head + _field(field, b"".join(points))
+            encoded.append(_field(ScopeMetrics.METRICS_FIELD_NUMBER, metric))
+        scope = _field(ResourceMetrics.SCOPE_METRICS_FIELD_NUMBER, b"".join(encoded))
+        return _field(1, self._resource + scope)  # resource_metrics of the request
+
+
+_SUM = Sum(
+    aggregation_temporality=AGGREGATION_TEMPORALITY_CUMULATIVE, is_monotonic=True
+).SerializeToString()
+
+
+def _points(prefix: bytes, column: Column) -> list[bytes]:
+    times_us, values = column.times_us, column.values
+    pairs = zip(times_us, values, strict=True)
+    if any(map(operator.gt, times_us, islice(times_us, 1, None))):
+        pairs = iter(sorted(pairs, key=operator.itemgetter(0)))  # type: ignore[assignment]
+    size = len(prefix) + _POINT.size
+    head = b"\x0a" + _length(size) + prefix
+    head_of_none = b"\x0a" + _length(size + len(_NO_VALUE)) + _NO_VALUE + prefix
+    pack = _POINT.pack
+    return [
+        (head if value - value == 0.0 else head_of_none)
+        + pack(_TIME, time_us * 1000, _DOUBLE, value)
+        for time_us, value in pairs
+    ]
+
+
+def _prefix(series: Series, description: Description) -> bytes:
+    """Return what all points of a series begin with, encoded once."""
+    if series.prefix is None or series.prefix[0] is not description:
+        point = NumberDataPoint(attributes=key_values(description.attributes))
+        if description.start_us is not None:
+            point.start_time_unix_nano = description.start_us * 1000
+        series.prefix = (description, point.SerializeToString())
+    return series.prefix[1]
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return bytes((number << 3 | 2,)) + _length(len(content)) + content
+
+
+def _length(value: int) -> bytes:
+    """Return a number of any size as protobuf does, seven bits to a byte, the lowest first."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def key_values(attributes: Mapping[str, Any]) -> list[KeyValue]:
+    """Return attributes as OTLP has them.
+
+    Args:
+        attributes: Text, numbers, and sequences of those.
+    """
+    return [KeyValue(key=key, value=_any_value(value)) for key, value in attributes.items()]
+
+
+def _any_value(value: object) -> AnyValue:
+    if isinstance(value, bool):
+        return AnyValue(bool_value=value)
+    if isinstance(value, int):
+        return AnyValue(int_value=value)
+    if isinstance(value, float):
+        return AnyValue(double_value=value)
+    if isinstance(value, (list, tuple)):
+        return AnyValue(array_value=ArrayValue(values=map(_any_value, value)))
+    return AnyValue(string_value=str(value))

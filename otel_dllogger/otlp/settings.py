@@ -1,0 +1,249 @@
+"""Where OTLP goes and how: arguments first, then the standard variables.
+
+Source: OpenTelemetry specification, OpenTelemetry Protocol Exporter,
+https://opentelemetry.io/docs/specs/otel/protocol/exporter/
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from otel_dllogger import arguments, settings
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.redaction import redact_address
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HTTP = "http/protobuf"
+GRPC = "grpc"
+PROTOCOLS = (HTTP, GRPC)
+COMPRESSIONS = ("none", "gzip")
+
+_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_HTTP_DEFAULT = "http://localhost:4318"
+_GRPC_DEFAULT = "http://localhost:4317"
+_METRICS_PATH = "/v1/metrics"
+_TIMEOUT_DEFAULT_S = 10.0
+_TIMEOUT_MAX_S = 300.0
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OTLPOptions:
+    """Say where requests go, and how.
+
+    Attributes:
+        protocol: ``http/protobuf`` or ``grpc``.
+        address: The whole URL for HTTP, which may hold a password, ``host:port`` for gRPC.
+        secure: Whether TLS is used.
+        headers: Sent with each request; they may hold secrets.
+        timeout_s: Seconds that one request may take.
+        compression: ``none`` or ``gzip``.
+        certificate: A file with the authorities to trust, None for the system's.
+        client_certificate: A file with this client's certificate.
+        client_key: A file with its key.
+    """
+
+    protocol: str
+    address: str = dataclasses.field(repr=False)
+    secure: bool
+    headers: Mapping[str, str] = dataclasses.field(repr=False)
+    timeout_s: float
+    compression: str
+    certificate: str | None
+    client_certificate: str | None
+    client_key: str | None
+
+
+def read_options(
+    *,
+    endpoint: str | None = None,
+    protocol: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+    compression: str | None = None,
+) -> OTLPOptions:
+    """Put arguments and variables together.
+
+    Args:
+        endpoint: A URL; for HTTP one without a path gets ``/v1/metrics``.
+        protocol: One of ``PROTOCOLS``.
+        headers: Headers beside and before those of the environment.
+        timeout_s: Seconds that one request may take.
+        compression: One of ``COMPRESSIONS``.
+
+    Raises:
+        ConfigurationError: If an argument, or the endpoint in the environment, cannot
+            mean anything.
+    """
+    chosen = _choose("protocol", protocol, PROTOCOLS)
+    address, secure = _http_address(endpoint) if chosen == HTTP else _grpc_address(endpoint)
+    return OTLPOptions(
+        protocol=chosen,
+        address=address,
+        secure=secure,
+        headers=_headers(headers, "ascii" if chosen == GRPC else "latin-1"),
+        timeout_s=_timeout_s(timeout_s),
+        compression=_choose("compression", compression, COMPRESSIONS),
+        certificate=_variable("CERTIFICATE") or None,
+        client_certificate=_variable("CLIENT_CERTIFICATE") or None,
+        client_key=_variable("CLIENT_KEY") or None,
+    )
+
+
+def _variable(name: str) -> str:
+    """Return a setting: the one for metrics, else the one for all signals."""
+    return settings.text(_set_variable(name), "")
+
+
+def _set_variable(name: str) -> str:
+    """Return the variable that a setting comes from."""
+    for_metrics = f"OTEL_EXPORTER_OTLP_METRICS_{name}"
+    return for_metrics if settings.text(for_metrics, "") else f"OTEL_EXPORTER_OTLP_{name}"
+
+
+def _choose(option: str, argument: str | None, allowed: tuple[str, ...]) -> str:
+    """Return an option; a wrong argument is an error, a wrong variable is warned of."""
+    if argument is not None:
+        step = f"pass {option}={allowed[0]!r}, or leave it out"
+        arguments.one_of(option, argument, allowed, step=step)
+        return argument
+    variable = _set_variable(option.upper())
+    text = settings.text(variable, "").lower()
+    if text and text not in allowed:
+        FAULTS.warn(
+            f"environment {option}",
+            f"{variable}={text!r} is not one of {', '.join(allowed)}: "
+            f"using {allowed[0]}; correct it or unset it",
+        )
+    return text if text in allowed else allowed[0]
+
+
+def _http_address(endpoint: str | None) -> tuple[str, bool]:
+    """Return the URL to post to.
+
+    OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is taken as it is, OTEL_EXPORTER_OTLP_ENDPOINT gets
+    the path of the signal, and so does an argument that names none.
+    """
+    variable = None if endpoint else _set_variable("ENDPOINT")
+    url = endpoint or _variable("ENDPOINT") or _HTTP_DEFAULT
+    parts = _split(url)
+    if parts is None or parts.scheme not in ("http", "https"):
+        raise _not_an_address(variable, url, _HTTP_DEFAULT)
+    is_base = variable == _ENDPOINT if variable else not parts.path.strip("/")
+    return url.rstrip("/") + _METRICS_PATH if is_base else url, parts.scheme == "https"
+
+
+def _grpc_address(endpoint: str | None) -> tuple[str, bool]:
+    """Return the target of the channel, and whether it is TLS.
+
+    The scheme decides; without one OTEL_EXPORTER_OTLP_INSECURE does, which is false by default.
+    """
+    variable = None if endpoint else _set_variable("ENDPOINT")
+    given = url = endpoint or _variable("ENDPOINT") or _GRPC_DEFAULT
+    if "://" not in url:
+        insecure = _variable("INSECURE").lower() == "true"
+        url = f"{'http' if insecure else 'https'}://{url}"
+    parts = _split(url)
+    if parts is not None and parts.scheme == "unix":
+        return url, False
+    if parts is None or parts.scheme not in ("http", "https"):
+        raise _not_an_address(variable, given, _GRPC_DEFAULT)
+    return parts.netloc.rpartition("@")[2], parts.scheme == "https"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Parts:
+    scheme: str
+    netloc: str
+    path: str
+
+
+def _split(url: str) -> _Parts | None:
+    """Return the parts of an address, None where it is not one."""
+    try:
+        url.encode()  # refuses half a character
+        parts = urlsplit(url)
+        _ = parts.port  # refuses what is not a number
+    except ValueError:
+        return None
+    if not parts.hostname and parts.scheme != "unix":
+        return None
+    return _Parts(parts.scheme.lower(), parts.netloc, parts.path)
+
+
+def _not_an_address(variable: str | None, url: str, example: str) -> ConfigurationError:
+    """Return what to raise for an address that comes from a variable, None for the argument."""
+    step = (
+        f"pass endpoint={example!r} or the like, or set {_ENDPOINT}"
+        if variable is None
+        else f"set it to {example} or the like"
+    )
+    return ConfigurationError(
+        f"{variable or 'endpoint'}={redact_address(url)!r} is not the address of a collector; "
+        f"{step}"
+    )
+
+
+def _headers(argument: Mapping[str, str] | None, encoding: str) -> dict[str, str]:
+    """Return the headers of the environment and of the argument, which come before them.
+
+    What is wrong is named, but not shown: requests and gRPC would show all of it, and so would
+    OpenTelemetry's own reader of the variable.
+    """
+    headers: dict[str, str] = {}
+    for entry in filter(None, map(str.strip, _variable("HEADERS").split(","))):
+        name, equals, value = map(str.strip, entry.partition("="))
+        if " " not in value:  # which is encoded, by the specification
+            name, value = unquote(name).strip(), unquote(value).strip()
+        if equals and _is_header(name, value, encoding):
+            headers[name.lower()] = value
+        else:
+            FAULTS.warn(
+                "environment headers",
+                "OTEL_EXPORTER_OTLP_HEADERS has an entry that is not name=value, or not in "
+                f"{encoding}: it is left out; separate entries by commas, and encode other "
+                "characters as in a URL",
+            )
+    for name, value in (argument or {}).items():
+        if not _is_header(name, value.strip() if isinstance(value, str) else value, encoding):
+            raise ConfigurationError(
+                "headers has a name that is not one, or a value that is not text on one line, in "
+                f"{encoding}: pass headers={{'name': 'value'}}, both of them text"
+            )
+        headers[name.lower()] = value.strip()
+    return headers
+
+
+def _is_header(name: object, value: object, encoding: str) -> bool:
+    """Tell whether both can be sent (RFC 9110, 5.1 and 5.5)."""
+    return (
+        isinstance(name, str)
+        and _HEADER_NAME.fullmatch(name) is not None
+        and isinstance(value, str)
+        and _CONTROL.search(value) is None
+        and value.encode(encoding, "ignore").decode(encoding) == value
+    )
+
+
+def _timeout_s(argument: float | None) -> float:
+    """Return the time limit of a request.
+
+    The specification has milliseconds in OTEL_EXPORTER_OTLP_TIMEOUT, OpenTelemetry's exporters
+    for Python read seconds. Nobody wants 10 ms, nor three hours, so both can be served.
+    """
+    if argument is not None:
+        step = f"leave it out for {_TIMEOUT_DEFAULT_S:g}"
+        return arguments.seconds("timeout_s", argument, most=_TIMEOUT_MAX_S, step=step)
+    name = "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT"
+    if not settings.text(name, ""):
+        name = "OTEL_EXPORTER_OTLP_TIMEOUT"
+    value = settings.number(name, _TIMEOUT_DEFAULT_S, least=0.001, most=_TIMEOUT_MAX_S * 1000)
+    return value if value <= _TIMEOUT_MAX_S else value / 1000

@@ -1,0 +1,1 @@
+"""What every other part stands on: forks, signals, exits, threads and locks."""
