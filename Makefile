@@ -9,16 +9,6 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 ARGS ?=
 
-# The oldest versions are about OpenTelemetry and prometheus-client. These files take
-# most of the time of the tests and touch neither, so they run against the newest alone.
-SLOW_AND_ELSEWHERE := test_endpoint test_discovery test_topology test_append_file test_example \
-	test_dashboards test_preview_dashboard test_preview test_rules test_scale test_stack \
-	test_stack_end_to_end test_backfill_openmetrics test_backfill_prometheus \
-	test_backfill_victoriametrics test_external_sort test_identity test_origin test_reader \
-	test_bridge_command test_bridge_expire test_bridge_restart test_delivery \
-	test_history_buffer test_number_series test_message_hub test_log_processor test_rank_logger
-OLDEST_ARGS := $(SLOW_AND_ELSEWHERE:%=--ignore=tests/%.py) -m 'not slow'
-
 .PHONY: help demo test test-newest test-oldest test-torch soak bench dashboards pictures lint clean
 
 help: ## Say what there is
@@ -37,15 +27,17 @@ test-newest: .venv/.dev .venv-torch/.done ## The newest only, with coverage; ARG
 	@rm -f .coverage .coverage.*
 	.venv/bin/python -m pytest $(ARGS) --cov --cov-report=term $(if $(ARGS),,--cov-fail-under=95)
 
+# The oldest versions are about OpenTelemetry and prometheus-client: what touches neither is left
+# out, by the marker newest_only.
 test-oldest: .venv-oldest/.done ## The oldest only
 	@scripts/install-missing prometheus promtool
-	.venv-oldest/bin/python -m pytest $(ARGS) $(OLDEST_ARGS)
+	.venv-oldest/bin/python -m pytest $(ARGS) -m 'not newest_only'
 
 # What PyTorch and MMEngine warn of is theirs: a warning is no error here.
 test-torch: .venv-torch/.done ## The integrations only, with real MMEngine and PyTorch
 	@scripts/install-missing prometheus promtool libGL.so.1 libglib-2.0.so.0
 	@if [ -x .venv-torch/bin/python ]; then \
-		.venv-torch/bin/python -m pytest -W default $(ARGS) tests/integrations; \
+		.venv-torch/bin/python -m pytest -W default $(ARGS) tests/frameworks; \
 	else \
 		echo 'make: no PyTorch for this Python, the integrations are not tested'; \
 	fi

@@ -9,8 +9,8 @@ import pytest
 
 from otel_dllogger.diagnostics import FAULTS, REASONS
 from otel_dllogger.identity import RANK_VARIABLES
-from tests._prometheus import Prometheus
-from tests._spoken import SpokenLog
+from tests.support.prometheus import Prometheus
+from tests.support.spoken import SpokenLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

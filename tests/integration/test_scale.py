@@ -1,0 +1,212 @@
+"""A run of 1,024 ranks: the dashboards answer in time and draw what a person can read.
+
+An hour of history is written into the database at once; after that the ranks are live, on the
+shipped configuration, so that the rules are evaluated as they would be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from grafana.preview.dashboard import PANELS_WITHOUT_QUERIES, Dashboard
+from grafana.preview.datasource import DataSource
+from grafana.preview.interpolation import DashboardError
+from tests.support.paths import ROOT, TESTS
+from tests.support.prometheus import Prometheus, find_program, wait_for
+from tests.support.training_run import SCRAPE_INTERVAL_S, shipped_configuration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from grafana.preview.datasource import Query, Result
+
+DASHBOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
+MANY_RANKS = TESTS / "scripts" / "many_ranks.py"
+RANKS = 1024
+HISTORY_S = 3600.0
+
+QUERY_LIMIT_S = 2.0  # on a core that has nothing else to do, and does the work in this time:
+WORK_S = 0.073
+WORK_BYTES = 64 << 20
+SERIES_LIMIT = 60
+REPETITIONS = 3
+CHANCES = 5
+
+pytestmark = [pytest.mark.newest_only, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Run a Prometheus with an hour of 1,024 ranks, which go on being there."""
+    folder = tmp_path_factory.mktemp("scale")
+    discovery = folder / "discovery"
+    discovery.mkdir()
+    configuration = shipped_configuration(folder / "prometheus", discovery=discovery)
+    start_s = int(time.time() - HISTORY_S)
+    text = folder / "history"
+    with text.open("wb") as stream:
+        _many_ranks("history", start_s, int(time.time()), stdout=stream)
+    command = [find_program("promtool"), "tsdb", "create-blocks-from", "--quiet", "openmetrics"]
+    subprocess.run([*command, text, configuration.parent / "data"], check=True, cwd=folder)
+    text.unlink()
+    command = [sys.executable, MANY_RANKS, "serve", str(RANKS), str(start_s), str(discovery)]
+    server = subprocess.Popen(command)
+    try:
+        wait_for((discovery / "ranks.json").exists, bool)
+        with Prometheus(
+            configuration.parent, discovery=discovery, configuration=configuration
+        ) as running:
+            # Every rank was scraped often enough for a rate, and the rules ran on that.
+            rates = "count(rate(dllogger_steps_total[1m]))"
+            wait_for(lambda: running.query(rates), _all_ranks, within_s=180)
+            medians = "count(rank:dllogger_step_seconds:mean5m)"
+            wait_for(lambda: running.query(medians), _all_ranks, within_s=180)
+            yield running
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _many_ranks(mode: str, start_s: int, last: object, **options: object) -> None:
+    command = [sys.executable, MANY_RANKS, mode, str(RANKS), str(start_s), str(last)]
+    subprocess.run(command, check=True, **options)
+
+
+def _all_ranks(found: list[tuple[dict[str, str], float]]) -> bool:
+    return _value(found) == RANKS
+
+
+def _value(found: list[tuple[dict[str, str], float]]) -> float:
+    return found[0][1] if found else 0
+
+
+@pytest.fixture(scope="module")
+def source(prometheus: Prometheus) -> DataSource:
+    """Look at the last hour."""
+    end_s = time.time()
+    return DataSource(
+        prometheus.url,
+        start_s=end_s - HISTORY_S,
+        end_s=end_s,
+        scrape_interval_s=SCRAPE_INTERVAL_S,
+    )
+
+
+@dataclass
+class Figures:
+    """Collect what was measured, and what of it is too much."""
+
+    rows: list[str] = field(default_factory=list)
+    slow: list[str] = field(default_factory=list)
+    crowded: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    def note(self, title: str, ref_id: str, took_s: float, series: int) -> None:
+        """Take down one query, or all of a panel."""
+        row = f"{title:<50} {ref_id:<6} {took_s:8.3f} {series:6}"
+        self.rows.append(row)
+        if took_s >= QUERY_LIMIT_S:
+            self.slow.append(row)
+
+    def note_drawn(self, title: str, series: int) -> None:
+        """Take down how many series a panel draws."""
+        row = f"{title:<50} drawn  {'':8} {series:6}"
+        self.rows.append(row)
+        if series > SERIES_LIMIT:
+            self.crowded.append(row)
+
+    def write(self, path: Path) -> None:
+        """Leave the table in a file, and where pytest shows it if the test fails, or with -s."""
+        head = f"{path.stem:<50} {'':<6}  seconds series; load average {os.getloadavg()[0]:.1f}"
+        path.write_text("\n".join([head, *self.rows, ""]))
+        print(path.read_text())
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_a_dashboard_of_a_thousand_ranks_is_quick_and_readable(
+    path: Path, prometheus: Prometheus, source: DataSource, tmp_path: Path
+) -> None:
+    """No query takes two seconds, and no panel draws more than 60 series by default."""
+    figures = Figures()
+    began_s = time.perf_counter()
+    board = Dashboard.load(path, source)
+    figures.note("all variables", "", time.perf_counter() - began_s, len(board.variables))
+    for panel in board.panels:
+        try:
+            results = [_ask(source, prometheus, query) for query in board.queries(panel)]
+        except DashboardError as error:
+            figures.broken.append(str(error))
+            continue
+        for result in results:
+            query = result.query
+            figures.note(panel.title, query.ref_id, result.took_s, len(result.frames))
+        if panel.kind not in PANELS_WITHOUT_QUERIES:
+            figures.note_drawn(panel.title, board.series_drawn(panel, results))
+    for query in board.annotation_queries():
+        result = _ask(source, prometheus, query)
+        figures.note(query.panel, query.ref_id, result.took_s, len(result.frames))
+    figures.write(tmp_path / f"{path.stem}.txt")
+    too_much = [*figures.broken, *figures.slow, *figures.crowded]
+    assert not too_much, "\n".join(too_much)
+
+
+def test_the_rules_of_a_thousand_ranks_keep_up(prometheus: Prometheus, tmp_path: Path) -> None:
+    """All groups together are evaluated in less than the interval, and none fails."""
+    figures, groups = Figures(), prometheus.get("rules")["groups"]
+    total_s = 0.0
+    for group in groups:
+        took_s = float(group["evaluationTime"])
+        total_s += took_s
+        figures.note(group["name"], "group", took_s, len(group["rules"]))
+        for rule in group["rules"]:
+            figures.note(rule["name"], "rule", float(rule["evaluationTime"]), 0)
+    figures.write(tmp_path / "rules.txt")
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert [] == [(rule["name"], rule["health"]) for rule in rules if rule["health"] != "ok"]
+    assert total_s < SCRAPE_INTERVAL_S
+    assert RANKS == _value(prometheus.query("sum(up)"))
+
+
+def _ask(source: DataSource, prometheus: Prometheus, query: Query) -> Result:
+    """Ask three times, and give the answer that took the middle time; once where it is quick.
+
+    A query cannot take longer than the processor time of Prometheus meanwhile, unless the
+    machine had other things to do: then that is what counts, by how fast a core is with these
+    neighbours. The rules make it longer, never shorter, so what is too slow gets five more
+    chances.
+    """
+    process, results = psutil.Process(prometheus.pid), []
+    slowdown = 1.0
+    while len(results) < REPETITIONS + CHANCES:
+        before_s = sum(process.cpu_times()[:2])
+        result = source.run(query)
+        busy_s = sum(process.cpu_times()[:2]) - before_s
+        took_s = min(result.took_s, busy_s)
+        if took_s >= QUERY_LIMIT_S / 4:
+            slowdown = _slowdown()
+        results.append(replace(result, took_s=took_s / slowdown))
+        if results[0].took_s < QUERY_LIMIT_S / 4:
+            return results[0]
+        middle = sorted(results, key=lambda result: result.took_s)[len(results) // 2]
+        if len(results) == REPETITIONS and middle.took_s < QUERY_LIMIT_S:
+            return middle
+        if len(results) > REPETITIONS and results[-1].took_s < QUERY_LIMIT_S:
+            return results[-1]
+    return middle
+
+
+def _slowdown() -> float:
+    """Return how many times as long as on a free core work takes now, at least once."""
+    began_s = time.perf_counter()
+    hashlib.blake2b(bytes(WORK_BYTES)).digest()
+    return max((time.perf_counter() - began_s) / WORK_S, 1.0)

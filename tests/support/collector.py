@@ -1,0 +1,265 @@
+"""Real receivers of OTLP: over HTTP and gRPC, obliging, slow, refusing or mute."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from tests.support.http import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+DEADLINE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """One data point as it arrived."""
+
+    name: str
+    unit: str
+    labels: dict[str, str]
+    time_us: int
+    value: float
+    flags: int
+    start_us: int
+    is_sum: bool
+
+    @property
+    def series(self) -> tuple[Any, ...]:
+        """Return what tells the series from all others."""
+        return self.name, self.unit, *sorted(self.labels.items())
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request that was taken, or not."""
+
+    resource: dict[str, str]
+    scope: tuple[str, str]
+    points: list[Point]
+    headers: dict[str, str]
+    status: int
+
+
+@dataclass
+class Collector:
+    """What all receivers have in common.
+
+    Attributes:
+        requests: The requests in the order in which they came.
+        answer: Status, headers and body for a request; the body of a 200 is a response.
+        hold: Answers wait for it.
+    """
+
+    requests: list[Request] = field(default_factory=list)
+    answer: Callable[[list[Point]], tuple[int, dict[str, str], bytes]] = lambda _points: (
+        200,
+        {},
+        b"",
+    )
+    hold: threading.Event = field(default_factory=threading.Event)
+    waiting: int = 0
+
+    def __post_init__(self) -> None:
+        self.hold.set()
+        self._lock = threading.Lock()
+
+    def take(self, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+        """Decode a request, note it and say what to answer."""
+        resource, scope, points = decode(body)
+        with self._lock:
+            self.waiting += 1
+            status, extra, answer = self.answer(points)
+        self.hold.wait(DEADLINE_S)
+        with self._lock:
+            self.requests.append(Request(resource, scope, points, headers, status))
+        return status, extra, answer
+
+    @property
+    def points(self) -> list[Point]:
+        """Return the points of all requests that were taken."""
+        with self._lock:
+            return [point for one in self.requests if one.status == 200 for point in one.points]
+
+    def values(self, name: str, **labels: str) -> list[float]:
+        """Return the values of a name, with these labels, in the order in which they came."""
+        return [point.value for point in self.named(name, **labels)]
+
+    def named(self, name: str, **labels: str) -> list[Point]:
+        """Return the points of a name, with these labels, in the order in which they came."""
+        return [
+            point
+            for point in self.points
+            if point.name == name and labels.items() <= point.labels.items()
+        ]
+
+    def wait_for(self, name: str, count: int, **labels: str) -> list[float]:
+        """Return the values of a name once so many have come."""
+        wait_until(lambda: len(self.values(name, **labels)) >= count, DEADLINE_S)
+        return self.values(name, **labels)
+
+
+def decode(body: bytes) -> tuple[dict[str, str], tuple[str, str], list[Point]]:
+    """Read a request with OpenTelemetry's own messages.
+
+    Returns:
+        The resource of the first process, its scope, and the points of all.
+    """
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (  # noqa: PLC0415
+        ExportMetricsServiceRequest,
+    )
+
+    found = ExportMetricsServiceRequest.FromString(body).resource_metrics
+    scopes = [scope for resource in found for scope in resource.scope_metrics]
+    assert len(scopes) == len(found)
+    points = []
+    for metric in (metric for scope in scopes for metric in scope.metrics):
+        kind = metric.WhichOneof("data")
+        if kind == "sum":
+            assert metric.sum.is_monotonic
+            assert metric.sum.aggregation_temporality == 2  # cumulative
+        for point in getattr(metric, kind).data_points:
+            assert point.WhichOneof("value") == "as_double"
+            assert point.time_unix_nano % 1000 == 0
+            points.append(
+                Point(
+                    metric.name,
+                    metric.unit,
+                    text_of(point.attributes),
+                    point.time_unix_nano // 1000,
+                    point.as_double,
+                    point.flags,
+                    point.start_time_unix_nano // 1000,
+                    kind == "sum",
+                )
+            )
+    scope = scopes[0].scope
+    return text_of(found[0].resource.attributes), (scope.name, scope.version), points
+
+
+def text_of(attributes: Any) -> dict[str, str]:
+    """Return attributes that must all be text."""
+    assert {"string_value"} >= {one.value.WhichOneof("value") for one in attributes}
+    found = {one.key: one.value.string_value for one in attributes}
+    assert len(found) == len(attributes)
+    return found
+
+
+class HTTPCollector(Collector):
+    """Receive over HTTP on a free port of the loopback, or on a given one."""
+
+    def __init__(self, port: int = 0) -> None:
+        super().__init__()
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                if headers.get("content-encoding") == "gzip":
+                    body = gzip.decompress(body)
+                headers["path"] = self.path
+                status, extra, answer = collector.take(body, headers)
+                self.send_response(status)
+                for name, value in extra.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def do_GET(self) -> None:  # which a redirected POST becomes
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_arguments: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_arguments: object) -> None:
+                pass  # a client that went away
+
+        self._server = Server(("127.0.0.1", port), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.hold.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class GRPCCollector(Collector):
+    """Receive over gRPC. The status of an answer is 200, or a gRPC status code's name."""
+
+    def __init__(self, port: int = 0) -> None:
+        super().__init__()
+        import grpc  # noqa: PLC0415
+        from opentelemetry.proto.collector.metrics.v1 import (  # noqa: PLC0415
+            metrics_service_pb2 as messages,
+        )
+        from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import (  # noqa: PLC0415
+            MetricsServiceServicer,
+            add_MetricsServiceServicer_to_server,
+        )
+
+        collector = self
+
+        class Servicer(MetricsServiceServicer):
+            def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+                headers = {one.key: one.value for one in context.invocation_metadata()}
+                status, extra, answer = collector.take(request.SerializeToString(), headers)
+                if status != 200:
+                    context.set_trailing_metadata(tuple(extra.items()))
+                    context.abort(getattr(grpc.StatusCode, str(status)), "refused by the test")
+                return messages.ExportMetricsServiceResponse.FromString(answer)
+
+        self._server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+        add_MetricsServiceServicer_to_server(Servicer(), self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.hold.set()
+        self._server.stop(None).wait()
+
+
+class BlackHole:
+    """Accept connections and never answer, never read."""
+
+    def __enter__(self) -> Self:
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._socket.close()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port

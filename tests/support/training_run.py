@@ -1,0 +1,303 @@
+"""A run of real ranks with real faults, watched by a Prometheus with the shipped rules.
+
+All of it in time lapse: what takes an hour of rules takes minutes of a test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.support.paths import ROOT, TESTS
+from tests.support.prometheus import Prometheus, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+SHIPPED = ROOT / "prometheus"
+DISCOVERY = "/var/run/dllogger"
+SCRAPE_INTERVAL_S = 15.0
+
+_TRAIN_RANK = TESTS / "scripts" / "train_rank.py"
+_LAUNCHERS = ("OTEL_", "SLURM_", "TORCHELASTIC_", "PBS_", "LSB_", "PMI_", "OMPI_", "RANK", "LOCAL_")
+
+_DURATION = r"\d+(?:ms|[smhdwy])\b"
+_SETTINGS = r"(?:\w+_(?:interval|timeout|window)|interval|for|keep_firing_for)"
+# Where a duration may stand: on the right of a setting, in a range or subquery, after offset.
+_PLACES = re.compile(
+    rf"(?:^\s*(?:- )?{_SETTINGS}:\s*{_DURATION})"
+    rf"|(?:\[\s*{_DURATION}\s*(?::\s*(?:{_DURATION})?\s*)?\])"
+    rf"|(?:\boffset\s+-?{_DURATION})",
+    re.MULTILINE,
+)
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_ANNOTATIONS = re.compile(r"(^( *)annotations:.*\n(?:\2 +.*\n|\n)*)", re.MULTILINE)
+_SECONDS = re.compile(
+    r"(record:\s*[\w:]+_seconds\s+expr:\s*vector\()(\d+(?:\.\d+)?)(?=\))", re.MULTILINE
+)
+
+
+def lapse(text: str, factor: float) -> str:
+    """Divide the durations of a Prometheus configuration or rule file, and nothing else.
+
+    Args:
+        text: The file, with its ``vector(N)`` of records in seconds.
+        factor: How much faster time shall pass.
+    """
+
+    def shorter(found: re.Match[str]) -> str:
+        return re.sub(_DURATION, lambda token: _divide(token[0], factor), found[0])
+
+    def fewer(found: re.Match[str]) -> str:
+        return f"{found[1]}{float(found[2]) / factor:g}"
+
+    # What alerts say in words is left alone: every third piece is that, after its indentation.
+    pieces = _ANNOTATIONS.split(text)
+    del pieces[2::3]
+    for number in range(0, len(pieces), 2):
+        pieces[number] = _SECONDS.sub(fewer, _PLACES.sub(shorter, pieces[number]))
+    return "".join(pieces)
+
+
+def _divide(token: str, factor: float) -> str:
+    unit = token.lstrip("0123456789")
+    milliseconds = int(token.removesuffix(unit)) * _UNITS_MS[unit] / factor
+    # In the unit as it was, or the next smaller one that has a whole number for it.
+    for smaller, size_ms in sorted(_UNITS_MS.items(), key=lambda item: -item[1]):
+        if size_ms <= _UNITS_MS[unit] and milliseconds % size_ms == 0:
+            return f"{int(milliseconds / size_ms)}{smaller}"
+    return f"{max(round(milliseconds), 1)}ms"
+
+
+def shipped_configuration(
+    folder: Path, *, discovery: Path, factor: float = 1, source: Path = SHIPPED
+) -> Path:
+    """Copy the shipped configuration with its rules, for another discovery folder.
+
+    Args:
+        folder: Where to; must not be there yet.
+        discovery: The folder with a file_sd file per rank.
+        factor: How much faster time shall pass.
+        source: Where from.
+
+    Returns:
+        The copy of ``prometheus.yml``.
+    """
+    for path in sorted(source.rglob("*.yml")):
+        copy = folder / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        text = path.read_text().replace(DISCOVERY, str(discovery))
+        copy.write_text(lapse(text, factor))
+    return folder / "prometheus.yml"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Hold what one rank is to do.
+
+    Attributes:
+        run: Which run it belongs to.
+        rank: Its number.
+        world_size: How many ranks there are.
+        fault: What goes wrong, or nothing.
+        at_s: When, in seconds of its own training.
+        for_s: How long; 0 is for good.
+        seconds: How long to train; None is until the end of the test.
+    """
+
+    run: str
+    rank: int
+    world_size: int
+    fault: str | None = None
+    at_s: float = 0.0
+    for_s: float = 0.0
+    seconds: float | None = None
+
+
+class RankProcess:
+    """Run one rank, as torchrun would start it, and read what it says.
+
+    Args:
+        part: What it is to do.
+        folder: Where all ranks write.
+        discovery: Where it announces itself.
+        attempt: Restarts before this one.
+    """
+
+    def __init__(self, part: Part, folder: Path, discovery: Path, *, attempt: int = 0) -> None:
+        self.part = part
+        self.attempt = attempt
+        name = f"{part.run}_{part.rank}_{attempt}"
+        self._output = folder / f"stdout_{name}"
+        self._errors = folder / f"stderr_{name}"
+        options = {
+            "folder": str(folder),
+            "fault": part.fault if attempt == 0 else None,
+            "at_s": part.at_s,
+            "for_s": part.for_s,
+            "seconds": part.seconds,
+        }
+        inherited = {
+            key: value for key, value in os.environ.items() if not key.startswith(_LAUNCHERS)
+        }
+        environment = {
+            **inherited,
+            "RANK": str(part.rank),
+            "LOCAL_RANK": str(part.rank),
+            "WORLD_SIZE": str(part.world_size),
+            "TORCHELASTIC_RUN_ID": part.run,
+            "TORCHELASTIC_RESTART_COUNT": str(attempt),
+            "OTEL_EXPORTER_PROMETHEUS_PORT": "0",
+            "OTEL_DLLOGGER_DISCOVERY_DIR": str(discovery),
+            "OTEL_DLLOGGER_LINGER_SECONDS": "30",
+        }
+        with self._output.open("wb") as output, self._errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, _TRAIN_RANK, json.dumps(options)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+            )
+
+    def events(self) -> dict[str, float]:
+        """Return when, in Unix seconds, what happened to it."""
+        lines = self._output.read_text().splitlines(keepends=True)
+        return dict(json.loads(line) for line in lines if line.endswith("\n"))
+
+    def errors(self) -> str:
+        """Return what it wrote to its standard error."""
+        return self._errors.read_text()
+
+
+@dataclass(frozen=True)
+class AlertHistory:
+    """Hold when an alert was in one state, at the times of the evaluations."""
+
+    name: str
+    state: str
+    labels: dict[str, str]
+    times_s: list[float]
+
+
+class TrainingRun:
+    """Train several runs at once while Prometheus watches.
+
+    Args:
+        folder: Where all of it goes.
+        parts: What each rank does.
+        factor: How much faster the time of the rules passes.
+        source: The configuration and rules.
+    """
+
+    def __init__(
+        self, folder: Path, parts: list[Part], *, factor: float = 10.0, source: Path = SHIPPED
+    ) -> None:
+        self.factor = factor
+        self._folder = folder
+        self._parts = parts
+        self.discovery = folder / "discovery"
+        self.discovery.mkdir()
+        configuration = shipped_configuration(
+            folder / "prometheus", discovery=self.discovery, factor=factor, source=source
+        )
+        self.prometheus = Prometheus(
+            folder / "prometheus",
+            discovery=self.discovery,
+            configuration=configuration,
+            flags=[f"--query.lookback-delta={_divide('300s', factor)}"],
+        )
+        self.ranks: list[RankProcess] = []
+        self.start_s = self.end_s = 0.0
+
+    def __enter__(self) -> TrainingRun:  # noqa: PYI034 - Self came with Python 3.11
+        try:
+            self.prometheus.__enter__()
+            self.start_s = time.time()
+            for part in self._parts:
+                self.ranks.append(RankProcess(part, self._folder, self.discovery))
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+    def watch(self, is_over: Callable[[], object], *, within_s: float) -> bool:
+        """Go on until the story is told, and start again the ranks that were killed.
+
+        Returns:
+            Whether it came to its end in time; tests say what is missing.
+        """
+        deadline_s = time.monotonic() + within_s
+
+        def told() -> bool:
+            self._restart_killed()
+            return bool(is_over()) or time.monotonic() > deadline_s
+
+        wait_for(told, bool, within_s=within_s + 10)
+        self.end_s = time.time()
+        return time.monotonic() <= deadline_s
+
+    def _restart_killed(self) -> None:
+        latest = {(one.part.run, one.part.rank): one for one in self.ranks}
+        for one in latest.values():
+            code = one.process.poll()
+            if code == -signal.SIGKILL and one.part.fault == "restart":
+                self.ranks.append(
+                    RankProcess(one.part, self._folder, self.discovery, attempt=one.attempt + 1)
+                )
+            else:
+                assert code in (None, 0), (one.part, code, one.errors())
+
+    def when(self, event: str, *, rank: int, run: str) -> float | None:
+        """Return when something happened to a rank for the first time, in Unix seconds."""
+        times = [
+            one.events()[event]
+            for one in self.ranks
+            if (one.part.run, one.part.rank) == (run, rank) and event in one.events()
+        ]
+        return min(times, default=None)
+
+    def alerts(self, *, at_s: float | None = None) -> list[AlertHistory]:
+        """Return every alert that was pending or firing so far, with the times at which."""
+        at_s = time.time() if at_s is None else at_s
+        answer = self.prometheus.get("query", query="ALERTS[1d]", time=str(at_s))
+        histories = []
+        for one in answer["result"]:
+            labels: Mapping[str, str] = one["metric"]
+            rest = {
+                name: value
+                for name, value in labels.items()
+                if name not in ("__name__", "alertname", "alertstate")
+            }
+            times_s = [float(time_s) for time_s, _ in one["values"]]
+            histories.append(AlertHistory(labels["alertname"], labels["alertstate"], rest, times_s))
+        return histories
+
+    def rules(self) -> list[dict[str, Any]]:
+        """Return the rule groups as Prometheus runs them."""
+        groups: list[dict[str, Any]] = self.prometheus.get("rules")["groups"]
+        return groups
+
+    def stop(self) -> None:
+        """End every process that was started, ranks first so that they withdraw their files."""
+        running = [one.process for one in self.ranks if one.process.poll() is None]
+        for process in running:
+            process.terminate()
+        for process in running:
+            try:
+                process.wait(40)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.prometheus.stop()

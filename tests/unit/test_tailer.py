@@ -1,0 +1,1008 @@
+"""Following files that grow, are rotated, emptied, deleted, or were never files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+
+from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.logs.tail import fingerprint
+from otel_dllogger.logs.tail.file_state import NUL_VISITS, Batch, Change
+from otel_dllogger.logs.tail.fingerprint import Position
+from otel_dllogger.logs.tail.lines import cut
+from otel_dllogger.logs.tail.oddities import REASONS
+from otel_dllogger.logs.tail.tailer import MISSING_ROUNDS, Follower
+from tests.support.paths import TESTS
+
+SCRIPTS = TESTS / "scripts"
+
+
+@pytest.fixture
+def logs(tmp_path):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def follow():
+    """Return what makes a Follower that the end of the test closes."""
+    followers = []
+
+    def make(*paths, **options):
+        followers.append(Follower(paths, **options))
+        return followers[-1]
+
+    yield make
+    for follower in followers:
+        follower.close()
+
+
+def append(path, text):
+    with path.open("ab", buffering=0) as file:
+        file.write(text)
+
+
+def rounds(follower, count=1):
+    """Poll, and return the lines by the name of their file, and the changes."""
+    lines, changes = {}, []
+    for _ in range(count):
+        for item in follower.poll():
+            name = Path(item.path).name
+            if isinstance(item, Change):
+                changes.append((item.kind, name))
+            else:
+                lines.setdefault(name, []).extend(item.lines)
+    return lines, changes
+
+
+def lines_of(follower, count=1):
+    return rounds(follower, count)[0]
+
+
+def counted(follower):
+    return {reason: count for reason, count in follower.counts.items() if count}
+
+
+# Lines
+
+
+def test_half_a_line_waits_for_its_newline(logs, follow):
+    """However often it is looked at, the beginning of a line is not given."""
+    append(logs / "a.log", b"one\ntw")
+    follower = follow(logs)
+    assert ({"a.log": [b"one"]}, [("appeared", "a.log")]) == rounds(follower)
+    assert ({}, []) == rounds(follower, 20)
+    append(logs / "a.log", b"o")
+    assert {} == lines_of(follower, 20)
+    append(logs / "a.log", b"\n\nthree\r\n\x0b\x0c\x1c\xc2\x85\n")
+    assert {"a.log": [b"two", b"", b"three\r", b"\x0b\x0c\x1c\xc2\x85"]} == lines_of(follower, 3)
+    assert {} == counted(follower)
+
+
+def test_positions_name_every_line(logs, follow):
+    """A position says where a line ends, and the checksum what stands before."""
+    text = b"one\ntwo\n\nfour\n"
+    append(logs / "a.log", text)
+    _appeared, batch = follow(logs).poll()
+    ends = (4, 8, 9, 14)
+    status = (logs / "a.log").stat()
+    expected = [
+        Position(status.st_dev, status.st_ino, 1, end, zlib.crc32(text[:end])) for end in ends
+    ]
+    assert expected == list(batch.positions())
+    assert (0, expected[-1]) == (batch.start.offset, batch.end)
+    assert batch.file.position == batch.end
+
+
+def test_a_line_too_long_is_passed_over_and_counted(logs, follow):
+    """It is not held, whether it comes at once or in parts, and the next one is whole."""
+    follower = follow(logs, max_line_bytes=3000, file_bytes=1024)
+    append(logs / "a.log", b"one\n" + b"x" * 3000 + b"\n" + b"y" * 3001 + b"\nfour\n")
+    assert {"a.log": [b"one", b"x" * 3000, b"four"]} == lines_of(follower, 10)
+    assert {"line_too_long": 1} == counted(follower)
+    for _ in range(10):
+        append(logs / "a.log", b"z" * 1000)
+        assert {} == lines_of(follower)
+    append(logs / "a.log", b"z\nfive\n")
+    assert {"a.log": [b"five"]} == lines_of(follower, 5)
+    assert {"line_too_long": 2} == counted(follower)
+
+
+def test_long_lines_among_short_ones_keep_positions_right(logs, follow):
+    """A batch ends where a line is passed over, so offsets can be added up."""
+    text = b"".join(b"%d" % i + b"x" * (100 if i % 3 == 0 else 5) + b"\n" for i in range(10))
+    append(logs / "a.log", text)
+    batches = [item for item in follow(logs, max_line_bytes=50).poll() if isinstance(item, Batch)]
+    assert 3 == len(batches)
+    for batch in batches:
+        for line, position in zip(batch.lines, batch.positions(), strict=True):
+            assert text[: position.offset].endswith(b"\n" + line + b"\n")
+            assert zlib.crc32(text[: position.offset]) == position.checksum
+
+
+def test_a_line_too_long_is_passed_over_across_a_restart(logs, follow, tmp_path):
+    """That we are within such a line is in the checkpoint."""
+    append(logs / "a.log", b"x" * 2000)
+    follower = follow(logs, max_line_bytes=100, checkpoint=tmp_path / "saved")
+    assert {} == lines_of(follower, 3)
+    append(logs / "a.log", b"\none\n" + b"y" * 2000)
+    assert {"a.log": [b"one"]} == lines_of(follower, 3)
+    follower.commit()
+    append(logs / "a.log", b"yyy\ntwo\n")
+    follower = follow(logs, max_line_bytes=100, checkpoint=tmp_path / "saved")
+    assert {"a.log": [b"two"]} == lines_of(follower, 3)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1024, 5000])
+def test_lines_are_the_same_whatever_is_read_at_once(size):
+    """Cutting does not depend on where a read ends."""
+    text = b"".join(b"%d" % i * (i % 40) + b"\n" for i in range(400))
+    whole = [line for line in text.split(b"\n")[:-1] if len(line) <= 60]
+    lines, start, skipping = [], 0, False
+    while start < len(text):
+        want = size
+        while True:
+            data = text[start : start + want]
+            found = cut(data, max_line_bytes=60, full=len(data) == want, skipping=skipping)
+            if found.taken:
+                break
+            want += size
+        lines.extend(line for piece in found.pieces for line in piece.lines)
+        start, skipping = start + found.taken, found.skipping
+    assert whole == lines
+
+
+# NUL bytes
+
+
+def test_nuls_that_are_filled_later_cost_nothing(logs, follow):
+    """A network file system may show the new size before the new bytes."""
+    append(logs / "a.log", b"one\n\0\0\0\0three\n")
+    follower = follow(logs)
+    assert {"a.log": [b"one"]} == lines_of(follower, NUL_VISITS)
+    with (logs / "a.log").open("r+b") as file:
+        file.seek(4)
+        file.write(b"two\n")
+    assert {"a.log": [b"two", b"three"]} == lines_of(follower, 3)
+    assert {} == counted(follower)
+
+
+@pytest.mark.parametrize("visits", [NUL_VISITS - 1, NUL_VISITS])
+def test_every_nul_is_waited_for(logs, follow, visits):
+    """That one was seen often says nothing of the next one."""
+    append(logs / "a.log", b"\0ne\nt\0o\n")
+    follower = follow(logs)
+    assert {} == lines_of(follower, visits)
+    with (logs / "a.log").open("r+b") as file:
+        file.write(b"o")
+    assert {"a.log": [b"one"]} == lines_of(follower, NUL_VISITS)
+    with (logs / "a.log").open("r+b") as file:
+        file.write(b"one\ntw")
+    assert {"a.log": [b"two"]} == lines_of(follower, 3)
+    assert {} == counted(follower)
+
+
+def test_nuls_that_stay_are_passed_over(logs, follow):
+    """They stand where a machine crashed, or a writer went on after its file was emptied."""
+    append(logs / "a.log", b"\0" * 100 + b"one\ntw\0o\nthree\n")
+    follower = follow(logs)
+    assert {"a.log": [b"one", b"tw\0o", b"three"]} == lines_of(follower, 3 * NUL_VISITS)
+    assert {"nul_filled": 1} == counted(follower)
+    append(logs / "a.log", b"\0" * 5000)
+    assert {} == lines_of(follower, 3 * NUL_VISITS)
+
+
+def test_a_writer_that_does_not_append_leaves_a_hole(logs, follow):
+    """After copytruncate such a writer goes on at its old offset: 64 GiB take no time."""
+    file = (logs / "a.log").open("wb", buffering=0)
+    file.write(b"before\n")
+    follower = follow(logs)
+    assert {"a.log": [b"before"]} == lines_of(follower)
+    os.truncate(logs / "a.log", 0)
+    file.seek(1 << 36)
+    file.write(b"after\n")
+    file.close()
+    lines, changes = rounds(follower, 4 * NUL_VISITS)
+    assert ({"a.log": [b"after"]}, [("restarted", "a.log")]) == (lines, changes)
+    assert {"rewritten": 1} | {"nul_filled": follower.counts["nul_filled"]} == counted(follower)
+    append(logs / "a.log", b"more\n")
+    assert {"a.log": [b"more"]} == lines_of(follower)
+
+
+# Files that change
+
+
+@pytest.mark.parametrize("text", [b"", b"new\n", b"1\n" * 50, b"1\n" * 5000])
+def test_copytruncate_begins_a_generation(logs, follow, text):
+    """A file that was emptied is read from 0, shorter or longer than it was."""
+    append(logs / "a.log", b"0\n" * 100)
+    follower = follow(logs)
+    first = follower.poll()[1]
+    os.truncate(logs / "a.log", 0)
+    append(logs / "a.log", text)
+    items = follower.poll()
+    assert [("restarted", 2)] == [(i.kind, i.generation) for i in items if isinstance(i, Change)]
+    lines = [line for item in items if isinstance(item, Batch) for line in item.lines]
+    assert text.split(b"\n")[:-1] == lines
+    assert {"truncated" if len(text) < 200 else "rewritten": 1} == counted(follower)
+    assert not {first.end} & {p for i in items if isinstance(i, Batch) for p in i.positions()}
+
+
+def test_a_rewrite_of_equal_length_and_tail_is_seen(logs, follow):
+    """The first bytes tell it, where those before the offset are the same."""
+    append(logs / "a.log", b"first\n" + b"same\n" * 1000)
+    follower = follow(logs)
+    lines_of(follower)
+    append(logs / "b.log", b"other\n" + b"same\n" * 1001)
+    with (logs / "a.log").open("r+b") as file:
+        file.write((logs / "b.log").read_bytes())
+    (logs / "b.log").unlink()
+    assert 1002 == len(lines_of(follower)["a.log"])
+    assert 1 == follower.counts["rewritten"]
+
+
+def test_a_rewrite_with_the_same_head_is_seen(logs, follow):
+    """The bytes before the offset tell it, where the first KiB is the same."""
+    append(logs / "a.log", b"same\n" * 1000 + b"last\n")
+    follower = follow(logs)
+    lines_of(follower)
+    (logs / "a.log").write_bytes(b"same\n" * 1000 + b"LAST\nmore\n")
+    assert 1002 == len(lines_of(follower)["a.log"])
+
+
+def test_a_rewrite_within_one_tick_of_the_clock_is_seen(logs, follow):
+    """The same size and time may hide other bytes, if they came right after we looked."""
+    append(logs / "a.log", b"one\n")
+    status = (logs / "a.log").stat()
+    follower = follow(logs)
+    assert {"a.log": [b"one"]} == lines_of(follower)
+    (logs / "a.log").write_bytes(b"two\n")
+    os.utime(logs / "a.log", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert {"a.log": [b"two"]} == lines_of(follower)
+    lines_of(follower, 3)
+    append(logs / "a.log", b"half")
+    status = (logs / "a.log").stat()
+    assert {} == lines_of(follower)
+    (logs / "a.log").write_bytes(b"two\nhal\n")
+    os.utime(logs / "a.log", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert {"a.log": [b"hal"]} == lines_of(follower)
+
+
+def test_times_that_go_back_change_nothing(logs, follow):
+    """Only that a time is another one counts: clocks are wrong at times."""
+    append(logs / "a.log", b"one\n")
+    follower = follow(logs)
+    lines_of(follower, 3)
+    append(logs / "a.log", b"two\n")
+    os.utime(logs / "a.log", ns=(0, 0))
+    assert {"a.log": [b"two"]} == lines_of(follower, 3)
+    append(logs / "a.log", b"three\n")
+    os.utime(logs / "a.log", ns=(1 << 62, 1 << 62))
+    assert {"a.log": [b"three"]} == lines_of(follower, 3)
+    assert {} == counted(follower)
+
+
+@pytest.mark.parametrize("max_open", [1, 256])
+@pytest.mark.parametrize("old", ["a.log.1", "a.1.log"])
+def test_rotation_loses_nothing_and_gives_nothing_twice(logs, follow, old, max_open):
+    """The rest of the old file comes first, whether or not its new name is followed."""
+    append(logs / "b.log", b"b\n")
+    append(logs / "a.log", b"one\n")
+    follower = follow(logs, max_open=max_open)
+    lines_of(follower, 3)
+    append(logs / "a.log", b"two\n")
+    (logs / "a.log").rename(logs / old)
+    append(logs / "a.log", b"one\n")
+    append(logs / "b.log", b"bb\n")
+    names = [Path(i.path).name for i in follower.poll() if isinstance(i, Batch)]
+    assert [old, "a.log"] == [name for name in names if name != "b.log"]
+    append(logs / old, b"three\n")  # its writer has not noticed yet
+    assert {old: [b"three"]} == lines_of(follower, 3)
+    (logs / old).rename(logs / "a.log.2")
+    append(logs / "a.log.2", b"four\n")
+    assert {"a.log.2": [b"four"]} == lines_of(follower, 3)
+    assert {} == counted(follower)
+
+
+def test_rotation_while_nobody_looks(logs, follow, tmp_path):
+    """The rest of the old file is found by the checkpoint's inode."""
+    append(logs / "a.log", b"one\n")
+    follower = follow(logs / "a.log", checkpoint=tmp_path / "saved")
+    lines_of(follower)
+    follower.commit()
+    follower.close()
+    append(logs / "a.log", b"two\n")
+    (logs / "a.log").rename(logs / "a.log.1")
+    append(logs / "a.log", b"one\n")
+    follower = follow(logs / "a.log", checkpoint=tmp_path / "saved")
+    assert {"a.log": [b"one"], "a.log.1": [b"two"]} == lines_of(follower, 3)
+
+
+def test_another_content_under_a_name_that_nobody_asked_for(logs):
+    """A rotated file is read to its end; what somebody puts in its place is not."""
+    append(logs / "a.log", b"one\n")
+    with Follower([logs]) as follower:
+        lines_of(follower)
+        (logs / "a.log").rename(logs / "a.log.1")
+        assert ({}, []) == rounds(follower, 3)
+        (logs / "a.log.1").write_bytes(b"something else\n")
+        assert ({}, [("gone", "a.log.1")]) == rounds(follower, 3)
+        (logs / "a.log.1").rename(logs / "a.log")
+        assert {"a.log": [b"something else"]} == lines_of(follower, 3)
+        assert {"rewritten": 1} == counted(follower)
+    assert 0 == follower.open_descriptors
+
+
+def test_a_file_that_is_renamed_between_being_found_and_opened(logs, follow, monkeypatch):
+    """It is read by its new name in the next round."""
+    append(logs / "a.log", b"one\n")
+    follower = follow(logs)
+    scan = follower._discovery.scan
+
+    def scan_too_early():
+        found = scan()
+        (logs / "a.log").rename(logs / "b.log")
+        append(logs / "a.log", b"two\n")
+        return found
+
+    monkeypatch.setattr(follower._discovery, "scan", scan_too_early)
+    assert ({}, []) == rounds(follower)
+    monkeypatch.undo()
+    assert {"a.log": [b"two"], "b.log": [b"one"]} == lines_of(follower, 3)
+    assert {} == counted(follower)
+
+
+def reuse(path, new, text):
+    """Delete a file and make another one until that has the same inode."""
+    inode = path.stat().st_ino
+    path.unlink()
+    for attempt in range(200):
+        candidate = new.with_name(f"attempt{attempt}")
+        append(candidate, text)
+        if candidate.stat().st_ino == inode:
+            candidate.rename(new)
+            return
+    pytest.skip("this file system does not give inodes again")
+
+
+@pytest.mark.parametrize("name", ["a.log", "b.log"])
+@pytest.mark.parametrize("text", [b"one\n", b"one\ntwo\n", b"2\n"])
+def test_an_inode_that_is_given_again_is_another_file(logs, follow, name, text):
+    """Even with the same beginning, where the file system numbers an inode's lives."""
+    append(logs / "a.log", b"one\n")
+    append(logs / "z.log", b"z\n")
+    follower = follow(logs, max_open=1)
+    lines_of(follower, 3)
+    append(logs / "z.log", b"z\n")
+    lines_of(follower, 3)  # now z.log is the one that is open
+    reuse(logs / "a.log", logs / name, text)
+    if fingerprint.inode_version(os.open(logs / name, os.O_RDONLY)) is None:
+        pytest.skip("this file system does not number them")
+    assert {name: text.split(b"\n")[:-1]} == lines_of(follower, 3)
+    assert {"inode_reused": 1} == counted(follower)
+
+
+@pytest.mark.parametrize("text", [b"one\n", b"2\n3\n"])
+def test_an_inode_that_is_given_again_without_a_version(logs, follow, monkeypatch, text):
+    """Its content tells it: other bytes are another file; equal ones cannot be known."""
+    monkeypatch.setattr("otel_dllogger.logs.tail.descriptors.inode_version", lambda fd: None)
+    append(logs / "a.log", b"one\n")
+    append(logs / "z.log", b"z\n")
+    follower = follow(logs, max_open=1)
+    lines_of(follower, 3)
+    append(logs / "z.log", b"z\n")
+    lines_of(follower, 3)
+    reuse(logs / "a.log", logs / "a.log", text)
+    assert ({} if text == b"one\n" else {"a.log": [b"2", b"3"]}) == lines_of(follower, 3)
+
+
+def test_equal_first_lines_are_two_files(logs, follow):
+    """Content alone does not identify a file."""
+    for name in ("a.log", "b.log"):
+        append(logs / name, b"the same\n")
+    follower = follow(logs)
+    assert {"a.log": [b"the same"], "b.log": [b"the same"]} == lines_of(follower)
+    append(logs / "b.log", b"more\n")
+    assert {"b.log": [b"more"]} == lines_of(follower, 3)
+
+
+def test_a_deleted_file_is_read_to_its_end(logs, follow):
+    """The open descriptor still has what was behind, in as many rounds as it takes."""
+    lines = [b"line %d" % i for i in range(2000)]
+    append(logs / "a.log", b"\n".join(lines) + b"\nhalf")
+    follower = follow(logs, file_bytes=1024)
+    got = lines_of(follower)["a.log"]
+    (logs / "a.log").unlink()
+    more, changes = rounds(follower, 100)
+    assert lines == got + more["a.log"]
+    assert [("gone", "a.log")] == changes
+    assert {"partial_line_lost": 1} == counted(follower)
+    assert (0, []) == (follower.open_descriptors, follower.files)
+
+
+def test_the_last_lines_of_a_file_that_is_then_deleted(logs, follow):
+    """What was written after we looked last, and at rest by then, is read as well."""
+    append(logs / "a.log", b"one\n")
+    follower = follow(logs)
+    lines_of(follower, 5)
+    append(logs / "a.log", b"two\n")
+    (logs / "a.log").unlink()
+    assert ({"a.log": [b"two"]}, [("gone", "a.log")]) == rounds(follower, 6)
+    assert {} == counted(follower)
+
+
+def test_what_nobody_has_open_is_lost_and_counted(logs, follow):
+    """With more files than descriptors, a deleted one may go with what was not read."""
+    append(logs / "a.log", b"".join(b"%04d\n" % i for i in range(1000)))
+    append(logs / "z.log", b"z\n")
+    follower = follow(logs, file_bytes=1024, max_open=1)
+    lines_of(follower)
+    follower._descriptors.shrink(0)
+    (logs / "a.log").unlink()
+    assert [("gone", "a.log")] == rounds(follower, MISSING_ROUNDS + 1)[1]
+    assert {"unread_lost": 1} == counted(follower)
+
+
+def test_another_name_is_followed_only_if_something_tells_the_file(logs, follow, monkeypatch):
+    """Nothing was read of it, it is not open, and the inode may be anybody's by now."""
+    monkeypatch.setattr("otel_dllogger.logs.tail.descriptors.inode_version", lambda fd: None)
+    append(logs / "a.log", b"half")
+    follower = follow(logs)
+    lines_of(follower, 3)
+    follower._descriptors.shrink(0)
+    (logs / "a.log").rename(logs / "a.data")
+    append(logs / "a.data", b" a line\n")
+    assert ({}, [("gone", "a.log")]) == rounds(follower, 6)
+
+
+def test_a_file_that_is_missed_once_is_not_gone(logs, follow):
+    """Who looks through a folder while a file is renamed may see neither name."""
+    append(logs / "a.log", b"one\n")
+    follower = follow(logs)
+    lines_of(follower)
+    (logs / "a.log").rename(logs.parent / "a.log")
+    for _ in range(MISSING_ROUNDS):
+        assert ({}, []) == rounds(follower)
+    (logs.parent / "a.log").rename(logs / "a.log")
+    append(logs / "a.log", b"two\n")
+    assert ({"a.log": [b"two"]}, []) == rounds(follower, 5)
+
+
+# What is followed
+
+
+def test_files_that_come_late_are_found(logs, follow):
+    """A file, a folder and a glob may be there only later."""
+    follower = follow(logs / "a.log", logs / "sub", logs / "*" / "x?.out")
+    assert ({}, []) == rounds(follower, 3)
+    assert {"path_missing": 2} == counted(follower)
+    (logs / "sub" / "deep").mkdir(parents=True)
+    append(logs / "a.log", b"a\n")
+    append(logs / "sub" / "deep" / "b.jsonl", b"b\n")
+    append(logs / "sub" / "x1.out", b"x\n")
+    append(logs / "sub" / "deep" / "x1.out", b"no\n")
+    assert {"a.log": [b"a"], "b.jsonl": [b"b"], "x1.out": [b"x"]} == lines_of(follower)
+
+
+def test_only_the_names_of_logs_are_followed_in_a_folder(logs, follow):
+    """Hidden names and others are left out, at any depth."""
+    (logs / ".hidden").mkdir()
+    (logs / "sub").mkdir()
+    names = ("a.json", "b.jsonl", "c.log", "d.txt", "sub/e.log")
+    for name in (*names, "f.py", ".g.log", ".hidden/h.log", "log", "i.log.gz"):
+        append(logs / name, b"1\n")
+    assert {Path(name).name for name in names} == set(lines_of(follow(logs)))
+    assert {"f.py"} == set(lines_of(follow(logs, names=["*.py"])))
+    everything = {"a.json", "b.jsonl", "c.log", "d.txt", "f.py", "log", "i.log.gz"}
+    assert everything == set(lines_of(follow(logs / "*")))
+    assert everything | {"e.log"} == set(lines_of(follow(logs / "**")))
+    assert {"c.log", "e.log"} == set(lines_of(follow(logs / "**" / "*.log")))
+    assert {".g.log", "h.log"} == set(lines_of(follow(logs / ".g*", logs / ".h*" / "*.log")))
+
+
+def test_a_name_with_brackets_is_a_name_if_it_is_there(logs, follow):
+    """A glob is one only where no such file exists."""
+    append(logs / "run[1].log", b"1\n")
+    append(logs / "run1.log", b"2\n")
+    assert {"run[1].log": [b"1"]} == lines_of(follow(logs / "run[1].log"))
+    assert {"run1.log": [b"2"]} == lines_of(follow(logs / "run[12].log"))
+
+
+def test_two_names_of_one_file_are_one_file(logs, follow):
+    """Hard links, and paths that name a file twice, give its lines once."""
+    append(logs / "a.log", b"one\n")
+    os.link(logs / "a.log", logs / "b.log")
+    follower = follow(logs, logs / "a.log", logs / "*.log")
+    assert {"a.log": [b"one"]} == lines_of(follower, 5)
+    assert {"hard_link": 1} == counted(follower)
+    (logs / "a.log").unlink()
+    append(logs / "b.log", b"two\n")
+    assert ({"b.log": [b"two"]}, []) == rounds(follower, 5)
+
+
+def test_links_that_leave_the_folder_are_refused(logs, follow, tmp_path):
+    """A link within it is followed, once; one out of it is counted."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    append(outside / "secret.log", b"secret\n")
+    append(logs / "a.data", b"one\n")
+    (logs / "a.log").symlink_to("a.data")
+    (logs / "b.log").symlink_to(outside / "secret.log")
+    (logs / "c").symlink_to(outside)
+    (logs / "d.log").symlink_to("../logs/../outside/secret.log")
+    (logs / "e.log").symlink_to("nowhere")
+    (logs / "f.log").symlink_to("f.log")
+    (logs / "g").symlink_to(".")
+    (logs / "h.log").symlink_to("i.log")
+    append(logs / "i.log", b"two\n")
+    follower = follow(logs)
+    assert {"a.data": [b"one"], "i.log": [b"two"]} == lines_of(follower, 3)
+    assert {"link_outside": 3, "link_broken": 2} == counted(follower)
+    (tmp_path / "linked").symlink_to(logs)
+    follower = follow(tmp_path / "linked")
+    assert {"a.data": [b"one"], "i.log": [b"two"]} == lines_of(follower, 3)
+    assert {"link_outside": 3, "link_broken": 2} == counted(follower)
+    (logs / "a.log").unlink()
+    (logs / "a.log").symlink_to(outside / "secret.log")
+    assert {} == lines_of(follower, 3)
+
+
+def test_a_link_that_was_asked_for_is_followed_wherever_it_leads(logs, follow, tmp_path):
+    """As ``latest.log`` leads to the newest run, and to the next one later."""
+    for run in ("1", "2"):
+        append(tmp_path / f"run{run}.log", run.encode() + b"\n")
+    (logs / "latest.log").symlink_to(tmp_path / "run1.log")
+    follower = follow(logs / "latest.log")
+    assert {"run1.log": [b"1"]} == lines_of(follower, 3)
+    (logs / "latest.log").unlink()
+    (logs / "latest.log").symlink_to(tmp_path / "run2.log")
+    append(tmp_path / "run1.log", b"the end\n")
+    assert {"run1.log": [b"the end"], "run2.log": [b"2"]} == lines_of(follower, 3)
+
+
+def test_what_is_no_file_is_never_opened(logs, follow):
+    """Pipes, sockets and folders with the name of a log are left alone."""
+    os.mkfifo(logs / "a.log")
+    (logs / "b.log").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        old = Path.cwd()
+        os.chdir(logs)
+        try:
+            listener.bind("c.log")
+        finally:
+            os.chdir(old)
+        append(logs / "d.log", b"1\n")
+        follower = follow(logs, logs / "a.log")
+        assert {"d.log": [b"1"]} == lines_of(follower, 5)
+    assert {"not_regular": 2} == counted(follower)
+
+
+def test_a_pipe_in_the_place_of_a_file_does_not_block(logs):
+    """Between being found and being opened a file may become anything."""
+    append(logs / "a.log", b"1\n")
+    status = (logs / "a.log").stat()
+    key = fingerprint.Key(status.st_dev, status.st_ino)
+    (logs / "a.log").rename(logs / "b.log")
+    os.mkfifo(logs / "a.log")
+    append(logs / "c.log", b"1\n")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for name in ("a.log", "c.log"):
+        with pytest.raises(FileNotFoundError):
+            fingerprint.open_regular(str(logs / name), key)
+    (logs / "a.log").unlink()
+    (logs / "a.log").symlink_to("b.log")
+    with pytest.raises(OSError, match="symbolic links"):
+        fingerprint.open_regular(str(logs / "a.log"), key)
+    assert before == len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.fixture
+def nobody():
+    """Return a switch to a user who is not root: root may read everything."""
+    if os.geteuid():
+        yield lambda: None
+        return
+    yield lambda: os.seteuid(65534)
+    os.seteuid(0)
+
+
+def open_up(path):
+    """Let everybody come as far as a path."""
+    for folder in (path, *path.parents):
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+
+
+@pytest.mark.parametrize("what", ["a.log", "."])
+def test_permission_that_is_taken_and_given_back(logs, follow, nobody, what):
+    """A file or folder that may not be read is neither gone nor read twice."""
+    append(logs / "a.log", b"one\n")
+    (logs / "a.log").chmod(0o644)
+    open_up(logs)
+    modes = {"a.log": 0o644, ".": 0o755}
+    follower = follow(logs)
+    lines_of(follower, 3)
+    follower._descriptors.shrink(0)
+    append(logs / "a.log", b"two\n")
+    (logs / what).chmod(0)
+    nobody()
+    assert ({}, []) == rounds(follower, 10)
+    assert {"permission_denied": 1} == counted(follower)
+    if os.getuid() == 0:
+        os.seteuid(0)
+    (logs / what).chmod(modes[what])
+    nobody()
+    assert ({"a.log": [b"two"]}, []) == rounds(follower, 3)
+
+
+def test_a_new_file_that_may_not_be_read_yet(logs, follow, nobody):
+    """It appears once it may be."""
+    append(logs / "a.log", b"one\n")
+    (logs / "a.log").chmod(0)
+    open_up(logs)
+    follower = follow(logs)
+    nobody()
+    assert ({}, []) == rounds(follower, 5)
+    if os.getuid() == 0:
+        os.seteuid(0)
+    (logs / "a.log").chmod(0o644)
+    nobody()
+    assert ({"a.log": [b"one"]}, [("appeared", "a.log")]) == rounds(follower)
+
+
+@pytest.mark.parametrize(
+    ("paths", "options"),
+    [
+        ([], {}),
+        ([""], {}),
+        (["a\0b"], {}),
+        (["a"], {"max_line_bytes": 0}),
+        (["a"], {"file_bytes": 1023}),
+        (["a"], {"max_open": 0}),
+    ],
+)
+def test_what_cannot_mean_anything_is_said(paths, options):
+    """An argument that makes no sense is an error with the next step."""
+    with pytest.raises(ConfigurationError, match=r"name a file|pass"):
+        Follower(paths, **options)
+
+
+# Bounds
+
+
+def test_a_fast_file_does_not_starve_others(logs, follow):
+    """Each file gets its share of a round, and who waited comes first."""
+    append(logs / "fast.log", b"x" * 99 + b"\n" + b"y" * 99 + b"\n" * 100_000)
+    for i in range(20):
+        append(logs / f"slow{i}.log", b"1\n" * 512)
+    follower = follow(logs, file_bytes=1024, round_bytes=4096)
+    seen = []
+    for _ in range(8):
+        append(logs / "fast.log", b"z" * 9999 + b"\n")
+        items = [item for item in follower.poll() if isinstance(item, Batch)]
+        assert sum(item.end.offset - item.start.offset for item in items) <= 5 * 1024
+        seen.extend(item.path for item in items)
+        assert follower.behind
+    assert 20 == len({path for path in seen if "slow" in path})
+
+
+def test_few_descriptors_serve_many_files(logs, follow):
+    """All is read with four of them, and closing gives them back."""
+    for i in range(100):
+        append(logs / f"{i}.log", b"1\n")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    follower = follow(logs, max_open=4)
+    for _ in range(3):
+        assert 100 == len(lines_of(follower))
+        assert (4, before + 4) == (
+            follower.open_descriptors,
+            len(list(Path("/proc/self/fd").iterdir())),
+        )
+        for i in range(100):
+            append(logs / f"{i}.log", b"1\n")
+    follower.close()
+    assert before == len(list(Path("/proc/self/fd").iterdir()))
+    assert {} == counted(follower)
+
+
+def test_the_descriptor_not_used_for_longest_is_closed(logs, follow):
+    """A file that grows keeps its descriptor, and with it what a deletion leaves unread."""
+    names = ("a.log", "b.log", "c.log")
+    follower = follow(*(logs / name for name in names), max_open=2)
+    for name in ("a.log", "b.log", "a.log", "c.log"):
+        append(logs / name, b"1\n")
+        assert {name: [b"1"]} == lines_of(follower)
+        lines_of(follower, 3)
+    append(logs / "a.log", b"2\n")
+    append(logs / "b.log", b"2\n")
+    (logs / "a.log").unlink()
+    (logs / "b.log").unlink()
+    assert {"a.log": [b"2"]} == lines_of(follower, 6)
+
+
+def test_a_process_out_of_descriptors_goes_on(logs, follow, monkeypatch):
+    """It gives some back, and reads the rest in the next rounds."""
+    for i in range(10):
+        append(logs / f"{i}.log", b"1\n")
+    limit = [4]
+    real_open = fingerprint.open_regular
+    follower = follow(logs)
+
+    def open_regular(path, key):
+        if follower.open_descriptors >= limit[0]:
+            raise OSError(24, "Too many open files")
+        return real_open(path, key)
+
+    monkeypatch.setattr("otel_dllogger.logs.tail.descriptors.open_regular", open_regular)
+    assert 10 == len(lines_of(follower, 10))
+    assert 0 < follower.counts["descriptor_limit"]
+
+
+def test_files_beyond_the_limit_are_counted(logs, follow):
+    """Memory is bounded by the number of files."""
+    for i in range(10):
+        append(logs / f"{i}.log", b"1\n")
+    follower = follow(logs, max_files=4)
+    assert 4 == len(lines_of(follower, 3))
+    assert {"file_limit": 6} == counted(follower)
+
+
+def test_an_error_of_the_disk_is_counted_and_passes(logs, follow, monkeypatch):
+    """A stale handle of a network file system is opened anew."""
+    append(logs / "a.log", b"1\n")
+    follower = follow(logs)
+    lines_of(follower)
+    append(logs / "a.log", b"2\n")
+
+    def fail(*_arguments):
+        raise OSError(116, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", fail)
+        assert ({}, []) == rounds(follower, 3)
+        assert 0 == follower.open_descriptors
+    assert {"a.log": [b"2"]} == lines_of(follower)
+    assert {"unreadable": 1} == counted(follower)
+
+
+def test_every_reason_exists_from_the_start(logs, follow):
+    """So that rates of the counters work."""
+    assert dict.fromkeys(REASONS, 0) == follow(logs).counts
+
+
+# Checkpoints
+
+
+def test_a_restart_goes_on_after_the_last_commit(logs, follow, tmp_path):
+    """What was committed does not come again; what was not comes at equal positions."""
+    saved = tmp_path / "saved"
+    append(logs / "a.log", b"one\n")
+    follower = follow(logs, checkpoint=saved)
+    _appeared, first = follower.poll()
+    first.file.state["dialect"] = "json"
+    assert follower.commit()
+    append(logs / "a.log", b"two\n")
+    (second,) = follower.poll()
+    first.file.state["dialect"] = "not committed"
+    follower.close()
+    append(logs / "a.log", b"three\n")
+    appeared, again = follow(logs, checkpoint=saved).poll()
+    assert ("appeared", {"dialect": "json"}) == (appeared.kind, appeared.file.state)
+    assert [b"two", b"three"] == again.lines
+    assert list(second.positions()) == list(again.positions())[:1]
+
+
+def test_a_new_generation_begins_with_an_empty_state(logs, follow):
+    """What the caller knew of the old content says nothing of the new one."""
+    append(logs / "a.log", b"one\n")
+    follower = follow(logs)
+    file = follower.poll()[1].file
+    file.state["dialect"] = "json"
+    (logs / "a.log").write_bytes(b"2\n")
+    restarted, _lines = follower.poll()
+    assert ("restarted", {}) == (restarted.kind, restarted.file.state)
+
+
+def test_no_two_contents_have_one_position(logs, follow, tmp_path):
+    """A file is emptied twice between a commit and a kill, and keeps its first line."""
+    saved = tmp_path / "saved"
+    append(logs / "a.log", b"zero\n")
+    follower = follow(logs, checkpoint=saved)
+    lines_of(follower)
+    follower.commit()
+    positions = []
+    for text in (b"header\n1\n", b"header\n2\n"):
+        (logs / "a.log").write_bytes(text)
+        items = follower.poll()
+        positions += [p for item in items if isinstance(item, Batch) for p in item.positions()]
+    follower.close()
+    (logs / "a.log").write_bytes(b"header\n3\n")
+    items = follow(logs, checkpoint=saved).poll()
+    after = [p for item in items if isinstance(item, Batch) for p in item.positions()]
+    assert 2 == len(after)
+    assert 6 == len({*positions, *after})
+
+
+def test_the_checkpoint_is_not_followed(logs, follow):
+    """Not even in a watched folder with the name of a log."""
+    append(logs / "a.log", b"one\n")
+    follower = follow(logs, logs / "*", checkpoint=logs / "saved.json")
+    for _ in range(4):
+        follower.poll()
+        follower.commit()
+    assert ["a.log"] == [Path(file.path).name for file in follower.files]
+
+
+def test_a_commit_without_news_writes_nothing(logs, follow, tmp_path):
+    """The disk has rest while no file grows."""
+    append(logs / "a.log", b"one\n")
+    follower = follow(logs, checkpoint=tmp_path / "saved")
+    lines_of(follower)
+    assert follower.commit()
+    inode = (tmp_path / "saved").stat().st_ino
+    follower.poll()
+    assert follower.commit()
+    assert inode == (tmp_path / "saved").stat().st_ino
+
+
+def test_a_file_that_is_gone_leaves_the_checkpoint(logs, follow, tmp_path):
+    """It does not grow for ever."""
+    append(logs / "a.log", b"one\n")
+    follower = follow(logs, checkpoint=tmp_path / "saved")
+    lines_of(follower, 3)
+    follower.commit()
+    assert 1 == len(json.loads((tmp_path / "saved").read_bytes())["files"])
+    (logs / "a.log").unlink()
+    assert ({}, [("gone", "a.log")]) == rounds(follower, 6)
+    follower.commit()
+    assert [] == json.loads((tmp_path / "saved").read_bytes())["files"]
+
+
+def test_a_commit_that_fails_is_made_up_for(logs, follow, tmp_path):
+    """A full disk does not stop the lines, and the next commit saves all of them."""
+    append(logs / "a.log", b"one\n")
+    full = [True]
+
+    def sync(fd):
+        if full[0]:
+            raise OSError(28, "No space left on device")
+
+    follower = follow(logs, checkpoint=tmp_path / "saved", sync=sync)
+    assert {"a.log": [b"one"]} == lines_of(follower)
+    assert not follower.commit()
+    full[0] = False
+    assert follower.commit()
+    assert {} == lines_of(follow(logs, checkpoint=tmp_path / "saved"))
+
+
+def test_a_wrong_checkpoint_reads_from_the_start(logs, follow, tmp_path):
+    """It is counted, and no crash."""
+    (tmp_path / "saved").write_bytes(b"{")
+    append(logs / "a.log", b"one\n")
+    follower = follow(logs, checkpoint=tmp_path / "saved")
+    assert {"a.log": [b"one"]} == lines_of(follower)
+    assert {"checkpoint_corrupt": 1} == counted(follower)
+    assert follower.commit()
+    assert {} == lines_of(follow(logs, checkpoint=tmp_path / "saved"))
+
+
+def test_a_checkpoint_leads_to_no_other_file(logs, follow, tmp_path):
+    """Who can write it cannot have files read that nobody asked to follow."""
+    append(tmp_path / "secret.log", b"secret\n")
+    append(logs / "a.log", b"one\n")
+    follower = follow(tmp_path, checkpoint=tmp_path / "saved")
+    lines_of(follower)
+    follower.commit()
+    append(tmp_path / "secret.log", b"more\n")
+    follower = follow(logs, checkpoint=tmp_path / "saved")
+    assert {} == lines_of(follower, 5)
+    assert {"checkpoint_entry": 1} == counted(follower)
+    saved = json.loads((tmp_path / "saved").read_bytes())
+    for entry in saved["files"]:
+        entry["origin"] = str(logs / "b.log")
+    (tmp_path / "saved").write_text(json.dumps(saved))
+    follower = follow(logs, checkpoint=tmp_path / "saved")
+    assert {"a.log": [b"one"]} != lines_of(follower, 5)
+    assert ["a.log"] == [Path(file.path).name for file in follower.files]
+
+
+# Processes
+
+
+def test_sigkill_at_any_moment(logs, tmp_path):
+    """Twelve kills: every line comes; twice only since the last commit, and recognisably."""
+    out = tmp_path / "out"
+    writer = subprocess.Popen(
+        [sys.executable, SCRIPTS / "follow_grow.py", logs, "8"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    command = [sys.executable, SCRIPTS / "follow_until_killed.py", logs, tmp_path / "saved", out]
+    try:
+        for kill in range(12):
+            with subprocess.Popen(command) as process:
+                wait_for_lines(out, kill + 1, 0)
+                # It is killed while the files still grow, however slow the machine is; and
+                # they do not grow by the time that it takes, or there would be no end.
+                lines = 30 + 41 * kill
+                writer.stdin.write(f"{lines * 4 // 8}\n")
+                writer.stdin.flush()
+                wait_for_lines(out, kill + 1, lines)
+                process.send_signal(signal.SIGKILL)
+        counts = json.loads(writer.communicate(timeout=60)[0])
+    finally:
+        writer.kill()
+        writer.wait()
+    total = sum(counts)
+    with subprocess.Popen(command) as process:
+        wanted = {b"rank %d line %d" % (i, n) for i in range(8) for n in range(counts[i])}
+        deadline_s = time.monotonic() + 60
+        while {line for _position, line in delivered(out)} != wanted:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        process.kill()
+    seen, last = {}, {}
+    known = set()
+    since_commit, again, twice = set(), set(), 0
+    for event in out.read_bytes().split(b"\n")[:-1]:
+        if event == b"started":
+            again |= since_commit
+            since_commit, last = set(), {}
+        elif event == b"committed":
+            again -= since_commit
+            since_commit = set()
+        else:
+            *position, rank, number = parse(event)
+            position = tuple(position)
+            if position in seen:
+                twice += 1
+                assert seen[position] == (rank, number)
+                assert position in again
+            else:
+                assert (rank, number) not in known
+            seen[position] = (rank, number)
+            known.add((rank, number))
+            assert last.get(position[:3], -1) < number  # in order
+            last[position[:3]] = number
+            since_commit.add(position)
+    commits = out.read_bytes().count(b"committed")
+    print(f"{total} lines, {twice} twice, {commits} commits")
+    assert total == len(seen)
+    assert twice
+    assert commits
+
+
+def parse(event):
+    """Return a line's position, rank and number."""
+    *position, _rank, rank, _line, number = event.split()
+    return (*map(int, position), int(rank), int(number))
+
+
+def delivered(out):
+    for event in out.read_bytes().split(b"\n")[:-1]:
+        if event not in (b"started", b"committed"):
+            yield event.rsplit(b" ", 4)[0], b" ".join(event.rsplit(b" ", 4)[1:])
+
+
+def wait_for_lines(out, starts, count):
+    """Wait until the process has started and delivered some lines."""
+    deadline_s = time.monotonic() + 60
+    while time.monotonic() < deadline_s:
+        events = out.read_bytes().split(b"\n") if out.exists() else []
+        if events.count(b"started") >= starts:
+            begun = len(events) - 1 - events[::-1].index(b"started")
+            if len(events) - begun > count + 1 or not count:
+                return
+        time.sleep(0.005)
+    raise AssertionError("no lines came")
