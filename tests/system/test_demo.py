@@ -130,7 +130,7 @@ def test_a_stopped_demo_leaves_nothing_behind(tmp_path, number):
     process = start("--seconds", "600", cwd=tmp_path)
     with process:
         head = read_until(process, "scrape_configs")
-        ranks = wait_for_children(process, 2, "demo_train")
+        ranks = wait_for_children(process, 2, "demo.train")
         process.send_signal(number)
         out, err = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, err) == (0, "")
@@ -150,7 +150,7 @@ def test_a_demo_that_is_killed_takes_its_ranks_along(tmp_path):
     process = start("--seconds", "600", cwd=tmp_path)
     with process:
         read_until(process, "scrape_configs")
-        ranks = wait_for_children(process, 2, "demo_train")
+        ranks = wait_for_children(process, 2, "demo.train")
         process.kill()
         process.communicate(timeout=TIMEOUT_S)
     _gone, alive = psutil.wait_procs(ranks, timeout=20)
@@ -162,7 +162,7 @@ def test_a_rank_that_dies_is_named(tmp_path):
     process = start("--seconds", "2", cwd=tmp_path)
     with process:
         read_until(process, "scrape_configs")
-        ranks = wait_for_children(process, 2, "demo_train")
+        ranks = wait_for_children(process, 2, "demo.train")
         next(rank for rank in ranks if rank.environ()["RANK"] == "1").kill()
         out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1
