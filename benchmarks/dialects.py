@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from orjson import loads
 
-from otel_dllogger.logs.parsers.detect import FileContext, parse_line
+from otel_dllogger.logs.parsers.context import FileContext
+from otel_dllogger.logs.parsers.detect import parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.errors import in_words
 from otel_dllogger.logs.duplicates import has_json_twin
-from otel_dllogger.logs.parsers.detect import DLLOGGER_TEXT
+from otel_dllogger.logs.parsers.formats import DLLOGGER_TEXT
 from otel_dllogger.logs.read_lines import read_lines
 from otel_dllogger.logs.reader import FileReader, Naming, Started
 from otel_dllogger.logs.run_identity import Origin, is_copy

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.backfill.logs import LogFile, lines_of, reader_of
 from otel_dllogger.backfill.series import SeriesName
-from otel_dllogger.logs.parsers.file_record import FileRecord
+from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.parsers.skipped import HARMLESS
 from otel_dllogger.logs.ranks import Rank, Ranks
 from otel_dllogger.metrics.naming import unit_suffix

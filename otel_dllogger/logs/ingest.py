@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.logs.duplicates import has_json_twin, is_text
-from otel_dllogger.logs.parsers.file_record import FileRecord
+from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.parsers.skipped import HARMLESS
 from otel_dllogger.logs.parsers.times import parse_zone
 from otel_dllogger.logs.ranks import FAILED

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.identity import Topology, host_name
 from otel_dllogger.logs.parsers import skipped
-from otel_dllogger.logs.parsers.file_record import FileRecord
+from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.parsers.skipped import HARMLESS
 from otel_dllogger.logs.reader import Naming, Started
 from otel_dllogger.metrics.data_points import FIGURES_INTERVAL_S, Points, Series

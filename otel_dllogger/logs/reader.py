@@ -6,9 +6,13 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.logs.parsers.context import FileContext
-from otel_dllogger.logs.parsers.conventions import conventional_metadata
-from otel_dllogger.logs.parsers.detect import DLLOGGER_JSON, MMENGINE_TEXT, parse_line
-from otel_dllogger.logs.parsers.file_record import FileRecord
+from otel_dllogger.logs.parsers.detect import parse_line
+from otel_dllogger.logs.parsers.formats import (
+    DLLOGGER_JSON,
+    MMENGINE_TEXT,
+    FileRecord,
+    conventional_metadata,
+)
 from otel_dllogger.record import Info, Metadata, Record, is_parameter_step
 from otel_dllogger.values import key_text, to_plain
 

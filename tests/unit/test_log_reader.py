@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.logs import reader as module
-from otel_dllogger.logs.parsers.detect import FileContext, FileRecord, parse_line
+from otel_dllogger.logs.parsers.context import FileContext
+from otel_dllogger.logs.parsers.detect import parse_line
+from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.reader import SEPARATOR, FileReader, Naming, Started, key_of
 from otel_dllogger.logs.run_identity import Origin, find_start_us
 from otel_dllogger.metrics.naming import MetricMetadata, parse_metadata

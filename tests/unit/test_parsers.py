@@ -17,21 +17,19 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.logs.parsers.detect import (
+from otel_dllogger.logs.parsers.context import FileContext
+from otel_dllogger.logs.parsers.detect import parse_line
+from otel_dllogger.logs.parsers.formats import (
     DLLOGGER_JSON,
     DLLOGGER_TEXT,
-    HARMLESS,
-    MAX_LINE_BYTES,
     MMENGINE_SCALARS,
     MMENGINE_TEXT,
-    REASONS,
     TCAP_JSON,
     TCAP_TEXT,
-    FileContext,
     FileRecord,
     conventional_metadata,
-    parse_line,
 )
+from otel_dllogger.logs.parsers.skipped import HARMLESS, MAX_LINE_BYTES, REASONS
 from otel_dllogger.metrics.naming import MetricMetadata, map_metric, parse_metadata
 from otel_dllogger.record import Info, Metadata, step_position
 from tests.support.paths import ROOT, TESTS
@@ -567,6 +565,15 @@ BAD = [
     (tcap_line("{'a': ]}").encode(), "unreadable_data"),
     (tcap_line("{'a': (1]}").encode(), "unreadable_data"),
     (tcap_line("{'a': None} b").encode(), "unreadable_data"),
+    (tcap_line("{'a': 1, None}").encode(), "unreadable_data"),
+    (tcap_line("{'a': {1, 2: None}}").encode(), "unreadable_data"),
+    (tcap_line("{'a': 1: None}").encode(), "unreadable_data"),
+    (tcap_line("{'a': [1: None]}").encode(), "unreadable_data"),
+    (tcap_line("{'a': (,)}").encode(), "unreadable_data"),
+    (tcap_line("{'a': 'b' 'c', 1: None}").encode(), "unreadable_data"),
+    # What overflows the stack of Python 3.10's own parser.
+    (tcap_line("()" * 300_000).encode(), "unreadable_data"),
+    (tcap_line("1" + "-1" * 300_000).encode(), "unreadable_data"),
     (log_line('{"a": "\0"}').encode(), "nul_bytes"),
     (b"\0" * 512, "nul_bytes"),
     (TEXT.encode() + b"\0", "nul_bytes"),
@@ -615,7 +622,8 @@ def test_every_reason_has_a_line_and_the_harmless_ones_lose_nothing():
 MIX = """
 import itertools, json, pathlib, re, sys
 from tests.unit.test_parsers import BAD, TEXT, log_line, tcap_line
-from otel_dllogger.logs.parsers.detect import FileContext, parse_line
+from otel_dllogger.logs.parsers.context import FileContext
+from otel_dllogger.logs.parsers.detect import parse_line
 
 good = [log_line().encode(), tcap_line("{'a': '1'}").encode(), TEXT.encode()]
 small = [(line, reason) for line, reason in BAD if len(line) < 2_000]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.cli.check.report import format_number
-from otel_dllogger.logs.parsers.file_record import FileRecord
+from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS, SEPARATOR, Naming, Started
 from otel_dllogger.metrics.naming import MappedMetric, map_metric, parse_metadata
 from otel_dllogger.record import ITERATION, Metadata, is_parameter_step, step_position

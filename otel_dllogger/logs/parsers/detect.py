@@ -11,28 +11,16 @@ import re
 from typing import TYPE_CHECKING
 
 from otel_dllogger.logs.parsers import mmengine, text_lines
-from otel_dllogger.logs.parsers.context import FileContext
-from otel_dllogger.logs.parsers.conventions import conventional_metadata
-from otel_dllogger.logs.parsers.file_record import (
-    DLLOGGER_JSON,
-    DLLOGGER_TEXT,
-    MMENGINE_SCALARS,
-    MMENGINE_TEXT,
-    TCAP_JSON,
-    TCAP_TEXT,
-    FileRecord,
-)
+from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON
 from otel_dllogger.logs.parsers.json_lines import Entry, decode_json, find_end, read_entry
 from otel_dllogger.logs.parsers.skipped import (
     BLANK,
-    HARMLESS,
     INVALID_UTF8,
     LINE_TOO_LONG,
     MAX_LINE_BYTES,
     NOISE,
     NOT_A_RECORD,
     NUL_BYTES,
-    REASONS,
     TORN,
     SkippedError,
 )
@@ -40,22 +28,7 @@ from otel_dllogger.logs.parsers.skipped import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = [
-    "DLLOGGER_JSON",
-    "DLLOGGER_TEXT",
-    "HARMLESS",
-    "MAX_LINE_BYTES",
-    "MMENGINE_SCALARS",
-    "MMENGINE_TEXT",
-    "REASONS",
-    "TCAP_JSON",
-    "TCAP_TEXT",
-    "Entry",
-    "FileContext",
-    "FileRecord",
-    "conventional_metadata",
-    "parse_line",
-]
+    from otel_dllogger.logs.parsers.context import FileContext
 
 _MAX_FAILURES = 16
 """Damaged records that are looked at in one line: each can cost a look at all of the rest."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from orjson import JSONDecodeError, loads
 
-from otel_dllogger.logs.parsers.file_record import DLLOGGER_JSON, TCAP_JSON, FileRecord
-from otel_dllogger.logs.parsers.python_repr import parse_repr
+from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON, FileRecord
+from otel_dllogger.logs.parsers.literals import parse_repr
 from otel_dllogger.logs.parsers.skipped import (
     INVALID_UTF8,
     MALFORMED,

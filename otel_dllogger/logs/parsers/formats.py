@@ -1,6 +1,8 @@
-"""A record of a log file: what the loop logged, and what the line says besides."""
+"""The formats of logs: their names, their records, and what metrics mean by their names."""
 
 from __future__ import annotations
+
+import re
 
 from otel_dllogger.record import ITERATION, VALIDATION, Record, parse_rank, step_position
 
@@ -10,6 +12,15 @@ TCAP_JSON = "TCAP DLLogger JSON lines"
 TCAP_TEXT = "TCAP DLLogger text, as its StdOutBackend prints it"
 MMENGINE_TEXT = "MMEngine text log"
 MMENGINE_SCALARS = "MMEngine scalars.json"
+
+MMENGINE = frozenset((MMENGINE_TEXT, MMENGINE_SCALARS))
+
+# Whole words: "clips" are no rate, a "loss_scale" is no loss, nor is "lossless" anything.
+_RATE = re.compile(r"(?<![a-z])ips(?![a-z])|throughput", re.IGNORECASE)
+_LOSS = re.compile(r"loss(?:es)?(?![a-z])(?!_?scal|_?weight)", re.IGNORECASE)
+
+_MMENGINE_UNITS = {"time": "s", "data_time": "s", "eta": "s", "memory": "MiB"}
+"""IterTimerHook's seconds; ``get_max_cuda_memory`` gives bytes over 1024 squared."""
 
 _STAGE_OF_GRANULARITY = {ITERATION: "train", VALIDATION: "val"}
 
@@ -48,3 +59,34 @@ class FileRecord(Record):
         if self.header_stage is not None:
             return self.header_stage
         return _STAGE_OF_GRANULARITY.get(step_position(self.step).granularity)
+
+
+def conventional_metadata(name: str, dialect: str, stage: str | None = None) -> dict[str, str]:
+    """Return what a metric's name says of it, in the form of DLLogger's metadata.
+
+    A caller puts the file's own over it, ``{**conventional_metadata(...), **found}``, so
+    that an explicit ``"GOAL": "NONE"`` or ``"unit": null`` holds, and passes the result to
+    ``metrics.mapping.parse_metadata`` or, as a ``Metadata``, to a store.
+
+    Args:
+        name: The name as the file has it.
+        dialect: The record's dialect.
+        stage: The record's stage. It counts for MMEngine alone, which takes the stage out
+            of its names and writes it into the line's header (``LogProcessor``); in the
+            others the stage is in metadata or in the name, as when logged live.
+
+    Returns:
+        ``unit``, ``GOAL`` and ``STAGE``, those that are known.
+    """
+    metadata = {}
+    if _RATE.search(name):
+        metadata = {"unit": "items/s", "GOAL": "MAXIMIZE"}
+    elif _LOSS.search(name):
+        metadata = {"GOAL": "MINIMIZE"}
+    if dialect in MMENGINE:
+        unit = _MMENGINE_UNITS.get(name.rpartition("/")[2])
+        if unit is not None:
+            metadata["unit"] = unit
+        if stage is not None:
+            metadata["STAGE"] = stage.upper()
+    return metadata
