@@ -313,5 +313,5 @@ def open_feed(
         follower.start_over()
     for reason, count in follower.counts.items():
         if count and reason.startswith("checkpoint_"):
-            FAULTS.warn(reason, f"{follower.checkpoint}: {oddities.REASONS[reason]}")
+            FAULTS.warn(reason, f"{follower.checkpoint_path}: {oddities.REASONS[reason]}")
     return feed

@@ -347,11 +347,11 @@ def test_a_look_that_fails_does_not_end_the_delivery(tmp_path, collector, monkey
     """Every step comes once, though looks failed before and after lines were read."""
     append(tmp_path / "run_rank0.json", steps(0, 10))
     delivery = open_delivery(tmp_path, collector.url, None)
-    discovery, ledger = delivery._follower._discovery, delivery._follower._ledger
+    discovery, checkpoint = delivery._follower._discovery, delivery._follower._checkpoint
     monkeypatch.setattr(discovery, "scan", failing(3, discovery.scan, monkeypatch))
-    births = ledger.save_births
+    births = checkpoint.save_new_generations
     monkeypatch.setattr(
-        ledger, "save_births", lambda batches: failing_births(lambda: births(batches))
+        checkpoint, "save_new_generations", lambda batches: failing_births(lambda: births(batches))
     )
     failing_births_left = [OSError(5, "a disk")] * 2
 

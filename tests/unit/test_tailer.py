@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.logs.tail import fingerprint
-from otel_dllogger.logs.tail.file_state import NUL_VISITS, Batch, Change
-from otel_dllogger.logs.tail.fingerprint import Position
-from otel_dllogger.logs.tail.lines import cut
+from otel_dllogger.logs.tail import open_files
+from otel_dllogger.logs.tail.file_state import NUL_VISITS, Batch, Change, split_lines
+from otel_dllogger.logs.tail.fingerprint import Key, Position
 from otel_dllogger.logs.tail.oddities import REASONS
 from otel_dllogger.logs.tail.tailer import MISSING_ROUNDS, Follower
 from tests.support.paths import TESTS
@@ -145,7 +144,7 @@ def test_a_line_too_long_is_passed_over_across_a_restart(logs, follow, tmp_path)
 
 @pytest.mark.parametrize("size", [1, 7, 1024, 5000])
 def test_lines_are_the_same_whatever_is_read_at_once(size):
-    """Cutting does not depend on where a read ends."""
+    """Splitting does not depend on where a read ends."""
     text = b"".join(b"%d" % i * (i % 40) + b"\n" for i in range(400))
     whole = [line for line in text.split(b"\n")[:-1] if len(line) <= 60]
     lines, start, skipping = [], 0, False
@@ -153,11 +152,11 @@ def test_lines_are_the_same_whatever_is_read_at_once(size):
         want = size
         while True:
             data = text[start : start + want]
-            found = cut(data, max_line_bytes=60, full=len(data) == want, skipping=skipping)
+            found = split_lines(data, max_line_bytes=60, full=len(data) == want, skipping=skipping)
             if found.taken:
                 break
             want += size
-        lines.extend(line for piece in found.pieces for line in piece.lines)
+        lines.extend(line for block in found.blocks for line in block.lines)
         start, skipping = start + found.taken, found.skipping
     assert whole == lines
 
@@ -386,7 +385,7 @@ def test_an_inode_that_is_given_again_is_another_file(logs, follow, name, text):
     append(logs / "z.log", b"z\n")
     lines_of(follower, 3)  # now z.log is the one that is open
     reuse(logs / "a.log", logs / name, text)
-    if fingerprint.inode_version(os.open(logs / name, os.O_RDONLY)) is None:
+    if open_files.inode_version(os.open(logs / name, os.O_RDONLY)) is None:
         pytest.skip("this file system does not number them")
     assert {name: text.split(b"\n")[:-1]} == lines_of(follower, 3)
     assert {"inode_reused": 1} == counted(follower)
@@ -395,7 +394,7 @@ def test_an_inode_that_is_given_again_is_another_file(logs, follow, name, text):
 @pytest.mark.parametrize("text", [b"one\n", b"2\n3\n"])
 def test_an_inode_that_is_given_again_without_a_version(logs, follow, monkeypatch, text):
     """Its content tells it: other bytes are another file; equal ones cannot be known."""
-    monkeypatch.setattr("otel_dllogger.logs.tail.descriptors.inode_version", lambda fd: None)
+    monkeypatch.setattr("otel_dllogger.logs.tail.open_files.inode_version", lambda fd: None)
     append(logs / "a.log", b"one\n")
     append(logs / "z.log", b"z\n")
     follower = follow(logs, max_open=1)
@@ -447,7 +446,7 @@ def test_what_nobody_has_open_is_lost_and_counted(logs, follow):
     append(logs / "z.log", b"z\n")
     follower = follow(logs, file_bytes=1024, max_open=1)
     lines_of(follower)
-    follower._descriptors.shrink(0)
+    follower._open_files.shrink(0)
     (logs / "a.log").unlink()
     assert [("gone", "a.log")] == rounds(follower, MISSING_ROUNDS + 1)[1]
     assert {"unread_lost": 1} == counted(follower)
@@ -455,11 +454,11 @@ def test_what_nobody_has_open_is_lost_and_counted(logs, follow):
 
 def test_another_name_is_followed_only_if_something_tells_the_file(logs, follow, monkeypatch):
     """Nothing was read of it, it is not open, and the inode may be anybody's by now."""
-    monkeypatch.setattr("otel_dllogger.logs.tail.descriptors.inode_version", lambda fd: None)
+    monkeypatch.setattr("otel_dllogger.logs.tail.open_files.inode_version", lambda fd: None)
     append(logs / "a.log", b"half")
     follower = follow(logs)
     lines_of(follower, 3)
-    follower._descriptors.shrink(0)
+    follower._open_files.shrink(0)
     (logs / "a.log").rename(logs / "a.data")
     append(logs / "a.data", b" a line\n")
     assert ({}, [("gone", "a.log")]) == rounds(follower, 6)
@@ -508,6 +507,32 @@ def test_only_the_names_of_logs_are_followed_in_a_folder(logs, follow):
     assert everything | {"e.log"} == set(lines_of(follow(logs / "**")))
     assert {"c.log", "e.log"} == set(lines_of(follow(logs / "**" / "*.log")))
     assert {".g.log", "h.log"} == set(lines_of(follow(logs / ".g*", logs / ".h*" / "*.log")))
+
+
+def test_a_glob_looks_only_where_files_can_match(logs, follow, monkeypatch):
+    """A folder whose name does not match is never listed, nor is what lies too deep."""
+    for folder in ("a1/logs/deep", "a2/other", "b1/logs"):
+        (logs / folder).mkdir(parents=True)
+    append(logs / "a1" / "logs" / "r.out", b"1\n")
+    listed = []
+    scandir = os.scandir
+
+    def note(path):
+        listed.append(str(Path(path).relative_to(logs)))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", note)
+    assert {"r.out": [b"1"]} == lines_of(follow(logs / "a*" / "logs" / "*.out"))
+    assert {".", "a1", "a2", "a1/logs"} == set(listed)
+
+
+def test_a_hostile_glob_takes_no_longer_than_others(logs, follow):
+    """The time does not grow with the ways in which a path could match."""
+    follower = follow(logs / Path(*("**", "a") * 20) / ("*a" * 20 + "b"))
+    start_s = time.process_time()
+    assert not follower.covers(str(logs / Path(*"a" * 60) / ("a" * 60)))
+    assert time.process_time() - start_s < 1
+    assert follower.covers(str(logs / Path(*"a" * 60) / ("a" * 60 + "b")))
 
 
 def test_a_name_with_brackets_is_a_name_if_it_is_there(logs, follow):
@@ -591,18 +616,18 @@ def test_a_pipe_in_the_place_of_a_file_does_not_block(logs):
     """Between being found and being opened a file may become anything."""
     append(logs / "a.log", b"1\n")
     status = (logs / "a.log").stat()
-    key = fingerprint.Key(status.st_dev, status.st_ino)
+    key = Key(status.st_dev, status.st_ino)
     (logs / "a.log").rename(logs / "b.log")
     os.mkfifo(logs / "a.log")
     append(logs / "c.log", b"1\n")
     before = len(list(Path("/proc/self/fd").iterdir()))
     for name in ("a.log", "c.log"):
         with pytest.raises(FileNotFoundError):
-            fingerprint.open_regular(str(logs / name), key)
+            open_files.open_regular(str(logs / name), key)
     (logs / "a.log").unlink()
     (logs / "a.log").symlink_to("b.log")
     with pytest.raises(OSError, match="symbolic links"):
-        fingerprint.open_regular(str(logs / "a.log"), key)
+        open_files.open_regular(str(logs / "a.log"), key)
     assert before == len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -632,7 +657,7 @@ def test_permission_that_is_taken_and_given_back(logs, follow, nobody, what):
     modes = {"a.log": 0o644, ".": 0o755}
     follower = follow(logs)
     lines_of(follower, 3)
-    follower._descriptors.shrink(0)
+    follower._open_files.shrink(0)
     append(logs / "a.log", b"two\n")
     (logs / what).chmod(0)
     nobody()
@@ -735,7 +760,7 @@ def test_a_process_out_of_descriptors_goes_on(logs, follow, monkeypatch):
     for i in range(10):
         append(logs / f"{i}.log", b"1\n")
     limit = [4]
-    real_open = fingerprint.open_regular
+    real_open = open_files.open_regular
     follower = follow(logs)
 
     def open_regular(path, key):
@@ -743,7 +768,7 @@ def test_a_process_out_of_descriptors_goes_on(logs, follow, monkeypatch):
             raise OSError(24, "Too many open files")
         return real_open(path, key)
 
-    monkeypatch.setattr("otel_dllogger.logs.tail.descriptors.open_regular", open_regular)
+    monkeypatch.setattr("otel_dllogger.logs.tail.open_files.open_regular", open_regular)
     assert 10 == len(lines_of(follower, 10))
     assert 0 < follower.counts["descriptor_limit"]
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from otel_dllogger.logs.tail.file_state import Batch
-from otel_dllogger.logs.tail.fingerprint import Key, inode_version
+from otel_dllogger.logs.tail.fingerprint import Key
+from otel_dllogger.logs.tail.open_files import inode_version
 from otel_dllogger.logs.tail.tailer import Follower
 
 FOLLOWED = ("a.log", "b.log", "c.1.log")
@@ -252,7 +253,7 @@ class FollowModel(RuleBasedStateMachine):
             if file is None or inode.key in must:
                 continue
             known = self.reads.get(file.generation)
-            if self.follower._descriptors.get(inode.key) is None or (
+            if self.follower._open_files.get(inode.key) is None or (
                 inode not in self.polled if known is None else known[0] is not inode
             ):
                 continue
@@ -279,7 +280,7 @@ class FollowModel(RuleBasedStateMachine):
                     assert list(item.positions())[-1] == item.end
             if not self.follower.behind:
                 break
-        assert len(self.follower._descriptors) <= self.max_open
+        assert len(self.follower._open_files) <= self.max_open
         for key, (_inode, content, done) in must.items():
             lines = got.get(key, [])
             assert content.lines[done:] == [line for line, _position in lines]

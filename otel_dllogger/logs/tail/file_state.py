@@ -1,4 +1,4 @@
-"""One followed file: how far it was read, and its next whole lines."""
+r"""One followed file: how far it was read, and its next whole lines, split at ``\n`` alone."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import os
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_dllogger.logs.tail.checkpoint import Entry
 from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, Key, Mark, Position, digest
-from otel_dllogger.logs.tail.lines import Cut, cut
 from otel_dllogger.logs.tail.oddities import LINE_TOO_LONG, NUL_FILLED, Oddities
 
 if TYPE_CHECKING:
@@ -150,38 +148,6 @@ class FollowedFile:
         self._nul_at = -1
         self._nul_visits = 0
 
-    @classmethod
-    def restore(cls, entry: Entry) -> FollowedFile:
-        """Return the file of a checkpoint's entry."""
-        file = cls(entry.key, entry.path, entry.generation)
-        file.origin = entry.origin
-        file.version = entry.version
-        file.mark = entry.mark
-        file.skipping = entry.skipping
-        file.state = entry.state
-        return file
-
-    def entry(self) -> Entry:
-        """Return what a checkpoint keeps once all that was read is delivered."""
-        return Entry(
-            self.key,
-            self.version,
-            self.path,
-            self.origin,
-            self.generation,
-            self.mark,
-            self.skipping,
-            self.state,
-        )
-
-    def birth_entry(self) -> Entry:
-        """Return what a checkpoint keeps before the first line of a generation is delivered.
-
-        It begins at 0, but only with the content that has this number.
-        """
-        mark = Mark(head_bytes=self.mark.head_bytes, head=self.mark.head)
-        return dataclasses.replace(self.entry(), mark=mark, skipping=False, state={})
-
     @property
     def position(self) -> Position:
         """Return how far it was read."""
@@ -213,7 +179,7 @@ class FollowedFile:
             fresh = data[mark.tail_bytes :]
             read_bytes += len(fresh)
             full = len(fresh) == want_bytes
-            found = cut(
+            found = split_lines(
                 fresh,
                 max_line_bytes=max_line_bytes,
                 full=full,
@@ -237,21 +203,21 @@ class FollowedFile:
         again = found.taken > 0 or found.waits_at is not None
         return Reading(batches, read_bytes, more, again)
 
-    def _batches(self, found: Cut, fresh: bytes) -> tuple[list[Batch], int]:
+    def _batches(self, found: SplitLines, fresh: bytes) -> tuple[list[Batch], int]:
         """Return the lines with their positions, and the checksum of all that is taken."""
         batches = []
         offset, checksum = self.mark.offset, self.mark.checksum
         done = 0
-        for piece in found.pieces:
-            before = zlib.crc32(fresh[done : piece.start], checksum)
-            checksum = zlib.crc32(fresh[piece.start : piece.end], before)
-            done = piece.end
-            start = Position(*self.key, self.generation, offset + piece.start, before)
-            end = Position(*self.key, self.generation, offset + piece.end, checksum)
-            batches.append(Batch(self, self.path, start, end, piece.lines))
+        for block in found.blocks:
+            before = zlib.crc32(fresh[done : block.start], checksum)
+            checksum = zlib.crc32(fresh[block.start : block.end], before)
+            done = block.end
+            start = Position(*self.key, self.generation, offset + block.start, before)
+            end = Position(*self.key, self.generation, offset + block.end, checksum)
+            batches.append(Batch(self, self.path, start, end, block.lines))
         return batches, zlib.crc32(fresh[done : found.taken - found.nuls], checksum)
 
-    def _wait_for_nuls(self, found: Cut) -> None:
+    def _wait_for_nuls(self, found: SplitLines) -> None:
         """Count the looks at a NUL byte that stays."""
         if found.waits_at is None:
             self._nul_at, self._nul_visits = -1, 0
@@ -276,3 +242,125 @@ class FollowedFile:
             self.mark = dataclasses.replace(
                 self.mark, offset=target, tail_bytes=len(tail), tail=digest(tail)
             )
+
+
+class Block(NamedTuple):
+    """Hold lines that stand one after the other.
+
+    Attributes:
+        start: Where in the data the first line begins.
+        end: Where the last one ends, after its newline.
+        lines: The lines without their newlines.
+    """
+
+    start: int
+    end: int
+    lines: list[bytes]
+
+
+@dataclasses.dataclass(slots=True)
+class SplitLines:
+    """Hold what was found in the data.
+
+    Attributes:
+        blocks: The whole lines.
+        taken: Bytes that are done with; what follows is read again with more of the file.
+        skipping: Whether the data end within a line that is too long.
+        too_long: Lines that were found to be too long.
+        nuls: NUL bytes that were passed over, the last of those taken.
+        waits_at: Where a NUL byte is that a network file system may yet fill, or None.
+    """
+
+    blocks: list[Block]
+    taken: int = 0
+    skipping: bool = False
+    too_long: int = 0
+    nuls: int = 0
+    waits_at: int | None = None
+
+
+def split_lines(
+    data: bytes,
+    *,
+    max_line_bytes: int,
+    full: bool,
+    skipping: bool = False,
+    trusted_nul: int = -1,
+) -> SplitLines:
+    r"""Split bytes into whole lines; never give the beginning of one.
+
+    NUL bytes stand in a log where a writer went on at its old offset after the file was
+    emptied, where a machine crashed, and, for a moment, where a network file system knows
+    the new size before the new bytes. So a line with a NUL waits until it is trusted.
+    NULs before a line are passed over then, and NULs within a line are its writer's.
+
+    Args:
+        data: Bytes from the beginning of a line, or from within one that is skipped.
+        max_line_bytes: The longest line, without its newline.
+        full: Whether more may follow at once, for the data fill what was asked for.
+        skipping: Whether the data begin within a line that is too long.
+        trusted_nul: Where a NUL byte is that was seen often enough.
+    """
+    found = SplitLines([])
+    start = 0
+    if skipping:
+        start = data.find(b"\n") + 1
+        if not start:
+            return SplitLines([], taken=len(data), skipping=True)
+    nul = data.find(b"\0", start)
+    stop = len(data) if nul < 0 else nul
+    found.taken = max(start, data.rfind(b"\n", start, stop) + 1)
+    _add(found, data, start, found.taken, max_line_bytes)
+    if nul >= 0 and _stops_at(
+        found, data, nul, max_line_bytes, full=full, trusted=nul == trusted_nul
+    ):
+        return found
+    if len(data) - found.taken > max_line_bytes and data.find(b"\n", found.taken) < 0:
+        found.too_long += 1
+        found.skipping = True
+        found.taken = len(data)
+    return found
+
+
+def _stops_at(
+    found: SplitLines, data: bytes, nul: int, max_line_bytes: int, *, full: bool, trusted: bool
+) -> bool:
+    """See to the line of a NUL byte; tell whether nothing more is to be done now."""
+    line = found.taken
+    end = data.find(b"\n", nul) + 1
+    if not end and nul > line:
+        return False  # the beginning of a line, as any other
+    if not end and not full:
+        return True
+    if not trusted:
+        found.waits_at = nul
+    elif nul == line:
+        found.nuls = len(data) - line - len(data[line:].lstrip(b"\0"))
+        found.taken += found.nuls
+    else:
+        found.taken = end
+        _add(found, data, line, end, max_line_bytes)
+    return True
+
+
+def _add(found: SplitLines, data: bytes, start: int, end: int, max_line_bytes: int) -> None:
+    """Add the lines of a part of the data that ends in a newline."""
+    if start == end:
+        return
+    lines = data[start : end - 1].split(b"\n")
+    if end - start <= max_line_bytes or max(map(len, lines)) <= max_line_bytes:
+        found.blocks.append(Block(start, end, lines))
+        return
+    fit: list[bytes] = []
+    position = start
+    for line in lines:
+        position += len(line) + 1
+        if len(line) <= max_line_bytes:
+            fit.append(line)
+            continue
+        found.too_long += 1
+        if fit:
+            found.blocks.append(Block(start, position - len(line) - 1, fit))
+        start, fit = position, []
+    if fit:
+        found.blocks.append(Block(start, position, fit))

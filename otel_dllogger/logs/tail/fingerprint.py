@@ -10,20 +10,12 @@ generation has begun, and it is read from 0.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import os
-import stat
 from typing import NamedTuple
 
 WINDOW_BYTES = 1024
 """Bytes that are hashed at the beginning of a file, and before the offset."""
-
-# _IOR('v', 1, long) of linux/fs.h. Where a system has another number for it, or a file
-# system no answer, it is refused, and the version is unknown.
-_FS_IOC_GETVERSION = 0x80087601
-
-_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Key(NamedTuple):
@@ -125,43 +117,3 @@ class Mark:
 def digest(data: bytes) -> str:
     """Return a hash that two different windows do not share by accident."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def open_regular(path: str, key: Key) -> int:
-    """Open a file for reading if it is the one that was meant; never wait for anybody.
-
-    Args:
-        path: The file, not a link.
-        key: What it must be.
-
-    Returns:
-        The descriptor.
-
-    Raises:
-        OSError: If it cannot be opened.
-        FileNotFoundError: Also if another file stands there by now.
-    """
-    fd = os.open(path, _OPEN_FLAGS)
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        os.close(fd)
-        raise
-    if key == (status.st_dev, status.st_ino) and stat.S_ISREG(status.st_mode):
-        return fd
-    os.close(fd)
-    raise FileNotFoundError(f"{path} is another file by now")
-
-
-def inode_version(fd: int) -> int | None:
-    """Return the number that tells two lives of one inode apart, None where there is none.
-
-    Source: ioctl_iflags(2) and linux/fs.h, FS_IOC_GETVERSION: ext4, XFS and btrfs give an
-    inode a new one whenever they give it to a new file.
-    """
-    answer = bytearray(8)
-    try:
-        fcntl.ioctl(fd, _FS_IOC_GETVERSION, answer)
-    except OSError:
-        return None
-    return int.from_bytes(answer, "little") or None

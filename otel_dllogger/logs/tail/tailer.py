@@ -22,8 +22,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.logs.tail.checkpoint import Checkpoint
-from otel_dllogger.logs.tail.descriptors import Descriptors
+from otel_dllogger.logs.tail.checkpoint import Checkpoint, CheckpointFile
 from otel_dllogger.logs.tail.file_state import (
     APPEARED,
     GONE,
@@ -33,9 +32,8 @@ from otel_dllogger.logs.tail.file_state import (
     FollowedFile,
     Reading,
 )
-from otel_dllogger.logs.tail.find_files import NAMES, Discovery, Found, Scan
+from otel_dllogger.logs.tail.find_files import NAMES, Discovery, Found, RenamedFiles, Scan
 from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, Key
-from otel_dllogger.logs.tail.ledger import Ledger
 from otel_dllogger.logs.tail.oddities import (
     CHECKPOINT_ENTRY,
     DESCRIPTOR_LIMIT,
@@ -47,7 +45,7 @@ from otel_dllogger.logs.tail.oddities import (
     UNREAD_LOST,
     Oddities,
 )
-from otel_dllogger.logs.tail.renames import Whereabouts
+from otel_dllogger.logs.tail.open_files import OpenFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -109,21 +107,21 @@ class Follower:
         self._round_bytes = round_bytes
         self._max_files = max_files
         self._idle_s = idle_s
-        self._descriptors = Descriptors(max_open)
+        self._open_files = OpenFiles(max_open)
         self._files: dict[Key, FollowedFile] = {}
         self._waiting: dict[Key, None] = {}  # who is looked into next comes first
         # What a poll that raised had read is returned by the next one.
         self._returned: list[Batch | Change] = []
         self.behind = False
         """Whether the last round left something that could be read at once."""
-        self.checkpoint = checkpoint
-        saved: Checkpoint | None = None
+        self.checkpoint_path = checkpoint
+        saved: CheckpointFile | None = None
         ignored: tuple[str, ...] = ()
         if checkpoint is not None:
-            saved = Checkpoint(checkpoint, oddities=self._oddities, sync=sync)
+            saved = CheckpointFile(checkpoint, oddities=self._oddities, sync=sync)
             ignored = (saved.path, saved.temporary_path)
         self._discovery = Discovery(paths, names=names, ignored=ignored, oddities=self._oddities)
-        self._ledger = Ledger(
+        self._checkpoint = Checkpoint(
             saved, self._files, covers=self._discovery.covers, oddities=self._oddities
         )
 
@@ -149,7 +147,7 @@ class Follower:
     @property
     def open_descriptors(self) -> int:
         """Return how many files are open."""
-        return len(self._descriptors)
+        return len(self._open_files)
 
     @property
     def files(self) -> list[FollowedFile]:
@@ -158,7 +156,7 @@ class Follower:
 
     def close(self) -> None:
         """Close all files; nothing is committed."""
-        self._descriptors.shrink(0)
+        self._open_files.shrink(0)
 
     def poll(self) -> list[Batch | Change]:
         """Look once for files and for what was appended to them.
@@ -167,12 +165,12 @@ class Follower:
             Lines and changes, each file's in their order.
         """
         scan = self._discovery.scan()
-        whereabouts = Whereabouts()
+        renamed = RenamedFiles()
         new = dict(scan.files)
         for file in list(self._files.values()):
             found = new.pop(file.key, None)
             if found is None:
-                self._look_for(file, scan, whereabouts)
+                self._look_for(file, scan, renamed)
             else:
                 self._take(file, found)
         oldest_s = time.time() - self._idle_s
@@ -182,7 +180,9 @@ class Follower:
             if found.status.st_mtime >= oldest_s:
                 self._begin(key, found)
         self._read_round()
-        self._ledger.save_births(item for item in self._returned if isinstance(item, Batch))
+        self._checkpoint.save_new_generations(
+            item for item in self._returned if isinstance(item, Batch)
+        )
         self._oddities.end_round()
         returned, self._returned = self._returned, []
         return returned
@@ -196,11 +196,11 @@ class Follower:
         Raises:
             TypeError: If a file's ``state`` is not JSON.
         """
-        return self._ledger.commit()
+        return self._checkpoint.commit()
 
     def touch(self, file: FollowedFile) -> None:
         """Have a file's state saved with the next commit, though nothing of it was read."""
-        self._ledger.touch(file)
+        self._checkpoint.touch(file)
 
     def count(self, reason: str) -> None:
         """Count what the lines of a file show to be unusual.
@@ -214,26 +214,26 @@ class Follower:
         """Read all from 0, before the first ``poll``: the checkpoint's states are of no use."""
         self._oddities.count(CHECKPOINT_ENTRY, len(self._files))
         for file in list(self._files.values()):
-            self._ledger.forget(file)
+            self._checkpoint.forget(file)
             del self._files[file.key]
 
     def _tell(self, kind: str, file: FollowedFile) -> None:
         self._returned.append(Change(kind, file, file.path, file.generation))
-        self._ledger.touch(file)
+        self._checkpoint.touch(file)
 
     def _begin(self, key: Key, found: Found) -> None:
         """Follow a file from now on."""
         if len(self._files) >= self._max_files:
             self._oddities.note(found.path, FILE_LIMIT)
             return
-        file = self._files[key] = FollowedFile(key, found.path, self._ledger.new_generation())
+        file = self._files[key] = FollowedFile(key, found.path, self._checkpoint.new_generation())
         self._stamp(file, found.status)
 
     def _take(self, file: FollowedFile, found: Found) -> None:
         """Go on with a file that was found again."""
         if file.path != found.path or file.origin != found.path:
             file.path = file.origin = found.path
-            self._ledger.touch(file)
+            self._checkpoint.touch(file)
         file.missing = 0
         self._stamp(file, found.status)
 
@@ -244,18 +244,18 @@ class Follower:
             file.stamp = stamp
             self._waiting.setdefault(file.key)
 
-    def _look_for(self, file: FollowedFile, scan: Scan, whereabouts: Whereabouts) -> None:
+    def _look_for(self, file: FollowedFile, scan: Scan, renamed: RenamedFiles) -> None:
         """Find a file that is not where it is looked for: renamed, deleted or out of sight."""
         if scan.knows(file.path):
             path = file.path
-            if (status := whereabouts.find(file)) is not None:
+            if (status := renamed.find(file)) is not None:
                 if file.path != path:
-                    self._ledger.touch(file)
+                    self._checkpoint.touch(file)
                 file.missing = 0
                 self._stamp(file, status)
                 return
             file.missing += 1
-        fd = self._descriptors.get(file.key)
+        fd = self._open_files.get(file.key)
         if fd is not None:
             with contextlib.suppress(OSError):
                 self._stamp(file, os.fstat(fd))
@@ -268,9 +268,9 @@ class Follower:
             self._oddities.count(reason)
         if file.is_known:
             self._tell(GONE, file)
-        self._descriptors.drop(file.key)
+        self._open_files.drop(file.key)
         self._waiting.pop(file.key, None)
-        self._ledger.forget(file)
+        self._checkpoint.forget(file)
         del self._files[file.key]
 
     def _read_round(self) -> None:
@@ -304,7 +304,7 @@ class Follower:
             return 0
         for batch in reading.batches:
             self._returned.append(batch)
-            self._ledger.touch(file)
+            self._checkpoint.touch(file)
         self.behind |= reading.more
         # What is written within a tick of the file system's clock does not change the time:
         # so one more look follows until nothing has changed between two.
@@ -315,7 +315,7 @@ class Follower:
 
     def _read(self, file: FollowedFile) -> Reading | None:
         """Read, from 0 if the file holds something else by now."""
-        fd, is_reused = self._descriptors.open(file)
+        fd, is_reused = self._open_files.open(file)
         if is_reused:
             self._restart(file, INODE_REUSED)
         for _attempt in range(2):
@@ -342,14 +342,14 @@ class Follower:
             # Under a name that nobody asked for, only the rest of the old file is read.
             self._forget(file, None)
             return
-        file.begin(self._ledger.new_generation())
+        file.begin(self._checkpoint.new_generation())
         if file.is_known:
             self._tell(RESTARTED, file)
 
     def _cannot_read(self, file: FollowedFile, error: OSError) -> None:
-        self._descriptors.drop(file.key)
+        self._open_files.drop(file.key)
         if error.errno in (errno.EMFILE, errno.ENFILE):
             self._oddities.count(DESCRIPTOR_LIMIT)
-            self._descriptors.shrink(len(self._descriptors) // 2)
+            self._open_files.shrink(len(self._open_files) // 2)
         else:
             self._oddities.note_error(file.path, error)

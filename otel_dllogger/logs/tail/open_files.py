@@ -1,19 +1,25 @@
-"""A bounded number of open files: the one not used for longest is closed for a new one."""
+"""Files opened for reading: the one that was meant, and no more than a bounded number."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import stat
 from typing import TYPE_CHECKING
-
-from otel_dllogger.logs.tail.fingerprint import inode_version, open_regular
 
 if TYPE_CHECKING:
     from otel_dllogger.logs.tail.file_state import FollowedFile
     from otel_dllogger.logs.tail.fingerprint import Key
 
+# _IOR('v', 1, long) of linux/fs.h. Where a system has another number for it, or a file
+# system no answer, it is refused, and the version is unknown.
+_FS_IOC_GETVERSION = 0x80087601
 
-class Descriptors:
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class OpenFiles:
     """Keep descriptors open while there is room.
 
     An open descriptor is worth something: what it leads to can be read to its end after
@@ -66,3 +72,43 @@ class Descriptors:
         """Close those not used for longest until there are at most so many."""
         while len(self._fds) > most:
             self.drop(next(iter(self._fds)))
+
+
+def open_regular(path: str, key: Key) -> int:
+    """Open a file for reading if it is the one that was meant; never wait for anybody.
+
+    Args:
+        path: The file, not a link.
+        key: What it must be.
+
+    Returns:
+        The descriptor.
+
+    Raises:
+        OSError: If it cannot be opened.
+        FileNotFoundError: Also if another file stands there by now.
+    """
+    fd = os.open(path, _OPEN_FLAGS)
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        os.close(fd)
+        raise
+    if key == (status.st_dev, status.st_ino) and stat.S_ISREG(status.st_mode):
+        return fd
+    os.close(fd)
+    raise FileNotFoundError(f"{path} is another file by now")
+
+
+def inode_version(fd: int) -> int | None:
+    """Return the number that tells two lives of one inode apart, None where there is none.
+
+    Source: ioctl_iflags(2) and linux/fs.h, FS_IOC_GETVERSION: ext4, XFS and btrfs give an
+    inode a new one whenever they give it to a new file.
+    """
+    answer = bytearray(8)
+    try:
+        fcntl.ioctl(fd, _FS_IOC_GETVERSION, answer)
+    except OSError:
+        return None
+    return int.from_bytes(answer, "little") or None
