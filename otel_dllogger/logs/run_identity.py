@@ -59,7 +59,7 @@ _SCALARS_FOLDER = "vis_data"
 _JOINTS = "._- "
 
 
-class Origin(NamedTuple):
+class RunIdentity(NamedTuple):
     """Say whose lines a file holds.
 
     Attributes:
@@ -73,7 +73,7 @@ class Origin(NamedTuple):
     host: str | None
 
 
-class Origins:
+class RunIdentities:
     """Tell from files' paths whose lines they hold.
 
     The first of these that says something holds, for the run, rank and host each:
@@ -121,7 +121,7 @@ class Origins:
         self._run = clean_run(run or "")
         self._patterns = [_parse_pattern(pattern) for pattern in patterns]
 
-    def of(self, path: str) -> Origin:
+    def of(self, path: str) -> RunIdentity:
         """Return whose lines a file holds.
 
         Args:
@@ -139,7 +139,7 @@ class Origins:
                     folders[i] = left
                     break
         run = self._run or clean_run(said.get("run", ""))
-        return Origin(
+        return RunIdentity(
             run=run
             or clean_run("/".join(filter(None, _find_run(folders, stem, place))))
             or "unknown",

@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 
 from otel_dllogger.logs.tail.checkpoint import FORMAT, CheckpointFile, set_entry
-from otel_dllogger.logs.tail.file_state import FollowedFile
-from otel_dllogger.logs.tail.fingerprint import Key, Mark, digest
+from otel_dllogger.logs.tail.file_state import TailedFile
+from otel_dllogger.logs.tail.fingerprint import FileKey, Fingerprint, digest
 from otel_dllogger.logs.tail.oddities import Oddities
 
 FIELDS = {
-    "key": Key(65024, (1 << 64) - 1),
+    "key": FileKey(65024, (1 << 64) - 1),
     "version": 7,
     "path": "/logs/é \udcff/%41 train.log.1",
-    "origin": "/logs/é \udcff/%41 train.log",
+    "found_path": "/logs/é \udcff/%41 train.log",
     "generation": 3,
-    "mark": Mark(2000, 0xFFFFFFFF, 1024, digest(b"head"), 1024, digest(b"tail")),
+    "fingerprint": Fingerprint(2000, 0xFFFFFFFF, 1024, digest(b"head"), 1024, digest(b"tail")),
     "skipping": True,
     "state": {"format": "json", "nested": [1, 2.5, None]},
 }
-OTHER = {**FIELDS, "key": Key(1, 1)}
+OTHER = {**FIELDS, "key": FileKey(1, 1)}
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def read(path):
 
 def entry(fields):
     """Return a file of a checkpoint as it is saved."""
-    file = FollowedFile(fields["key"], fields["path"], fields["generation"])
+    file = TailedFile(fields["key"], fields["path"], fields["generation"])
     for name, value in fields.items():
         setattr(file, name, value)
     set_entry(file)
@@ -55,7 +55,13 @@ def write(path, *files, next_generation=9):
 
 def test_what_is_written_is_read(path):
     """Paths that are no text, the largest numbers and the caller's state come back."""
-    other = {**FIELDS, "key": Key(0, 1), "version": None, "mark": Mark(), "skipping": False}
+    other = {
+        **FIELDS,
+        "key": FileKey(0, 1),
+        "version": None,
+        "fingerprint": Fingerprint(),
+        "skipping": False,
+    }
     assert write(path, FIELDS, other)
     assert (9, [FIELDS, other], {}) == read(path)
     saved = json.loads(path.read_bytes())

@@ -25,7 +25,7 @@ class FileContext:
         modified_us: When the file was last changed, microseconds since the Unix epoch: no
             record is younger. It gives years and the end of interpolated times. None is now.
         run_start_us: When the run started, for lines without times or elapsed times.
-        size_bytes: The file's length, for dialects without times.
+        size_bytes: The file's length, for formats without times.
         offset_bytes: Bytes read so far; whoever leaves out lines adds theirs.
         first_us: Where elapsed times begin, for lines that have none.
         last_us: The time of the last record.
@@ -34,7 +34,7 @@ class FileContext:
         anchor_us: Where interpolated times go on from.
         anchor_bytes: The offset that belongs to ``anchor_us``.
         units: The unit of each metric, as text lines showed it last.
-        entries: Lines' entries given so far, by dialect; ``""`` for INFO lines, which the
+        entries: Lines' entries given so far, by format; ``""`` for INFO lines, which the
             package writes as TCAP DLLogger does.
         skipped: What was not given, by reason (``skipped.REASONS``).
         skips: The sum of ``skipped``: whoever wants to know of one line compares it.
@@ -89,9 +89,9 @@ class FileContext:
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
         self.skips += 1
 
-    def count(self, dialect: str) -> None:
+    def count(self, log_format: str) -> None:
         """Count an entry that is given."""
-        self.entries[dialect] = self.entries.get(dialect, 0) + 1
+        self.entries[log_format] = self.entries.get(log_format, 0) + 1
 
     def read_datetime(self, text: str) -> int | None:
         """Read a time with a year, as ``times.parse_datetime``."""

@@ -1,6 +1,6 @@
 """Lines of logs that others wrote, as records: DLLogger's, TCAP DLLogger's, MMEngine's.
 
-A line's dialect is told by the line, never by its file: a console capture mixes them.
+A line's format is told by the line, never by its file: a console capture mixes them.
 Nothing that a line holds raises; what gives no record is counted by reason in the file's
 ``FileContext``. Lines of a file go through in their order.
 """
@@ -58,14 +58,14 @@ def parse_line(line: bytes, context: FileContext) -> list[Entry]:
     """
     context.offset_bytes += len(line) if line.endswith(b"\n") else len(line) + 1
     if line[:6] == b"DLLL {":
-        dialect, start = DLLOGGER_JSON, 5
+        log_format, start = DLLOGGER_JSON, 5
     elif line[:10] == b"TCAPPDLL {":
-        dialect, start = TCAP_JSON, 9
+        log_format, start = TCAP_JSON, 9
     else:
         return _parse_mixed(line, context)
     if len(line) <= MAX_LINE_BYTES:
         try:
-            return [read_entry(decode_json(line[start:]), line, dialect, context)]
+            return [read_entry(decode_json(line[start:]), line, log_format, context)]
         except SkippedError:  # found again and counted the longer way
             pass
     return _parse_mixed(line, context)
@@ -166,8 +166,8 @@ class _Rest:
     def _read_json(self, found: re.Match[bytes], context: FileContext) -> Entry:
         end = find_end(self._line, found.end())
         raw = self._line[found.end() : end]
-        dialect = TCAP_JSON if found["json"] in (b"TCAPPDLL", b"INFO") else DLLOGGER_JSON
-        entry = read_entry(decode_json(raw), raw, dialect, context)
+        log_format = TCAP_JSON if found["json"] in (b"TCAPPDLL", b"INFO") else DLLOGGER_JSON
+        entry = read_entry(decode_json(raw), raw, log_format, context)
         self._at = end
         self.found += 1
         return entry

@@ -29,14 +29,14 @@ class FileRecord(Record):
     """Hold one record of a log file.
 
     Attributes:
-        dialect: Who wrote the line.
+        log_format: The name of the line's format.
         file_rank: The rank of the file, for records that do not name theirs.
         header_stage: The stage that stands in the line's header, None where there is none.
         interpolated: Whether the time was worked out from the record's place in the file.
     """
 
     # Of the class where they are what they nearly always are, as in Record.
-    dialect = DLLOGGER_JSON
+    log_format = DLLOGGER_JSON
     file_rank = 0
     header_stage: str | None = None
     interpolated = False
@@ -61,7 +61,7 @@ class FileRecord(Record):
         return _STAGE_OF_GRANULARITY.get(step_position(self.step).granularity)
 
 
-def conventional_metadata(name: str, dialect: str, stage: str | None = None) -> dict[str, str]:
+def conventional_metadata(name: str, log_format: str, stage: str | None = None) -> dict[str, str]:
     """Return what a metric's name says of it, in the form of DLLogger's metadata.
 
     A caller puts the file's own over it, ``{**conventional_metadata(...), **found}``, so
@@ -70,7 +70,7 @@ def conventional_metadata(name: str, dialect: str, stage: str | None = None) -> 
 
     Args:
         name: The name as the file has it.
-        dialect: The record's dialect.
+        log_format: The record's format.
         stage: The record's stage. It counts for MMEngine alone, which takes the stage out
             of its names and writes it into the line's header (``LogProcessor``); in the
             others the stage is in metadata or in the name, as when logged live.
@@ -83,7 +83,7 @@ def conventional_metadata(name: str, dialect: str, stage: str | None = None) -> 
         metadata = {"unit": "items/s", "GOAL": "MAXIMIZE"}
     elif _LOSS.search(name):
         metadata = {"GOAL": "MINIMIZE"}
-    if dialect in MMENGINE:
+    if log_format in MMENGINE:
         unit = _MMENGINE_UNITS.get(name.rpartition("/")[2])
         if unit is not None:
             metadata["unit"] = unit

@@ -72,16 +72,16 @@ def read_text(text: str, context: FileContext) -> list[FileRecord | Metadata | I
     body = text[head.end() :].rstrip("\r\n")
     if not body.strip():
         raise SkippedError(TORN)
-    dialect = TCAP_TEXT if head["prefix"] == "TCAPPDLL" else DLLOGGER_TEXT
+    log_format = TCAP_TEXT if head["prefix"] == "TCAPPDLL" else DLLOGGER_TEXT
     elapsed_us = context.elapsed_us(time_us)
-    context.count(dialect)
+    context.count(log_format)
     found = _read_body(body, context)
     if found is None:
         said = parse_literal(body) if body.startswith("{") else body
         return [Info(time_us, elapsed_us, said)]
     step, data, units = found
     record = FileRecord(time_us, elapsed_us, step, data)
-    record.dialect = dialect
+    record.log_format = log_format
     record.file_rank = context.rank
     return [*_new_units(units, time_us, elapsed_us, context), record]
 

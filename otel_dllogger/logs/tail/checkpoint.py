@@ -21,8 +21,8 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import orjson
 
-from otel_dllogger.logs.tail.file_state import FollowedFile
-from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, Key, Mark
+from otel_dllogger.logs.tail.file_state import TailedFile
+from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, FileKey, Fingerprint
 from otel_dllogger.logs.tail.oddities import (
     CHECKPOINT_CORRUPT,
     CHECKPOINT_ENTRY,
@@ -36,7 +36,7 @@ from otel_dllogger.logs.tail.oddities import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_dllogger.logs.tail.file_state import Batch
+    from otel_dllogger.logs.tail.file_state import LineBatch
 
 FORMAT = "otel_dllogger.follow"
 VERSION = 1
@@ -56,7 +56,7 @@ class Saved(NamedTuple):
     """
 
     next_generation: int
-    files: tuple[FollowedFile, ...]
+    files: tuple[TailedFile, ...]
 
 
 class CheckpointFile:
@@ -100,9 +100,9 @@ class CheckpointFile:
         files, next_generation = saved.get("files"), saved.get("next_generation")
         if type(files) is not list or not _is_number(next_generation):
             return self._fall_back(CHECKPOINT_CORRUPT)
-        found: dict[Key, FollowedFile] = {}
+        found: dict[FileKey, TailedFile] = {}
         for entry in files:
-            file: FollowedFile | None
+            file: TailedFile | None
             try:
                 file = _parse_entry(entry, next_generation)
                 set_entry(file)  # what can be read can also be nested too deep to be written
@@ -173,14 +173,14 @@ class Checkpoint:
     def __init__(
         self,
         checkpoint_file: CheckpointFile | None,
-        files: dict[Key, FollowedFile],
+        files: dict[FileKey, TailedFile],
         *,
         covers: Callable[[str], bool],
         oddities: Oddities,
     ) -> None:
         self._checkpoint_file = checkpoint_file
         self._files = files
-        self._touched: set[FollowedFile] = set()
+        self._touched: set[TailedFile] = set()
         self._has_unsaved = False
         self._next_generation = 1
         if checkpoint_file is None:
@@ -189,8 +189,8 @@ class Checkpoint:
         self._next_generation = saved.next_generation
         for file in saved.files:
             # A file under another name is followed only next to where it was found.
-            folders = {os.path.dirname(path) for path in (file.path, file.origin)}  # noqa: PTH120
-            if len(folders) > 1 or not covers(file.origin):
+            folders = {os.path.dirname(path) for path in (file.path, file.found_path)}  # noqa: PTH120
+            if len(folders) > 1 or not covers(file.found_path):
                 oddities.count(CHECKPOINT_ENTRY)
             else:
                 files[file.key] = file
@@ -201,16 +201,16 @@ class Checkpoint:
         self._next_generation += 1
         return generation
 
-    def touch(self, file: FollowedFile) -> None:
+    def touch(self, file: TailedFile) -> None:
         """Have a file saved with the next commit."""
         self._touched.add(file)
 
-    def forget(self, file: FollowedFile) -> None:
+    def forget(self, file: TailedFile) -> None:
         """Leave a file out from the next commit on."""
         self._touched.discard(file)
         self._has_unsaved |= file.saved is not None
 
-    def save_new_generations(self, batches: Iterable[Batch]) -> None:
+    def save_new_generations(self, batches: Iterable[LineBatch]) -> None:
         """Save the generations that begin with these lines, at 0.
 
         Args:
@@ -269,7 +269,7 @@ def read_regular(path: str) -> bytes:
         os.close(fd)
 
 
-def set_entry(file: FollowedFile, *, at_start: bool = False) -> None:
+def set_entry(file: TailedFile, *, at_start: bool = False) -> None:
     """Set what the checkpoint says of a file, as JSON, to what is known of it now.
 
     Args:
@@ -280,18 +280,18 @@ def set_entry(file: FollowedFile, *, at_start: bool = False) -> None:
     Raises:
         TypeError: If its state is not JSON.
     """
-    mark, skipping, state = file.mark, file.skipping, file.state
+    fingerprint, skipping, state = file.fingerprint, file.skipping, file.state
     if at_start:
-        mark, skipping, state = Mark(head_bytes=mark.head_bytes, head=mark.head), False, {}
+        fingerprint, skipping, state = fingerprint.at_start(), False, {}
     file.saved = orjson.dumps(
         {
             "path": _format_path(file.path),
-            "origin": _format_path(file.origin),
+            "origin": _format_path(file.found_path),
             "device": file.key.device,
             "inode": file.key.inode,
             "version": file.version,
             "generation": file.generation,
-            **dataclasses.asdict(mark),
+            **dataclasses.asdict(fingerprint),
             "skipping": skipping,
             "state": state,
         }
@@ -299,31 +299,31 @@ def set_entry(file: FollowedFile, *, at_start: bool = False) -> None:
     file.saved_generation = file.generation
 
 
-def _parse_entry(raw: Any, next_generation: int) -> FollowedFile:
-    mark = Mark(**{field.name: raw[field.name] for field in dataclasses.fields(Mark)})
-    windows = (mark.head_bytes, mark.tail_bytes)
-    numbers = (raw["device"], raw["inode"], raw["generation"], mark.offset, mark.checksum, *windows)
+def _parse_entry(raw: Any, next_generation: int) -> TailedFile:
+    fields = [raw[field.name] for field in dataclasses.fields(Fingerprint)]
+    offset, checksum, head_bytes, head, tail_bytes, tail = fields
+    numbers = (raw["device"], raw["inode"], raw["generation"], offset, checksum)
     version, skipping, state = raw["version"], raw["skipping"], raw["state"]
     right = (
-        all(map(_is_number, numbers))
+        all(map(_is_number, (*numbers, head_bytes, tail_bytes)))
         and raw["generation"] < next_generation
-        and max(windows) <= WINDOW_BYTES
-        and mark.tail_bytes <= mark.offset
-        and mark.checksum < 1 << 32
-        and all(map(_DIGEST.match, (mark.head, mark.tail)))
-        and (bool(mark.head), bool(mark.tail)) == (mark.head_bytes > 0, mark.tail_bytes > 0)
+        and max(head_bytes, tail_bytes) <= WINDOW_BYTES
+        and tail_bytes <= offset
+        and checksum < 1 << 32
+        and all(map(_DIGEST.match, (head, tail)))
+        and (bool(head), bool(tail)) == (head_bytes > 0, tail_bytes > 0)
         and (version is None or _is_number(version))
         and type(skipping) is bool
         and type(state) is dict
     )
     if not right:
         raise ValueError("it says what no entry says")
-    file = FollowedFile(
-        Key(raw["device"], raw["inode"]), _parse_path(raw["path"]), raw["generation"]
+    file = TailedFile(
+        FileKey(raw["device"], raw["inode"]), _parse_path(raw["path"]), raw["generation"]
     )
-    file.origin = _parse_path(raw["origin"])
+    file.found_path = _parse_path(raw["origin"])
     file.version = version
-    file.mark = mark
+    file.fingerprint = Fingerprint(*fields)
     file.skipping = skipping
     file.state = state
     return file

@@ -7,7 +7,13 @@ import os
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, Key, Mark, Position, digest
+from otel_dllogger.logs.tail.fingerprint import (
+    WINDOW_BYTES,
+    FileKey,
+    FilePosition,
+    Fingerprint,
+    digest,
+)
 from otel_dllogger.logs.tail.oddities import LINE_TOO_LONG, NUL_FILLED, Oddities
 
 if TYPE_CHECKING:
@@ -22,7 +28,7 @@ Stamp = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Batch:
+class LineBatch:
     """Hold whole lines of one file, one after the other.
 
     Attributes:
@@ -33,23 +39,23 @@ class Batch:
         lines: The lines without their newlines.
     """
 
-    file: FollowedFile
+    file: TailedFile
     path: str
-    start: Position
-    end: Position
+    start: FilePosition
+    end: FilePosition
     lines: list[bytes]
 
-    def positions(self) -> Iterator[Position]:
+    def positions(self) -> Iterator[FilePosition]:
         """Return where each line ends, which tells every line from all others."""
         device, inode, generation, offset, checksum = self.start
         for line in self.lines:
             offset += len(line) + 1
             checksum = zlib.crc32(b"\n", zlib.crc32(line, checksum))
-            yield Position(device, inode, generation, offset, checksum)
+            yield FilePosition(device, inode, generation, offset, checksum)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Change:
+class FileEvent:
     """Say that a file began, began anew or ended.
 
     Attributes:
@@ -62,12 +68,12 @@ class Change:
     """
 
     kind: str
-    file: FollowedFile
+    file: TailedFile
     path: str
     generation: int
 
 
-class Reading(NamedTuple):
+class ReadResult(NamedTuple):
     """Hold what one look into a file gave.
 
     Attributes:
@@ -77,13 +83,13 @@ class Reading(NamedTuple):
         again: Whether to look again in the next round, even if nothing seems to change.
     """
 
-    batches: list[Batch]
+    batches: list[LineBatch]
     read_bytes: int
     more: bool
     again: bool
 
 
-class FollowedFile:
+class TailedFile:
     """Hold one file that is followed.
 
     Attributes:
@@ -93,8 +99,8 @@ class FollowedFile:
         state: What the caller keeps for this generation, as JSON has it; it is saved with
             the commit after the next lines.
         version: The inode's version, None where it is unknown.
-        origin: Where it was found last by the paths that are followed.
-        mark: How far it was read.
+        found_path: Where it was found last by the paths that are followed.
+        fingerprint: How far it was read.
         skipping: Whether that is within a line that is too long.
         stamp: Its size and time when it was last looked for.
         visited_stamp: The same when it was last looked into.
@@ -107,12 +113,12 @@ class FollowedFile:
     __slots__ = (
         "_nul_at",
         "_nul_visits",
+        "fingerprint",
+        "found_path",
         "generation",
         "is_known",
         "key",
-        "mark",
         "missing",
-        "origin",
         "path",
         "saved",
         "saved_generation",
@@ -123,10 +129,10 @@ class FollowedFile:
         "visited_stamp",
     )
 
-    def __init__(self, key: Key, path: str, generation: int) -> None:
+    def __init__(self, key: FileKey, path: str, generation: int) -> None:
         self.key = key
         self.path = path
-        self.origin = path
+        self.found_path = path
         self.version: int | None = None
         self.stamp: Stamp | None = None
         self.visited_stamp: Stamp | None = None
@@ -137,25 +143,27 @@ class FollowedFile:
         self.begin(generation)
 
     def __repr__(self) -> str:
-        return f"<{self.path!r} generation {self.generation} offset {self.mark.offset}>"
+        return f"<{self.path!r} generation {self.generation} offset {self.fingerprint.offset}>"
 
     def begin(self, generation: int) -> None:
         """Begin at 0 with another content."""
         self.generation = generation
-        self.mark = Mark()
+        self.fingerprint = Fingerprint()
         self.skipping = False
         self.state: dict[str, Any] = {}
         self._nul_at = -1
         self._nul_visits = 0
 
     @property
-    def position(self) -> Position:
+    def position(self) -> FilePosition:
         """Return how far it was read."""
-        return Position(*self.key, self.generation, self.mark.offset, self.mark.checksum)
+        return FilePosition(
+            *self.key, self.generation, self.fingerprint.offset, self.fingerprint.checksum
+        )
 
     def read(
         self, fd: int, *, want_bytes: int, max_line_bytes: int, oddities: Oddities
-    ) -> Reading | None:
+    ) -> ReadResult | None:
         """Read the next whole lines.
 
         Args:
@@ -171,12 +179,13 @@ class FollowedFile:
             OSError: If the file cannot be read.
         """
         read_bytes = 0
+        fingerprint = self.fingerprint
+        trusted_nul = self._nul_at - fingerprint.offset if self._nul_visits >= NUL_VISITS else -1
         while True:
-            mark = self.mark
-            data = os.pread(fd, mark.tail_bytes + want_bytes, mark.begin)
-            if not mark.holds(fd, data):
+            data = os.pread(fd, fingerprint.tail_bytes + want_bytes, fingerprint.begin)
+            if not fingerprint.matches(fd, data):
                 return None
-            fresh = data[mark.tail_bytes :]
+            fresh = data[fingerprint.tail_bytes :]
             read_bytes += len(fresh)
             full = len(fresh) == want_bytes
             found = split_lines(
@@ -184,7 +193,7 @@ class FollowedFile:
                 max_line_bytes=max_line_bytes,
                 full=full,
                 skipping=self.skipping,
-                trusted_nul=self._nul_at - mark.offset if self._nul_visits >= NUL_VISITS else -1,
+                trusted_nul=trusted_nul,
             )
             if not full or found.taken or found.waits_at is not None or want_bytes > max_line_bytes:
                 break
@@ -194,27 +203,27 @@ class FollowedFile:
         self.skipping = found.skipping
         batches, checksum = self._batches(found, fresh)
         if found.taken:
-            self.mark = mark.advance(data, found.taken, checksum)
+            self.fingerprint = fingerprint.advance(data, found.taken, checksum)
         if found.nuls:
             oddities.count(NUL_FILLED)
             if full and found.taken == len(fresh):
                 self._pass_over_hole(fd)
         more = found.nuls > 0 or (full and found.taken > 0)
         again = found.taken > 0 or found.waits_at is not None
-        return Reading(batches, read_bytes, more, again)
+        return ReadResult(batches, read_bytes, more, again)
 
-    def _batches(self, found: SplitLines, fresh: bytes) -> tuple[list[Batch], int]:
+    def _batches(self, found: SplitLines, fresh: bytes) -> tuple[list[LineBatch], int]:
         """Return the lines with their positions, and the checksum of all that is taken."""
         batches = []
-        offset, checksum = self.mark.offset, self.mark.checksum
+        offset, checksum = self.fingerprint.offset, self.fingerprint.checksum
         done = 0
         for block in found.blocks:
             before = zlib.crc32(fresh[done : block.start], checksum)
             checksum = zlib.crc32(fresh[block.start : block.end], before)
             done = block.end
-            start = Position(*self.key, self.generation, offset + block.start, before)
-            end = Position(*self.key, self.generation, offset + block.end, checksum)
-            batches.append(Batch(self, self.path, start, end, block.lines))
+            start = FilePosition(*self.key, self.generation, offset + block.start, before)
+            end = FilePosition(*self.key, self.generation, offset + block.end, checksum)
+            batches.append(LineBatch(self, self.path, start, end, block.lines))
         return batches, zlib.crc32(fresh[done : found.taken - found.nuls], checksum)
 
     def _wait_for_nuls(self, found: SplitLines) -> None:
@@ -222,7 +231,7 @@ class FollowedFile:
         if found.waits_at is None:
             self._nul_at, self._nul_visits = -1, 0
             return
-        at = self.mark.offset + found.waits_at
+        at = self.fingerprint.offset + found.waits_at
         self._nul_visits = self._nul_visits + 1 if at == self._nul_at else 1
         self._nul_at = at
 
@@ -232,15 +241,15 @@ class FollowedFile:
         A writer that does not append leaves a hole as long as the log was before it was
         emptied. To read it would take as long.
         """
-        offset = self.mark.offset
+        offset = self.fingerprint.offset
         try:
             target = os.lseek(fd, offset, os.SEEK_DATA)
         except OSError:  # nothing but the hole, or a file system that does not say
             return
         if target >= offset + WINDOW_BYTES:
             tail = os.pread(fd, WINDOW_BYTES, target - WINDOW_BYTES)
-            self.mark = dataclasses.replace(
-                self.mark, offset=target, tail_bytes=len(tail), tail=digest(tail)
+            self.fingerprint = dataclasses.replace(
+                self.fingerprint, offset=target, tail_bytes=len(tail), tail=digest(tail)
             )
 
 

@@ -15,7 +15,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.logs.tail.fingerprint import Key
+from otel_dllogger.logs.tail.fingerprint import FileKey
 from otel_dllogger.logs.tail.oddities import (
     HARD_LINK,
     LINK_BROKEN,
@@ -28,7 +28,7 @@ from otel_dllogger.logs.tail.oddities import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from otel_dllogger.logs.tail.file_state import FollowedFile
+    from otel_dllogger.logs.tail.file_state import TailedFile
 
 NAMES = ("*.json", "*.jsonl", "*.log", "*.txt")
 """The names of log files in a folder, unless others are asked for."""
@@ -105,7 +105,7 @@ class _Glob(NamedTuple):
         return frozenset(places)
 
 
-class Found(NamedTuple):
+class FoundFile(NamedTuple):
     """Hold a file that was found.
 
     Attributes:
@@ -126,7 +126,7 @@ class Scan:
         unread: Folders and paths that could not be looked into, so nothing is known of them.
     """
 
-    files: dict[Key, Found] = dataclasses.field(default_factory=dict)
+    files: dict[FileKey, FoundFile] = dataclasses.field(default_factory=dict)
     unread: list[str] = dataclasses.field(default_factory=list)
 
     def knows(self, path: str) -> bool:
@@ -134,7 +134,7 @@ class Scan:
         return not any(path == folder or _within(path, folder) for folder in self.unread)
 
 
-class Discovery:
+class FileFinder:
     """Look through paths, folders and globs.
 
     A folder is looked through with all below it, for regular files with the names of logs.
@@ -266,7 +266,7 @@ class Discovery:
             self._cannot_read(link, error, scan)
         else:
             if stat.S_ISREG(status.st_mode):
-                if Key(status.st_dev, status.st_ino) not in scan.files:
+                if FileKey(status.st_dev, status.st_ino) not in scan.files:
                     self._add(target, status, scan)
             elif not stat.S_ISDIR(status.st_mode):  # folders are looked through by themselves
                 self._oddities.note(
@@ -274,7 +274,7 @@ class Discovery:
                 )
 
     def _add(self, path: str, status: os.stat_result, scan: Scan) -> None:
-        key = Key(status.st_dev, status.st_ino)
+        key = FileKey(status.st_dev, status.st_ino)
         found = scan.files.get(key)
         if found is not None and found.path != path:
             path = min(path, found.path)  # whatever order the folder is in
@@ -282,7 +282,7 @@ class Discovery:
         # Names first: to resolve every path would take a second for thousands of them.
         if path.endswith(self._ignored_names) and os.path.realpath(path) in self._ignored:
             return
-        scan.files[key] = Found(path, status)
+        scan.files[key] = FoundFile(path, status)
 
     def _cannot_read(self, path: str, error: OSError, scan: Scan) -> None:
         self._oddities.note_error(path, error)
@@ -305,7 +305,7 @@ class RenamedFiles:
     def __init__(self) -> None:
         self._names: dict[str, dict[int, str]] = {}
 
-    def find(self, file: FollowedFile) -> os.stat_result | None:
+    def find(self, file: TailedFile) -> os.stat_result | None:
         """Return the status of a file, and put its path right; None if it is not there.
 
         Args:
@@ -314,7 +314,7 @@ class RenamedFiles:
         status = _status_if(file.path, file.key)
         if status is not None:
             return status
-        if file.version is None and not file.mark.offset:
+        if file.version is None and not file.fingerprint.offset:
             return None  # nothing would tell another file with this inode from it
         folder = os.path.dirname(file.path)  # noqa: PTH120 - a Path costs more than the call
         if folder not in self._names:
@@ -329,7 +329,7 @@ class RenamedFiles:
         return status
 
 
-def _status_if(path: str, key: Key) -> os.stat_result | None:
+def _status_if(path: str, key: FileKey) -> os.stat_result | None:
     """Return the status of a path if it is still this regular file."""
     try:
         status = os.lstat(path)

@@ -18,7 +18,7 @@ WINDOW_BYTES = 1024
 """Bytes that are hashed at the beginning of a file, and before the offset."""
 
 
-class Key(NamedTuple):
+class FileKey(NamedTuple):
     """Name a file of this machine at this moment.
 
     Attributes:
@@ -30,7 +30,7 @@ class Key(NamedTuple):
     inode: int
 
 
-class Position(NamedTuple):
+class FilePosition(NamedTuple):
     """Say where in all that was ever followed a line ends.
 
     Two lines with equal positions are one line that was delivered twice. The checksum
@@ -52,12 +52,12 @@ class Position(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Mark:
+class Fingerprint:
     """Hold how far a file was read, and what must stand before that.
 
     Attributes:
         offset: Bytes that were read.
-        checksum: As in ``Position``.
+        checksum: As in ``FilePosition``.
         head_bytes: How many of the first bytes are hashed; 1 KiB once there are as many.
         head: Their hash.
         tail_bytes: How many bytes before the offset are hashed.
@@ -76,7 +76,7 @@ class Mark:
         """Return the offset to read from, so that the hashed bytes before are there too."""
         return self.offset - self.tail_bytes
 
-    def holds(self, fd: int, data: bytes) -> bool:
+    def matches(self, fd: int, data: bytes) -> bool:
         """Tell whether what was read still stands before the offset.
 
         The beginning of the file is looked at after ``data`` was read: where it is right,
@@ -96,8 +96,12 @@ class Mark:
         head = os.pread(fd, self.head_bytes, 0) if self.begin else data[: self.head_bytes]
         return digest(head) == self.head
 
-    def advance(self, data: bytes, taken: int, checksum: int) -> Mark:
-        """Return the mark after more bytes were read.
+    def at_start(self) -> Fingerprint:
+        """Return the fingerprint of the same content before anything was read of it."""
+        return Fingerprint(head_bytes=self.head_bytes, head=self.head)
+
+    def advance(self, data: bytes, taken: int, checksum: int) -> Fingerprint:
+        """Return the fingerprint after more bytes were read.
 
         Args:
             data: What stands at ``begin``.
@@ -111,7 +115,7 @@ class Mark:
             head_bytes = min(offset, WINDOW_BYTES)
             head = digest(before[:head_bytes])
         tail = before[-WINDOW_BYTES:]
-        return Mark(offset, checksum, head_bytes, head, len(tail), digest(tail))
+        return Fingerprint(offset, checksum, head_bytes, head, len(tail), digest(tail))
 
 
 def digest(data: bytes) -> str:

@@ -9,8 +9,8 @@ import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from otel_dllogger.logs.tail.file_state import FollowedFile
-    from otel_dllogger.logs.tail.fingerprint import Key
+    from otel_dllogger.logs.tail.file_state import TailedFile
+    from otel_dllogger.logs.tail.fingerprint import FileKey
 
 # _IOR('v', 1, long) of linux/fs.h. Where a system has another number for it, or a file
 # system no answer, it is refused, and the version is unknown.
@@ -31,16 +31,16 @@ class OpenFiles:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._fds: dict[Key, int] = {}  # the one used last is at the end
+        self._fds: dict[FileKey, int] = {}  # the one used last is at the end
 
     def __len__(self) -> int:
         return len(self._fds)
 
-    def get(self, key: Key) -> int | None:
+    def get(self, key: FileKey) -> int | None:
         """Return an open descriptor, None if there is none."""
         return self._fds.get(key)
 
-    def open(self, file: FollowedFile) -> tuple[int, bool]:
+    def open(self, file: TailedFile) -> tuple[int, bool]:
         """Return a descriptor, which is then the last to be closed.
 
         Args:
@@ -61,7 +61,7 @@ class OpenFiles:
         self._fds[file.key] = fd
         return fd, None not in (known, file.version) and known != file.version
 
-    def drop(self, key: Key) -> None:
+    def drop(self, key: FileKey) -> None:
         """Close a descriptor, if it is open."""
         fd = self._fds.pop(key, None)
         if fd is not None:
@@ -74,7 +74,7 @@ class OpenFiles:
             self.drop(next(iter(self._fds)))
 
 
-def open_regular(path: str, key: Key) -> int:
+def open_regular(path: str, key: FileKey) -> int:
     """Open a file for reading if it is the one that was meant; never wait for anybody.
 
     Args:

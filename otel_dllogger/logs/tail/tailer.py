@@ -27,13 +27,13 @@ from otel_dllogger.logs.tail.file_state import (
     APPEARED,
     GONE,
     RESTARTED,
-    Batch,
-    Change,
-    FollowedFile,
-    Reading,
+    FileEvent,
+    LineBatch,
+    ReadResult,
+    TailedFile,
 )
-from otel_dllogger.logs.tail.find_files import NAMES, Discovery, Found, RenamedFiles, Scan
-from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, Key
+from otel_dllogger.logs.tail.find_files import NAMES, FileFinder, FoundFile, RenamedFiles, Scan
+from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, FileKey
 from otel_dllogger.logs.tail.oddities import (
     CHECKPOINT_ENTRY,
     DESCRIPTOR_LIMIT,
@@ -54,7 +54,7 @@ MISSING_ROUNDS = 2
 """Rounds without a file before it is gone: one that is renamed may be missed once."""
 
 
-class Follower:
+class Tailer:
     """Follow files that grow; for one thread.
 
     Call ``poll`` again and again, deal with what it returns, then ``commit``. What ``poll``
@@ -108,10 +108,10 @@ class Follower:
         self._max_files = max_files
         self._idle_s = idle_s
         self._open_files = OpenFiles(max_open)
-        self._files: dict[Key, FollowedFile] = {}
-        self._waiting: dict[Key, None] = {}  # who is looked into next comes first
+        self._files: dict[FileKey, TailedFile] = {}
+        self._waiting: dict[FileKey, None] = {}  # who is looked into next comes first
         # What a poll that raised had read is returned by the next one.
-        self._returned: list[Batch | Change] = []
+        self._returned: list[LineBatch | FileEvent] = []
         self.behind = False
         """Whether the last round left something that could be read at once."""
         self.checkpoint_path = checkpoint
@@ -120,12 +120,12 @@ class Follower:
         if checkpoint is not None:
             saved = CheckpointFile(checkpoint, oddities=self._oddities, sync=sync)
             ignored = (saved.path, saved.temporary_path)
-        self._discovery = Discovery(paths, names=names, ignored=ignored, oddities=self._oddities)
+        self._finder = FileFinder(paths, names=names, ignored=ignored, oddities=self._oddities)
         self._checkpoint = Checkpoint(
-            saved, self._files, covers=self._discovery.covers, oddities=self._oddities
+            saved, self._files, covers=self._finder.covers, oddities=self._oddities
         )
 
-    def __enter__(self) -> Follower:  # noqa: PYI034 - Self came with Python 3.11
+    def __enter__(self) -> Tailer:  # noqa: PYI034 - Self came with Python 3.11
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -142,7 +142,7 @@ class Follower:
         Args:
             path: Absolute, without links.
         """
-        return self._discovery.covers(path)
+        return self._finder.covers(path)
 
     @property
     def open_descriptors(self) -> int:
@@ -150,7 +150,7 @@ class Follower:
         return len(self._open_files)
 
     @property
-    def files(self) -> list[FollowedFile]:
+    def files(self) -> list[TailedFile]:
         """Return the files that are followed."""
         return list(self._files.values())
 
@@ -158,13 +158,13 @@ class Follower:
         """Close all files; nothing is committed."""
         self._open_files.shrink(0)
 
-    def poll(self) -> list[Batch | Change]:
+    def poll(self) -> list[LineBatch | FileEvent]:
         """Look once for files and for what was appended to them.
 
         Returns:
             Lines and changes, each file's in their order.
         """
-        scan = self._discovery.scan()
+        scan = self._finder.scan()
         renamed = RenamedFiles()
         new = dict(scan.files)
         for file in list(self._files.values()):
@@ -181,7 +181,7 @@ class Follower:
                 self._begin(key, found)
         self._read_round()
         self._checkpoint.save_new_generations(
-            item for item in self._returned if isinstance(item, Batch)
+            item for item in self._returned if isinstance(item, LineBatch)
         )
         self._oddities.end_round()
         returned, self._returned = self._returned, []
@@ -198,7 +198,7 @@ class Follower:
         """
         return self._checkpoint.commit()
 
-    def touch(self, file: FollowedFile) -> None:
+    def touch(self, file: TailedFile) -> None:
         """Have a file's state saved with the next commit, though nothing of it was read."""
         self._checkpoint.touch(file)
 
@@ -217,34 +217,34 @@ class Follower:
             self._checkpoint.forget(file)
             del self._files[file.key]
 
-    def _tell(self, kind: str, file: FollowedFile) -> None:
-        self._returned.append(Change(kind, file, file.path, file.generation))
+    def _tell(self, kind: str, file: TailedFile) -> None:
+        self._returned.append(FileEvent(kind, file, file.path, file.generation))
         self._checkpoint.touch(file)
 
-    def _begin(self, key: Key, found: Found) -> None:
+    def _begin(self, key: FileKey, found: FoundFile) -> None:
         """Follow a file from now on."""
         if len(self._files) >= self._max_files:
             self._oddities.note(found.path, FILE_LIMIT)
             return
-        file = self._files[key] = FollowedFile(key, found.path, self._checkpoint.new_generation())
+        file = self._files[key] = TailedFile(key, found.path, self._checkpoint.new_generation())
         self._stamp(file, found.status)
 
-    def _take(self, file: FollowedFile, found: Found) -> None:
+    def _take(self, file: TailedFile, found: FoundFile) -> None:
         """Go on with a file that was found again."""
-        if file.path != found.path or file.origin != found.path:
-            file.path = file.origin = found.path
+        if file.path != found.path or file.found_path != found.path:
+            file.path = file.found_path = found.path
             self._checkpoint.touch(file)
         file.missing = 0
         self._stamp(file, found.status)
 
-    def _stamp(self, file: FollowedFile, status: os.stat_result) -> None:
+    def _stamp(self, file: TailedFile, status: os.stat_result) -> None:
         """Have a file looked into if its size or time is another one."""
         stamp = (status.st_size, status.st_mtime_ns)
         if stamp != file.stamp:
             file.stamp = stamp
             self._waiting.setdefault(file.key)
 
-    def _look_for(self, file: FollowedFile, scan: Scan, renamed: RenamedFiles) -> None:
+    def _look_for(self, file: TailedFile, scan: Scan, renamed: RenamedFiles) -> None:
         """Find a file that is not where it is looked for: renamed, deleted or out of sight."""
         if scan.knows(file.path):
             path = file.path
@@ -260,10 +260,10 @@ class Follower:
             with contextlib.suppress(OSError):
                 self._stamp(file, os.fstat(fd))
         if file.missing > MISSING_ROUNDS and (fd is None or file.key not in self._waiting):
-            left = file.stamp is not None and file.stamp[0] > file.mark.offset
+            left = file.stamp is not None and file.stamp[0] > file.fingerprint.offset
             self._forget(file, (UNREAD_LOST if fd is None else PARTIAL_LINE_LOST) if left else None)
 
-    def _forget(self, file: FollowedFile, reason: str | None) -> None:
+    def _forget(self, file: TailedFile, reason: str | None) -> None:
         if reason is not None:
             self._oddities.count(reason)
         if file.is_known:
@@ -288,7 +288,7 @@ class Follower:
                 self._waiting[key] = None
                 raise
 
-    def _visit(self, file: FollowedFile) -> int:
+    def _visit(self, file: TailedFile) -> int:
         """Look into a file; return how many bytes that took."""
         reading = None
         try:
@@ -313,7 +313,7 @@ class Follower:
         file.visited_stamp = file.stamp
         return reading.read_bytes
 
-    def _read(self, file: FollowedFile) -> Reading | None:
+    def _read(self, file: TailedFile) -> ReadResult | None:
         """Read, from 0 if the file holds something else by now."""
         fd, is_reused = self._open_files.open(file)
         if is_reused:
@@ -330,15 +330,17 @@ class Follower:
             if reading is not None:
                 if not file.is_known:
                     file.is_known = True
-                    self._returned.append(Change(APPEARED, file, file.path, file.generation))
+                    self._returned.append(FileEvent(APPEARED, file, file.path, file.generation))
                 return reading
-            self._restart(file, TRUNCATED if os.fstat(fd).st_size < file.mark.offset else REWRITTEN)
+            self._restart(
+                file, TRUNCATED if os.fstat(fd).st_size < file.fingerprint.offset else REWRITTEN
+            )
         return None
 
-    def _restart(self, file: FollowedFile, reason: str) -> None:
+    def _restart(self, file: TailedFile, reason: str) -> None:
         """Begin another generation of a file."""
         self._oddities.count(reason)
-        if file.path != file.origin:
+        if file.path != file.found_path:
             # Under a name that nobody asked for, only the rest of the old file is read.
             self._forget(file, None)
             return
@@ -346,7 +348,7 @@ class Follower:
         if file.is_known:
             self._tell(RESTARTED, file)
 
-    def _cannot_read(self, file: FollowedFile, error: OSError) -> None:
+    def _cannot_read(self, file: TailedFile, error: OSError) -> None:
         self._open_files.drop(file.key)
         if error.errno in (errno.EMFILE, errno.ENFILE):
             self._oddities.count(DESCRIPTOR_LIMIT)
