@@ -67,7 +67,7 @@ for n in range(int(files * rate * seconds)):
 
 
 class Growth(NamedTuple):
-    """Hold what following growing files took.
+    """What following growing files took.
 
     Attributes:
         lines: Lines that came.

@@ -1,4 +1,4 @@
-"""A file's lines as what each rank's store takes: values, and what is known of their names."""
+"""Read a file's lines into what each rank's store takes: records, and metadata of the series."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _KEYS = tuple(key for spellings in _SPELLINGS.values() for key in spellings)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SeriesMetadata:
-    """Say what a rank's series are.
+    """What is known of a rank's series.
 
     Attributes:
         key: The name that they have in records.
@@ -61,7 +61,7 @@ class SeriesMetadata:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProcessStart:
-    """Say that the next record is the first of another process, as far as the file shows.
+    """The next record is the first of another process, as far as the file shows.
 
     Attributes:
         start_us: When the process started, microseconds since the Unix epoch.
@@ -74,7 +74,7 @@ class ProcessStart:
 
 
 RankEntry = Record | Metadata | Info | SeriesMetadata | ProcessStart
-"""What a store takes."""
+"""What a rank takes: the entries of lines, and what the reader knows besides."""
 
 
 def key_of(name: str, stage: str | None) -> str:
@@ -104,7 +104,7 @@ class FileReader:
         identity: Whose lines the file holds.
         zone: The zone of times without an offset, as ``times.parse_zone`` takes it; None
             is the state's, or the machine's own.
-        conventions: Whether names say something of their metrics (``conventions.py``).
+        conventions: Whether names say something of their metrics (``conventional_metadata``).
         run_start_us: When the run started, as ``identity.find_start_us`` finds it, for lines
             without times; microseconds since the Unix epoch.
         state: Where to go on, as an earlier reader of the file had it; empty: at 0.
@@ -164,7 +164,7 @@ class FileReader:
         }
 
     def observe(self, *, size_bytes: int, modified_us: int) -> None:
-        """Take note of the file's state, as ``FileContext.observe``."""
+        """Note the file's state, as ``FileContext.observe``."""
         self._context.observe(size_bytes=size_bytes, modified_us=modified_us)
 
     def read(self, line: bytes) -> list[tuple[int, RankEntry]]:
@@ -217,7 +217,7 @@ class FileReader:
     def _name(
         self, number: int, rank: _Rank, record: FileRecord, items: list[tuple[int, RankEntry]]
     ) -> None:
-        """Say what is known of the metrics that were not in a rank's records before."""
+        """Add what is known of the metrics that were not in a rank's records before."""
         stage = record.header_stage
         for key in record.convert().numbers:
             if key in rank.known:
@@ -237,7 +237,7 @@ class FileReader:
     def _tell(
         self, number: int, key: str, stage: str | None, items: list[tuple[int, RankEntry]]
     ) -> None:
-        """Say what is known of one key."""
+        """Add what is known of one key."""
         name, log_format = key, DLLOGGER_JSON
         if stage is not None:
             name, log_format = key.removesuffix(key_of("", stage)), MMENGINE_TEXT
@@ -276,7 +276,7 @@ class FileReader:
 
 
 class _Rank:
-    """Keep what is known of one rank in a file.
+    """What is known of one rank in a file.
 
     Args:
         attempt: Which start of the job the last record is of, from 1.
@@ -301,7 +301,7 @@ class _Rank:
         self.attempt = attempt
         self.last_us = last_us
         self.starts_us = list(starts_us)
-        self.known = {"rank", *known}  # which is no metric, but in many records
+        self.known = {"rank", *known}  # which is not a metric, but in many records
         self._set_floor()
 
     def to_plain(self) -> dict[str, Any]:
@@ -314,12 +314,12 @@ class _Rank:
         }
 
     def follow(self, record: Record) -> None:
-        """Take note of when the process of a record started, by the record's own clock.
+        """Note when the process of a record started, by the record's own clock.
 
         It is the next process if it started after the last record was written. A clock
         that is set moves the start by as much, which is less than a long run has lasted.
         Where a record of an earlier process comes after all, the later ones ran beside it:
-        they are no attempts.
+        they are not attempts.
 
         Args:
             record: The record.

@@ -59,7 +59,7 @@ def kept(delivery: Delivery) -> dict[str, int]:
         "touched": len(feed._touched),
         "files": len(tailer.files),
         "waiting": len(tailer._waiting),
-        "descriptors": tailer.open_descriptors,
+        "descriptors": len(tailer._open_files),
         "journal": len(delivery._journal._ends) + len(delivery._journal._figures),
         "ends": len(delivery._ends) + len(delivery._figures),
     }
@@ -300,7 +300,7 @@ def test_a_look_that_fails_does_not_end_the_bridge(tmp_path, monkeypatch, counte
         monkeypatch.setattr(bridge._feed, "handle", stop_after)
         bridge.run()
         assert {"backend_failed": 5} == counted()
-        assert 0 == bridge._tailer.open_descriptors
+        assert 0 == len(bridge._tailer._open_files)
         with pytest.raises(OSError, match="refused"):
             ask(bridge.endpoint.port)
     (saved,) = json.loads(checkpoint.read_bytes())["files"]
@@ -320,7 +320,7 @@ def test_an_end_by_an_exception_saves_and_closes(tmp_path, monkeypatch):
         monkeypatch.setattr(bridge._tailer, "poll", interrupt)
         with pytest.raises(KeyboardInterrupt):
             bridge.run()
-        assert 0 == bridge._tailer.open_descriptors
+        assert 0 == len(bridge._tailer._open_files)
         with pytest.raises(OSError, match="refused"):
             ask(bridge.endpoint.port)
     assert 1 == len(json.loads(checkpoint.read_bytes())["files"])
@@ -366,7 +366,7 @@ def test_a_look_that_fails_does_not_end_the_delivery(tmp_path, collector, monkey
     delivery.run(stopping)
     assert times_us(0, 10) == received_us(collector)
     assert {"backend_failed": 5} == counted()
-    assert 0 == delivery._tailer.open_descriptors
+    assert 0 == len(delivery._tailer._open_files)
 
 
 def test_a_file_that_cannot_be_read_for_an_unforeseen_reason_is_read_later(

@@ -341,7 +341,7 @@ def test_another_content_under_a_name_that_nobody_asked_for(logs):
         (logs / "a.log.1").rename(logs / "a.log")
         assert {"a.log": [b"something else"]} == lines_of(tailer, 3)
         assert {"rewritten": 1} == counted(tailer)
-    assert 0 == tailer.open_descriptors
+    assert 0 == len(tailer._open_files)
 
 
 def test_a_file_that_is_renamed_between_being_found_and_opened(logs, follow, monkeypatch):
@@ -428,7 +428,7 @@ def test_a_deleted_file_is_read_to_its_end(logs, follow):
     assert lines == got + more["a.log"]
     assert [("gone", "a.log")] == changes
     assert {"partial_line_lost": 1} == counted(tailer)
-    assert (0, []) == (tailer.open_descriptors, tailer.files)
+    assert (0, []) == (len(tailer._open_files), tailer.files)
 
 
 def test_the_last_lines_of_a_file_that_is_then_deleted(logs, follow):
@@ -732,7 +732,7 @@ def test_few_descriptors_serve_many_files(logs, follow):
     for _ in range(3):
         assert 100 == len(lines_of(tailer))
         assert (4, before + 4) == (
-            tailer.open_descriptors,
+            len(tailer._open_files),
             len(list(Path("/proc/self/fd").iterdir())),
         )
         for i in range(100):
@@ -766,7 +766,7 @@ def test_a_process_out_of_descriptors_goes_on(logs, follow, monkeypatch):
     tailer = follow(logs)
 
     def open_regular(path, key):
-        if tailer.open_descriptors >= limit[0]:
+        if len(tailer._open_files) >= limit[0]:
             raise OSError(24, "Too many open files")
         return real_open(path, key)
 
@@ -797,7 +797,7 @@ def test_an_error_of_the_disk_is_counted_and_passes(logs, follow, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "pread", fail)
         assert ({}, []) == rounds(tailer, 3)
-        assert 0 == tailer.open_descriptors
+        assert 0 == len(tailer._open_files)
     assert {"a.log": [b"2"]} == lines_of(tailer)
     assert {"unreadable": 1} == counted(tailer)
 

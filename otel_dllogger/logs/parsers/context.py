@@ -1,4 +1,4 @@
-"""What a file's lines need to know of each other and of the file."""
+"""The state of a file that is being parsed: what its lines need of each other and of the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_UNITS = 10_000
 
 @dataclasses.dataclass(slots=True)
 class FileContext:
-    """Keep what is known of one file while it is read, line by line.
+    """What is known of one file while it is read, line by line.
 
     All fields are plain: ``dataclasses.asdict`` gives what a checkpoint keeps, as JSON,
     and ``FileContext(**state)`` goes on from there.
@@ -68,7 +68,7 @@ class FileContext:
         parse_zone(self.zone)
 
     def observe(self, *, size_bytes: int, modified_us: int) -> None:
-        """Take note of the file's state before what was added to it is read.
+        """Note the file's state before what was added to it is read.
 
         Rows without times that are read from now on lie between the last one's time and
         this change of the file.

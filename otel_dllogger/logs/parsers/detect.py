@@ -1,6 +1,6 @@
-"""Lines of logs that others wrote, as records: DLLogger's, TCAP DLLogger's, MMEngine's.
+"""One line of a log to records: detect its format, and call the parser of that format.
 
-A line's format is told by the line, never by its file: a console capture mixes them.
+The line alone decides on the format, never its file: a console capture mixes them.
 Nothing that a line holds raises; what gives no record is counted by reason in the file's
 ``FileContext``. Lines of a file go through in their order.
 """
@@ -99,7 +99,7 @@ def _parse_mixed(line: bytes, context: FileContext) -> list[Entry]:
 
 
 class _Rest:
-    """Go through the records of one line.
+    """The records of one line, one after the other.
 
     Args:
         line: The line.
@@ -173,7 +173,7 @@ class _Rest:
         return entry
 
     def _pass(self, end: int) -> None:
-        """Go on at ``end``: what is passed by is no record."""
+        """Go on at ``end``: what is passed by is not a record."""
         noise = self._line[self._at : end].strip(_BLANKS)
         if noise and self.noise != NUL_BYTES:
             self.noise = NUL_BYTES if b"\0" in noise else NOISE

@@ -1,4 +1,4 @@
-"""The formats of logs: their names, their records, and what metrics mean by their names."""
+"""The formats of logs: their names, a record of them, and what their metrics' names imply."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MMENGINE_SCALARS = "MMEngine scalars.json"
 
 MMENGINE = frozenset((MMENGINE_TEXT, MMENGINE_SCALARS))
 
-# Whole words: "clips" are no rate, a "loss_scale" is no loss, nor is "lossless" anything.
+# Whole words: "clips" is not a rate, and neither "loss_scale" nor "lossless" is a loss.
 _RATE = re.compile(r"(?<![a-z])ips(?![a-z])|throughput", re.IGNORECASE)
 _LOSS = re.compile(r"loss(?:es)?(?![a-z])(?!_?scal|_?weight)", re.IGNORECASE)
 
@@ -26,7 +26,7 @@ _STAGE_OF_GRANULARITY = {ITERATION: "train", VALIDATION: "val"}
 
 
 class FileRecord(Record):
-    """Hold one record of a log file.
+    """A record of a log file.
 
     Attributes:
         log_format: The name of the line's format.

@@ -23,8 +23,9 @@ from otel_dllogger.logs.parsers.skipped import (
     SkippedError,
 )
 
+_DIGITS = rf"\d{{1,{MAX_DIGITS}}}"
 NUMBER = re.compile(
-    r"[-+]?(?:(?:\d{1,4300}(?:\.\d{0,4300})?|\.\d{1,4300})(?:[eE][-+]?\d{1,9})?|nan|inf)(?![\w.])",
+    rf"[-+]?(?:(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][-+]?\d{{1,9}})?|nan|inf)(?![\w.])",
     re.ASCII,
 )
 _INTEGER = re.compile(r"[-+]?\d{1,18}", re.ASCII)

@@ -136,7 +136,7 @@ def _seconds(text: str) -> Any:
 
 
 def is_row(fields: Any) -> bool:
-    """Tell whether a JSON object without a prefix is a row of ``scalars.json``."""
+    """Return whether a JSON object without a prefix is a row of ``scalars.json``."""
     return type(fields) is dict and type(fields.get("step")) is int and "type" not in fields
 
 

@@ -159,7 +159,7 @@ def _split_step(body: str) -> tuple[Any, str]:
             step = parse_repr(found[0])
         except SkippedError:
             return None, body
-        # "(3)" is no tuple and "(loss)" no step.
+        # "(3)" is not a tuple, and "(loss)" is not a step.
         return (tuple(step), body[found.end() :]) if type(step) in (tuple, list) else (None, body)
     found = _NUMBER.match(body)
     if found:

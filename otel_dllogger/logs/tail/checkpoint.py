@@ -1,4 +1,4 @@
-"""How far each file was delivered, on disk: whole or not at all, whenever we are killed.
+"""The checkpoint: how far each file was delivered, on disk, complete whenever we are killed.
 
 A file of JSON, written beside itself, synced and renamed. Whatever stands there instead
 of one is counted, and the files are read from their beginning: a line twice is better
@@ -48,7 +48,7 @@ _NUMBERS = 1 << 64
 
 
 class Saved(NamedTuple):
-    """Hold a checkpoint that was read.
+    """A checkpoint that was read.
 
     Attributes:
         next_generation: The first number that no generation has had.
@@ -161,7 +161,7 @@ class CheckpointFile:
 
 
 class Checkpoint:
-    """Know which files the checkpoint must hold anew.
+    """Keep the checkpoint file up to date with what was delivered.
 
     Args:
         checkpoint_file: Where to save; None: nowhere.
@@ -334,7 +334,7 @@ def _is_number(value: object) -> TypeGuard[int]:
 
 
 def _format_path(path: str) -> str:
-    """Return a path as ASCII: a file may have a name that is no text, JSON may not."""
+    """Return a path as ASCII: a file may have a name that is not text, JSON may not."""
     return quote_from_bytes(os.fsencode(path), safe="/ ()[]{}=+,:@!")
 
 

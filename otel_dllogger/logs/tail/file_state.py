@@ -1,4 +1,4 @@
-r"""One followed file: how far it was read, and its next whole lines, split at ``\n`` alone."""
+r"""One tailed file: how far it was read, and its next whole lines, split at ``\n`` alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Stamp = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LineBatch:
-    """Hold whole lines of one file, one after the other.
+    """Whole lines of one file, one after the other.
 
     Attributes:
         file: The file; its ``state`` is the reader's to use.
@@ -56,7 +56,7 @@ class LineBatch:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileEvent:
-    """Say that a file began, began anew or ended.
+    """A file began, began anew or ended.
 
     Attributes:
         kind: ``APPEARED``: it is followed from now on, from ``file.position``, with the
@@ -74,7 +74,7 @@ class FileEvent:
 
 
 class ReadResult(NamedTuple):
-    """Hold what one look into a file gave.
+    """What one look into a file gave.
 
     Attributes:
         batches: The lines.
@@ -90,7 +90,7 @@ class ReadResult(NamedTuple):
 
 
 class TailedFile:
-    """Hold one file that is followed.
+    """A file that is followed.
 
     Attributes:
         path: Where it is, as far as is known.
@@ -254,7 +254,7 @@ class TailedFile:
 
 
 class Block(NamedTuple):
-    """Hold lines that stand one after the other.
+    """Lines that stand one after the other.
 
     Attributes:
         start: Where in the data the first line begins.
@@ -269,7 +269,7 @@ class Block(NamedTuple):
 
 @dataclasses.dataclass(slots=True)
 class SplitLines:
-    """Hold what was found in the data.
+    """What was found in the data.
 
     Attributes:
         blocks: The whole lines.
@@ -334,7 +334,7 @@ def split_lines(
 def _stops_at(
     found: SplitLines, data: bytes, nul: int, max_line_bytes: int, *, full: bool, trusted: bool
 ) -> bool:
-    """See to the line of a NUL byte; tell whether nothing more is to be done now."""
+    """Deal with the line of a NUL byte; return whether that is all for now."""
     line = found.taken
     end = data.find(b"\n", nul) + 1
     if not end and nul > line:

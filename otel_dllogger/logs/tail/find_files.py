@@ -1,4 +1,4 @@
-"""Which files there are to follow: paths, folders and globs, looked through anew each time.
+"""Find the files to follow: in paths, folders and globs, and under a new name after a rename.
 
 There is no inotify: it knows nothing of what other machines do on a shared file system.
 Looking costs one ``scandir`` a folder and one ``lstat`` a file.
@@ -55,15 +55,13 @@ class _Glob(NamedTuple):
     name: re.Pattern[str]
 
     @classmethod
-    def parse(cls, path: str) -> _Glob:
-        """Split a glob where its first wildcard is."""
-        names = path.split("/")
-        first = next(i for i, name in enumerate(names) if glob.has_magic(name))
-        *folders, name = (None if name == "**" else _pattern(name) for name in names[first:])
+    def parse(cls, base: str, names: list[str]) -> _Glob:
+        """Make a pattern of what ``split_glob`` returns."""
+        *folders, name = (None if name == "**" else _pattern(name) for name in names)
         if name is None:
             folders.append(None)
             name = _pattern("*")
-        return cls("/".join(names[:first]) or "/", tuple(folders), name)
+        return cls(base, tuple(folders), name)
 
     def start(self) -> frozenset[int]:
         """Return the places of a name in the base folder."""
@@ -84,11 +82,11 @@ class _Glob(NamedTuple):
         return self._with_skipped(after)
 
     def is_file(self, places: frozenset[int], name: str) -> bool:
-        """Tell whether a name with these places is that of a file to follow."""
+        """Return whether a name with these places is that of a file to follow."""
         return len(self.folders) in places and self.name.match(name) is not None
 
     def matches(self, path: str) -> bool:
-        """Tell whether a whole path is that of a file to follow."""
+        """Return whether a whole path is that of a file to follow."""
         if not _within(path, self.base):
             return False
         *folders, name = path[len(self.base.rstrip("/")) + 1 :].split("/")
@@ -106,7 +104,7 @@ class _Glob(NamedTuple):
 
 
 class FoundFile(NamedTuple):
-    """Hold a file that was found.
+    """A file that was found.
 
     Attributes:
         path: Where, without links.
@@ -119,7 +117,7 @@ class FoundFile(NamedTuple):
 
 @dataclasses.dataclass(slots=True)
 class Scan:
-    """Hold what one look found.
+    """What one look found.
 
     Attributes:
         files: The files.
@@ -130,7 +128,7 @@ class Scan:
     unread: list[str] = dataclasses.field(default_factory=list)
 
     def knows(self, path: str) -> bool:
-        """Tell whether a file that is not among ``files`` is not there."""
+        """Return whether a file that is not among ``files`` is not there."""
         return not any(path == folder or _within(path, folder) for folder in self.unread)
 
 
@@ -149,7 +147,7 @@ class FileFinder:
         oddities: Where to count what is unusual.
 
     Raises:
-        ConfigurationError: If there is no path, or one that can be none.
+        ConfigurationError: If there is no path, or one that cannot be a path.
     """
 
     def __init__(
@@ -169,11 +167,11 @@ class FileFinder:
         for path in dict.fromkeys(os.fspath(path) for path in paths):
             if not path or "\0" in path:
                 raise ConfigurationError(f"{path!r} is not a path; name a file, a folder or a glob")
-            whole = os.path.abspath(path)  # noqa: PTH100 - links stay
-            if glob.has_magic(whole) and not os.path.lexists(whole):
-                self._globs.append(_Glob.parse(whole))
+            base, names_below = split_glob(path)
+            if names_below:
+                self._globs.append(_Glob.parse(base, names_below))
             else:
-                self._plain.append(whole)
+                self._plain.append(base)
         if not self._plain and not self._globs:
             raise ConfigurationError("there is nothing to follow; name a file, a folder or a glob")
 
@@ -190,7 +188,7 @@ class FileFinder:
         return scan
 
     def covers(self, path: str) -> bool:
-        """Tell whether a file would be looked for at a path.
+        """Return whether a file would be looked for at a path.
 
         Args:
             path: Absolute, without links.
@@ -287,6 +285,25 @@ class FileFinder:
     def _cannot_read(self, path: str, error: OSError, scan: Scan) -> None:
         self._oddities.note_error(path, error)
         scan.unread.append(path)
+
+
+def split_glob(path: str) -> tuple[str, list[str]]:
+    """Split a glob where its first wildcard is.
+
+    Args:
+        path: A path or a glob; what exists is not a glob, whatever its name is.
+
+    Returns:
+        The folder before the first wildcard, and the names from there on; the whole path and
+        nothing else if it is not a glob. Both are absolute.
+    """
+    whole = os.path.abspath(path)  # noqa: PTH100 - links stay
+    if not os.path.lexists(whole):
+        names = whole.split("/")
+        for i, name in enumerate(names):
+            if glob.has_magic(name):
+                return "/".join(names[:i]) or "/", names[i:]
+    return whole, []
 
 
 def _pattern(name: str) -> re.Pattern[str]:

@@ -1,4 +1,4 @@
-"""Whether a file is still the one that was read: its inode, and the bytes that were read.
+"""The fingerprint of a file: its inode, and hashes of what was read, tell a rewrite.
 
 An inode alone does not say it, since ext4 gives the inode of a deleted file to the next
 one at once. Neither does content alone, since files begin alike. So a file is known by
@@ -19,7 +19,7 @@ WINDOW_BYTES = 1024
 
 
 class FileKey(NamedTuple):
-    """Name a file of this machine at this moment.
+    """What names a file of this machine at this moment.
 
     Attributes:
         device: The device's number.
@@ -31,7 +31,7 @@ class FileKey(NamedTuple):
 
 
 class FilePosition(NamedTuple):
-    """Say where in all that was ever followed a line ends.
+    """Where a line ends, among all lines of all files that were ever followed.
 
     Two lines with equal positions are one line that was delivered twice. The checksum
     keeps apart what a file held before and after a rewrite that nobody saw.
@@ -53,7 +53,7 @@ class FilePosition(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """Hold how far a file was read, and what must stand before that.
+    """How far a file was read, and what must stand before that.
 
     Attributes:
         offset: Bytes that were read.
@@ -77,7 +77,7 @@ class Fingerprint:
         return self.offset - self.tail_bytes
 
     def matches(self, fd: int, data: bytes) -> bool:
-        """Tell whether what was read still stands before the offset.
+        """Return whether what was read still stands before the offset.
 
         The beginning of the file is looked at after ``data`` was read: where it is right,
         nobody emptied the file before.

@@ -1,4 +1,4 @@
-"""Files opened for reading: the one that was meant, and no more than a bounded number."""
+"""Open files: the one that was meant, without waiting, and a bounded number of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW | os.O_NO
 
 
 class OpenFiles:
-    """Keep descriptors open while there is room.
+    """Open descriptors, the one not used for longest closed for a new one.
 
     An open descriptor is worth something: what it leads to can be read to its end after
     it was deleted, and its inode cannot be given to another file.

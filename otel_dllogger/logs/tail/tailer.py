@@ -1,4 +1,4 @@
-r"""Growing files, followed by looking at them: whole lines, each with its position.
+r"""The tailer: follow growing files by looking at them, for whole lines with their positions.
 
 Nothing that was readable is lost, and without a kill nothing comes twice. A line is
 readable if it is whole, with its newline, when a round begins that gets to its file, and
@@ -137,17 +137,12 @@ class Tailer:
         return dict(self._oddities.counts)
 
     def covers(self, path: str) -> bool:
-        """Tell whether a file would be followed at a path.
+        """Return whether a file would be followed at a path.
 
         Args:
             path: Absolute, without links.
         """
         return self._finder.covers(path)
-
-    @property
-    def open_descriptors(self) -> int:
-        """Return how many files are open."""
-        return len(self._open_files)
 
     @property
     def files(self) -> list[TailedFile]:
