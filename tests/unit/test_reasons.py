@@ -29,7 +29,7 @@ OWNERS = {
     "FAULTS": "FAULTS",
     "self._oddities": "oddities",
     "oddities": "oddities",
-    "self._follower": "oddities",
+    "self._tailer": "oddities",
     "context": "context",
 }
 PLACES = {"note": 1}
