@@ -15,11 +15,12 @@ from typing import NamedTuple
 import orjson
 
 from otel_dllogger.bridge.otlp_forwarder import Delivery
-from otel_dllogger.bridge.outbox import Outbox
 from otel_dllogger.logs.source import Source
 from otel_dllogger.logs.tail.file_state import Batch
 from otel_dllogger.logs.tail.tailer import Follower
-from otel_dllogger.otlp.transport import Answer
+from otel_dllogger.otlp.encoder import Encoder
+from otel_dllogger.otlp.exporter import PatientExporter
+from otel_dllogger.otlp.transport import Answer, Outcome
 
 FILES = 1_000
 LINES_A_SECOND = 10
@@ -218,8 +219,10 @@ def written_kib_a_second(folder: Path) -> tuple[float, float]:
     for path in paths:
         path.write_bytes(_log_lines(0, DELIVERED_STEPS))
     stopping = threading.Event()
-    outbox = Outbox(_Collector(), timeout_s=1.0, stopping=stopping, tell=print)
-    delivery = Delivery(Source([str(logs)]), outbox, checkpoint=str(folder / "checkpoint"))
+    exporter = PatientExporter(
+        _Collector(), Encoder(), timeout_s=1.0, stopping=stopping, tell=print
+    )
+    delivery = Delivery(Source([str(logs)]), exporter, checkpoint=str(folder / "checkpoint"))
     delivery.run_to_end()
     ours_bytes, lines = 0, 0
     start_s, start_bytes = time.monotonic(), _written_bytes()
@@ -239,7 +242,7 @@ class _Collector:
     """Take every request."""
 
     def send(self, _request: bytes, _timeout_s: float) -> Answer:
-        return Answer(taken=True)
+        return Answer(Outcome.TAKEN)
 
     def close(self) -> None:
         """There is nothing to close."""

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.bridge.otlp_forwarder import Delivery
-from otel_dllogger.bridge.outbox import Refused, Stopped
 from otel_dllogger.logs.ranks import Ranks
+from otel_dllogger.otlp.exporter import Refused, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otel_dllogger.backfill.logs import LogFile
-    from otel_dllogger.bridge.outbox import Outbox
     from otel_dllogger.logs.source import Source
+    from otel_dllogger.otlp.exporter import PatientExporter
 
 
 def send_logs(
     logs: Iterable[LogFile],
     source: Source,
-    outbox: Outbox,
+    exporter: PatientExporter,
     folder: Path,
     *,
     target: str,
@@ -37,7 +37,7 @@ def send_logs(
     Args:
         logs: The logs, in the order in which they are to be read.
         source: How to read them.
-        outbox: Where points go.
+        exporter: Sends points.
         folder: Keeps how far each log was sent.
         target: The collector's URL, for errors.
         since_us: Points before are left out; microseconds since the Unix epoch.
@@ -56,7 +56,7 @@ def send_logs(
         delivery = Delivery(
             # The name of the run is decided by all paths that were given, not by this one.
             dataclasses.replace(source, paths=(log.path,), run=log.origin.run),
-            outbox,
+            exporter,
             ranks=ranks,
             checkpoint=str(folder / _digest(os.path.realpath(log.path))),
             since_us=since_us,

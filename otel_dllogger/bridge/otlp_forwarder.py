@@ -9,23 +9,23 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from otel_dllogger.bridge.journal import Journal
-from otel_dllogger.bridge.outbox import Stopped
 from otel_dllogger.bridge.pace import Commits, Turns
 from otel_dllogger.logs.ingest import open_feed
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.tail.file_state import GONE, RESTARTED, Batch
 from otel_dllogger.logs.tail.tailer import Follower
+from otel_dllogger.otlp.exporter import Stopped
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterable, Iterator
 
     from otel_dllogger.bridge.journal import Moment
-    from otel_dllogger.bridge.outbox import Outbox
     from otel_dllogger.logs.ranks import Point, Rank
     from otel_dllogger.logs.reader import Item
     from otel_dllogger.logs.source import Source
     from otel_dllogger.logs.tail.fingerprint import Position
+    from otel_dllogger.otlp.exporter import PatientExporter
 
 POLL_INTERVAL_S = 1.0
 """Seconds between two looks at files that do not grow."""
@@ -41,7 +41,7 @@ class Delivery:
 
     Args:
         source: What to follow.
-        outbox: Where points go.
+        exporter: Sends points.
         ranks: Where ranks are kept; they may be known from other files.
         checkpoint: A file that keeps how far everything was sent.
         idle_s: As ``Follower`` takes it; a rank whose files are gone is forgotten after it.
@@ -55,7 +55,7 @@ class Delivery:
     def __init__(
         self,
         source: Source,
-        outbox: Outbox,
+        exporter: PatientExporter,
         *,
         ranks: Ranks | None = None,
         checkpoint: str | None,
@@ -63,7 +63,7 @@ class Delivery:
         since_us: int | None = None,
         until_us: int | None = None,
     ) -> None:
-        self._outbox = outbox
+        self._exporter = exporter
         self._ranks = Ranks(max_series=source.max_series) if ranks is None else ranks
         self._follower = Follower(
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=idle_s
@@ -82,7 +82,7 @@ class Delivery:
         self._figures: dict[tuple[str, int], Moment] = {}  # that were added since then
         self._is_sent_whole = True  # whether what ranks have taken is sent
         self._has_begun = False
-        outbox.on_answer = self._note
+        exporter.on_answer = self._note
         self._since_us = -math.inf if since_us is None else since_us
         self._until_us = math.inf if until_us is None else until_us
 
@@ -156,7 +156,7 @@ class Delivery:
                 if event.kind == GONE:
                     self._journal.forget_content((*event.file.key, event.generation))
         self._batch = None
-        self._outbox.flush()
+        self._exporter.flush()
         self._ends.clear()  # what is left had no points
         self._is_sent_whole = True
         if GONE in kinds:
@@ -216,7 +216,7 @@ class Delivery:
         if self._is_sent:
             deque(points, maxlen=0)
         else:
-            self._outbox.add(rank, points)
+            self._exporter.add((rank.run, rank.rank), points)
 
     def _within(self, points: Iterator[Point]) -> Iterator[Point]:
         return (point for point in points if self._since_us <= point[1] < self._until_us)
@@ -237,9 +237,9 @@ class Delivery:
             if self._has_sent_figures(rank):
                 deque(rank.observed(), maxlen=0)
                 continue
-            self._outbox.add(rank, self._within(rank.observed(at_end=at_end)))
+            self._exporter.add((rank.run, rank.rank), self._within(rank.observed(at_end=at_end)))
             self._figures[rank.run, rank.rank] = moment
-        self._outbox.flush()
+        self._exporter.flush()
         self._is_sent_whole = True
         for file in self._feed.touch(due.keys()):
             self._follower.touch(file)
@@ -256,5 +256,5 @@ class Delivery:
         for rank in silent:
             if (rank.run, rank.rank) not in fed:
                 self._ranks.forget(rank)
-                self._outbox.forget(rank)
+                self._exporter.forget((rank.run, rank.rank))
                 self._journal.forget_rank(rank.run, rank.rank)

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import FAULTS
-from otel_dllogger.otlp.backoff import backoff_s
+from otel_dllogger.otlp.exporter import backoff_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable

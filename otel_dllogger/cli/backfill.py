@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from otel_dllogger.backfill.faults import BackfillError
-from otel_dllogger.cli.log_source import explain, is_log, open_outbox, say
+from otel_dllogger.cli.log_source import explain, is_log, open_exporter, say
 from otel_dllogger.cli.progress import Bar
 from otel_dllogger.cli.user_error import UserError
 from otel_dllogger.errors import ConfigurationError
@@ -189,26 +189,26 @@ def _send(options: BackfillOptions, logs: list[LogFile]) -> int:
     folder = options.checkpoint or checkpoint_folder(source, target, since, until)
     make_folder(folder)
     with alone(folder, doing=f"sending to {target}"), Bar(hidden=options.quiet) as bar:
-        outbox = open_outbox(
+        exporter = open_exporter(
             target, threading.Event(), say, patience_s=_PATIENCE_S, skips_refused=False
         )
         lines = send_logs(
             logs,
             source,
-            outbox,
+            exporter,
             folder,
             target=target,
             since_us=options.since_us,
             until_us=options.until_us,
             progress=bar.advance("sending", sum(log.size_bytes for log in logs)),
         )
-    refused = f", {outbox.refused:,} refused" if outbox.refused else ""
+    refused = f", {exporter.refused:,} refused" if exporter.refused else ""
     _tell(
         options,
-        f"{_counted(outbox.sent, 'point')} sent to {target}{refused}; "
+        f"{_counted(exporter.sent, 'point')} sent to {target}{refused}; "
         f"{_counted(lines, 'new line')} of {_counted(len(logs), 'file')}",
     )
-    return EXIT_UNFINISHED if outbox.refused else 0
+    return EXIT_UNFINISHED if exporter.refused else 0
 
 
 def _report(

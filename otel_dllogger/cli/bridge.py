@@ -9,7 +9,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from otel_dllogger.cli.log_source import explain, is_log, open_outbox, say
+from otel_dllogger.cli.log_source import explain, is_log, open_exporter, say
 from otel_dllogger.cli.user_error import UserError
 from otel_dllogger.errors import ConfigurationError, EndpointError
 from otel_dllogger.http.listener import PORT_MAX
@@ -105,9 +105,9 @@ def _open_delivery(options: BridgeOptions, stopping: threading.Event) -> Deliver
         return None
     from otel_dllogger.bridge.otlp_forwarder import Delivery  # noqa: PLC0415
 
-    outbox = open_outbox(options.otlp, stopping, say)
+    exporter = open_exporter(options.otlp, stopping, say)
     checkpoint = None if options.checkpoint is None else f"{options.checkpoint}.otlp"
-    return Delivery(options.source, outbox, checkpoint=checkpoint, idle_s=options.expire_s)
+    return Delivery(options.source, exporter, checkpoint=checkpoint, idle_s=options.expire_s)
 
 
 def parse_address(text: str) -> tuple[str, int]:

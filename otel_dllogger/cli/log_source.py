@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from otel_dllogger.bridge.outbox import Outbox
+    from otel_dllogger.otlp.exporter import PatientExporter
 
 
 def say(message: str) -> None:
@@ -49,16 +49,16 @@ def is_log(path: Path) -> bool:
         return False
 
 
-def open_outbox(
+def open_exporter(
     url: str, stopping: threading.Event, tell: Callable[[str], object], **options: Any
-) -> Outbox:
-    """Return where points go on their way to a collector.
+) -> PatientExporter:
+    """Return what sends points to a collector.
 
     Args:
         url: The collector's.
         stopping: Set when the process is to end.
         tell: Takes a line for the user.
-        options: As ``Outbox`` takes them.
+        options: As ``PatientExporter`` takes them.
 
     Raises:
         ConfigurationError: If the URL, or a variable of OTLP, cannot mean anything.
@@ -69,6 +69,9 @@ def open_outbox(
 
     otlp = read_options(endpoint=url)
     transport = open_transport(otlp)
-    from otel_dllogger.bridge.outbox import Outbox  # noqa: PLC0415
+    from otel_dllogger.otlp.encoder import Encoder  # noqa: PLC0415
+    from otel_dllogger.otlp.exporter import PatientExporter  # noqa: PLC0415
 
-    return Outbox(transport, timeout_s=otlp.timeout_s, stopping=stopping, tell=tell, **options)
+    return PatientExporter(
+        transport, Encoder(), timeout_s=otlp.timeout_s, stopping=stopping, tell=tell, **options
+    )

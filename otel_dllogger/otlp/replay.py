@@ -58,6 +58,7 @@ class Replay:
         self._backlog = backlog
         self._points = points
         self._store = points.view.store
+        self._resource = (points.view.topology.run, points.view.topology.rank)
         self._max_queue_bytes = max_queue_bytes
         self._clock = clock
         self._current: Entry | None = None
@@ -125,15 +126,11 @@ class Replay:
             return
         time_us = min(max(record.time_us, 0), _MAX_TIME_US)
         batch = self._backlog.batch_at(time_us, len(record.convert().numbers) + 2)
-        for series, value in self._points.logged(record, state, granularity):
-            batch.add(series, time_us, value)
-            batch.logged += 1
-        for series, value in self._points.moved(state):
-            batch.add(series, time_us, value)
+        logged = self._points.logged(record, state, granularity)
+        batch.logged += batch.add(self._resource, time_us, logged)
+        batch.add(self._resource, time_us, self._points.moved(state))
 
     def _observe(self) -> None:
         time_us = time.time_ns() // 1000
         found = list(self._points.observed())
-        batch = self._backlog.batch_at(time_us, len(found))
-        for series, value in found:
-            batch.add(series, time_us, value)
+        self._backlog.batch_at(time_us, len(found)).add(self._resource, time_us, found)

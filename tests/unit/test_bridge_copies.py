@@ -135,11 +135,11 @@ def test_an_older_copy_is_delivered_with_figures_from_0(tmp_path):
             if lines is not None:
                 replace(log, lines, "in place")
             delivery = open_delivery(log.parent, collector.url, checkpoint)
-            delivery._outbox._stopping = threading.Event()
+            delivery._exporter._stopping = threading.Event()
             for _ in range(LOOKS):
                 delivery.poll()
             delivery.run_to_end()
-            assert 1 == len(delivery._outbox._encoders) or lines is None
+            assert 1 == len(delivery._exporter._encoder._resources) or lines is None
             delivery.close()
             assert expected == collector.values("dllogger.steps")[-1]
     assert 0 == FAULTS.dropped["backend_failed"]

@@ -15,7 +15,7 @@ from otel_dllogger.bridge.pace import Turns
 from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.logs.tail.fingerprint import Position
 from otel_dllogger.metrics.data_points import Points
-from otel_dllogger.otlp import backoff
+from otel_dllogger.otlp import exporter as exporter_module
 from tests.support.bridge import LOOKS, append, log_line, open_bridge, read_page, steps, value_of
 from tests.support.collector import HTTPCollector, free_port
 from tests.support.http import ask
@@ -50,11 +50,11 @@ def turn(delivery: Delivery, times: int = LOOKS) -> None:
 
 def kept(delivery: Delivery) -> dict[str, int]:
     """Return how much a delivery keeps of runs, by where it is."""
-    feed, follower, outbox = delivery._feed, delivery._follower, delivery._outbox
+    feed, follower, exporter = delivery._feed, delivery._follower, delivery._exporter
     return {
         "ranks": len(list(delivery._ranks)),
-        "encoders": len(outbox._encoders),
-        "batches": len(outbox._batches),
+        "resources": len(exporter._encoder._resources),
+        "batches": int(exporter._batch is not None),
         "sources": len(feed._sources),
         "touched": len(feed._touched),
         "files": len(follower.files),
@@ -265,15 +265,15 @@ def test_faults_in_a_row_are_met_with_ever_longer_waits(counted):
 
     turns = Turns("a turn", do, 0.25)
     waits_s = [turns.take() for _ in range(12)]
-    assert min(waits_s) >= backoff.FIRST_WAIT_S / 2
-    assert min(waits_s[7:]) >= backoff.LONGEST_WAIT_S / 2
+    assert min(waits_s) >= exporter_module.FIRST_WAIT_S / 2
+    assert min(waits_s[7:]) >= exporter_module.LONGEST_WAIT_S / 2
     assert 0.25 == turns.take()
     assert {"backend_failed": 12} == counted()
 
 
 def failing(times: int, then, monkeypatch):
     """Return a function that raises so many times, and quickly does what it should after that."""
-    monkeypatch.setattr(backoff, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(exporter_module, "FIRST_WAIT_S", 0.001)
     left = [OSError(5, "a disk")] * times
 
     def scan():

@@ -13,12 +13,12 @@ import pytest
 
 from otel_dllogger.bridge.journal import Journal
 from otel_dllogger.bridge.otlp_forwarder import Delivery
-from otel_dllogger.bridge.outbox import Outbox, Stopped
 from otel_dllogger.logs.source import Source
 from otel_dllogger.logs.tail.fingerprint import Position
-from otel_dllogger.otlp import backoff
+from otel_dllogger.otlp import exporter as exporter_module
 from otel_dllogger.otlp.batches import MAX_POINTS
 from otel_dllogger.otlp.encoder import Encoder
+from otel_dllogger.otlp.exporter import PatientExporter, Stopped
 from otel_dllogger.otlp.settings import read_options
 from otel_dllogger.otlp.transport import open_transport
 from tests.support.bridge import (
@@ -187,11 +187,16 @@ def open_delivery(
 ) -> Delivery:
     """Return a delivery in this process, whose patience ends at once unless told otherwise."""
     transport = open_transport(read_options(endpoint=url))
-    outbox = Outbox(
-        transport, timeout_s=5, stopping=threading.Event(), tell=tell, patience_s=patience_s
+    exporter = PatientExporter(
+        transport,
+        Encoder(),
+        timeout_s=5,
+        stopping=threading.Event(),
+        tell=tell,
+        patience_s=patience_s,
     )
     path = None if checkpoint is None else str(checkpoint)
-    return Delivery(Source([str(logs)]), outbox, checkpoint=path, idle_s=idle_s)
+    return Delivery(Source([str(logs)]), exporter, checkpoint=path, idle_s=idle_s)
 
 
 def test_the_answers_of_a_round_are_noted_until_it_is_saved(tmp_path: Path, logs: Path) -> None:
@@ -232,12 +237,12 @@ def test_the_end_of_the_process_does_not_wait_for_a_round(tmp_path: Path, logs: 
     checkpoint = tmp_path / "checkpoint"
     with HTTPCollector() as collector:
         delivery = open_delivery(logs, collector.url, checkpoint)
-        stopping = delivery._outbox._stopping
+        stopping = delivery._exporter._stopping
         collector.answer = lambda _points: (stopping.set(), (200, {}, b""))[1]
         delivery.run(stopping)
         assert 1 == len(collector.requests)
         delivery = open_delivery(logs, collector.url, checkpoint)
-        delivery._outbox._stopping = threading.Event()
+        delivery._exporter._stopping = threading.Event()
         delivery.run_to_end()
         delivery.close()
     assert times_us(0, 1_500) == received_us(collector)
@@ -281,7 +286,7 @@ def test_what_a_collector_refuses_is_told_and_the_rest_goes_on(logs: Path) -> No
     assert times_us(10, 20) == received_us(collector)
     (told_once,) = told  # not for each request
     assert "a collector refused 31 points so far: HTTP status 400" in told_once  # with the epoch
-    assert delivery._outbox.refused >= 31
+    assert delivery._exporter.refused >= 31
 
 
 @pytest.mark.parametrize("status", [301, 401, 404])
@@ -295,7 +300,7 @@ def test_a_wrong_address_or_token_is_waited_out(logs: Path, status: int) -> None
         delivery = open_delivery(logs, collector.url, None, told.append, DEADLINE_S)
         delivery.run_to_end()
         delivery.close()
-        assert delivery._outbox.refused == 0
+        assert delivery._exporter.refused == 0
         assert len(told) == 1
         assert str(status) in told[0]
     assert set(times_us(0, 10)) <= set(received_us(collector))
@@ -303,20 +308,21 @@ def test_a_wrong_address_or_token_is_waited_out(logs: Path, status: int) -> None
 
 def test_a_bug_in_the_transport_is_waited_out(logs: Path, counted, monkeypatch) -> None:
     """What nobody foresaw is counted, and the same request is sent again, ever later."""
-    monkeypatch.setattr(backoff, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(exporter_module, "FIRST_WAIT_S", 0.01)
     append(logs / "log_rank0.json", steps(0, 10))
     faults = [RuntimeError("never seen before")] * 3
     told: list[str] = []
     with HTTPCollector() as collector:
         delivery = open_delivery(logs, collector.url, None, told.append, DEADLINE_S)
-        send = delivery._outbox._transport.send
+        transport = delivery._exporter._exporter._transport
+        send = transport.send
 
         def fail(request, timeout_s):
             if faults:
                 raise faults.pop()
             return send(request, timeout_s)
 
-        monkeypatch.setattr(delivery._outbox._transport, "send", fail)
+        monkeypatch.setattr(transport, "send", fail)
         delivery.run_to_end()
         delivery.close()
     assert times_us(0, 10) == received_us(collector)
@@ -328,16 +334,14 @@ def test_a_rank_that_cannot_be_encoded_holds_up_no_other(logs: Path, counted, mo
     """Its points are lost and counted; those of the same request that can be sent are sent."""
     append(logs / "a_rank0.json", steps(0, 10))
     append(logs / "b_rank0.json", steps(0, 10))
-    encode = Encoder.encode
-    first: list[Encoder] = []
+    encode = Encoder._encode
 
-    def fail(encoder, batch):
-        first[:] = first or [encoder]
-        if encoder is first[0]:
+    def fail(encoder, key, columns):
+        if key == ("a", 0):
             raise RuntimeError("never seen before")
-        return encode(encoder, batch)
+        return encode(encoder, key, columns)
 
-    monkeypatch.setattr(Encoder, "encode", fail)
+    monkeypatch.setattr(Encoder, "_encode", fail)
     with HTTPCollector() as collector:
         delivery = open_delivery(logs, collector.url, None)
         delivery.run_to_end()
