@@ -14,14 +14,14 @@ from otel_dllogger.logs.ingest import open_feed
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.tail.file_state import GONE, RESTARTED, Batch
 from otel_dllogger.logs.tail.tailer import Follower
+from otel_dllogger.metrics.figures_schedule import FIGURES_INTERVAL_US
 from otel_dllogger.otlp.exporter import Stopped
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterable, Iterator
 
-    from otel_dllogger.bridge.journal import Moment
-    from otel_dllogger.logs.ranks import Point, Rank
+    from otel_dllogger.logs.ranks import Observation, Point, Rank
     from otel_dllogger.logs.reader import Item
     from otel_dllogger.logs.source import Source
     from otel_dllogger.logs.tail.fingerprint import Position
@@ -32,8 +32,6 @@ POLL_INTERVAL_S = 1.0
 
 ROUND_BYTES = 1 << 18
 """Bytes that are read before they are sent."""
-
-_OBSERVE_AFTER_US = 15_000_000
 
 
 class Delivery:
@@ -79,7 +77,7 @@ class Delivery:
         self._is_sent = False  # whether its lines were sent before a kill
         # How far each content was read since the last answer: device, inode, generation.
         self._ends: dict[tuple[int, int, int], int] = {}
-        self._figures: dict[tuple[str, int], Moment] = {}  # that were added since then
+        self._figures: dict[tuple[str, int], Observation] = {}  # that were added since then
         self._is_sent_whole = True  # whether what ranks have taken is sent
         self._has_begun = False
         exporter.on_answer = self._note
@@ -106,7 +104,9 @@ class Delivery:
 
     def _turn(self) -> bool:
         more = self.poll()
-        self._observe(time.time_ns() // 1000 - _OBSERVE_AFTER_US)
+        # As a scrape would find them, of ranks that have logged nothing since.
+        before_us = time.time_ns() // 1000 - FIGURES_INTERVAL_US
+        self._send_figures([rank for rank in self._ranks if rank.schedule.is_due(before_us)])
         self._forget_expired(time.time() - self._idle_s)
         return more
 
@@ -118,7 +118,9 @@ class Delivery:
         """
         while self.poll():
             pass
-        self._observe(None)  # the checkpoint knows whose figures were sent before
+        self._send_figures(
+            self._ranks, at_end=True
+        )  # the checkpoint knows whose figures were sent before
         self._commits.write()
 
     def close(self) -> None:
@@ -221,24 +223,18 @@ class Delivery:
     def _within(self, points: Iterator[Point]) -> Iterator[Point]:
         return (point for point in points if self._since_us <= point[1] < self._until_us)
 
-    def _observe(self, before_us: int | None) -> None:
-        """Send the figures of ranks that have logged nothing since, as a scrape would find them."""
-        self._send_figures(
-            [rank for rank in self._ranks if rank.is_due(before_us)], at_end=before_us is None
-        )
-
     def _send_figures(self, ranks: Iterable[Rank], *, at_end: bool = False) -> None:
         """Send the figures of ranks that are due, but for those that were sent before a kill."""
-        due = {rank: moment for rank in ranks if (moment := rank.observable) is not None}
+        due = {rank: one for rank in ranks if (one := rank.next_observation) is not None}
         if not due:
             return
         self._is_sent_whole = False
-        for rank, moment in due.items():
+        for rank, observation in due.items():
             if self._has_sent_figures(rank):
                 deque(rank.observed(), maxlen=0)
                 continue
             self._exporter.add((rank.run, rank.rank), self._within(rank.observed(at_end=at_end)))
-            self._figures[rank.run, rank.rank] = moment
+            self._figures[rank.run, rank.rank] = observation
         self._exporter.flush()
         self._is_sent_whole = True
         for file in self._feed.touch(due.keys()):
@@ -246,8 +242,8 @@ class Delivery:
 
     def _has_sent_figures(self, rank: Rank) -> bool:
         """Tell whether a rank's figures were sent, as they are now, before a kill."""
-        moment = rank.observable
-        return moment is not None and self._journal.has_sent_figures(rank.run, rank.rank, moment)
+        due = rank.next_observation
+        return due is not None and self._journal.has_sent_figures(rank.run, rank.rank, due)
 
     def _forget_expired(self, before_s: float) -> None:
         """Free ranks that have logged nothing since a moment and that no file can bring back."""

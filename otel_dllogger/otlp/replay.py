@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import FAULTS
-from otel_dllogger.metrics.data_points import FIGURES_INTERVAL_S
+from otel_dllogger.metrics.figures_schedule import FiguresSchedule
 from otel_dllogger.otlp.losses import FULL
 from otel_dllogger.otlp.queue import QUEUE_SHARE, Finish, count_values
 from otel_dllogger.record import (
@@ -62,7 +62,7 @@ class Replay:
         self._max_queue_bytes = max_queue_bytes
         self._clock = clock
         self._current: Entry | None = None
-        self._observe_at_s: float | None = None  # with the first entries
+        self._schedule = FiguresSchedule()  # which begins with the first entries
 
     def close(self) -> int:
         """Take nothing any more; return how many logged values did not become points."""
@@ -77,7 +77,7 @@ class Replay:
             observe: Observe the figures even if it is not yet time to.
         """
         count, dropped = self._queue.begin_take()
-        first = self._observe_at_s is None and bool(count)
+        first = self._schedule.due_us is None and bool(count)
         for _ in range(count):
             self._current = self._queue.pop()
             try:
@@ -86,10 +86,10 @@ class Replay:
                 FAULTS.caught("backend_failed", "OTLPBackend", error)
         self._current = None
         self._points.view.names.take_changes()
-        now_s = self._clock()
-        due = self._observe_at_s is not None and now_s >= self._observe_at_s
-        if first or due or observe:
-            self._observe_at_s = now_s + FIGURES_INTERVAL_S
+        now_us = int(self._clock() * 1e6)
+        if first or observe or self._schedule.is_due(now_us):
+            self._schedule.take()
+            self._schedule.note(now_us)  # again, though nothing be logged: the rank is alive
             self._observe()
         dropped += self._backlog.shrink()
         left_bytes = self._max_queue_bytes - self._backlog.size_bytes

@@ -162,7 +162,7 @@ def test_the_checkpoint_is_not_written_for_every_line(tmp_path, collector):
     for number in range(3, 43):
         append(logs / "run_rank0.json", steps(number, number + 1))
         turn(killed, 1)
-    killed._observe(None)  # as the clock has it
+    killed._send_figures(killed._ranks, at_end=True)  # as the clock has it
     append(logs / "run_rank1.json", steps(3, 4))
     turn(killed, 1)
     after = checkpoint.stat()
@@ -216,7 +216,7 @@ def test_figures_that_changed_after_they_were_sent_are_sent_again(tmp_path, coll
     turn(killed)
     append(log, steps(5, 6))
     killed.poll()
-    killed._observe(None)
+    killed._send_figures(killed._ranks, at_end=True)
     append(log, summary())  # of the same quarter minute
     killed.poll()
     delivery = open_delivery(log.parent, collector.url, checkpoint)
