@@ -16,13 +16,13 @@ from otel_dllogger.otlp.exporter import Refused, Stopped
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_dllogger.backfill.logs import LogFile
+    from otel_dllogger.backfill.logs import FoundLog
     from otel_dllogger.logs.source import Source
     from otel_dllogger.otlp.exporter import PatientExporter
 
 
 def send_logs(
-    logs: Iterable[LogFile],
+    logs: Iterable[FoundLog],
     source: Source,
     exporter: PatientExporter,
     folder: Path,

@@ -118,9 +118,8 @@ class Delivery:
         """
         while self.poll():
             pass
-        self._send_figures(
-            self._ranks, at_end=True
-        )  # the checkpoint knows whose figures were sent before
+        # The checkpoint knows whose figures were sent before.
+        self._send_figures(self._ranks, at_end=True)
         self._commits.write()
 
     def close(self) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from otel_dllogger.errors import EndpointError
-from otel_dllogger.logs.parsers.skipped import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     import threading
@@ -37,14 +36,12 @@ def explain(error: Exception) -> str:
 
 def is_log(path: Path) -> bool:
     """Tell whether a file begins as a log does."""
-    from otel_dllogger.logs.parsers.context import FileContext  # noqa: PLC0415
-    from otel_dllogger.logs.parsers.detect import parse_line  # noqa: PLC0415
+    from otel_dllogger.logs.source import open_log, read_lines  # noqa: PLC0415
 
     if not path.is_file():
         return False
     try:
-        with path.open("rb") as file:
-            return bool(parse_line(file.readline(MAX_LINE_BYTES), FileContext()))
+        return bool(open_log(str(path)).reader.read(next(read_lines(str(path)), b"")))
     except OSError:
         return False
 

@@ -6,14 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import FAULTS
-from otel_dllogger.logs.duplicates import has_json_twin, is_text
 from otel_dllogger.logs.parsers.file_record import FileRecord
 from otel_dllogger.logs.parsers.skipped import HARMLESS
-from otel_dllogger.logs.parsers.times import parse_zone
 from otel_dllogger.logs.ranks import FAILED
 from otel_dllogger.logs.reader import Naming, Started
-from otel_dllogger.logs.run_identity import is_copy
-from otel_dllogger.logs.source import open_reader
+from otel_dllogger.logs.source import LogFiles
 from otel_dllogger.logs.tail import oddities
 from otel_dllogger.logs.tail.file_state import GONE, Batch, Change, FollowedFile
 
@@ -21,28 +18,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otel_dllogger.logs.ranks import Rank, Ranks
-    from otel_dllogger.logs.reader import FileReader, Item
-    from otel_dllogger.logs.run_identity import Origin
-    from otel_dllogger.logs.source import Source
+    from otel_dllogger.logs.reader import Item
+    from otel_dllogger.logs.source import LogFile, Source
     from otel_dllogger.logs.tail.tailer import Follower
 
 
 class _File:
-    """One file: who reads it, and whose lines it held."""
+    """One file that is followed, and whose lines it held."""
 
     __slots__ = (
         "begun",
         "is_left_out",
         "is_repeated",
         "is_restarted",
+        "log",
         "numbers",
         "origin",
         "reader",
     )
 
-    def __init__(self, origin: Origin, reader: FileReader) -> None:
-        self.origin = origin
-        self.reader = reader
+    def __init__(self, log: LogFile) -> None:
+        self.log = log
+        self.origin = log.origin
+        self.reader = log.reader
         self.numbers: set[int] = set()  # of the ranks
         self.begun: set[int] = set()  # those of which this content has shown its first time
         self.is_restarted = False
@@ -73,12 +71,9 @@ class LogFeed:
         *,
         shares_ranks: bool = False,
     ) -> None:
-        parse_zone(source.zone)
-        self._source = source
-        self._origins = source.origins()
+        self._logs = LogFiles(source, follower.covers)
         self._ranks = ranks
         self._follower = follower
-        self._covers = follower.covers
         self._take = take or _take
         self._shares_ranks = shares_ranks
         self._sources: dict[FollowedFile, _File] = {}
@@ -97,7 +92,7 @@ class LogFeed:
         sources: dict[FollowedFile, _File] = {}
         try:
             for file in files:
-                if file.state and not is_copy(file.path, self._covers):
+                if file.state and not self._logs.is_copy(file.path):
                     sources[file] = self._restored(file, ranks)
         except Exception:  # damage, or of a version that knew less, or more
             return False
@@ -109,11 +104,11 @@ class LogFeed:
         return True
 
     def _restored(self, file: FollowedFile, ranks: dict[tuple[str, int], Rank]) -> _File:
-        origin = self._origins.of(file.path)
         state = json.loads(file.state["reader"])
         if type(state) is not dict:
             raise TypeError(f"{state!r} is not a reader's state")
-        source = _File(origin, open_reader(self._source, origin, file.path, state))
+        source = _File(self._logs.open(file.path, state))
+        origin = source.origin
         for number_text, text in file.state["ranks"].items():
             number = int(number_text)
             source.numbers.add(number)
@@ -128,7 +123,7 @@ class LogFeed:
     def expect(self, paths: Iterable[str]) -> None:
         """Know of the ranks of files before one of them is read, and so how many there are."""
         for path in paths:
-            origin = self._origins.of(path)
+            origin = self._logs.origins.of(path)
             self._ranks.of(origin, origin.rank)
 
     def handle(self, returned: Iterable[Batch | Change]) -> None:
@@ -179,11 +174,9 @@ class LogFeed:
         file = change.file
         before = self._sources.pop(file, None)
         self._touched.pop(file, None)
-        if change.kind == GONE or is_copy(change.path, self._covers):
+        if change.kind == GONE or self._logs.is_copy(change.path):
             return
-        origin = self._origins.of(change.path)
-        source = _File(origin, open_reader(self._source, origin, change.path))
-        self._sources[file] = source
+        source = self._sources[file] = _File(self._logs.open(change.path))
         if before is not None:  # its ranks go on, though the file begins anew
             source.numbers = before.numbers
             source.is_restarted = True
@@ -235,18 +228,15 @@ class LogFeed:
         if source is None:  # a copy of another file
             return
         if not source.is_left_out and not source.reader.entries:  # nothing was read of it yet
-            source.is_left_out = any(map(is_text, batch.lines)) and has_json_twin(
-                batch.path, self._origins, self._covers
-            )
+            source.is_left_out = source.log.repeats_json(batch.lines)
         if source.is_left_out:
             return
         self._touched[batch.file] = source
         reader = source.reader
         heartbeat_s = 0.0
         if batch.file.stamp is not None:
-            size_bytes, modified_ns = batch.file.stamp
-            heartbeat_s = modified_ns / 1e9
-            reader.observe(size_bytes=size_bytes, modified_us=modified_ns // 1000)
+            heartbeat_s = batch.file.stamp[1] / 1e9
+            source.log.observe(batch.file.stamp)
         skipped = reader.skipped
         found: dict[int, Rank] = {}
         take = self._take
