@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import orjson
 
-from otel_dllogger.bridge.otlp_forwarder import Delivery
+from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder
 from otel_dllogger.logs.source import Source
 from otel_dllogger.logs.tail.file_state import Batch
 from otel_dllogger.logs.tail.tailer import Follower
@@ -222,8 +222,8 @@ def written_kib_a_second(folder: Path) -> tuple[float, float]:
     exporter = PatientExporter(
         _Collector(), Encoder(), timeout_s=1.0, stopping=stopping, tell=print
     )
-    delivery = Delivery(Source([str(logs)]), exporter, checkpoint=str(folder / "checkpoint"))
-    delivery.run_to_end()
+    forwarder = OTLPForwarder(Source([str(logs)]), exporter, checkpoint=str(folder / "checkpoint"))
+    forwarder.run_to_end()
     ours_bytes, lines = 0, 0
     start_s, start_bytes = time.monotonic(), _written_bytes()
     while (took_s := time.monotonic() - start_s) < DELIVER_S:
@@ -231,9 +231,9 @@ def written_kib_a_second(folder: Path) -> tuple[float, float]:
         with paths[lines % DELIVERED_FILES].open("ab") as file:
             ours_bytes += file.write(line)
         lines += 1
-        delivery.poll()
+        forwarder.poll()
         time.sleep(1 / DELIVERED_LINES_A_SECOND)
-    delivery.close()
+    forwarder.close()
     written_kib = (_written_bytes() - start_bytes - ours_bytes) / 1024
     return written_kib / took_s, written_kib / lines
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_dllogger.backfill.faults import BackfillError
-from otel_dllogger.bridge.otlp_forwarder import Delivery
+from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.otlp.exporter import Refused, Stopped
 
@@ -53,7 +53,7 @@ def send_logs(
     ranks = Ranks(max_series=source.max_series)
     lines = 0
     for log in logs:
-        delivery = Delivery(
+        forwarder = OTLPForwarder(
             # The name of the run is decided by all paths that were given, not by this one.
             dataclasses.replace(source, paths=(log.path,), run=log.origin.run),
             exporter,
@@ -63,7 +63,7 @@ def send_logs(
             until_us=until_us,
         )
         try:
-            delivery.run_to_end()
+            forwarder.run_to_end()
         except Refused as error:
             raise BackfillError(
                 f"{target} refuses the metrics ({error}): mend its address or what it asks for "
@@ -75,8 +75,8 @@ def send_logs(
                 "command again; it goes on where it was"
             ) from None
         finally:
-            delivery.close()
-        lines += delivery.lines
+            forwarder.close()
+        lines += forwarder.lines
         progress(log.size_bytes)
     return lines
 

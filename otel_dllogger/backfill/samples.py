@@ -10,7 +10,7 @@ from otel_dllogger.backfill.logs import lines_of
 from otel_dllogger.backfill.series import SeriesName
 from otel_dllogger.logs.parsers.file_record import FileRecord
 from otel_dllogger.logs.parsers.skipped import HARMLESS
-from otel_dllogger.logs.ranks import Rank, Ranks
+from otel_dllogger.logs.ranks import LoggedRank, Ranks
 from otel_dllogger.logs.source import LogFiles
 from otel_dllogger.metrics.naming import unit_suffix
 
@@ -78,7 +78,7 @@ class SampleReader:
         self._until_us = math.inf if until_us is None else until_us
         self._progress = progress
         self._ranks = Ranks(max_series=source.max_series)
-        self._numbers: dict[Rank, tuple[int, dict[Series, int]]] = {}
+        self._numbers: dict[LoggedRank, tuple[int, dict[Series, int]]] = {}
         self.found = ReadLogs()
 
     def run(self, logs: Iterable[FoundLog]) -> ReadLogs:
@@ -102,7 +102,7 @@ class SampleReader:
 
     def _read(self, found: FoundLog) -> None:
         log = self._files.open(found.path)
-        known: dict[int, Rank] = {}
+        known: dict[int, LoggedRank] = {}
         read_bytes = 0
         for line in lines_of(log):
             self.found.lines += 1
@@ -129,7 +129,7 @@ class SampleReader:
         for reason, count in log.reader.skipped.items():
             skipped[reason] = skipped.get(reason, 0) + count
 
-    def _append(self, rank: Rank, points: Iterable[Point]) -> None:
+    def _append(self, rank: LoggedRank, points: Iterable[Point]) -> None:
         append = self._sorter.append
         since_us, until_us = self._since_us, self._until_us
         moves, numbers = self._numbers.get(rank, (-1, {}))

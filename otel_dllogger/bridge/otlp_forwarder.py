@@ -8,9 +8,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from otel_dllogger.bridge.journal import Journal
-from otel_dllogger.bridge.pace import Commits, Turns
-from otel_dllogger.logs.ingest import open_feed
+from otel_dllogger.bridge.polling import CheckpointWriter, RetryingPoll
+from otel_dllogger.bridge.sent_offsets import SentOffsets
+from otel_dllogger.logs.ingest import LogIngest
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.tail.file_state import GONE, RESTARTED, Batch
 from otel_dllogger.logs.tail.tailer import Follower
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterable, Iterator
 
-    from otel_dllogger.logs.ranks import Observation, Point, Rank
+    from otel_dllogger.logs.ranks import LoggedRank, Observation, Point
     from otel_dllogger.logs.reader import Item
     from otel_dllogger.logs.source import Source
     from otel_dllogger.logs.tail.fingerprint import Position
@@ -34,7 +34,7 @@ ROUND_BYTES = 1 << 18
 """Bytes that are read before they are sent."""
 
 
-class Delivery:
+class OTLPForwarder:
     """Send every step of logs that are followed.
 
     Args:
@@ -67,13 +67,13 @@ class Delivery:
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=idle_s
         )
         self._idle_s = idle_s
-        self._feed = open_feed(
+        self._ingest = LogIngest(
             source, self._ranks, self._follower, self._take, shares_ranks=ranks is not None
         )
-        self._commits = Commits(self._commit)
-        self._journal = Journal(None if checkpoint is None else f"{checkpoint}.sent")
+        self._checkpoint = CheckpointWriter(self._commit)
+        self._sent_offsets = SentOffsets(None if checkpoint is None else f"{checkpoint}.sent")
         self._batch: Batch | None = None
-        self._batch_lines = 0  # that the feed had read before it
+        self._batch_lines = 0  # that the ingest had read before it
         self._is_sent = False  # whether its lines were sent before a kill
         # How far each content was read since the last answer: device, inode, generation.
         self._ends: dict[tuple[int, int, int], int] = {}
@@ -87,14 +87,14 @@ class Delivery:
     @property
     def lines(self) -> int:
         """Return how many lines were read."""
-        return self._feed.lines
+        return self._ingest.lines
 
     def run(self, stopping: threading.Event) -> None:
         """Send what is added until the process is to end, whatever a look at logs raises."""
-        turns = Turns("a look of bridge --otlp at its logs", self._turn, POLL_INTERVAL_S)
+        polling = RetryingPoll("a look of bridge --otlp at its logs", self._turn, POLL_INTERVAL_S)
         try:
             while not stopping.is_set():
-                wait_s = turns.take()
+                wait_s = polling.poll()
                 if wait_s:
                     stopping.wait(wait_s)
         except Stopped:
@@ -120,16 +120,16 @@ class Delivery:
             pass
         # The checkpoint knows whose figures were sent before.
         self._send_figures(self._ranks, at_end=True)
-        self._commits.write()
+        self._checkpoint.write()
 
     def close(self) -> None:
         """Save how far everything was sent, and close the files."""
         try:
             if self._is_sent_whole:  # or a checkpoint would say more than was sent
-                self._commits.write()
+                self._checkpoint.write()
         finally:
             self._follower.close()
-            self._journal.close()
+            self._sent_offsets.close()
 
     def poll(self) -> bool:
         """Read some and send it; note that, and save it if that is due.
@@ -140,43 +140,42 @@ class Delivery:
         Raises:
             Stopped: If the process is to end, or the collector does not take it.
         """
-        lines = self._feed.lines
+        lines = self._ingest.lines
         returned = self._follower.poll()
         if not self._has_begun:
             self._has_begun = True
-            self._feed.expect(file.path for file in self._follower.files)
+            self._ingest.expect(file.path for file in self._follower.files)
         self._is_sent_whole = False
         kinds = set()
         for event in returned:
             if isinstance(event, Batch):
                 for part in self._parts(event):
-                    self._feed.handle((part,))
+                    self._ingest.handle((part,))
             else:
                 kinds.add(event.kind)
-                self._feed.handle((event,))
+                self._ingest.handle((event,))
                 if event.kind == GONE:
-                    self._journal.forget_content((*event.file.key, event.generation))
+                    self._sent_offsets.forget_content((*event.file.key, event.generation))
         self._batch = None
         self._exporter.flush()
         self._ends.clear()  # what is left had no points
         self._is_sent_whole = True
         if GONE in kinds:
             # The next checkpoint knows nothing of a rank that no file is of.
-            fed = self._feed.fed()
-            self._send_figures(
-                [rank for rank in self._ranks if (rank.run, rank.rank) not in fed], at_end=True
-            )
+            fed = self._ingest.fed()
+            self._send_figures([rank for rank in self._ranks if rank.key not in fed], at_end=True)
         if RESTARTED in kinds:
-            self._commits.hasten()  # the checkpoint has nothing of the file's ranks at the moment
-        self._commits.write_if_due()
-        return self._follower.behind or self._feed.lines > lines
+            # The checkpoint has nothing of the file's ranks at the moment.
+            self._checkpoint.hasten()
+        self._checkpoint.write_if_due()
+        return self._follower.behind or self._ingest.lines > lines
 
     def _commit(self) -> bool:
         self._send_figures([rank for rank in self._ranks if self._has_sent_figures(rank)])
-        self._feed.save_states()
+        self._ingest.save_states()
         is_saved = self._follower.commit()
         if is_saved:
-            self._journal.clear(
+            self._sent_offsets.clear(
                 {(*file.key, file.generation): file.mark.offset for file in self._follower.files}
             )
         return is_saved
@@ -184,7 +183,7 @@ class Delivery:
     def _parts(self, batch: Batch) -> Iterator[Batch]:
         """Split lines into those that were sent before a kill, and others."""
         lines, at = batch.lines, batch.start.offset
-        sent_until = self._journal.sent_until(batch.start)
+        sent_until = self._sent_offsets.sent_until(batch.start)
         number = 0
         while number < len(lines) and at < sent_until:
             at += len(lines[number]) + 1
@@ -192,7 +191,7 @@ class Delivery:
         for self._is_sent, part in ((True, lines[:number]), (False, lines[number:])):
             if part:
                 self._batch = dataclasses.replace(batch, lines=part)
-                self._batch_lines = self._feed.lines
+                self._batch_lines = self._ingest.lines
                 yield self._batch
         self._end_at(batch.end, batch.end.offset)
 
@@ -203,26 +202,26 @@ class Delivery:
         """Note how far files were sent: all that was read but the line at hand."""
         batch = self._batch
         if batch is not None:
-            left = batch.lines[self._feed.lines - self._batch_lines :]
+            left = batch.lines[self._ingest.lines - self._batch_lines :]
             self._end_at(batch.end, batch.end.offset - sum(len(line) + 1 for line in left))
         if self._ends or self._figures:
-            self._journal.note(self._ends, self._figures)
+            self._sent_offsets.note(self._ends, self._figures)
             self._ends.clear()
             self._figures.clear()
 
-    def _take(self, rank: Rank, item: Item) -> None:
+    def _take(self, rank: LoggedRank, item: Item) -> None:
         if not self._is_sent and self._has_sent_figures(rank):
             deque(rank.observed(), maxlen=0)
         points = self._within(rank.points(item))
         if self._is_sent:
             deque(points, maxlen=0)
         else:
-            self._exporter.add((rank.run, rank.rank), points)
+            self._exporter.add(rank.key, points)
 
     def _within(self, points: Iterator[Point]) -> Iterator[Point]:
         return (point for point in points if self._since_us <= point[1] < self._until_us)
 
-    def _send_figures(self, ranks: Iterable[Rank], *, at_end: bool = False) -> None:
+    def _send_figures(self, ranks: Iterable[LoggedRank], *, at_end: bool = False) -> None:
         """Send the figures of ranks that are due, but for those that were sent before a kill."""
         due = {rank: one for rank in ranks if (one := rank.next_observation) is not None}
         if not due:
@@ -232,24 +231,24 @@ class Delivery:
             if self._has_sent_figures(rank):
                 deque(rank.observed(), maxlen=0)
                 continue
-            self._exporter.add((rank.run, rank.rank), self._within(rank.observed(at_end=at_end)))
-            self._figures[rank.run, rank.rank] = observation
+            self._exporter.add(rank.key, self._within(rank.observed(at_end=at_end)))
+            self._figures[rank.key] = observation
         self._exporter.flush()
         self._is_sent_whole = True
-        for file in self._feed.touch(due.keys()):
+        for file in self._ingest.touch(due.keys()):
             self._follower.touch(file)
 
-    def _has_sent_figures(self, rank: Rank) -> bool:
-        """Tell whether a rank's figures were sent, as they are now, before a kill."""
+    def _has_sent_figures(self, rank: LoggedRank) -> bool:
+        """Return whether a rank's figures were sent, as they are now, before a kill."""
         due = rank.next_observation
-        return due is not None and self._journal.has_sent_figures(rank.run, rank.rank, due)
+        return due is not None and self._sent_offsets.has_sent_figures(rank.key, due)
 
     def _forget_expired(self, before_s: float) -> None:
         """Free ranks that have logged nothing since a moment and that no file can bring back."""
         silent = [rank for rank in self._ranks if rank.heartbeat_s < before_s]
-        fed = self._feed.fed() if silent else set()
+        fed = self._ingest.fed() if silent else set()
         for rank in silent:
-            if (rank.run, rank.rank) not in fed:
+            if rank.key not in fed:
                 self._ranks.forget(rank)
-                self._exporter.forget((rank.run, rank.rank))
-                self._journal.forget_rank(rank.run, rank.rank)
+                self._exporter.forget(rank.key)
+                self._sent_offsets.forget_rank(rank.key)

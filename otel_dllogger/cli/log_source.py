@@ -35,7 +35,7 @@ def explain(error: Exception) -> str:
 
 
 def is_log(path: Path) -> bool:
-    """Tell whether a file begins as a log does."""
+    """Return whether a file begins as a log does."""
     from otel_dllogger.logs.source import open_log, read_lines  # noqa: PLC0415
 
     if not path.is_file():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.logs.parsers.file_record import FileRecord
 from otel_dllogger.logs.parsers.skipped import HARMLESS
-from otel_dllogger.logs.ranks import FAILED
+from otel_dllogger.logs.ranks import FAILED, LoggedRank
 from otel_dllogger.logs.reader import Naming, Started
 from otel_dllogger.logs.source import LogFiles
 from otel_dllogger.logs.tail import oddities
@@ -17,13 +17,13 @@ from otel_dllogger.logs.tail.file_state import GONE, Batch, Change, FollowedFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_dllogger.logs.ranks import Rank, Ranks
+    from otel_dllogger.logs.ranks import Ranks
     from otel_dllogger.logs.reader import Item
     from otel_dllogger.logs.source import LogFile, Source
     from otel_dllogger.logs.tail.tailer import Follower
 
 
-class _File:
+class _IngestedFile:
     """One file that is followed, and whose lines it held."""
 
     __slots__ = (
@@ -48,13 +48,13 @@ class _File:
         self.is_left_out = False
 
 
-class LogFeed:
+class LogIngest:
     """Hand every line of files that are followed to the rank that it is of.
 
     Args:
         source: What is followed, and how to read it.
         ranks: Where ranks are kept.
-        follower: Follows it.
+        follower: Follows it; its checkpoint says with what to begin.
         take: Takes an item of a rank; by default the rank itself does.
         shares_ranks: Whether other files than those of the follower may be of the ranks.
 
@@ -67,29 +67,34 @@ class LogFeed:
         source: Source,
         ranks: Ranks,
         follower: Follower,
-        take: Callable[[Rank, Item], None] | None = None,
+        take: Callable[[LoggedRank, Item], None] = LoggedRank.take,
         *,
         shares_ranks: bool = False,
     ) -> None:
         self._logs = LogFiles(source, follower.covers)
         self._ranks = ranks
         self._follower = follower
-        self._take = take or _take
+        self._take = take
         self._shares_ranks = shares_ranks
-        self._sources: dict[FollowedFile, _File] = {}
-        self._touched: dict[FollowedFile, _File] = {}
+        self._files: dict[FollowedFile, _IngestedFile] = {}
+        self._touched: dict[FollowedFile, _IngestedFile] = {}
         self.lines = 0
         self.skipped: dict[str, int] = {}
+        if not self._restore(follower.files):
+            follower.start_over()
+        for reason, count in follower.counts.items():
+            if count and reason.startswith("checkpoint_"):
+                FAULTS.warn(reason, f"{follower.checkpoint}: {oddities.REASONS[reason]}")
 
-    def restore(self, files: Iterable[FollowedFile]) -> bool:
-        """Go on with the files of a checkpoint as their states say; before the first poll.
+    def _restore(self, files: Iterable[FollowedFile]) -> bool:
+        """Go on with the files of a checkpoint as their states say.
 
         Returns:
             Whether all could be understood; if not, nothing is known of any: ranks may be of
             several files, whose lines must not count twice.
         """
-        ranks: dict[tuple[str, int], Rank] = {}
-        sources: dict[FollowedFile, _File] = {}
+        ranks: dict[tuple[str, int], LoggedRank] = {}
+        sources: dict[FollowedFile, _IngestedFile] = {}
         try:
             for file in files:
                 if file.state and not self._logs.is_copy(file.path):
@@ -100,14 +105,16 @@ class LogFeed:
             file.is_known = True
         for rank in ranks.values():
             self._ranks.put(rank)
-        self._sources.update(sources)
+        self._files.update(sources)
         return True
 
-    def _restored(self, file: FollowedFile, ranks: dict[tuple[str, int], Rank]) -> _File:
+    def _restored(
+        self, file: FollowedFile, ranks: dict[tuple[str, int], LoggedRank]
+    ) -> _IngestedFile:
         state = json.loads(file.state["reader"])
         if type(state) is not dict:
             raise TypeError(f"{state!r} is not a reader's state")
-        source = _File(self._logs.open(file.path, state))
+        source = _IngestedFile(self._logs.open(file.path, state))
         origin = source.origin
         for number_text, text in file.state["ranks"].items():
             number = int(number_text)
@@ -137,12 +144,12 @@ class LogFeed:
             except Exception as error:  # the other files go on
                 FAULTS.caught(FAILED, f"bridge, {event.path}", error)
 
-    def touch(self, ranks: Iterable[Rank]) -> list[FollowedFile]:
+    def touch(self, ranks: Iterable[LoggedRank]) -> list[FollowedFile]:
         """Have the states of files saved that hold one of these ranks, and return the files."""
-        keys = {(rank.run, rank.rank) for rank in ranks}
+        keys = {rank.key for rank in ranks}
         files = {
             file: source
-            for file, source in self._sources.items()
+            for file, source in self._files.items()
             if any((source.origin.run, number) in keys for number in source.numbers)
         }
         self._touched.update(files)
@@ -150,7 +157,7 @@ class LogFeed:
 
     def save_states(self) -> None:
         """Put what is known of each file that was read into its state, for the next commit."""
-        texts: dict[Rank, str] = {}
+        texts: dict[LoggedRank, str] = {}
         for file, source in self._touched.items():
             saved = {}
             for number in source.numbers:
@@ -166,29 +173,29 @@ class LogFeed:
         """Return run and rank of all whose files are followed."""
         return {
             (source.origin.run, number)
-            for source in self._sources.values()
+            for source in self._files.values()
             for number in source.numbers
         }
 
     def _change(self, change: Change) -> None:
         file = change.file
-        before = self._sources.pop(file, None)
+        before = self._files.pop(file, None)
         self._touched.pop(file, None)
         if change.kind == GONE or self._logs.is_copy(change.path):
             return
-        source = self._sources[file] = _File(self._logs.open(change.path))
+        source = self._files[file] = _IngestedFile(self._logs.open(change.path))
         if before is not None:  # its ranks go on, though the file begins anew
             source.numbers = before.numbers
             source.is_restarted = True
             self._touched[file] = source
 
-    def _rank(self, source: _File, number: int) -> Rank:
+    def _rank(self, source: _IngestedFile, number: int) -> LoggedRank:
         source.numbers.add(number)
         return self._ranks.of(source.origin, number)
 
     def _begin(
-        self, batch: Batch, source: _File, number: int, items: list[tuple[int, Item]]
-    ) -> Rank:
+        self, batch: Batch, source: _IngestedFile, number: int, items: list[tuple[int, Item]]
+    ) -> LoggedRank:
         """Return a rank whose items are next; one that begins at 0 where they were counted before.
 
         A job that begins its log anew goes on in time, and so do its rank's counters. A
@@ -207,7 +214,7 @@ class LogFeed:
             return rank
         is_fed = self._shares_ranks or any(
             number in other.numbers and other.origin.run == rank.run and not file.missing
-            for file, other in self._sources.items()
+            for file, other in self._files.items()
             if other is not source
         )
         if is_fed and not source.is_restarted:
@@ -224,7 +231,7 @@ class LogFeed:
         return rank if is_fed else self._ranks.begin_anew(rank)
 
     def _read(self, batch: Batch) -> None:
-        source = self._sources.get(batch.file)
+        source = self._files.get(batch.file)
         if source is None:  # a copy of another file
             return
         if not source.is_left_out and not source.reader.entries:  # nothing was read of it yet
@@ -238,7 +245,7 @@ class LogFeed:
             heartbeat_s = batch.file.stamp[1] / 1e9
             source.log.observe(batch.file.stamp)
         skipped = reader.skipped
-        found: dict[int, Rank] = {}
+        found: dict[int, LoggedRank] = {}
         take = self._take
         for line in batch.lines:
             try:
@@ -257,7 +264,7 @@ class LogFeed:
             rank.heartbeat_s = max(rank.heartbeat_s, heartbeat_s)
         self._count(source, skipped)
 
-    def _count(self, source: _File, before: dict[str, int]) -> None:
+    def _count(self, source: _IngestedFile, before: dict[str, int]) -> None:
         for reason, count in source.reader.skipped.items():
             more = count - before.get(reason, 0)
             if more:
@@ -272,36 +279,3 @@ def _time_us(item: Item) -> int | None:
     if isinstance(item, (Naming, Started)) or (isinstance(item, FileRecord) and item.interpolated):
         return None
     return item.time_us
-
-
-def _take(rank: Rank, item: Item) -> None:
-    rank.take(item)
-
-
-def open_feed(
-    source: Source,
-    ranks: Ranks,
-    follower: Follower,
-    take: Callable[[Rank, Item], None] | None = None,
-    *,
-    shares_ranks: bool = False,
-) -> LogFeed:
-    """Return what hands lines to ranks, with all that the follower's checkpoint knows of them.
-
-    Args:
-        source: What is followed, and how to read it.
-        ranks: Where ranks are kept.
-        follower: Follows its paths.
-        take: As ``LogFeed`` takes it.
-        shares_ranks: As ``LogFeed`` takes it.
-
-    Raises:
-        ConfigurationError: If a pattern or the zone cannot mean anything.
-    """
-    feed = LogFeed(source, ranks, follower, take, shares_ranks=shares_ranks)
-    if not feed.restore(follower.files):
-        follower.start_over()
-    for reason, count in follower.counts.items():
-        if count and reason.startswith("checkpoint_"):
-            FAULTS.warn(reason, f"{follower.checkpoint}: {oddities.REASONS[reason]}")
-    return feed

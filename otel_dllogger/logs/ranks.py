@@ -34,7 +34,7 @@ Observation = tuple[int, int]
 """When a rank's figures are observed, and how many items it has taken by then."""
 
 
-class Rank(View):
+class LoggedRank(View):
     """Hold one rank of one run: what it logged, and who it is.
 
     Args:
@@ -44,6 +44,7 @@ class Rank(View):
         max_series: Series that it has at most.
 
     Attributes:
+        key: The run's name and the rank.
         heartbeat_s: When a file of it last grew, seconds since the Unix epoch.
         dropped: Lines that gave no record though they should have, by reason.
         moves: How often metadata that came late has moved series to other names.
@@ -57,6 +58,7 @@ class Rank(View):
         "_points",
         "dropped",
         "heartbeat_s",
+        "key",
         "moves",
         "rank",
         "run",
@@ -72,6 +74,7 @@ class Rank(View):
         super().__init__(store, Names(store), topology)
         self.run = run
         self.rank = rank
+        self.key = (run, rank)
         self.heartbeat_s = 0.0
         self.dropped: dict[str, int] = {}
         self.moves = 0
@@ -212,7 +215,7 @@ DROPPED_REASONS = (FAILED, *(reason for reason in skipped.REASONS if reason not 
 
 
 def _dropped(view: View) -> Iterator[tuple[dict[str, str], float]]:
-    if isinstance(view, Rank):
+    if isinstance(view, LoggedRank):
         for reason in DROPPED_REASONS:
             yield {**view.of_process(), "reason": reason}, float(view.dropped.get(reason, 0))
 
@@ -231,13 +234,13 @@ class Ranks:
     def __init__(self, *, max_series: int = DEFAULT_MAX_SERIES) -> None:
         self._max_series = max_series
         self._host = host_name()
-        self._runs: dict[str, dict[int, Rank]] = {}
+        self._runs: dict[str, dict[int, LoggedRank]] = {}
 
-    def __iter__(self) -> Iterator[Rank]:
+    def __iter__(self) -> Iterator[LoggedRank]:
         """Iterate over the ranks of all runs."""
         return (rank for ranks in list(self._runs.values()) for rank in list(ranks.values()))
 
-    def of(self, origin: Origin, number: int) -> Rank:
+    def of(self, origin: Origin, number: int) -> LoggedRank:
         """Return a rank, a new one where it is not yet known.
 
         Args:
@@ -250,16 +253,16 @@ class Ranks:
             self.put(found)
         return found
 
-    def find(self, run: str, rank: int) -> Rank | None:
+    def find(self, run: str, rank: int) -> LoggedRank | None:
         """Return a rank, None where it is not yet known."""
         return self._runs.get(run, {}).get(rank)
 
-    def make(self, origin: Origin, number: int) -> Rank:
+    def make(self, origin: Origin, number: int) -> LoggedRank:
         """Return a rank that is not yet kept; where no host is named it is of this one."""
         host = origin.host or self._host
-        return Rank(origin.run, number, host, max_series=self._max_series)
+        return LoggedRank(origin.run, number, host, max_series=self._max_series)
 
-    def put(self, rank: Rank) -> None:
+    def put(self, rank: LoggedRank) -> None:
         """Keep a rank, in the place of another one of its number."""
         ranks = self._runs.setdefault(rank.run, {})
         ranks[rank.rank] = rank
@@ -269,15 +272,15 @@ class Ranks:
             if each.topology.world_size != size:
                 each.topology = dataclasses.replace(each.topology, world_size=size)
 
-    def begin_anew(self, rank: Rank) -> Rank:
+    def begin_anew(self, rank: LoggedRank) -> LoggedRank:
         """Put another one in the place of a rank, with figures that begin at 0."""
         host = rank.topology.host
-        fresh = Rank(rank.run, rank.rank, host, max_series=self._max_series)
+        fresh = LoggedRank(rank.run, rank.rank, host, max_series=self._max_series)
         fresh.saves = rank.saves
         self.put(fresh)
         return fresh
 
-    def forget(self, rank: Rank) -> None:
+    def forget(self, rank: LoggedRank) -> None:
         """Keep a rank no longer."""
         ranks = self._runs.get(rank.run, {})
         if ranks.pop(rank.rank, None) is not None and not ranks:

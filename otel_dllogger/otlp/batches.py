@@ -70,7 +70,7 @@ class Batch:
         return _COLUMN_BYTES * self._series + _POINT_BYTES * self.points
 
     def has_room(self, time_us: int, points: int) -> bool:
-        """Tell whether an entry of this time and size belongs in here as well."""
+        """Return whether an entry of this time and size belongs in here as well."""
         if abs(time_us - self.start_us) > MAX_SPAN_US:
             return False
         # A receiver that keeps milliseconds must see the points of one together, or it takes

@@ -136,9 +136,9 @@ def read_page(bridge: Bridge) -> Page:
 
 _COMMITTING = """
 import sys
-from otel_dllogger.bridge import pace
+from otel_dllogger.bridge import polling
 from otel_dllogger.cli.main import main
-pace.COMMIT_INTERVAL_S = {}
+polling.COMMIT_INTERVAL_S = {}
 sys.exit(main())
 """
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 _Content = tuple[int, int, int]  # device, inode, generation
 
 MAX_BYTES = 1 << 20
-"""Size from which the journal is rewritten without what later notes have replaced."""
+"""Size from which the file is rewritten without what later notes have replaced."""
 
 
-class Journal:
+class SentOffsets:
     """Note after each request how far every file is sent, until a commit says it.
 
     It is not synced: it is for a kill, after which the kernel still has it. Where it cannot
@@ -60,9 +60,9 @@ class Journal:
         """Return up to which offset the content was sent that a position is in."""
         return self._ends.get((position.device, position.inode, position.generation), 0)
 
-    def has_sent_figures(self, run: str, rank: int, observation: Observation) -> bool:
+    def has_sent_figures(self, rank: tuple[str, int], observation: Observation) -> bool:
         """Return whether the figures of a rank were sent as they were at an observation."""
-        return self._figures.get((run, rank)) == observation
+        return self._figures.get(rank) == observation
 
     def note(
         self,
@@ -101,7 +101,7 @@ class Journal:
         self._size_bytes += os.write(self._fd, b"\n" + orjson.dumps(notes) + b"\n")
 
     def _compact(self, path: str) -> bool:
-        """Write anew what still holds, and tell whether that worked."""
+        """Write anew what still holds, and return whether that worked."""
         self.close()
         temporary = f"{path}.tmp"
         try:
@@ -119,9 +119,9 @@ class Journal:
         """Keep nothing of a file that is gone."""
         self._ends.pop(content, None)
 
-    def forget_rank(self, run: str, rank: int) -> None:
+    def forget_rank(self, rank: tuple[str, int]) -> None:
         """Keep nothing of a rank that is forgotten."""
-        self._figures.pop((run, rank), None)
+        self._figures.pop(rank, None)
 
     def clear(self, read: Mapping[_Content, int]) -> None:
         """Forget what a checkpoint says by now, but not what is yet to be read again.
