@@ -65,7 +65,7 @@ class Bridge:
         self._stopped = False
         self._waker = Waker()
         self._last_line_s: float | None = None
-        self._checkpoint = CheckpointWriter(self._commit)
+        self._checkpoint = CheckpointWriter(self._ingest.commit)
         self._expire_at_s = 0.0
         self.endpoint = MetricsEndpoint(
             self._render, host=host, port=port, health=self._health, port_tries=1
@@ -117,10 +117,6 @@ class Bridge:
             self._forget_expired()
         return self._behind
 
-    def _commit(self) -> bool:
-        self._ingest.save_states()
-        return self._follower.commit()
-
     def _is_shown(self, rank: LoggedRank, now_s: float) -> bool:
         silent_s = now_s - rank.heartbeat_s
         return silent_s <= (RETIRE_S if rank.state.finished else self._expire_s)
@@ -128,11 +124,9 @@ class Bridge:
     def _forget_expired(self) -> None:
         """Free ranks that are off the page and that no file can bring back."""
         now_s = time.time()
-        hidden = [rank for rank in self._ranks if not self._is_shown(rank, now_s)]
-        fed = self._ingest.fed() if hidden else set()
-        for rank in hidden:
-            if rank.key not in fed:
-                self._ranks.forget(rank)
+        hidden = (rank for rank in self._ranks if not self._is_shown(rank, now_s))
+        for rank in self._ingest.unfed(hidden):
+            self._ranks.forget(rank)
 
     def _render(self, accept: str) -> tuple[str, bytes]:
         now_s = time.time()

@@ -144,19 +144,20 @@ class LogIngest:
             except Exception as error:  # the other files go on
                 FAULTS.caught(FAILED, f"bridge, {event.path}", error)
 
-    def touch(self, ranks: Iterable[LoggedRank]) -> list[FollowedFile]:
-        """Have the states of files saved that hold one of these ranks, and return the files."""
+    def touch(self, ranks: Iterable[LoggedRank]) -> None:
+        """Have the files saved that hold one of these ranks, though nothing of them was read."""
         keys = {rank.key for rank in ranks}
-        files = {
-            file: source
-            for file, source in self._files.items()
-            if any((source.origin.run, number) in keys for number in source.numbers)
-        }
-        self._touched.update(files)
-        return list(files)
+        for file, source in self._files.items():
+            if any((source.origin.run, number) in keys for number in source.numbers):
+                self._touched[file] = source
+                self._follower.touch(file)
 
-    def save_states(self) -> None:
-        """Put what is known of each file that was read into its state, for the next commit."""
+    def commit(self) -> bool:
+        """Save how far each file was read, and what is known of it.
+
+        Returns:
+            Whether it is saved.
+        """
         texts: dict[LoggedRank, str] = {}
         for file, source in self._touched.items():
             saved = {}
@@ -168,14 +169,16 @@ class LogIngest:
             reader = json.dumps(source.reader.state, separators=(",", ":"))
             file.state = {"reader": reader, "ranks": saved}
         self._touched.clear()
+        return self._follower.commit()
 
-    def fed(self) -> set[tuple[str, int]]:
-        """Return run and rank of all whose files are followed."""
-        return {
-            (source.origin.run, number)
-            for source in self._files.values()
-            for number in source.numbers
-        }
+    def unfed(self, ranks: Iterable[LoggedRank]) -> list[LoggedRank]:
+        """Return those of some ranks that no file which is followed can bring forward."""
+        ranks = list(ranks)
+        if not ranks:
+            return []
+        files = self._files.values()
+        fed = {(source.origin.run, number) for source in files for number in source.numbers}
+        return [rank for rank in ranks if rank.key not in fed]
 
     def _change(self, change: Change) -> None:
         file = change.file

@@ -130,7 +130,7 @@ def read_page(bridge: Bridge) -> Page:
         bridge.poll()
         while bridge._follower.behind:
             bridge.poll()
-    bridge._commit()
+    bridge._ingest.commit()
     return parse_page(bridge._render("")[1].decode())
 
 
