@@ -11,7 +11,6 @@ from otel_dllogger.http.endpoint import MetricsEndpoint
 from otel_dllogger.logs.ingest import LogIngest
 from otel_dllogger.logs.parsers import skipped
 from otel_dllogger.logs.ranks import DROPPED, Ranks
-from otel_dllogger.logs.tail import oddities
 from otel_dllogger.logs.tail.file_state import RESTARTED, Change
 from otel_dllogger.logs.tail.tailer import Follower
 from otel_dllogger.metrics.exposition import OwnFigure, StorePage
@@ -19,7 +18,7 @@ from otel_dllogger.metrics.internal import OF_RANKS
 from otel_dllogger.runtime.wakers import Waker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
     from otel_dllogger.logs.ranks import LoggedRank
     from otel_dllogger.logs.source import Source
@@ -146,19 +145,10 @@ class Bridge:
     def _own_figures(self) -> tuple[OwnFigure, ...]:
         """Return what the bridge knows of itself; its names begin with dllogger_bridge."""
         follower, ingest = self._follower, self._ingest
+        no_skips = dict.fromkeys(skipped.REASONS, 0)
 
-        def unusual() -> Iterator[tuple[dict[str, str], float]]:
-            counts = follower.counts
-            for reason in oddities.REASONS:
-                yield {"reason": reason}, counts.get(reason, 0)
-
-        def skips() -> Iterator[tuple[dict[str, str], float]]:
-            for reason in skipped.REASONS:
-                yield {"reason": reason}, ingest.skipped.get(reason, 0)
-
-        def faults() -> Iterator[tuple[dict[str, str], float]]:
-            for reason, count in FAULTS.dropped.copy().items():
-                yield {"reason": reason}, count
+        def by_reason(counts: Mapping[str, int]) -> list[tuple[dict[str, str], float]]:
+            return [({"reason": reason}, count) for reason, count in counts.items()]
 
         return (
             OwnFigure(
@@ -180,19 +170,19 @@ class Bridge:
             OwnFigure(
                 "dllogger_bridge_skipped_total",
                 "What lines held beside records, by reason",
-                skips,
+                lambda: by_reason(no_skips | ingest.skipped),
                 is_counter=True,
             ),
             OwnFigure(
                 "dllogger_bridge_unusual_total",
                 "What was unusual about files, by reason",
-                unusual,
+                lambda: by_reason(follower.counts),
                 is_counter=True,
             ),
             OwnFigure(
                 "dllogger_bridge_faults_total",
                 "What the bridge itself could not do, by reason",
-                faults,
+                lambda: by_reason(FAULTS.dropped.copy()),
                 is_counter=True,
             ),
         )

@@ -71,18 +71,18 @@ def run_bridge(options: BridgeOptions) -> int:
             signal.signal(number, lambda *_: bridge.stop())
     if not options.quiet:
         say(f"metrics of the logs: {bridge.endpoint.url}")
-    sender = None
+    thread = None
     if forwarder is not None:
-        sender = threading.Thread(
+        thread = threading.Thread(
             target=forwarder.run, args=(stopping,), name="otel-dllogger-forwarder", daemon=True
         )
-        sender.start()
+        thread.start()
     try:
         bridge.run()
     finally:
         stopping.set()
-        if sender is not None:
-            sender.join(_FORWARDER_END_S)
+        if thread is not None:
+            thread.join(_FORWARDER_END_S)
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # Python's own end would be a death by a second one
     return 0

@@ -37,20 +37,12 @@ _EXPORT = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 
 
 class Outcome(enum.Enum):
-    """What became of a request.
+    """What became of a request."""
 
-    Attributes:
-        TAKEN: A collector took it, as a whole or in part.
-        RETRY: None took it, and the same request may be taken later.
-        MISDIRECTED: The address or the permission is wrong, and not the request: somebody may
-            mend that.
-        REFUSED: No repetition will help.
-    """
-
-    TAKEN = enum.auto()
-    RETRY = enum.auto()
-    MISDIRECTED = enum.auto()
-    REFUSED = enum.auto()
+    TAKEN = enum.auto()  # as a whole or in part
+    RETRY = enum.auto()  # the same request may be taken later
+    MISDIRECTED = enum.auto()  # it is the address or the permission, which somebody may mend
+    REFUSED = enum.auto()  # no repetition will help
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

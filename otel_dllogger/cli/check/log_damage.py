@@ -110,14 +110,7 @@ class Damage:
             yield "\n      ".join(lines)
 
     def _add(self, reason: str, details: list[str], number: int, line: bytes) -> None:
-        """Take a line that is damaged.
-
-        Args:
-            reason: In which way.
-            details: What the reason leaves open, for each time; most leave nothing.
-            number: The line's number.
-            line: The line.
-        """
+        """Take a damaged line, with a detail for each time that the reason is found in it."""
         count = len(details)
         self._counts[reason] = self._counts.get(reason, 0) + count
         self._last[reason] = number
