@@ -23,7 +23,7 @@ from otel_dllogger.logs.parsers.skipped import (
 )
 from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS
 from otel_dllogger.logs.run_identity import is_copy
-from otel_dllogger.logs.source import Source, open_reader
+from otel_dllogger.logs.source import open_log
 from otel_dllogger.metrics.naming import parse_goal
 
 if TYPE_CHECKING:
@@ -50,12 +50,11 @@ class _Log:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        source = Source([str(path)])
-        self._identity = source.identities().of(str(path))
-        self._reader = open_reader(source, self._identity, str(path))
-        status = path.stat()
-        self._reader.observe(size_bytes=status.st_size, modified_us=status.st_mtime_ns // 1000)
-        self._damage = Damage(self._reader)
+        self._damage = Damage()
+        log = open_log(str(path), context=self._damage.context)
+        log.observe()
+        self._identity = log.identity
+        self._reader = log.reader
         self._summary = LogSummary()
         self._report = Report()
 
@@ -208,7 +207,7 @@ class _Log:
                 )
 
     def _find_several_writers(self) -> None:
-        glued = self._reader.state["context"]["glued"]
+        glued = self._reader.context.glued
         if glued:
             self._report.warnings.append(
                 f"{count_of(glued, 'line')} with more than one record: several writers have one "
