@@ -75,7 +75,7 @@ def _log(view: View) -> None:
     now_us = time.time_ns() // 1000
     step = (now_us // 1_000_000, now_us)
     data = {f"train.metric_{i}": now_us % 1_000_003 / (i + 7) for i in range(METRICS)}
-    view.store.record(Record(now_us, now_us, step, data))
+    view.store.take(Record(now_us, now_us, step, data))
 
 
 def main() -> None:

@@ -10,11 +10,12 @@ from otel_dllogger.errors import in_words
 from otel_dllogger.logs.duplicates import has_json_twin
 from otel_dllogger.logs.parsers.detect import DLLOGGER_TEXT
 from otel_dllogger.logs.read_lines import read_lines
-from otel_dllogger.logs.reader import FileReader, Naming, Started
+from otel_dllogger.logs.reader import FileReader, Started
 from otel_dllogger.logs.run_identity import Origin, is_copy
 from otel_dllogger.logs.source import open_reader
 from otel_dllogger.logs.tail.find_files import Discovery
 from otel_dllogger.logs.tail.oddities import Oddities
+from otel_dllogger.record import Naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,11 +11,12 @@ from otel_dllogger.logs.parsers.file_record import FileRecord
 from otel_dllogger.logs.parsers.skipped import HARMLESS
 from otel_dllogger.logs.parsers.times import parse_zone
 from otel_dllogger.logs.ranks import FAILED
-from otel_dllogger.logs.reader import Naming, Started
+from otel_dllogger.logs.reader import Started
 from otel_dllogger.logs.run_identity import is_copy
 from otel_dllogger.logs.source import open_reader
 from otel_dllogger.logs.tail import oddities
 from otel_dllogger.logs.tail.file_state import GONE, Batch, Change, FollowedFile
+from otel_dllogger.record import Naming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

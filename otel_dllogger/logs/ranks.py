@@ -10,12 +10,12 @@ from otel_dllogger.identity import Topology, host_name
 from otel_dllogger.logs.parsers import skipped
 from otel_dllogger.logs.parsers.file_record import FileRecord
 from otel_dllogger.logs.parsers.skipped import HARMLESS
-from otel_dllogger.logs.reader import Naming, Started
+from otel_dllogger.logs.reader import Started
 from otel_dllogger.metrics.data_points import FIGURES_INTERVAL_S, Points, Series
 from otel_dllogger.metrics.decided_names import Names
 from otel_dllogger.metrics.internal import DROPPED_TEXT, Figure, View
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
-from otel_dllogger.record import Info, Metadata, Record, is_parameter_step, step_position
+from otel_dllogger.record import Entry, Naming, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,23 +82,16 @@ class Rank(View):
         """Return what the rank logged last."""
         return self.store.ranks[self.rank]
 
-    def take(self, item: Item) -> None:
-        """Take one item of a log."""
-        if isinstance(item, Naming):
-            self.store.describe(item.key, item.metadata, name=item.name)
-            return
+    def take(self, item: Item) -> RankState | None:
+        """Take one item of a log; return the rank's state if it is a record of a step."""
         if isinstance(item, Started):
             self._start(item)
-            return
-        self._begin(item)
-        if isinstance(item, Record):
-            if isinstance(item, FileRecord) and item.interpolated:
-                item.elapsed_us = 0  # such a time says nothing of how long a step took
-            self.store.record(item)
-        elif isinstance(item, Metadata):
-            self.store.write_metadata(item)
-        else:
-            self.store.write_info(item)
+            return None
+        if not isinstance(item, Naming):
+            self._begin(item)
+        if isinstance(item, FileRecord) and item.interpolated:
+            item.elapsed_us = 0  # such a time says nothing of how long a step took
+        return self.store.take(item)
 
     def points(self, item: Item) -> Iterator[Point]:
         """Take one item of a log, and yield the points that it makes.
@@ -113,16 +106,14 @@ class Rank(View):
         due_us = self._observe_at_us
         if time_us is not None and due_us is not None and time_us > due_us:
             yield from self.observed()
-        self.take(item)
+        state = self.take(item)
         if self.store.changed_metadata and self.names.take_changes():
             self.moves += 1
         if time_us is not None and self._observe_at_us is None:
             self._observe_at_us = (time_us // _INTERVAL_US + 1) * _INTERVAL_US
-        if time_us is None or not isinstance(item, Record) or is_parameter_step(item.step):
+        if state is None or time_us is None or not isinstance(item, Record):
             return
-        state = self.state
-        granularity = step_position(item.step).granularity
-        for series, value in self._points.logged(item, state, granularity):
+        for series, value in self._points.logged(item, state):
             yield series, time_us, value
         for series, value in self._points.moved(state):
             self._moved_us = time_us
@@ -163,7 +154,7 @@ class Rank(View):
             for series, value in self._points.observed(with_place=with_place):
                 yield series, time_us, value
 
-    def _begin(self, item: Record | Metadata | Info) -> None:
+    def _begin(self, item: Entry) -> None:
         """Take note of when the rank started, with its first item that has a time."""
         state = self.state
         if not state.start_us:

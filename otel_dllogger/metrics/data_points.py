@@ -123,21 +123,19 @@ class Points:
         self._places: dict[str, _Place] = {}
         self._observed: dict[tuple[str, frozenset[tuple[str, str]]], Series] = {}
 
-    def logged(
-        self, record: Record, state: RankState, granularity: str
-    ) -> Iterator[tuple[Series, float]]:
+    def logged(self, record: Record, state: RankState) -> Iterator[tuple[Series, float]]:
         """Yield the values of a record, without those that the store had no room for.
 
         Args:
             record: What the store took.
             state: The rank that it is of.
-            granularity: The kind of its step.
         """
+        granularity = record.granularity
         cell = state.cells[granularity]
         known = self._logged.get((state.rank, granularity))
         if known is None:
             known = self._logged[state.rank, granularity] = {}
-        for key, number in record.convert().numbers.items():
+        for key, number in record.numbers.items():
             series = known.get(key)
             if series is None:
                 if key not in cell:  # beyond the limit of series, or the rank

@@ -14,22 +14,15 @@ from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.metrics.data_points import FIGURES_INTERVAL_S
 from otel_dllogger.otlp.losses import FULL
 from otel_dllogger.otlp.queue import QUEUE_SHARE, Finish, count_values
-from otel_dllogger.record import (
-    ITERATION,
-    Info,
-    Metadata,
-    Record,
-    is_parameter_step,
-    step_position,
-)
-from otel_dllogger.values import Values
+from otel_dllogger.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_dllogger.metrics.data_points import Points
+    from otel_dllogger.metrics.rank_state import RankState
     from otel_dllogger.otlp.batches import Backlog
-    from otel_dllogger.otlp.queue import Entry, EntryQueue
+    from otel_dllogger.otlp.queue import EntryQueue, QueueEntry
 
 _MAX_TIME_US = 2**63 // 1000 - 1  # nanoseconds of 64 bits: the year 2262
 
@@ -60,7 +53,7 @@ class Replay:
         self._store = points.view.store
         self._max_queue_bytes = max_queue_bytes
         self._clock = clock
-        self._current: Entry | None = None
+        self._current: QueueEntry | None = None
         self._observe_at_s: float | None = None  # with the first entries
 
     def close(self) -> int:
@@ -101,31 +94,22 @@ class Replay:
                 count=dropped,
             )
 
-    def _take_entry(self, entry: Entry | None) -> None:
+    def _take_entry(self, entry: QueueEntry | None) -> None:
         if isinstance(entry, tuple):
             time_us, elapsed_us, step, numbers = entry
-            record = Record(time_us, elapsed_us, step, numbers)
-            record.values = Values(numbers, numbers, finite=True, flat=True)
-            self._take_record(record, ITERATION)
-        elif isinstance(entry, Record):
-            if is_parameter_step(entry.step):
-                self._store.record(entry)
-            else:
-                self._take_record(entry, step_position(entry.step).granularity)
-        elif isinstance(entry, Metadata):
-            self._store.write_metadata(entry)
-        elif isinstance(entry, Info):
-            self._store.write_info(entry)
-        elif isinstance(entry, Finish):
+            entry = Record(time_us, elapsed_us, step, None)
+            entry.values = (numbers, numbers, True, True)
+        if isinstance(entry, Finish):
             self._store.finish()
+        elif entry is not None:
+            state = self._store.take(entry)
+            if state is not None and isinstance(entry, Record):
+                self._add_points(entry, state)
 
-    def _take_record(self, record: Record, granularity: str) -> None:
-        state = self._store.record(record)
-        if state is None:
-            return
+    def _add_points(self, record: Record, state: RankState) -> None:
         time_us = min(max(record.time_us, 0), _MAX_TIME_US)
-        batch = self._backlog.batch_at(time_us, len(record.convert().numbers) + 2)
-        for series, value in self._points.logged(record, state, granularity):
+        batch = self._backlog.batch_at(time_us, len(record.numbers) + 2)
+        for series, value in self._points.logged(record, state):
             batch.add(series, time_us, value)
             batch.logged += 1
         for series, value in self._points.moved(state):

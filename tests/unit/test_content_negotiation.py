@@ -106,7 +106,7 @@ def ports() -> Iterator[list[int]]:
     backend = PrometheusBackend(1, port=0, run="r")
     Logger([backend]).log((0, 1), {"loss": 1.0} | {f"metric{one}": one for one in range(50)})
     store = SeriesStore(run="r", rank=0, start_us=0)
-    store.record(Record(0, 0, (0, 1), {"loss": 1.0}))
+    store.take(Record(0, 0, (0, 1), {"loss": 1.0}))
     view = View(store, Names(store), Topology("r", 0, 0, 1, 1, "h", 1))
     page = StorePage()
     bridge = MetricsEndpoint(lambda accept: page.render([view], accept), port=0)

@@ -30,11 +30,11 @@ def test_a_late_move_is_said_as_what_it_is(first, late, move, caplog, monkeypatc
     """Name and labels that change are in the warning; where neither does, there is none."""
     monkeypatch.setattr(FAULTS, "_warned_at", {})
     store = SeriesStore(run="r", rank=0, start_us=0)
-    store.write_metadata(Metadata(0, 0, "loss", first))
-    store.record(Record(0, 0, (0, 1), {"loss": 1.0}))
+    store.take(Metadata(0, 0, "loss", first))
+    store.take(Record(0, 0, (0, 1), {"loss": 1.0}))
     names = Names(store)
     before = names.mapped("loss")
-    store.write_metadata(Metadata(0, 0, "loss", late))
+    store.take(Metadata(0, 0, "loss", late))
     moved = names.take_changes()
     assert moved == ([] if names.mapped("loss") == before else ["loss"])
     said = [one.message for one in caplog.records]

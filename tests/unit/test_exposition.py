@@ -25,7 +25,7 @@ from otel_dllogger.metrics.exposition import StorePage
 from otel_dllogger.metrics.instruments import Instruments
 from otel_dllogger.metrics.internal import OF_PROCESS, OF_RANKS, View
 from otel_dllogger.metrics.store import SeriesStore
-from otel_dllogger.record import Info, Metadata, Record
+from otel_dllogger.record import Info, Metadata, Naming, Record
 from tests.support.prometheus import find_program
 from tests.unit.test_properties import SEEN_NAMES
 
@@ -82,11 +82,11 @@ class Stores:
         store = self.stores[number]
         match entry:
             case dict():
-                store.write_info(Info(time_us, 0, entry))
+                store.take(Info(time_us, 0, entry))
             case (str() as name, dict() as metadata) if name not in ("event", "PARAMETER"):
-                store.write_metadata(Metadata(time_us, 0, name, metadata))
+                store.take(Metadata(time_us, 0, name, metadata))
             case (step, data):
-                store.record(Record(time_us, time_us, step, data))
+                store.take(Record(time_us, time_us, step, data))
 
     def read_pages(self):
         """Return what the two pages say, by who renders them."""
@@ -156,9 +156,9 @@ def test_a_rank_that_left_leaves_the_page():
 def test_series_that_are_one_are_on_it_once():
     """Two keys that are shown alike, as from two dialects of one run, are no double series."""
     store = SeriesStore(run="r", rank=0, start_us=0)
-    store.describe("loss\0train", {"STAGE": "TRAIN"}, name="loss")
-    store.describe("loss", {"STAGE": "TRAIN"})
-    store.record(Record(0, 0, (0, 1), {"loss\0train": 1.0, "loss": 2.0}))
+    store.take(Naming("loss\0train", "loss", {"STAGE": "TRAIN"}))
+    store.take(Naming("loss", "loss", {"STAGE": "TRAIN"}))
+    store.take(Record(0, 0, (0, 1), {"loss\0train": 1.0, "loss": 2.0}))
     view = View(store, Names(store), Topology("r", 0, 0, 1, 1, "h", 1))
     lines = StorePage().render([view], "")[1].decode().splitlines()
     (line,) = [line for line in lines if line.startswith("dl_loss{")]

@@ -25,6 +25,7 @@ from otel_dllogger.metrics.naming import (
     unit_suffix,
 )
 from otel_dllogger.metrics.store import SeriesStore
+from otel_dllogger.record import Naming
 
 # As scripts give it: (UCUM, what Prometheus shows).
 UNITS = {
@@ -421,7 +422,7 @@ def test_metadata_before_the_first_export_is_not_late(caplog):
     """Nothing moves and nothing is said where nothing was exported yet."""
     store = SeriesStore(run="r", rank=0, start_us=0)
     names = Names(store)
-    store.describe("loss", {"unit": "s"})
+    store.take(Naming("loss", "loss", {"unit": "s"}))
     assert [] == names.take_changes()
     assert "dl_loss_seconds" == names.mapped("loss").prometheus_name
     assert [] == caplog.messages == names.take_changes()
@@ -433,15 +434,15 @@ def test_late_metadata_moves_a_metric_once(caplog):
     names = Names(store)
     for name in ("loss", "time", "lr"):
         names.mapped(name)
-    store.describe("loss", {"unit": "s"})
-    store.describe("time", {"unit": "{annotation}", "GOAL": "MINIMIZE"})
+    store.take(Naming("loss", "loss", {"unit": "s"}))
+    store.take(Naming("time", "time", {"unit": "{annotation}", "GOAL": "MINIMIZE"}))
     assert ["loss", "time"] == sorted(names.take_changes())
     assert "dl_loss_seconds" == names.mapped("loss").prometheus_name
     assert ("dl_time", "minimize") == (
         names.mapped("time").prometheus_name,
         names.mapped("time").goal,
     )
-    store.describe("loss", {"unit": "ms"})
+    store.take(Naming("loss", "loss", {"unit": "ms"}))
     assert [] == names.take_changes()
     assert "dl_loss_seconds" == names.mapped("loss").prometheus_name
     late, again = caplog.messages  # of each kind one in a minute
@@ -455,8 +456,8 @@ def test_metadata_that_changes_back_moves_nothing(caplog):
     store = SeriesStore(run="r", rank=0, start_us=0)
     names = Names(store)
     names.mapped("loss")
-    store.describe("loss", {"unit": "s"})
-    store.describe("loss", {"unit": ""})
+    store.take(Naming("loss", "loss", {"unit": "s"}))
+    store.take(Naming("loss", "loss", {"unit": ""}))
     assert [] == names.take_changes() == caplog.messages
 
 

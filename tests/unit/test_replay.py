@@ -308,11 +308,10 @@ def test_long_names_are_bounded_by_bytes(kind):
         numbers = {f"{number:0{MEGABYTE}}": float(number)}
         one = entry(**numbers)
         if kind is Record:
-            one = Record(START_US, 0, 5, numbers)
-            one.convert()
+            one = Record(START_US, 0, 5, numbers).detach()
         queue.put(one)
     entries, dropped = taken(queue)
-    numbers = [one.values.numbers if kind is Record else one[3] for one in entries]
+    numbers = [one.numbers if kind is Record else one[3] for one in entries]
     # The fifth is too much and leaves three; the sixth is the fourth again, and so on.
     assert ([16.0, 17.0, 18.0, 19.0], 16) == ([x for one in numbers for x in one.values()], dropped)
 
@@ -374,10 +373,7 @@ def test_pressure_is_told_once_for_each_time_the_queue_fills():
 )
 def test_values_of_an_entry(one, expected):
     """Numbers of metrics are values; a rank is a label, and parameters are no metrics."""
-    if isinstance(one, Record):
-        assert 0 == count_values(one)  # nothing is converted here
-        one.convert()
-    assert expected == count_values(one)
+    assert expected == count_values(one.detach() if isinstance(one, Record) else one)
 
 
 def test_a_closed_queue_counts_what_it_refuses(counted):
@@ -522,8 +518,7 @@ def test_large_entries_without_numbers_are_bounded_by_bytes(kind):
     """Settings of a megabyte count as that, not as a mere entry."""
     queue = EntryQueue(1 << 20, lambda: None)
     large = {f"name{number}": "x" * 1000 for number in range(500)}
-    parameter = Record(0, 0, "PARAMETER", large)
-    parameter.convert()
+    parameter = Record(0, 0, "PARAMETER", large).detach()
     entries = {"info": Info(0, 0, large), "metadata": Metadata(0, 0, "a", large)}
     for _ in range(10):
         queue.put(entries.get(kind, parameter))

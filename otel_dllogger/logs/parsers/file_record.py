@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_dllogger.record import ITERATION, VALIDATION, Record, parse_rank, step_position
+from otel_dllogger.record import ITERATION, VALIDATION, Record, parse_rank
 
 DLLOGGER_JSON = "DLLogger JSON lines"
 DLLOGGER_TEXT = "DLLogger text, as its StdOutBackend prints it"
@@ -47,4 +47,4 @@ class FileRecord(Record):
         """
         if self.header_stage is not None:
             return self.header_stage
-        return _STAGE_OF_GRANULARITY.get(step_position(self.step).granularity)
+        return _STAGE_OF_GRANULARITY.get(self.granularity)
