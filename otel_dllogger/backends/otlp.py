@@ -15,6 +15,7 @@ from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
 from otel_dllogger.otlp.losses import AT_EXIT, count_from_zero
 from otel_dllogger.otlp.queue import QUEUE_SHARE, EntryQueue, Finish
+from otel_dllogger.record import Info
 from otel_dllogger.runtime import closing
 from otel_dllogger.runtime.exit_status import EXIT_STATUS
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from otel_dllogger.otlp.sender import Sender
     from otel_dllogger.otlp.settings import OTLPOptions
-    from otel_dllogger.record import Info, Metadata, Record
+    from otel_dllogger.record import Metadata, Record
 
 DEFAULT_MAX_QUEUE_BYTES = 64 << 20
 LEAST_MAX_QUEUE_BYTES = 64 << 10
@@ -186,7 +187,9 @@ class OTLPBackend(RecordBackend):
 
     def write_info(self, info: Info) -> None:
         """Take one ``info`` call: its numbers are parameters."""
-        self._put(info.detach())
+        # Of a text, it only matters that there was one.
+        is_text = type(info.data) is str
+        self._put(Info(info.time_us, info.elapsed_us, "") if is_text else info.detach())
 
     def flush(self) -> None:
         """Let what was logged be sent now. Wait for nothing: ``log`` is not the only hot call."""

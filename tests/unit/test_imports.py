@@ -35,6 +35,7 @@ LEVELS = (
     ),
     ("http",),
     ("metrics", "logger"),
+    ("testing",),
     ("logs.parsers",),
     ("logs.tail",),
     ("logs",),
