@@ -143,9 +143,8 @@ class OTLPBackend(RecordBackend):
         from otel_dllogger.otlp.transport import open_transport  # noqa: PLC0415
 
         transport = open_transport(options)
-        from otel_dllogger.metrics.data_points import Points  # noqa: PLC0415
-        from otel_dllogger.metrics.decided_names import Names  # noqa: PLC0415
-        from otel_dllogger.metrics.internal import View  # noqa: PLC0415
+        from otel_dllogger.metrics.data_points import DataPoints  # noqa: PLC0415
+        from otel_dllogger.metrics.exported_store import ExportedStore  # noqa: PLC0415
         from otel_dllogger.metrics.resource import rank_resource  # noqa: PLC0415
         from otel_dllogger.otlp.batches import Backlog  # noqa: PLC0415
         from otel_dllogger.otlp.encoder import Encoder  # noqa: PLC0415
@@ -159,8 +158,8 @@ class OTLPBackend(RecordBackend):
             start_us=start_us,
             max_series=max_series,
         )
-        view = View(store, Names(store), self.topology, text_parameters=text_parameters)
-        points = Points(view, start_us=start_us, of_process=True)
+        exported = ExportedStore(store, self.topology, text_parameters=text_parameters)
+        points = DataPoints(exported, start_us=start_us, of_process=True)
         backlog = Backlog(max_queue_bytes - max_queue_bytes // QUEUE_SHARE)
         replay = Replay(self._queue, backlog, points, max_queue_bytes=max_queue_bytes)
         resource = rank_resource(self.topology.run, self.topology.rank)

@@ -14,8 +14,8 @@ from otel_dllogger.logs.ranks import DROPPED, Ranks
 from otel_dllogger.logs.tail import oddities
 from otel_dllogger.logs.tail.file_state import RESTARTED, Change
 from otel_dllogger.logs.tail.tailer import Follower
-from otel_dllogger.metrics.exposition import OwnFigure, StorePage
-from otel_dllogger.metrics.internal import OF_RANKS
+from otel_dllogger.metrics.exposition import StorePage
+from otel_dllogger.metrics.internal import RANK_METRICS, InternalMetric
 from otel_dllogger.runtime.wakers import Waker
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Bridge:
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=expire_s
         )
         self._feed = open_feed(source, self._ranks, self._follower)
-        self._page = StorePage((*OF_RANKS, DROPPED), self._own_figures())
+        self._page = StorePage((*RANK_METRICS, DROPPED), self._own_metrics())
         self._behind = False
         self._stopped = False
         self._waker = Waker()
@@ -148,7 +148,7 @@ class Bridge:
             "seconds_since_last_line": since_s if since_s is None else round(since_s, 3),
         }
 
-    def _own_figures(self) -> tuple[OwnFigure, ...]:
+    def _own_metrics(self) -> tuple[InternalMetric, ...]:
         """Return what the bridge knows of itself; its names begin with dllogger_bridge."""
         follower, feed = self._follower, self._feed
 
@@ -166,36 +166,36 @@ class Bridge:
                 yield {"reason": reason}, count
 
         return (
-            OwnFigure(
-                "dllogger_bridge_files",
+            InternalMetric(
+                "dllogger.bridge_files",
                 "Files that are followed",
                 lambda: (({}, len(follower.files)),),
             ),
-            OwnFigure(
-                "dllogger_bridge_behind",
+            InternalMetric(
+                "dllogger.bridge_behind",
                 "1 while there is more to read at once",
                 lambda: (({}, self._behind),),
             ),
-            OwnFigure(
-                "dllogger_bridge_lines_total",
+            InternalMetric(
+                "dllogger.bridge_lines",
                 "Lines that were read",
                 lambda: (({}, feed.lines),),
                 is_counter=True,
             ),
-            OwnFigure(
-                "dllogger_bridge_skipped_total",
+            InternalMetric(
+                "dllogger.bridge_skipped",
                 "What lines held beside records, by reason",
                 skips,
                 is_counter=True,
             ),
-            OwnFigure(
-                "dllogger_bridge_unusual_total",
+            InternalMetric(
+                "dllogger.bridge_unusual",
                 "What was unusual about files, by reason",
                 unusual,
                 is_counter=True,
             ),
-            OwnFigure(
-                "dllogger_bridge_faults_total",
+            InternalMetric(
+                "dllogger.bridge_faults",
                 "What the bridge itself could not do, by reason",
                 faults,
                 is_counter=True,

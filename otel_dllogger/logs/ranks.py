@@ -11,9 +11,9 @@ from otel_dllogger.logs.parsers import skipped
 from otel_dllogger.logs.parsers.file_record import FileRecord
 from otel_dllogger.logs.parsers.skipped import HARMLESS
 from otel_dllogger.logs.reader import Started
-from otel_dllogger.metrics.data_points import FIGURES_INTERVAL_S, Points, Series
-from otel_dllogger.metrics.decided_names import Names
-from otel_dllogger.metrics.internal import DROPPED_TEXT, Figure, View
+from otel_dllogger.metrics.data_points import INTERNAL_METRICS_INTERVAL_S, DataPoints, Series
+from otel_dllogger.metrics.exported_store import ExportedStore
+from otel_dllogger.metrics.internal import DROPPED_TEXT, InternalMetric
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
 from otel_dllogger.record import Entry, Naming, Record
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.run_identity import Origin
     from otel_dllogger.metrics.rank_state import RankState
 
-_INTERVAL_US = int(FIGURES_INTERVAL_S * 1e6)
+_INTERVAL_US = int(INTERNAL_METRICS_INTERVAL_S * 1e6)
 _LAST_TIME_US = 2**63 // 1000 - 1  # nanoseconds of 64 bits: the year 2262
 
 Point = tuple[Series, int, float]
 """A series, microseconds since the Unix epoch, and a value."""
 
 
-class Rank(View):
+class Rank(ExportedStore):
     """Hold one rank of one run: what it logged, and who it is.
 
     Args:
@@ -65,14 +65,14 @@ class Rank(View):
     ) -> None:
         store = SeriesStore(run=run, rank=rank, start_us=0, max_series=max_series)
         topology = Topology(run, rank, -1, rank + 1, 1, host, -1)
-        super().__init__(store, Names(store), topology)
+        super().__init__(store, topology)
         self.run = run
         self.rank = rank
         self.heartbeat_s = 0.0
         self.dropped: dict[str, int] = {}
         self.moves = 0
         self.saves = 0
-        self._points = Points(self, start_us=0, of_process=False)
+        self._points = DataPoints(self, start_us=0, of_process=False)
         self._observe_at_us: int | None = None
         self._moved_us = -1
         self._last_us = -1  # the latest time so far, whatever came after it
@@ -96,7 +96,7 @@ class Rank(View):
     def points(self, item: Item) -> Iterator[Point]:
         """Take one item of a log, and yield the points that it makes.
 
-        Each value has the record's time. The figures have one point at the first quarter
+        Each value has the record's time. The internal metrics have one point at the first quarter
         minute after a record, as if they were scraped then.
         """
         time_us = None
@@ -107,7 +107,7 @@ class Rank(View):
         if time_us is not None and due_us is not None and time_us > due_us:
             yield from self.observed()
         state = self.take(item)
-        if self.store.changed_metadata and self.names.take_changes():
+        if self.store.changed_metadata and self.apply_late_metadata():
             self.moves += 1
         if time_us is not None and self._observe_at_us is None:
             self._observe_at_us = (time_us // _INTERVAL_US + 1) * _INTERVAL_US
@@ -121,7 +121,7 @@ class Rank(View):
 
     @property
     def observable(self) -> tuple[int, int] | None:
-        """Return the moment that the figures are due of, None if they were observed since.
+        """Return when the internal metrics are due, None if they were observed since.
 
         That is the time that they will have, and how many items were taken by now.
         """
@@ -130,7 +130,7 @@ class Rank(View):
         return self._observe_at_us, self.state.logs + sum(self.state.calls.values())
 
     def is_due(self, before_us: int | None) -> bool:
-        """Tell whether figures were not observed since the last record, and it is time to.
+        """Tell whether the internal metrics are due.
 
         Args:
             before_us: Only if the time to was before that; None: whenever it is.
@@ -139,7 +139,7 @@ class Rank(View):
         return due_us is not None and (before_us is None or due_us < before_us)
 
     def observed(self, *, at_end: bool = False) -> Iterator[Point]:
-        """Yield the figures as they are, unless they were observed since the last record.
+        """Yield the internal metrics, unless they were observed since the last record.
 
         Args:
             at_end: They have the time of the latest item, since nobody knows of a later one;
@@ -212,13 +212,14 @@ DROPPED_REASONS = (FAILED, *(reason for reason in skipped.REASONS if reason not 
 """Why a line gave no record though it should have: each exists at 0 from the start."""
 
 
-def _dropped(view: View) -> Iterator[tuple[dict[str, str], float]]:
-    if isinstance(view, Rank):
+def _dropped(exported: ExportedStore) -> Iterator[tuple[dict[str, str], float]]:
+    if isinstance(exported, Rank):
         for reason in DROPPED_REASONS:
-            yield {**view.of_process(), "reason": reason}, float(view.dropped.get(reason, 0))
+            labels = {**exported.process_labels(), "reason": reason}
+            yield labels, float(exported.dropped.get(reason, 0))
 
 
-DROPPED = Figure("dllogger.dropped", "", True, DROPPED_TEXT, _dropped)
+DROPPED = InternalMetric("dllogger.dropped", DROPPED_TEXT, _dropped, is_counter=True)
 """The lines of a rank's log that gave no record though they should have."""
 
 
@@ -271,7 +272,7 @@ class Ranks:
                 each.topology = dataclasses.replace(each.topology, world_size=size)
 
     def begin_anew(self, rank: Rank) -> Rank:
-        """Put another one in the place of a rank, with figures that begin at 0."""
+        """Put another one in the place of a rank, with counters that begin at 0."""
         host = rank.topology.host
         fresh = Rank(rank.run, rank.rank, host, max_series=self._max_series)
         fresh.saves = rank.saves

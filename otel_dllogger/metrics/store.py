@@ -23,7 +23,6 @@ from otel_dllogger.metrics.naming import (
     map_metric,
     parse_metadata,
 )
-from otel_dllogger.metrics.parameters import open_parameters
 from otel_dllogger.metrics.rank_state import RankState
 from otel_dllogger.record import Info, Metadata, Record, parse_rank
 from otel_dllogger.runtime.interruptions import let_through
@@ -31,7 +30,7 @@ from otel_dllogger.runtime.locks import MAIN_THREAD, Impatient, Patient
 from otel_dllogger.values import is_finite, to_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from otel_dllogger.record import Entry, Naming, Position
 
@@ -42,6 +41,9 @@ MAX_LONG_NAMES_CHARACTERS = 4 << 20
 
 MAX_METADATA_CHARACTERS = 1_000
 """Characters of a unit, goal or stage that are looked at."""
+
+_MAX_PARAMETER_DEPTH = 8
+"""Levels of nested hyper-parameters that are looked into."""
 
 _SERIES_OF_A_RANK = 12
 """Series that a rank has before it logs a metric; ``dllogger_records_total`` counts as 4."""
@@ -386,7 +388,7 @@ class SeriesStore:
 
     def _add_parameters(self, state: RankState, plain: object) -> None:
         """Take parameters: each has one value, the last, whether number or text."""
-        for name, value in open_parameters(plain):
+        for name, value in _open_parameters(plain):
             number = to_number(value)
             if number is not None and is_finite(number):
                 state.texts.pop(name, None)
@@ -410,6 +412,33 @@ class SeriesStore:
         self._is_taking = False
         self.silent = True  # the series are the parent's to export
         self.on_new_series = lambda: None
+
+
+def _open_parameters(plain: object) -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested parameters as ``optimizer.lr``, lists and secrets left out.
+
+    A parameter whose name speaks of a secret is left out as a whole. Where a secret stands
+    within a text, as in a command line or a URL, ``[redacted]`` takes its place.
+
+    Args:
+        plain: Converted data; anything but a dict has no parameters.
+    """
+    from otel_dllogger.redaction import redact, redact_forms  # noqa: PLC0415 - 5 ms
+    from otel_dllogger.secret_names import is_secret_name  # noqa: PLC0415 - as above
+
+    for name, value in _leaves(plain, "", 0):
+        if not is_secret_name(name, value):
+            yield redact_forms(name), redact(value) if isinstance(value, str) else value
+
+
+def _leaves(plain: object, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
+    if not isinstance(plain, dict) or depth >= _MAX_PARAMETER_DEPTH:
+        return
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.", depth + 1)
+        elif not isinstance(value, list):
+            yield f"{prefix}{key}", value
 
 
 _METADATA_KEYS = ("unit", "GOAL", "goal", "STAGE", "stage")

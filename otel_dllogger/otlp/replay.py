@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import FAULTS
-from otel_dllogger.metrics.data_points import FIGURES_INTERVAL_S
+from otel_dllogger.metrics.data_points import INTERNAL_METRICS_INTERVAL_S
 from otel_dllogger.otlp.losses import FULL
 from otel_dllogger.otlp.queue import QUEUE_SHARE, Finish, count_values
 from otel_dllogger.record import Record
@@ -19,7 +19,7 @@ from otel_dllogger.record import Record
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_dllogger.metrics.data_points import Points
+    from otel_dllogger.metrics.data_points import DataPoints
     from otel_dllogger.metrics.rank_state import RankState
     from otel_dllogger.otlp.batches import Backlog
     from otel_dllogger.otlp.queue import EntryQueue, QueueEntry
@@ -42,7 +42,7 @@ class Replay:
         self,
         queue: EntryQueue,
         backlog: Backlog,
-        points: Points,
+        points: DataPoints,
         *,
         max_queue_bytes: int,
         clock: Callable[[], float] = time.monotonic,
@@ -50,7 +50,7 @@ class Replay:
         self._queue = queue
         self._backlog = backlog
         self._points = points
-        self._store = points.view.store
+        self._store = points.exported.store
         self._max_queue_bytes = max_queue_bytes
         self._clock = clock
         self._current: QueueEntry | None = None
@@ -66,7 +66,7 @@ class Replay:
         """Turn everything that was logged by now into points.
 
         Args:
-            observe: Observe the figures even if it is not yet time to.
+            observe: Observe the internal metrics even if it is not yet time to.
         """
         count, dropped = self._queue.begin_take()
         first = self._observe_at_s is None and bool(count)
@@ -77,11 +77,11 @@ class Replay:
             except Exception as error:
                 FAULTS.caught("backend_failed", "OTLPBackend", error)
         self._current = None
-        self._points.view.names.take_changes()
+        self._points.exported.apply_late_metadata()
         now_s = self._clock()
         due = self._observe_at_s is not None and now_s >= self._observe_at_s
         if first or due or observe:
-            self._observe_at_s = now_s + FIGURES_INTERVAL_S
+            self._observe_at_s = now_s + INTERNAL_METRICS_INTERVAL_S
             self._observe()
         dropped += self._backlog.shrink()
         left_bytes = self._max_queue_bytes - self._backlog.size_bytes

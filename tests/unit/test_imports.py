@@ -30,7 +30,6 @@ LEVELS = (
         "json_encoding",
         "metrics.naming",
         "metrics.rank_state",
-        "metrics.parameters",
         "metrics.store",
     ),
     ("http",),

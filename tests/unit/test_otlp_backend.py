@@ -272,7 +272,7 @@ def test_idle_ranks_are_seen_to_be_alive(
     http: HTTPCollector, open_backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Figures come again while nothing is logged; what was logged does not."""
-    monkeypatch.setattr("otel_dllogger.otlp.replay.FIGURES_INTERVAL_S", 0.05)
+    monkeypatch.setattr("otel_dllogger.otlp.replay.INTERNAL_METRICS_INTERVAL_S", 0.05)
     log(open_backend(http), 1, 1.0)
     assert 3 <= len(http.wait_for("dllogger.last_log_timestamp", 3))
     assert [1.0] == http.values("dl.loss")
@@ -636,13 +636,13 @@ def test_values_that_the_thread_has_not_come_to_are_counted_at_the_end(
     """A close that gives up counts entries that were taken and are not yet points."""
     monkeypatch.setattr(sender_module, "EXIT_S", 0.05)
     backend = open_backend(http, interval_s=60)
-    go_on, record = threading.Event(), backend._sender._replay._store.record
+    go_on, take = threading.Event(), backend._sender._replay._store.take
 
     def slow(entry: Record) -> None:
         assert go_on.wait(60)
-        record(entry)
+        take(entry)
 
-    monkeypatch.setattr(backend._sender._replay._store, "record", slow)
+    monkeypatch.setattr(backend._sender._replay._store, "take", slow)
     for step in range(10):
         log(backend, step, 1.0)
     backend.close()

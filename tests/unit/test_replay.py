@@ -8,9 +8,8 @@ import pytest
 
 from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.identity import detect_topology
-from otel_dllogger.metrics.data_points import Points, Series
-from otel_dllogger.metrics.decided_names import Names
-from otel_dllogger.metrics.internal import View
+from otel_dllogger.metrics.data_points import DataPoints, Series
+from otel_dllogger.metrics.exported_store import ExportedStore
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.otlp.batches import MAX_POINTS, MAX_SPAN_US, Backlog, Batch
 from otel_dllogger.otlp.losses import count_from_zero
@@ -28,7 +27,7 @@ from tests.support.command import assert_forked_child_answers
 
 START_US = 1_700_000_000_000_000
 ROOM_BYTES = 1 << 20
-FIGURES_INTERVAL_S = 15.0  # as the documentation of OTLPBackend says
+INTERNAL_METRICS_INTERVAL_S = 15.0  # as the documentation of OTLPBackend says
 SPARE_SHARE = 16  # of its limit, which a queue frees at once when it is full
 
 
@@ -39,8 +38,8 @@ class Pipeline:
         topology = detect_topology(run="r", rank=0)
         self.now_s = 0.0
         self.store = SeriesStore(run="r", rank=0, start_us=START_US, max_series=max_series)
-        self.points = Points(
-            View(self.store, Names(self.store), topology), start_us=START_US, of_process=True
+        self.points = DataPoints(
+            ExportedStore(self.store, topology), start_us=START_US, of_process=True
         )
         count_from_zero()
         self.queue = EntryQueue(max_queue_bytes, lambda: None)
@@ -100,7 +99,7 @@ def test_figures_are_observed_at_the_interval_of_a_scrape():
     pipeline.log(1, loss=1.0)
     assert observed(pipeline.take())
     for _ in range(2):
-        pipeline.now_s += FIGURES_INTERVAL_S - 0.1
+        pipeline.now_s += INTERNAL_METRICS_INTERVAL_S - 0.1
         pipeline.log(2, loss=1.0)
         assert not observed(pipeline.take())
         pipeline.now_s += 0.1
@@ -156,7 +155,7 @@ def test_every_kind_of_entry_counts():
         pipeline.queue.put(one)
     points = pipeline.take()
     assert {"dl.loss": 1.5} == logged(points)
-    assert "dl_loss_seconds" == pipeline.points.view.names.mapped("loss").prometheus_name
+    assert "dl_loss_seconds" == pipeline.points.exported.mapped("loss").prometheus_name
     assert {"validation": {"loss": 1.5}} == {
         kind: cell for kind, cell in pipeline.store.ranks[0].cells.items() if cell
     }
