@@ -15,11 +15,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
 from otel_dllogger.identity import Topology
-from otel_dllogger.metrics.cardinality import lift_cardinality_limit
-from otel_dllogger.metrics.decided_names import Names
+from otel_dllogger.metrics.exported_store import ExportedStore
 from otel_dllogger.metrics.exposition import StorePage
-from otel_dllogger.metrics.instruments import Instruments
-from otel_dllogger.metrics.internal import View
+from otel_dllogger.metrics.instruments import Instruments, lift_cardinality_limit
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Record
 
@@ -34,16 +32,16 @@ _MAX_SERIES = 100_000
 
 def run() -> tuple[int, float, float]:
     """Return how many series there are, and the CPU seconds of our page and the reader's."""
-    views, registry = _fill()
+    stores, registry = _fill()
     page = StorePage()
-    series = sum(line[:1] != b"#" for line in page.render(views, "")[1].splitlines())
+    series = sum(line[:1] != b"#" for line in page.render(stores, "")[1].splitlines())
     ours: list[float] = []
     theirs: list[float] = []
     for _ in range(ROUNDS):
-        for view in views:  # new values, as between two scrapes
-            _log(view)
+        for exported in stores:  # new values, as between two scrapes
+            _log(exported)
         start_s = time.process_time()
-        page.render(views, "")
+        page.render(stores, "")
         between_s = time.process_time()
         generate_latest(registry)
         ours.append(between_s - start_s)
@@ -51,7 +49,7 @@ def run() -> tuple[int, float, float]:
     return series, statistics.median(ours), statistics.median(theirs)
 
 
-def _fill() -> tuple[list[View], CollectorRegistry]:
+def _fill() -> tuple[list[ExportedStore], CollectorRegistry]:
     registry = CollectorRegistry(auto_describe=False)
     limits = lift_cardinality_limit(PrometheusMetricReader, _MAX_SERIES)
     reader = PrometheusMetricReader(registry=registry, scope_info_enabled=False, **limits)
@@ -60,22 +58,22 @@ def _fill() -> tuple[list[View], CollectorRegistry]:
         exemplar_filter=AlwaysOffExemplarFilter(),
         shutdown_on_exit=False,
     )
-    views = []
+    stores = []
     for rank in range(RANKS):
         topology = Topology("benchmark", rank, rank % 8, RANKS, 1, f"node{rank // 8}", 1)
         store = SeriesStore(run="benchmark", rank=rank, start_us=0, max_series=_MAX_SERIES)
-        view = View(store, Names(store), topology)
-        _log(view)
+        exported = ExportedStore(store, topology)
+        _log(exported)
         Instruments(store, topology, provider, version="1").register_new()
-        views.append(view)
-    return views, registry
+        stores.append(exported)
+    return stores, registry
 
 
-def _log(view: View) -> None:
+def _log(exported: ExportedStore) -> None:
     now_us = time.time_ns() // 1000
     step = (now_us // 1_000_000, now_us)
     data = {f"train.metric_{i}": now_us % 1_000_003 / (i + 7) for i in range(METRICS)}
-    view.store.record(Record(now_us, now_us, step, data))
+    exported.store.take(Record(now_us, now_us, step, data))
 
 
 def main() -> None:

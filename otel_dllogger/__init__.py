@@ -23,7 +23,14 @@ from otel_dllogger.errors import (
     DLLLoggerAlreadyInitialized,
     DLLoggerNotInitialized,
 )
-from otel_dllogger.logger import Backend, Logger, Verbosity
+from otel_dllogger.logger import (
+    Backend,
+    BackendProtocol,
+    Logger,
+    RecordBackend,
+    Verbosity,
+)
+from otel_dllogger.record import Info, Metadata, Record
 from otel_dllogger.runtime.exit_status import EXIT_STATUS
 from otel_dllogger.version import __version__
 
@@ -33,14 +40,19 @@ if TYPE_CHECKING:
 __all__ = [
     "GLOBAL_LOGGER",
     "Backend",
+    "BackendProtocol",
     "ConfigurationError",
     "DLLLoggerAlreadyInitialized",
     "DLLoggerNotInitialized",
+    "Info",
     "JSONStreamBackend",
     "Logger",
+    "Metadata",
     "OTLPBackend",
     "OTelBackend",
     "PrometheusBackend",
+    "Record",
+    "RecordBackend",
     "StdOutBackend",
     "Verbosity",
     "__version__",
@@ -73,7 +85,7 @@ GLOBAL_LOGGER: Any = NotInitializedObject()
 EXIT_STATUS.note_exits()
 
 
-def init(backends: Iterable[Any]) -> None:
+def init(backends: Iterable[BackendProtocol]) -> None:
     """Make the global Logger.
 
     Args:

@@ -16,8 +16,9 @@ from orjson import dumps
 from otel_dllogger.runtime.interruptions import let_through
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from otel_dllogger.record import Record
-    from otel_dllogger.values import Values
 
 _encode_standard = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -26,10 +27,12 @@ def encode_record(record: Record) -> bytes:
     """Encode what a record logged, once for all backends.
 
     Args:
-        record: The record; its ``encoded`` and ``numbers_only`` are filled in.
+        record: The record; its ``encoded`` is filled in.
     """
     data = record.data
-    if type(data) is dict and record.values is None:
+    if record.values is None and type(data) is dict:
+        # A short cut to what ``convert`` finds: orjson looks at the keys, which take as long as
+        # the values to look at here.
         numbers = data.copy()  # from here on nobody else has it
         for value in numbers.values():
             kind = type(value)  # one by one: a type's own hash or comparison may raise, or lie
@@ -38,10 +41,10 @@ def encode_record(record: Record) -> bytes:
         else:
             try:
                 encoded = dumps(numbers)
-                total = sum(numbers.values())  # NaN if anything is
+                total = sum(numbers.values())
+                # NaN if any of them is NaN or Inf, and NaN less itself is not 0.
                 if total - total == 0.0 and encoded.isascii():
-                    record.data = numbers
-                    record.numbers_only = True
+                    record.values = (numbers, numbers, True, True)
                     record.encoded = encoded
                     return encoded
             except Exception as error:  # keys that are not text, ints of over 64 bits
@@ -50,21 +53,22 @@ def encode_record(record: Record) -> bytes:
     return record.encoded
 
 
-def encode_values(values: Values) -> bytes:
+def encode_values(values: tuple[Any, Mapping[str, float], bool, bool]) -> bytes:
     """Encode what a record logged.
 
     Args:
-        values: The converted data.
+        values: The fields of ``Values``.
     """
-    if values.flat and values.finite:
+    plain, _numbers, finite, flat = values
+    if flat and finite:
         try:
-            encoded = dumps(values.plain)
+            encoded = dumps(plain)
         except TypeError as error:  # an int of more than 64 bits, a lone surrogate
             let_through(error)
         else:
             if encoded.isascii():
                 return encoded
-    return encode_plain(values.plain)
+    return encode_plain(plain)
 
 
 def encode_spaced(plain: Any) -> bytes:

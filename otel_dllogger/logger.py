@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from math import isnan
 from time import monotonic_ns, time_ns
-from typing import Any
+from typing import Any, Protocol
 
 from otel_dllogger.diagnostics import FAULTS, LOG_TIME
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.record import Info, Metadata, Record, microseconds
-from otel_dllogger.runtime.interruptions import let_through
-from otel_dllogger.values import key_text, safe_repr, to_number, to_plain
+from otel_dllogger.values import safe_repr, to_number, to_plain
 
 MAX_NAMES = 10_000
 """Metrics whose metadata a Logger remembers."""
@@ -35,6 +34,26 @@ class Verbosity:
     VERBOSE = 1
 
 
+class BackendProtocol(Protocol):
+    """What a Logger needs of a backend, of whatever class it is: DLLogger's own duck type.
+
+    Where a backend has ``info(timestamp, data)``, ``flush()`` and ``close()`` as well, they are
+    called. One that only wants some of it derives from ``RecordBackend`` or ``Backend``.
+    """
+
+    @property
+    def verbosity(self) -> int:
+        """Return the highest ``verbosity`` of a ``log`` call that this backend takes."""
+
+    def log(self, timestamp: datetime, elapsedtime: float, step: Any, data: Any) -> object:
+        """Take one ``log`` call; arguments as for ``Backend.log``."""
+
+    def metadata(
+        self, timestamp: datetime, elapsedtime: float, metric: Any, metadata: Any
+    ) -> object:
+        """Take one ``metadata`` call; arguments as for ``Backend.log``."""
+
+
 class Backend(ABC):
     """Receive what a Logger is given; DLLogger's own plug point.
 
@@ -44,9 +63,6 @@ class Backend(ABC):
     Args:
         verbosity: The highest ``verbosity`` of a ``log`` call that this backend takes.
     """
-
-    # Whether the Logger hands over whole records (see RecordBackend).
-    _takes_records = _takes_metadata = _takes_info = False
 
     def __init__(self, verbosity: int) -> None:
         self._verbosity = verbosity
@@ -82,12 +98,19 @@ class Backend(ABC):
         self.flush()
 
 
-class RecordBackend(Backend):
-    """Take whole records, converted once for all backends.
+# The classes that are given whole entries, by the method of DLLogger's that they leave alone.
+# A class is looked at when it is made, and kept: the Logger looks at no attribute of a class
+# that is not of this kind, and a call pays for no more than a look into a set.
+_TAKES_RECORDS: set[type] = set()
+_TAKES_METADATA: set[type] = set()
+_TAKES_INFO: set[type] = set()
 
-    The package's own backends are of this kind. A user's subclass that overrides
-    DLLogger's ``log``, ``metadata``, ``info`` or ``verbosity`` is called through those
-    instead.
+
+class RecordBackend(Backend):
+    """Take whole entries, converted once for all backends.
+
+    The package's own backends are of this kind. A subclass that overrides DLLogger's
+    ``log``, ``metadata``, ``info`` or ``verbosity`` is called through those instead.
 
     Args:
         verbosity: The highest ``verbosity`` of a ``log`` call that this backend takes.
@@ -95,8 +118,6 @@ class RecordBackend(Backend):
     Raises:
         ConfigurationError: If ``verbosity`` is not a number.
     """
-
-    _takes_records = _takes_metadata = _takes_info = True
 
     def __init__(self, verbosity: int) -> None:
         if not (isinstance(verbosity, (int, float)) or hasattr(type(verbosity), "__index__")):
@@ -108,11 +129,12 @@ class RecordBackend(Backend):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls._takes_records = (
-            cls.log is RecordBackend.log and cls.verbosity is RecordBackend.verbosity
-        )
-        cls._takes_metadata = cls.metadata is RecordBackend.metadata
-        cls._takes_info = cls.info is RecordBackend.info
+        if cls.log is RecordBackend.log and cls.verbosity is RecordBackend.verbosity:
+            _TAKES_RECORDS.add(cls)
+        if cls.metadata is RecordBackend.metadata:
+            _TAKES_METADATA.add(cls)
+        if cls.info is RecordBackend.info:
+            _TAKES_INFO.add(cls)
 
     @abstractmethod
     def write_record(self, record: Record) -> None:
@@ -179,12 +201,12 @@ class Logger:
         ConfigurationError: If ``backends`` is not a collection of backends.
     """
 
-    def __init__(self, backends: Iterable[Any]) -> None:
+    def __init__(self, backends: Iterable[BackendProtocol]) -> None:
         if not isinstance(backends, Iterable):
             raise ConfigurationError(
                 f"backends={safe_repr(backends)} is not a list; pass one, as in [StdOutBackend(0)]"
             )
-        self.backends = list(backends) if isinstance(backends, Iterator) else backends
+        self.backends: Any = list(backends) if isinstance(backends, Iterator) else backends
         for number, backend in enumerate(self.backends):
             if isinstance(backend, type) or not callable(getattr(backend, "log", None)):
                 raise ConfigurationError(
@@ -214,12 +236,7 @@ class Logger:
             record = Record(time_ns() // 1000, elapsed_us, step, data)
             for backend in self._receivers() if _attached else self.backends or ():
                 try:
-                    try:  # of the type: a proxy may hand on what it does not know itself
-                        takes_records = type(backend)._takes_records  # noqa: SLF001
-                    except AttributeError as error:  # not derived from our Backend
-                        let_through(error)
-                        takes_records = False
-                    if takes_records:
+                    if type(backend) in _TAKES_RECORDS:  # not so a proxy of such a backend
                         if backend._verbosity >= verbosity:  # noqa: SLF001
                             backend.write_record(record)
                     elif backend.verbosity >= verbosity:
@@ -239,18 +256,17 @@ class Logger:
                 TEST, INFER), ``format``, ``description``: all optional.
         """
         entry = Metadata(*self._now_us(), metric, metadata)
+        self._remember(entry.name, entry.plain)
 
         def give(backend: Any) -> None:
-            if _takes(backend, "_takes_metadata"):
+            if type(backend) in _TAKES_METADATA:
                 backend.write_metadata(entry)
             else:
                 backend.metadata(entry.timestamp, entry.elapsed_s, metric, metadata)
 
-        self._remember(metric, metadata)
         self._call_each("metadata", give)
 
-    def _remember(self, metric: object, metadata: object) -> None:
-        name, plain = key_text(metric), to_plain(metadata)
+    def _remember(self, name: str, plain: object) -> None:
         known = self._metadata.get(name)
         if known is not None and len(known) > MAX_KEYS:
             return
@@ -287,7 +303,7 @@ class Logger:
         entry = Info(*self._now_us(), data)
 
         def give(backend: Any) -> None:
-            if _takes(backend, "_takes_info"):
+            if type(backend) in _TAKES_INFO:
                 backend.write_info(entry)
             elif callable(info := getattr(backend, "info", None)):  # NVIDIA's have none
                 info(entry.timestamp, data)
@@ -367,10 +383,6 @@ def _caller_of(method: str) -> Callable[[Any], object]:
             found()
 
     return call
-
-
-def _takes(backend: object, what: str) -> bool:
-    return getattr(type(backend), what, False) is True
 
 
 def _caught(backend: object, method: str, error: Exception) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_dllogger.values import Values, convert, to_number, to_plain
+from otel_dllogger.values import convert, is_finite, key_text, to_number, to_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ITERATION = "iteration"
 EPOCH = "epoch"
@@ -24,7 +27,7 @@ Place = tuple[float | None, float | None] | tuple[()]
 
 
 class Position(NamedTuple):
-    """Say where in the training a step is.
+    """Where in the training a step is.
 
     Attributes:
         granularity: ``iteration``, ``epoch``, ``validation`` or ``run``.
@@ -66,7 +69,7 @@ def step_position(step: object) -> Position:
 def _coordinate(value: object) -> float | None:
     """Return a finite number for an int, a float, a numpy integer or numeric text."""
     number = to_number(to_plain(value))
-    return number if number is not None and number - number == 0.0 else None
+    return number if number is not None and is_finite(number) else None
 
 
 def parse_rank(value: object) -> int | None:
@@ -109,27 +112,29 @@ class Timed:
 
 
 class Record(Timed):
-    """Hold one ``log`` call. Not frozen, since freezing alone costs a microsecond.
+    """One ``log`` call. Not frozen, since freezing alone costs a microsecond.
 
-    What was logged is converted once, by the first backend that asks, and only as far
-    as it asks. What it is converted to is the record's own: the user may go on changing the
-    data, and no method of a logged value is called later.
+    What was logged is converted once, for all backends, when the first of them asks. What it
+    is converted to is the record's own: the user may go on changing the data, and no method of
+    a logged value is called later.
 
-    Attributes:
+    Args:
         time_us: Microseconds since the Unix epoch, by the wall clock.
         elapsed_us: Microseconds since the Logger was made, by the monotonic clock.
-        step: The step exactly as the user passed it.
-        data: The data as the user passed it, or an equal copy if they are numbers only.
+        step: The step as the user passed it.
+        data: The data as the user passed them.
+
+    Attributes:
         is_pair: Whether the step is what it nearly always is, two ints: epoch, iteration.
-        values: The converted data, once ``convert`` was called.
+        values: The fields of ``Values``, once ``convert`` was called. A bare tuple does, since
+            a class takes several times as long to make.
         encoded: The data as JSON, once ``encode_record`` was called.
-        numbers_only: Whether encoding found a dict of finite numbers and nothing else.
     """
 
-    # Of the class until they are known: no slots, since setting seven costs more than four.
-    values: Values | None = None
+    # Of the class until they are known: no slots, since setting eight costs more than five.
+    values: tuple[Any, Mapping[str, float], bool, bool] | None = None
     encoded: bytes | None = None
-    numbers_only = False
+    _position: Position | None = None
 
     def __init__(self, time_us: int, elapsed_us: int, step: Any, data: Any) -> None:
         self.time_us = time_us
@@ -140,21 +145,58 @@ class Record(Timed):
             type(step) is tuple and len(step) == 2 and type(step[0]) is int is type(step[1])
         )
 
-    def convert(self) -> Values:
-        """Convert the data, once for all backends."""
+    def convert(self) -> tuple[Any, Mapping[str, float], bool, bool]:
+        """Convert the data, unless that is done; return the fields of ``Values``."""
         values = self.values
         if values is None:
-            if self.numbers_only:
-                values = Values(self.data, self.data, True, True)
-            else:
-                values = convert(self.data)
-            self.values = values
+            values = self.values = convert(self.data)
         return values
+
+    @property
+    def plain(self) -> Any:
+        """Return a JSON-able copy of the data; of a mapping, a dict with text for keys."""
+        return self.convert()[0]
+
+    @property
+    def numbers(self) -> Mapping[str, float]:
+        """Return the metrics among the data by name, NaN and Inf included."""
+        return self.convert()[1]
+
+    @property
+    def numbers_only(self) -> bool:
+        """Tell whether the data are a dict of finite numbers and nothing else."""
+        plain, numbers, _finite, _flat = self.convert()
+        return plain is numbers
+
+    @property
+    def is_parameter(self) -> bool:
+        """Tell whether the record is of hyper-parameters, not of a step."""
+        return not self.is_pair and is_parameter_step(self.step)
+
+    @property
+    def position(self) -> Position:
+        """Return where in the training the step is; it is read once."""
+        if self._position is None:
+            self._position = step_position(self.step)
+        return self._position
+
+    @property
+    def granularity(self) -> str:
+        """Return the kind of the step: ``iteration``, ``epoch``, ``validation`` or ``run``."""
+        return ITERATION if self.is_pair else self.position.granularity
+
+    def detach(self) -> Record:
+        """Return a record for the metrics that holds nothing that the user may change."""
+        plain, numbers, finite, flat = self.convert()
+        step = self.step if type(self.step) is str else to_plain(self.step)
+        detached = Record(self.time_us, self.elapsed_us, step, None)
+        detached.values = (plain if self.is_parameter else {}, numbers, finite, flat)
+        return detached
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Metadata(Timed):
-    """Hold one ``metadata`` call.
+    """One ``metadata`` call.
 
     Attributes:
         time_us: Microseconds since the Unix epoch.
@@ -168,10 +210,24 @@ class Metadata(Timed):
     metric: Any
     metadata: Any
 
+    @property
+    def name(self) -> str:
+        """Return the metric's name as text, as a record has it."""
+        return key_text(self.metric)
+
+    @property
+    def plain(self) -> Any:
+        """Return a JSON-able copy of the metadata, a dict unless the user passed something else."""
+        return to_plain(self.metadata)
+
+    def detach(self) -> Metadata:
+        """Return the same with nothing in it that the user may change."""
+        return Metadata(self.time_us, self.elapsed_us, self.name, self.plain)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Info(Timed):
-    """Hold one ``info`` call of TCAP DLLogger.
+    """One ``info`` call of TCAP DLLogger.
 
     Attributes:
         time_us: Microseconds since the Unix epoch.
@@ -182,6 +238,35 @@ class Info(Timed):
     time_us: int
     elapsed_us: int
     data: Any
+
+    @property
+    def plain(self) -> Any:
+        """Return a JSON-able copy of the data, text as it is."""
+        return self.data if type(self.data) is str else convert(self.data).plain
+
+    def detach(self) -> Info:
+        """Return the same with nothing in it that the user may change."""
+        return Info(self.time_us, self.elapsed_us, self.plain)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SeriesMetadata:
+    """What is known of a metric from elsewhere than its own ``metadata`` call.
+
+    Attributes:
+        key: The name that its series have in records.
+        name: The name that they were logged by.
+        metadata: All that is known of them by now, in the form of DLLogger's metadata:
+            ``unit``, ``GOAL``, ``STAGE``. To a store it is what a later METADATA is.
+    """
+
+    key: str
+    name: str
+    metadata: dict[str, Any]
+
+
+Entry = Record | Metadata | Info
+"""What one call of a Logger gives to its backends."""
 
 
 def microseconds(timestamp: datetime) -> int:

@@ -15,7 +15,7 @@ import numbers
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from otel_dllogger.runtime.interruptions import let_through
 
@@ -43,9 +43,8 @@ _Parents = tuple[Any, ...]
 """How many more items may be converted, in a list of one, and the ids of the containers around."""
 
 
-@dataclasses.dataclass(slots=True)
-class Values:
-    """Hold what one ``log`` call logged, in the forms that backends need.
+class Values(NamedTuple):
+    """What one ``log`` call logged, in the forms that backends need.
 
     Attributes:
         plain: A JSON-able copy; for a mapping a ``dict`` with ``str`` keys.
@@ -90,7 +89,9 @@ def _convert_numbers(data: dict[Any, Any]) -> Values | None:
     except OverflowError as error:  # an int beyond float's range
         let_through(error)
         return None
-    return Values(numbers, numbers, True, True) if total - total == 0.0 else None
+    if total - total != 0.0:  # as ``is_finite``, without a call for each record
+        return None
+    return Values(numbers, numbers, finite=True, flat=True)
 
 
 def _convert(data: object) -> Values:
@@ -117,7 +118,7 @@ def _convert(data: object) -> Values:
             flat = flat and value is None
             continue
         numbers[name] = number
-        if number - number != 0.0:
+        if number - number != 0.0:  # as ``is_finite``, without a call for each number
             finite = False
             plain[name] = to_plain(value)  # an int can have too many digits to be written
     return Values(plain, numbers, finite, flat)
@@ -138,8 +139,16 @@ def _items(data: object) -> list[tuple[object, Any]] | None:
     return None
 
 
+def is_finite(number: float) -> bool:
+    """Tell a number from NaN and Inf, which leave NaN when they are taken from themselves.
+
+    An int of any size is finite; ``math.isfinite`` raises where no float holds it.
+    """
+    return number - number == 0.0
+
+
 def to_number(value: object) -> float | None:
-    """Return a plain value as a number, or None where it is none.
+    """Return a plain value as a number, or None where it is not one.
 
     Ints beyond the range of a float become plus or minus infinity. Text counts when it
     spells a decimal number, NaN or Inf: TCAP DLLogger writes its figures as text.

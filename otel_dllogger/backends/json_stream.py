@@ -55,7 +55,16 @@ class JSONStreamBackend(RecordBackend):
         self._local_rank = detect_topology().local_rank
 
     def write_record(self, record: Record) -> None:
-        """Write a LOG line."""
+        """Write a LOG line.
+
+        It is put together from bytes, at a third of the time of ``json.dumps``:
+
+            DLLL {"timestamp": "1700000000.25", "datetime": "2023-11-14 22:13:20.250000+00:00",
+            "elapsedtime": "1.5", "type": "LOG", "step": [0, 1], "data": {"loss":0.5}}
+
+        Both times are text as DLLogger writes them: ``str`` of a float and of a datetime. All
+        lines of a second share them but for the fraction.
+        """
         second = self._second
         microsecond = record.time_us - second.start_us
         if not 0 <= microsecond < _SECOND_US:
@@ -63,13 +72,15 @@ class JSONStreamBackend(RecordBackend):
             microsecond = record.time_us - second.start_us
         local = second.datetime
         local_fraction = fraction = b"%06d" % microsecond
-        if not microsecond % 10:  # a float shows no zeros at its end
+        # str() of a float has no zeros at its end, but for one behind the point: 1.25, 1.0. A
+        # datetime has six digits, or neither point nor digits: what it shares ends in the point.
+        if not microsecond % 10:
             fraction = fraction.rstrip(b"0") or b"0"
-            if not microsecond:  # and a datetime no empty fraction
+            if not microsecond:
                 local, local_fraction = local[:-1], b""
         step = None
         if record.is_pair:
-            try:
+            try:  # with the blanks of ``json.dumps``, as all but the data has
                 step = b'", "type": "LOG", "step": [%d, %d], "data": ' % record.step
             except ValueError as error:  # more digits than Python writes
                 let_through(error)
@@ -87,7 +98,8 @@ class JSONStreamBackend(RecordBackend):
                     local,
                     local_fraction,
                     second.offset,
-                    # Below 0.1 ms they write exponents differently.
+                    # orjson gives the digits of ``str`` in a third of its time, but below 0.1 ms,
+                    # where ``str`` has an exponent: 9e-05 and 0.00009.
                     self._encode_number(elapsed) if elapsed_us > 99 else b"%a" % elapsed,
                     step,
                     record.encoded or self._encode_record(record),
@@ -146,7 +158,7 @@ class JSONStreamBackend(RecordBackend):
 
 
 class _Second:
-    """Hold the text that all LOG lines of one second share.
+    """The text that all LOG lines of one second share: what stands around the fractions.
 
     Args:
         number: Seconds since the Unix epoch.
@@ -155,7 +167,7 @@ class _Second:
     __slots__ = ("datetime", "offset", "start_us", "timestamp")
 
     def __init__(self, number: int) -> None:
-        text = str(datetime.fromtimestamp(number).astimezone())
+        text = str(datetime.fromtimestamp(number).astimezone())  # 19 characters and the offset
         self.start_us = number * _SECOND_US
         self.timestamp = f'DLLL {{"timestamp": "{number}.'.encode()
         self.datetime = f'", "datetime": "{text[:19]}.'.encode()

@@ -99,15 +99,15 @@ class OTelBackend(RecordBackend):
 
     def write_record(self, record: Record) -> None:
         """Take the values of one ``log`` call."""
-        self._store.record(record)
+        self._store.take(record)
 
     def write_metadata(self, metadata: Metadata) -> None:
         """Take one ``metadata`` call."""
-        self._store.write_metadata(metadata)
+        self._store.take(metadata)
 
     def write_info(self, info: Info) -> None:
         """Take one ``info`` call: its numbers are parameters."""
-        self._store.write_info(info)
+        self._store.take(info)
 
     def flush(self) -> None:
         """Have the instruments of new metrics made, so that the next export has them.

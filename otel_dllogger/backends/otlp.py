@@ -6,7 +6,7 @@ import atexit
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from otel_dllogger import arguments, settings
 from otel_dllogger.diagnostics import FAULTS
@@ -15,16 +15,16 @@ from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
 from otel_dllogger.otlp.losses import AT_EXIT, count_from_zero
 from otel_dllogger.otlp.queue import QUEUE_SHARE, EntryQueue, Finish
-from otel_dllogger.record import Info, Metadata, Record, is_parameter_step
+from otel_dllogger.record import Info
 from otel_dllogger.runtime import closing
 from otel_dllogger.runtime.exit_status import EXIT_STATUS
-from otel_dllogger.values import Values, convert, key_text, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_dllogger.otlp.sender import Sender
     from otel_dllogger.otlp.settings import OTLPOptions
+    from otel_dllogger.record import Metadata, Record
 
 DEFAULT_MAX_QUEUE_BYTES = 64 << 20
 LEAST_MAX_QUEUE_BYTES = 64 << 10
@@ -143,9 +143,8 @@ class OTLPBackend(RecordBackend):
         from otel_dllogger.otlp.transport import open_transport  # noqa: PLC0415
 
         transport = open_transport(options)
-        from otel_dllogger.metrics.data_points import Points  # noqa: PLC0415
-        from otel_dllogger.metrics.decided_names import Names  # noqa: PLC0415
-        from otel_dllogger.metrics.internal import View  # noqa: PLC0415
+        from otel_dllogger.metrics.data_points import DataPoints  # noqa: PLC0415
+        from otel_dllogger.metrics.exported_store import ExportedStore  # noqa: PLC0415
         from otel_dllogger.otlp.batches import Backlog  # noqa: PLC0415
         from otel_dllogger.otlp.encoder import Encoder  # noqa: PLC0415
         from otel_dllogger.otlp.exporter import Exporter  # noqa: PLC0415
@@ -159,8 +158,8 @@ class OTLPBackend(RecordBackend):
             start_us=start_us,
             max_series=max_series,
         )
-        view = View(store, Names(store), self.topology, text_parameters=text_parameters)
-        points = Points(view, start_us=start_us, of_process=True)
+        exported = ExportedStore(store, self.topology, text_parameters=text_parameters)
+        points = DataPoints(exported, start_us=start_us, of_process=True)
         backlog = Backlog(max_queue_bytes - max_queue_bytes // QUEUE_SHARE)
         replay = Replay(self._queue, backlog, points, max_queue_bytes=max_queue_bytes)
         encoder = Encoder()
@@ -170,35 +169,21 @@ class OTLPBackend(RecordBackend):
 
     def write_record(self, record: Record) -> None:
         """Take the values of one ``log`` call."""
-        if record.numbers_only and record.is_pair:
-            numbers = record.data  # the record's own
-            entry = (record.time_us, record.elapsed_us, record.step, numbers)
-            self._put(entry)
-            return
-        # Detached from what the user may change once log() returned.
-        values, step = record.convert(), record.step
-        plain = values.plain if is_parameter_step(step) else {}
-        detached = Record(
-            record.time_us, record.elapsed_us, step if type(step) is str else to_plain(step), None
-        )
-        detached.values = Values(plain, values.numbers, values.finite, values.flat)
-        self._queue.put(detached)
+        _plain, numbers, finite, _flat = record.values or record.convert()
+        if finite and record.is_pair:  # a tuple takes a third of a record's memory
+            self._put((record.time_us, record.elapsed_us, record.step, numbers))
+        else:
+            self._put(record.detach())
 
     def write_metadata(self, metadata: Metadata) -> None:
         """Take one ``metadata`` call."""
-        detached = Metadata(
-            metadata.time_us,
-            metadata.elapsed_us,
-            key_text(metadata.metric),
-            to_plain(metadata.metadata),
-        )
-        self._queue.put(detached)
+        self._put(metadata.detach())
 
     def write_info(self, info: Info) -> None:
         """Take one ``info`` call: its numbers are parameters."""
         # Of a text, it only matters that there was one.
-        data: Any = "" if type(info.data) is str else convert(info.data).plain
-        self._queue.put(Info(info.time_us, info.elapsed_us, data))
+        is_text = type(info.data) is str
+        self._put(Info(info.time_us, info.elapsed_us, "") if is_text else info.detach())
 
     def flush(self) -> None:
         """Let what was logged be sent now. Wait for nothing: ``log`` is not the only hot call."""

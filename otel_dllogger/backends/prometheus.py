@@ -11,7 +11,6 @@ from otel_dllogger import arguments, settings
 from otel_dllogger.backends.otel import OTelBackend
 from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.errors import EndpointError
-from otel_dllogger.metrics.cardinality import lift_cardinality_limit
 from otel_dllogger.metrics.resource import rank_resource
 from otel_dllogger.runtime import closing
 from otel_dllogger.runtime.exit_status import EXIT_STATUS
@@ -107,6 +106,8 @@ class PrometheusBackend(OTelBackend):
             MeterProvider,
         )
         from prometheus_client import CollectorRegistry  # noqa: PLC0415
+
+        from otel_dllogger.metrics.instruments import lift_cardinality_limit  # noqa: PLC0415
 
         self._registry = CollectorRegistry(auto_describe=False)
         limits = lift_cardinality_limit(PrometheusMetricReader, self._store.max_series)

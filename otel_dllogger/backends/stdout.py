@@ -15,7 +15,7 @@ from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import MAX_NAMES, RecordBackend
 from otel_dllogger.record import parse_rank
 from otel_dllogger.runtime.interruptions import let_through
-from otel_dllogger.values import convert, safe_repr, safe_text
+from otel_dllogger.values import safe_repr, safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +139,7 @@ class StdOutBackend(RecordBackend):
 
     def write_info(self, info: Info) -> None:
         """Print ``prefix text``."""
-        text = info.data if isinstance(info.data, str) else convert(info.data).plain
+        text = info.data if isinstance(info.data, str) else info.plain
         self._print(f"{self._prefix(info, None)}{text}")
 
     def _whole_line(

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.errors import in_words
-from otel_dllogger.logs.reader import ProcessStart, SeriesMetadata
+from otel_dllogger.logs.reader import ProcessStart
 from otel_dllogger.logs.source import LogFiles, read_lines
 from otel_dllogger.logs.tail.find_files import FileFinder
 from otel_dllogger.logs.tail.oddities import Oddities
+from otel_dllogger.record import SeriesMetadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,14 +17,14 @@ import orjson
 from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.backfill.series import finite_only
 from otel_dllogger.errors import in_words
+from otel_dllogger.metrics import text_format
+from otel_dllogger.metrics.text_format import format_head
 
 if TYPE_CHECKING:
     from array import array
     from collections.abc import Iterable
 
     from otel_dllogger.backfill.series import Chunk, SeriesName
-
-_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
 
 
 def write_openmetrics(chunks: Iterable[Chunk], path: str | os.PathLike[str]) -> int:
@@ -141,18 +141,13 @@ def write_to(chunks: Iterable[Chunk], file: BinaryIO) -> int:
 
 def format_series(series: SeriesName) -> str:
     """Return a series as text formats and queries do, ``name{label="value"}``."""
-    labels = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in series.labels)
-    return f"{series.family}{{{labels}}}" if labels else series.family
+    return text_format.format_series(series.family, series.labels)
 
 
 def _format_family(series: SeriesName) -> bytes:
-    name = series.family
-    if series.kind == "counter":
-        name = name.removesuffix("_total")
-    lines = [f"# HELP {name} {series.help.translate(_ESCAPES)}", f"# TYPE {name} {series.kind}"]
-    if series.unit and name.endswith(f"_{series.unit}"):
-        lines.append(f"# UNIT {name} {series.unit}")
-    return "".join(f"{line}\n" for line in lines).encode()
+    return format_head(
+        series.family, series.kind, series.help, series.unit, open_metrics=True
+    ).encode()
 
 
 def _format_times(times_ms: array[int]) -> list[bytes]:

@@ -13,8 +13,8 @@ from otel_dllogger.logs.parsers import skipped
 from otel_dllogger.logs.ranks import DROPPED, Ranks
 from otel_dllogger.logs.tail.file_state import RESTARTED, FileEvent
 from otel_dllogger.logs.tail.tailer import Tailer
-from otel_dllogger.metrics.exposition import OwnFigure, StorePage
-from otel_dllogger.metrics.internal import OF_RANKS
+from otel_dllogger.metrics.exposition import StorePage
+from otel_dllogger.metrics.internal import RANK_METRICS, InternalMetric
 from otel_dllogger.runtime.wakers import Waker
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Bridge:
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=expire_s
         )
         self._ingest = LogIngest(source, self._ranks, self._tailer)
-        self._page = StorePage((*OF_RANKS, DROPPED), self._own_figures())
+        self._page = StorePage((*RANK_METRICS, DROPPED), self._own_metrics())
         self._behind = False
         self._stopped = False
         self._waker = Waker()
@@ -142,7 +142,7 @@ class Bridge:
             "seconds_since_last_line": since_s if since_s is None else round(since_s, 3),
         }
 
-    def _own_figures(self) -> tuple[OwnFigure, ...]:
+    def _own_metrics(self) -> tuple[InternalMetric, ...]:
         """Return what the bridge knows of itself; its names begin with dllogger_bridge."""
         tailer, ingest = self._tailer, self._ingest
         no_skips = dict.fromkeys(skipped.REASONS, 0)
@@ -151,36 +151,36 @@ class Bridge:
             return [({"reason": reason}, count) for reason, count in counts.items()]
 
         return (
-            OwnFigure(
-                "dllogger_bridge_files",
+            InternalMetric(
+                "dllogger.bridge_files",
                 "Files that are followed",
                 lambda: (({}, len(tailer.files)),),
             ),
-            OwnFigure(
-                "dllogger_bridge_behind",
+            InternalMetric(
+                "dllogger.bridge_behind",
                 "1 while there is more to read at once",
                 lambda: (({}, self._behind),),
             ),
-            OwnFigure(
-                "dllogger_bridge_lines_total",
+            InternalMetric(
+                "dllogger.bridge_lines",
                 "Lines that were read",
                 lambda: (({}, ingest.lines),),
                 is_counter=True,
             ),
-            OwnFigure(
-                "dllogger_bridge_skipped_total",
+            InternalMetric(
+                "dllogger.bridge_skipped",
                 "What lines held beside records, by reason",
                 lambda: by_reason(no_skips | ingest.skipped),
                 is_counter=True,
             ),
-            OwnFigure(
-                "dllogger_bridge_unusual_total",
+            InternalMetric(
+                "dllogger.bridge_unusual",
                 "What was unusual about files, by reason",
                 lambda: by_reason(tailer.counts),
                 is_counter=True,
             ),
-            OwnFigure(
-                "dllogger_bridge_faults_total",
+            InternalMetric(
+                "dllogger.bridge_faults",
                 "What the bridge itself could not do, by reason",
                 lambda: by_reason(FAULTS.dropped.copy()),
                 is_counter=True,

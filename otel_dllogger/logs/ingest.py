@@ -9,10 +9,11 @@ from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.parsers.skipped import HARMLESS
 from otel_dllogger.logs.ranks import FAILED, LoggedRank
-from otel_dllogger.logs.reader import ProcessStart, SeriesMetadata
+from otel_dllogger.logs.reader import ProcessStart
 from otel_dllogger.logs.source import LogFiles
 from otel_dllogger.logs.tail import oddities
 from otel_dllogger.logs.tail.file_state import GONE, FileEvent, LineBatch, TailedFile
+from otel_dllogger.record import SeriesMetadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -67,7 +68,7 @@ class LogIngest:
         source: Source,
         ranks: Ranks,
         tailer: Tailer,
-        take: Callable[[LoggedRank, RankEntry], None] = LoggedRank.take,
+        take: Callable[[LoggedRank, RankEntry], object] = LoggedRank.take,
         *,
         shares_ranks: bool = False,
     ) -> None:

@@ -10,13 +10,13 @@ from otel_dllogger.identity import Topology, host_name
 from otel_dllogger.logs.parsers import skipped
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.parsers.skipped import HARMLESS
-from otel_dllogger.logs.reader import ProcessStart, SeriesMetadata
-from otel_dllogger.metrics.data_points import Points, Series
-from otel_dllogger.metrics.decided_names import Names
+from otel_dllogger.logs.reader import ProcessStart
+from otel_dllogger.metrics.data_points import DataPoints, Series
+from otel_dllogger.metrics.exported_store import ExportedStore
 from otel_dllogger.metrics.figures_schedule import FiguresSchedule
-from otel_dllogger.metrics.internal import DROPPED_TEXT, Figure, View
+from otel_dllogger.metrics.internal import DROPPED_TEXT, InternalMetric
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
-from otel_dllogger.record import Info, Metadata, Record, is_parameter_step, step_position
+from otel_dllogger.record import Entry, Record, SeriesMetadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ Observation = tuple[int, int]
 """When a rank's figures are observed, and how many items it has taken by then."""
 
 
-class LoggedRank(View):
+class LoggedRank(ExportedStore):
     """Hold one rank of one run: what it logged, and who it is.
 
     Args:
@@ -71,7 +71,7 @@ class LoggedRank(View):
     ) -> None:
         store = SeriesStore(run=run, rank=rank, start_us=0, max_series=max_series)
         topology = Topology(run, rank, -1, rank + 1, 1, host, -1)
-        super().__init__(store, Names(store), topology)
+        super().__init__(store, topology)
         self.run = run
         self.rank = rank
         self.key = (run, rank)
@@ -79,7 +79,7 @@ class LoggedRank(View):
         self.dropped: dict[str, int] = {}
         self.moves = 0
         self.saves = 0
-        self._points = Points(self, start_us=0, of_process=False)
+        self._points = DataPoints(self, start_us=0, of_process=False)
         self.schedule = FiguresSchedule()
         self._moved_us = -1
         self._last_us = -1  # the latest time so far, whatever came after it
@@ -89,28 +89,21 @@ class LoggedRank(View):
         """Return what the rank logged last."""
         return self.store.ranks[self.rank]
 
-    def take(self, item: RankEntry) -> None:
-        """Take one item of a log."""
-        if isinstance(item, SeriesMetadata):
-            self.store.describe(item.key, item.metadata, name=item.name)
-            return
+    def take(self, item: RankEntry) -> RankState | None:
+        """Take one item of a log; return the rank's state if it is a record of a step."""
         if isinstance(item, ProcessStart):
             self._start(item)
-            return
-        self._begin(item)
-        if isinstance(item, Record):
-            if isinstance(item, FileRecord) and item.interpolated:
-                item.elapsed_us = 0  # such a time says nothing of how long a step took
-            self.store.record(item)
-        elif isinstance(item, Metadata):
-            self.store.write_metadata(item)
-        else:
-            self.store.write_info(item)
+            return None
+        if not isinstance(item, SeriesMetadata):
+            self._begin(item)
+        if isinstance(item, FileRecord) and item.interpolated:
+            item.elapsed_us = 0  # such a time says nothing of how long a step took
+        return self.store.take(item)
 
     def points(self, item: RankEntry) -> Iterator[Point]:
         """Take one item of a log, and yield the points that it makes.
 
-        Each value has the record's time. The figures have one point at the first quarter
+        Each value has the record's time. The internal metrics have one point at the first quarter
         minute after a record, as if they were scraped then.
         """
         time_us = None
@@ -119,16 +112,14 @@ class LoggedRank(View):
             self._last_us = max(self._last_us, time_us)
         if time_us is not None and self.schedule.is_due(time_us):
             yield from self.observed()
-        self.take(item)
-        if self.store.changed_metadata and self.names.take_changes():
+        state = self.take(item)
+        if self.store.changed_metadata and self.apply_late_metadata():
             self.moves += 1
         if time_us is not None:
             self.schedule.note(time_us)
-        if time_us is None or not isinstance(item, Record) or is_parameter_step(item.step):
+        if state is None or time_us is None or not isinstance(item, Record):
             return
-        state = self.state
-        granularity = step_position(item.step).granularity
-        for series, value in self._points.logged(item, state, granularity):
+        for series, value in self._points.logged(item, state):
             yield series, time_us, value
         for series, value in self._points.moved(state):
             self._moved_us = time_us
@@ -141,7 +132,7 @@ class LoggedRank(View):
         return None if due_us is None else (due_us, state.logs + sum(state.calls.values()))
 
     def observed(self, *, at_end: bool = False) -> Iterator[Point]:
-        """Yield the figures as they are, unless they were observed since the last record.
+        """Yield the internal metrics, unless they were observed since the last record.
 
         Args:
             at_end: They have the time of the latest item, since nobody knows of a later one;
@@ -156,7 +147,7 @@ class LoggedRank(View):
             for series, value in self._points.observed(with_place=with_place):
                 yield series, time_us, value
 
-    def _begin(self, item: Record | Metadata | Info) -> None:
+    def _begin(self, item: Entry) -> None:
         """Take note of when the rank started, with its first item that has a time."""
         state = self.state
         if not state.start_us:
@@ -214,13 +205,14 @@ DROPPED_REASONS = (FAILED, *(reason for reason in skipped.REASONS if reason not 
 """Why a line gave no record though it should have: each exists at 0 from the start."""
 
 
-def _dropped(view: View) -> Iterator[tuple[dict[str, str], float]]:
-    if isinstance(view, LoggedRank):
+def _dropped(exported: ExportedStore) -> Iterator[tuple[dict[str, str], float]]:
+    if isinstance(exported, LoggedRank):
         for reason in DROPPED_REASONS:
-            yield {**view.of_process(), "reason": reason}, float(view.dropped.get(reason, 0))
+            labels = {**exported.process_labels(), "reason": reason}
+            yield labels, float(exported.dropped.get(reason, 0))
 
 
-DROPPED = Figure("dllogger.dropped", "", True, DROPPED_TEXT, _dropped)
+DROPPED = InternalMetric("dllogger.dropped", DROPPED_TEXT, _dropped, is_counter=True)
 """The lines of a rank's log that gave no record though they should have."""
 
 
@@ -273,7 +265,7 @@ class Ranks:
                 each.topology = dataclasses.replace(each.topology, world_size=size)
 
     def begin_anew(self, rank: LoggedRank) -> LoggedRank:
-        """Put another one in the place of a rank, with figures that begin at 0."""
+        """Put another one in the place of a rank, with counters that begin at 0."""
         host = rank.topology.host
         fresh = LoggedRank(rank.run, rank.rank, host, max_series=self._max_series)
         fresh.saves = rank.saves

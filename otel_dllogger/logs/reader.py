@@ -13,7 +13,7 @@ from otel_dllogger.logs.parsers.formats import (
     FileRecord,
     conventional_metadata,
 )
-from otel_dllogger.record import Info, Metadata, Record, is_parameter_step
+from otel_dllogger.record import Info, Metadata, Record, SeriesMetadata
 from otel_dllogger.values import key_text, to_plain
 
 if TYPE_CHECKING:
@@ -41,22 +41,6 @@ _ELAPSED = b'"elapsedtime"'
 # What a store keeps of METADATA: the spelling that holds where both are given comes first.
 _SPELLINGS = {"unit": ("unit",), "GOAL": ("GOAL", "goal"), "STAGE": ("STAGE", "stage")}
 _KEYS = tuple(key for spellings in _SPELLINGS.values() for key in spellings)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class SeriesMetadata:
-    """What is known of a rank's series.
-
-    Attributes:
-        key: The name that they have in records.
-        name: The name that they were logged by.
-        metadata: All that is known of them by now, in the form of DLLogger's metadata:
-            ``unit``, ``GOAL``, ``STAGE``. To a store's it is what a later METADATA is.
-    """
-
-    key: str
-    name: str
-    metadata: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -208,8 +192,8 @@ class FileReader:
         rank.last_us = time_us
         if record.header_stage is not None:
             record = _with_keys(record)
-        numbers: Mapping[str, float] = data if record.numbers_only else record.convert().numbers
-        if not rank.known.issuperset(numbers) and not is_parameter_step(record.step):
+        _plain, numbers, _finite, _flat = record.values or record.convert()
+        if not rank.known.issuperset(numbers) and not record.is_parameter:
             self._name(number, rank, record, items)
         items.append((number, record))
 
@@ -224,7 +208,7 @@ class FileReader:
     ) -> None:
         """Add what is known of the metrics that were not in a rank's records before."""
         stage = record.header_stage
-        for key in record.convert().numbers:
+        for key in record.numbers:
             if key in rank.known:
                 continue
             if (

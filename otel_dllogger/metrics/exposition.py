@@ -2,82 +2,65 @@
 
 What it says is what OpenTelemetry's reader and the Prometheus client say of the same
 stores, at a tenth of their time: labels become text once, not at every scrape.
-
-Source: https://prometheus.io/docs/instrumenting/exposition_formats/ and
-https://prometheus.io/docs/specs/om/open_metrics_spec/
 """
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 from prometheus_client.utils import floatToGoString
 
 from otel_dllogger.http.content_negotiation import choose_format
-from otel_dllogger.metrics.data_points import logged_as
-from otel_dllogger.metrics.internal import OF_RANKS, Figure, View
+from otel_dllogger.metrics.internal import RANK_METRICS, InternalMetric
 from otel_dllogger.metrics.naming import MappedMetric, unit_suffix
+from otel_dllogger.metrics.text_format import format_head, format_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from otel_dllogger.metrics.exported_store import ExportedStore
     from otel_dllogger.metrics.rank_state import RankState
-
-_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class OwnFigure:
-    """Describe what whoever has the page knows of itself.
-
-    Attributes:
-        name: The name on the page.
-        text: What it is, in words.
-        observe: Returns its series: labels and value.
-        is_counter: Whether it only grows.
-    """
-
-    name: str
-    text: str
-    observe: Callable[[], Iterable[tuple[dict[str, str], float]]]
-    is_counter: bool = False
 
 
 class StorePage:
     """Render the page of one or more stores.
 
     Args:
-        figures: The ``dllogger_*`` metrics of ranks that are on it.
-        own: What is on it besides.
+        internal: The ``dllogger_*`` metrics of ranks that are on it.
+        own: Those of whoever has the page.
     """
 
-    def __init__(self, figures: Sequence[Figure] = OF_RANKS, own: Sequence[OwnFigure] = ()) -> None:
-        self._figures = figures
+    def __init__(
+        self,
+        internal: Sequence[InternalMetric] = RANK_METRICS,
+        own: Sequence[InternalMetric] = (),
+    ) -> None:
+        self._internal = internal
         self._own = own
-        self._of_views: dict[View, _ViewText] = {}
+        self._texts: dict[ExportedStore, _StoreText] = {}
 
-    def render(self, views: Iterable[View], accept: str) -> tuple[str, bytes]:
+    def render(self, stores: Iterable[ExportedStore], accept: str) -> tuple[str, bytes]:
         """Return the page's content type and its text.
 
         Args:
-            views: The stores; no two may hold the same rank of the same run.
+            stores: What is on it; no two may hold the same rank of the same run.
             accept: The ``Accept`` header of who asks.
         """
         content_type = choose_format(accept)[1]
         families: dict[str, _Family] = {}
-        for each in self._own:
-            family = families[each.name] = _Family(each.name, each.text, "", each.is_counter)
-            for labels, value in each.observe():
-                family.series[_series_text(each.name, labels)] = float(value)
-        for figure in self._figures:
-            name = figure.prometheus_name
-            unit = "seconds" if figure.unit == "s" else ""
-            families[name] = _Family(name, figure.text, unit, figure.is_counter)
-        known, self._of_views = self._of_views, {}
-        for view in views:
-            text = self._of_views[view] = known.get(view) or _ViewText(view)
-            text.add_figures(self._figures, families)
+        for metric in (*self._own, *self._internal):
+            unit = "seconds" if metric.unit == "s" else ""
+            name = metric.prometheus_name
+            families[name] = _Family(name, metric.text, unit, metric.is_counter)
+        for metric in self._own:
+            name = metric.prometheus_name
+            for labels, value in metric.observe():
+                families[name].series[_series_text(name, labels)] = float(value)
+        known, self._texts = self._texts, {}
+        for store in stores:
+            text = self._texts[store] = known.get(store) or _StoreText(store)
+            text.add_internal(self._internal, families)
             text.add_logged(families)
         open_metrics = content_type.startswith("application/openmetrics-text")
         parts = [
@@ -101,31 +84,29 @@ class _Family:
         self.series: dict[str, float] = {}
 
     def text(self, *, open_metrics: bool) -> str:
-        name, kind = self._name, "counter" if self._is_counter else "gauge"
-        if open_metrics and self._is_counter:
-            name = name.removesuffix("_total")
-        lines = [f"# HELP {name} {self._help}\n# TYPE {name} {kind}\n"]
-        if open_metrics and self._unit:
-            lines.append(f"# UNIT {name} {self._unit}\n")
+        kind = "counter" if self._is_counter else "gauge"
+        lines = [format_head(self._name, kind, self._help, self._unit, open_metrics=open_metrics)]
         go_text: Callable[[float], str] = floatToGoString
         lines += [f"{labels} {go_text(value)}\n" for labels, value in self.series.items()]
         return "".join(lines)
 
 
-class _ViewText:
+class _StoreText:
     """The labels of one store's series as text, kept from page to page."""
 
-    def __init__(self, view: View) -> None:
-        self._view = view
-        self._figures: dict[tuple[str, ...], str] = {}
+    def __init__(self, exported: ExportedStore) -> None:
+        self._exported = exported
+        self._internal: dict[tuple[str, ...], str] = {}
         self._logged: dict[tuple[str, str], dict[str, tuple[MappedMetric, str]]] = {}
 
-    def add_figures(self, figures: Iterable[Figure], families: Mapping[str, _Family]) -> None:
-        known = self._figures
-        for figure in figures:
-            name = figure.prometheus_name
+    def add_internal(
+        self, metrics: Iterable[InternalMetric], families: Mapping[str, _Family]
+    ) -> None:
+        known = self._internal
+        for metric in metrics:
+            name = metric.prometheus_name
             series = families[name].series
-            for labels, value in figure.observe(self._view):
+            for labels, value in metric.observe(self._exported):
                 key = (name, *labels, *labels.values())
                 text = known.get(key)
                 if text is None:
@@ -133,8 +114,8 @@ class _ViewText:
                 series[text] = value
 
     def add_logged(self, families: dict[str, _Family]) -> None:
-        self._view.names.take_changes()
-        for state in self._view.store.rank_states():
+        self._exported.apply_late_metadata()
+        for state in self._exported.store.rank_states():
             for granularity, cell in state.cells.items():
                 if cell:
                     self._add_cell(state, granularity, cell, families)
@@ -146,26 +127,25 @@ class _ViewText:
         cell: dict[str, float],
         families: dict[str, _Family],
     ) -> None:
-        mapped_of = self._view.names.mapped
+        mapped_of = self._exported.mapped
         known = self._logged.setdefault((state.rank, granularity), {})
         for key, value in cell.copy().items():
             mapped = mapped_of(key)
             found = known.get(key)
             if found is None or found[0] is not mapped:
-                labels = self._view.of_rank(state.rank)
-                labels |= {"granularity": granularity, **mapped.attributes}
+                labels = self._exported.series_labels(key, state.rank, granularity)
                 found = known[key] = (mapped, _series_text(mapped.prometheus_name, labels))
             try:
                 number = float(value)
             except OverflowError:  # an int that no float holds
                 continue
-            if number - number != 0.0:  # NaN and Inf leave the page
+            if not math.isfinite(number):  # NaN and Inf leave the page
                 continue
             family = families.get(mapped.prometheus_name)
             if family is None:
                 family = families[mapped.prometheus_name] = _Family(
                     mapped.prometheus_name,
-                    logged_as(mapped),
+                    mapped.description,
                     unit_suffix(mapped.unit),
                     False,
                 )
@@ -173,7 +153,4 @@ class _ViewText:
 
 
 def _series_text(name: str, labels: Mapping[str, str]) -> str:
-    pairs = ",".join(
-        f'{label}="{value.translate(_ESCAPES)}"' for label, value in sorted(labels.items())
-    )
-    return f"{name}{{{pairs}}}" if pairs else name
+    return format_series(name, sorted(labels.items()))

@@ -7,16 +7,18 @@ synchronous one repeats its last finite value and makes a diverged loss look hea
 
 from __future__ import annotations
 
+import inspect
+import math
 import threading
-from typing import TYPE_CHECKING
+import weakref
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from otel_dllogger.diagnostics import FAULTS
-from otel_dllogger.metrics.data_points import logged_as
-from otel_dllogger.metrics.decided_names import Names
-from otel_dllogger.metrics.internal import OF_PROCESS, OF_RANKS, Figure, View
-from otel_dllogger.metrics.shared_meter import SharedMeter
+from otel_dllogger.metrics.exported_store import ExportedStore
+from otel_dllogger.metrics.internal import PROCESS_METRICS, RANK_METRICS, InternalMetric
+from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from otel_dllogger.identity import Topology
     from otel_dllogger.metrics.rank_state import RankState
     from otel_dllogger.metrics.store import SeriesStore
+
+    Callback = Callable[[CallbackOptions], Iterable[Observation]]
+    Observers = list[tuple[SeriesStore, Callback]]
 
 SCOPE = "otel_dllogger"
 
@@ -60,20 +65,20 @@ class Instruments:
         text_parameters: bool = False,
     ) -> None:
         self._store = store
-        self._names = Names(store)
-        self._view = View(store, self._names, topology, text_parameters=text_parameters)
-        self._meter = SharedMeter(meter_provider, SCOPE, version, store)
+        self._exported = ExportedStore(store, topology, text_parameters=text_parameters)
+        self._meter = _SharedMeter(meter_provider, SCOPE, version, store)
         self._lock = threading.Lock()  # taken by the Worker that registers, on its threads alone
         self._revision = -1
         self._families: dict[str, list[_Series]] = {}
         self._seen: dict[int, int] = {}
-        for figure in (*OF_RANKS, *OF_PROCESS):
-            make = (
-                self._meter.create_observable_counter
-                if figure.is_counter
-                else self._meter.create_observable_gauge
+        for metric in (*RANK_METRICS, *PROCESS_METRICS):
+            self._meter.observe(
+                metric.name,
+                self._observe_internal(metric),
+                metric.unit,
+                metric.text,
+                is_counter=metric.is_counter,
             )
-            make(figure.name, [self._figure(figure)], figure.unit, figure.text)
 
     @property
     def is_current(self) -> bool:
@@ -88,7 +93,7 @@ class Instruments:
         """
         with self._lock:
             revision = self._store.revision
-            for name in self._names.take_changes():
+            for name in self._exported.apply_late_metadata():
                 self._move(name)
             for state in self._store.rank_states():
                 for granularity, cell in state.cells.items():
@@ -101,27 +106,24 @@ class Instruments:
             self._revision = revision
 
     def _add(self, state: RankState, granularity: str, cell: dict[str, float], name: str) -> None:
-        mapped = self._names.mapped(name)
+        mapped = self._exported.mapped(name)
         series = self._families.get(mapped.prometheus_name)
         if series is None:
             # One instrument per name that Prometheus sees: instruments whose names merge
             # there would overwrite each other. The first decides OpenTelemetry's name.
             series = self._families[mapped.prometheus_name] = []
             try:
-                self._meter.create_observable_gauge(
+                self._meter.observe(
                     mapped.otel_name,
-                    callbacks=[self._observe(series)],
-                    unit=mapped.unit,
-                    description=logged_as(mapped),
+                    self._observe(series),
+                    mapped.unit,
+                    mapped.description,
+                    is_counter=False,
                 )
             except Exception as error:
                 FAULTS.caught("instrument", f"the instrument {mapped.otel_name} is refused", error)
-        attributes = {
-            **self._view.of_rank(state.rank),
-            "granularity": granularity,
-            **mapped.attributes,
-        }
-        series.append(_Series(cell, name, attributes))
+        labels = self._exported.series_labels(name, state.rank, granularity)
+        series.append(_Series(cell, name, labels))
 
     def _move(self, name: str) -> None:
         """Take a metric's series to where its metadata says by now."""
@@ -135,7 +137,7 @@ class Instruments:
                     if cell is series.cell:
                         self._add(state, granularity, cell, name)
 
-    def _observe(self, family: list[_Series]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def _observe(self, family: list[_Series]) -> Callback:
         def callback(_options: CallbackOptions) -> Iterator[Observation]:
             if self._store.silent:
                 return
@@ -144,15 +146,92 @@ class Instruments:
                     number = float(series.cell[series.name])
                 except (KeyError, OverflowError):  # gone meanwhile; an int that no float holds
                     continue
-                if number - number == 0.0:  # neither NaN nor Inf: those leave the page
+                if math.isfinite(number):  # NaN and Inf leave the page
                     yield Observation(number, series.attributes)
 
         return callback
 
-    def _figure(self, figure: Figure) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def _observe_internal(self, metric: InternalMetric) -> Callback:
         def callback(_options: CallbackOptions) -> Iterator[Observation]:
             if not self._store.silent:
-                for labels, value in figure.observe(self._view):
+                for labels, value in metric.observe(self._exported):
                     yield Observation(value, labels)
 
         return callback
+
+
+_of_providers: weakref.WeakKeyDictionary[Any, dict[str, Observers]] = weakref.WeakKeyDictionary()
+
+
+class _SharedMeter:
+    """Make one instrument per name on a MeterProvider, however many stores it observes.
+
+    The SDK hands back the first instrument of a name and ignores the callbacks of a second
+    one. A process that trains twice, or has two Loggers on the global provider, would export
+    the first's last values for ever.
+
+    Args:
+        meter_provider: Where the instruments are made.
+        scope: The name of the instrumentation scope.
+        version: Its version.
+        store: Whose series the callbacks observe. Stores that are closed make room.
+    """
+
+    def __init__(
+        self, meter_provider: MeterProvider, scope: str, version: str, store: SeriesStore
+    ) -> None:
+        self._meter = meter_provider.get_meter(scope, version)
+        self._store = store
+        self._observers = _of_providers.setdefault(meter_provider, {})
+        for observers in self._observers.values():
+            observers[:] = [pair for pair in observers if not pair[0].closed]
+
+    def observe(
+        self, name: str, callback: Callback, unit: str, description: str, *, is_counter: bool
+    ) -> None:
+        """Have a callback called at each collection.
+
+        Args:
+            name: The instrument.
+            callback: Yields what is observed.
+            unit: The instrument's unit, UCUM.
+            description: What it is, in words.
+            is_counter: Whether it is an observable counter; otherwise an observable gauge.
+        """
+        key = f"{name} {unit}"
+        observers = self._observers.get(key)
+        if observers is None:
+            observers = []
+            create: Callable[..., object] = (
+                self._meter.create_observable_counter
+                if is_counter
+                else self._meter.create_observable_gauge
+            )
+            create(name, [_observe_all(observers)], unit, description)
+            self._observers[key] = observers
+        observers.append((self._store, callback))
+
+
+def _observe_all(observers: Observers) -> Callback:
+    def callback(options: CallbackOptions) -> Iterator[Observation]:
+        for _store, observe in tuple(observers):
+            yield from observe(options)
+
+    return callback
+
+
+def lift_cardinality_limit(reader: type, max_series: int) -> dict[str, Any]:
+    """Return arguments for a reader, so that it takes as many series as the store does.
+
+    The SDK's limit, where it has one, would merge all series beyond 2,000 of a name into one.
+
+    Args:
+        reader: Its class.
+        max_series: The store's limit.
+    """
+    from opentelemetry.sdk.metrics import ObservableCounter, ObservableGauge  # noqa: PLC0415
+
+    if "cardinality_limits" not in inspect.signature(reader).parameters:
+        return {}
+    limit = max(max_series, DEFAULT_MAX_SERIES) + 1
+    return {"cardinality_limits": dict.fromkeys((ObservableGauge, ObservableCounter), limit)}

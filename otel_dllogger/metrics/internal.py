@@ -1,4 +1,4 @@
-"""What the package knows of itself and of each rank: ``dllogger_*``, as one table.
+"""Internal metrics, ``dllogger_*``: what the package knows of itself and of each rank.
 
 Instruments, pages and data points are all made from it, so they cannot differ.
 """
@@ -13,63 +13,33 @@ from otel_dllogger.diagnostics import FAULTS, LOG_TIME
 from otel_dllogger.metrics.naming import label_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable
 
-    from otel_dllogger.identity import Topology
-    from otel_dllogger.metrics.decided_names import Names
+    from otel_dllogger.metrics.exported_store import ExportedStore
     from otel_dllogger.metrics.rank_state import RankState
-    from otel_dllogger.metrics.store import SeriesStore
 
-    Series = Iterator[tuple[dict[str, str], float]]  # labels and value
-
-
-class View:
-    """Hold what the figures of one store are read from.
-
-    Args:
-        store: What was logged.
-        names: How its metrics are exported.
-        topology: Who logged it.
-        text_parameters: Show parameters that are text, as a label.
-    """
-
-    __slots__ = ("log_seconds", "names", "store", "text_parameters", "topology")
-
-    def __init__(
-        self, store: SeriesStore, names: Names, topology: Topology, *, text_parameters: bool = False
-    ) -> None:
-        self.store = store
-        self.names = names
-        self.topology = topology
-        self.text_parameters = text_parameters
-        self.log_seconds = 0.0
-
-    def of_rank(self, rank: str) -> dict[str, str]:
-        """Return the labels that every series of a rank has."""
-        return {"run": self.store.run, "rank": rank}
-
-    def of_process(self) -> dict[str, str]:
-        """Return the labels of what the process as a whole counts."""
-        return self.of_rank(str(self.topology.rank))
+    Observations = Iterable[tuple[dict[str, str], float]]  # labels and value
+    _ObserveRank = Callable[[ExportedStore, RankState], Observations]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Figure:
-    """Describe one ``dllogger_*`` metric.
+class InternalMetric:
+    """One ``dllogger_*`` metric.
 
     Attributes:
         name: The OpenTelemetry name.
+        text: What it is, in words.
+        observe: Yields its series, labels and value. It is given an exported store; where the
+            metric is of whoever has the page, nothing.
         unit: UCUM.
         is_counter: Whether it only grows.
-        text: What it is, in words.
-        observe: Yields its series, labels and value, for all ranks of a store.
     """
 
     name: str
-    unit: str
-    is_counter: bool
     text: str
-    observe: Callable[[View], Series]
+    observe: Callable[..., Observations]
+    unit: str = ""
+    is_counter: bool = False
 
     @property
     def prometheus_name(self) -> str:
@@ -78,41 +48,37 @@ class Figure:
         return self.name.replace(".", "_") + seconds + ("_total" if self.is_counter else "")
 
 
-def _gauge(
-    name: str, text: str, observe: Callable[[View, RankState], Series], unit: str = ""
-) -> Figure:
-    return Figure(f"dllogger.{name}", unit, False, text, _each_rank(observe))
+def _gauge(name: str, text: str, observe: _ObserveRank, unit: str = "") -> InternalMetric:
+    return InternalMetric(f"dllogger.{name}", text, _each_rank(observe), unit)
 
 
-def _counter(
-    name: str, text: str, observe: Callable[[View, RankState], Series], unit: str = ""
-) -> Figure:
-    return Figure(f"dllogger.{name}", unit, True, text, _each_rank(observe))
+def _counter(name: str, text: str, observe: _ObserveRank, unit: str = "") -> InternalMetric:
+    return InternalMetric(f"dllogger.{name}", text, _each_rank(observe), unit, is_counter=True)
 
 
-def _each_rank(observe: Callable[[View, RankState], Series]) -> Callable[[View], Series]:
-    def observe_all(view: View) -> Series:
-        for state in view.store.rank_states():
-            yield from observe(view, state)
+def _each_rank(observe: _ObserveRank) -> Callable[[ExportedStore], Observations]:
+    def observe_all(exported: ExportedStore) -> Observations:
+        for state in exported.store.rank_states():
+            yield from observe(exported, state)
 
     return observe_all
 
 
-def _attribute(name: str, scale: float = 1.0) -> Callable[[View, RankState], Series]:
-    def observe(view: View, state: RankState) -> Series:
+def _attribute(name: str, scale: float = 1.0) -> _ObserveRank:
+    def observe(exported: ExportedStore, state: RankState) -> Observations:
         value = getattr(state, name)
         if value is not None:
-            yield view.of_rank(state.rank), _in_range(value) * scale
+            yield exported.rank_labels(state.rank), _in_range(value) * scale
 
     return observe
 
 
-def _rank_info(view: View, state: RankState) -> Series:
-    topology = view.topology
+def _rank_info(exported: ExportedStore, state: RankState) -> Observations:
+    topology = exported.topology
     own = state.rank == str(topology.rank)
     yield (
         {
-            **view.of_rank(state.rank),
+            **exported.rank_labels(state.rank),
             "host": topology.host,
             "world_size": str(topology.world_size),
             "attempt": str(topology.attempt),
@@ -127,31 +93,30 @@ def _where_known(number: int) -> str:
     return str(number) if number >= 0 else ""
 
 
-def _records(view: View, state: RankState) -> Series:
-    labels = view.of_rank(state.rank)
+def _records(exported: ExportedStore, state: RankState) -> Observations:
+    labels = exported.rank_labels(state.rank)
     for kind, count in (("log", state.logs), *state.calls.items()):
         yield {**labels, "type": kind}, float(count)
 
 
-def _nonfinite(view: View, state: RankState) -> Series:
+def _nonfinite(exported: ExportedStore, state: RankState) -> Observations:
     for name, count in state.nonfinite.copy().items():
-        mapped = view.names.mapped(name)
-        labels = {**view.of_rank(state.rank), "metric": mapped.metric}
-        if mapped.stage is not None:
-            labels["stage"] = mapped.stage
+        mapped = exported.mapped(name)
+        labels = {**exported.rank_labels(state.rank), **mapped.attributes}
+        labels.pop("goal", None)
         yield labels, float(count)
 
 
-def _best(view: View, state: RankState) -> Series:
+def _best(exported: ExportedStore, state: RankState) -> Observations:
     for name, value in state.best.copy().items():
-        mapped = view.names.mapped(name)
+        mapped = exported.mapped(name)
         if mapped.goal is not None:
-            yield {**view.of_rank(state.rank), **mapped.attributes}, float(value)
+            yield {**exported.rank_labels(state.rank), **mapped.attributes}, float(value)
 
 
-def _parameters(view: View, state: RankState) -> Series:
-    labels = view.of_rank(state.rank)
-    texts = state.texts.copy() if view.text_parameters else {}
+def _parameters(exported: ExportedStore, state: RankState) -> Observations:
+    labels = exported.rank_labels(state.rank)
+    texts = state.texts.copy() if exported.text_parameters else {}
     numbers = state.parameters.copy()
     for name, value in numbers.items():
         yield {**labels, "name": label_text(name)}, value
@@ -162,15 +127,15 @@ def _parameters(view: View, state: RankState) -> Series:
             yield {**labels, "name": label_text(name), "value": text}, 1.0
 
 
-def _dropped(view: View) -> Series:
+def _dropped(exported: ExportedStore) -> Observations:
     for reason, count in FAULTS.dropped.copy().items():
-        yield {**view.of_process(), "reason": reason}, float(count)
+        yield {**exported.process_labels(), "reason": reason}, float(count)
 
 
-def _log_time(view: View) -> Series:
+def _log_time(exported: ExportedStore) -> Observations:
     # Threads that add at one moment can make the sum go back, a counter must not.
-    view.log_seconds = max(view.log_seconds, LOG_TIME.nanoseconds / 1e9)
-    yield view.of_process(), view.log_seconds
+    exported.log_seconds = max(exported.log_seconds, LOG_TIME.nanoseconds / 1e9)
+    yield exported.process_labels(), exported.log_seconds
 
 
 def _in_range(value: float) -> float:
@@ -184,7 +149,7 @@ def _in_range(value: float) -> float:
 EPOCH = _gauge("epoch", "Epoch that was logged last", _attribute("epoch"))
 ITERATION = _gauge("iteration", "Iteration that was logged last", _attribute("iteration"))
 
-OF_RANKS = (
+RANK_METRICS = (
     _gauge("rank_info", "Where a rank runs; join on run and rank", _rank_info),
     EPOCH,
     ITERATION,
@@ -216,20 +181,14 @@ OF_RANKS = (
 
 DROPPED_TEXT = "What was not written or not exported, by reason"
 
-OF_PROCESS = (
-    Figure(
-        "dllogger.dropped",
-        "",
-        True,
-        DROPPED_TEXT,
-        _dropped,
-    ),
-    Figure(
+PROCESS_METRICS = (
+    InternalMetric("dllogger.dropped", DROPPED_TEXT, _dropped, is_counter=True),
+    InternalMetric(
         "dllogger.log",
-        "s",
-        True,
         "Time that the training loop spent in log()",
         _log_time,
+        unit="s",
+        is_counter=True,
     ),
 )
 """What a process that trains counts as a whole."""

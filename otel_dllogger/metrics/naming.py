@@ -108,7 +108,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MetricMetadata:
-    """Hold what a user said of a metric, in the terms of the contract.
+    """What a user said of a metric, in the terms of the contract.
 
     Attributes:
         unit: UCUM, ``""`` where there is none or it is unknown to the rules.
@@ -123,7 +123,7 @@ class MetricMetadata:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MappedMetric:
-    """Name a metric as it is exported.
+    """How a metric is exported.
 
     Attributes:
         otel_name: The OpenTelemetry instrument, ``dl.<name>``.
@@ -140,6 +140,11 @@ class MappedMetric:
     metric: str
     stage: str | None
     goal: str | None
+
+    @property
+    def description(self) -> str:
+        """Return what it is, in words."""
+        return f"Last value logged as {self.otel_name.removeprefix('dl.')}"
 
     @property
     def attributes(self) -> dict[str, str]:

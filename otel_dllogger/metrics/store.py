@@ -23,24 +23,16 @@ from otel_dllogger.metrics.naming import (
     map_metric,
     parse_metadata,
 )
-from otel_dllogger.metrics.parameters import open_parameters
 from otel_dllogger.metrics.rank_state import RankState
-from otel_dllogger.record import (
-    Info,
-    Metadata,
-    Record,
-    is_parameter_step,
-    parse_rank,
-    step_position,
-)
+from otel_dllogger.record import Info, Metadata, Record, parse_rank
 from otel_dllogger.runtime.interruptions import let_through
 from otel_dllogger.runtime.locks import MAIN_THREAD, Impatient, Patient
-from otel_dllogger.values import convert, key_text, to_number, to_plain
+from otel_dllogger.values import is_finite, to_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from otel_dllogger.record import Position
+    from otel_dllogger.record import Entry, Position, SeriesMetadata
 
 DEFAULT_MAX_SERIES = 10_000
 
@@ -49,6 +41,9 @@ MAX_LONG_NAMES_CHARACTERS = 4 << 20
 
 MAX_METADATA_CHARACTERS = 1_000
 """Characters of a unit, goal or stage that are looked at."""
+
+_MAX_PARAMETER_DEPTH = 8
+"""Levels of nested hyper-parameters that are looked into."""
 
 _SERIES_OF_A_RANK = 12
 """Series that a rank has before it logs a metric; ``dllogger_records_total`` counts as 4."""
@@ -97,26 +92,30 @@ class SeriesStore:
         self.ranks[rank] = self._own
         _stores.add(self)
 
-    def record(self, record: Record) -> RankState | None:
-        """Take the values of one ``log`` call.
+    def take(self, entry: Entry | SeriesMetadata) -> RankState | None:
+        """Take what one call of a Logger, or a line of a log, says.
 
         Returns:
-            The rank that they are of; None for parameters, where there is no room for it, and
-            out of a signal handler that interrupts another call, which takes them at its end.
+            The rank that the values of a step are of. None for anything else, where there is no
+            room for the rank, and out of a signal handler that interrupts another call, which
+            takes the entry at its end.
         """
-        finite = record.numbers_only
-        if finite:
-            numbers = record.data
+        if isinstance(entry, Record):
+            if entry.is_pair or not entry.is_parameter:
+                return self._take_record(entry)
+            take = partial(self._parameters, "parameter", entry.plain, entry.time_us)
+        elif isinstance(entry, Metadata):  # later ones add to and override earlier ones
+            take = partial(self._metadata_call, entry.name, entry.plain)
+        elif isinstance(entry, Info):  # the numbers of a dict or Namespace are parameters
+            take = partial(self._parameters, "info", entry.plain, entry.time_us)
         else:
-            values = record.convert()
-            numbers, finite = values.numbers, values.finite
-        position = None
-        if not record.is_pair:
-            if is_parameter_step(record.step):
-                plain = record.convert().plain
-                self._locked(partial(self._parameters, "parameter", plain, record.time_us))
-                return None
-            position = step_position(record.step)
+            take = partial(self._describe, entry.key, entry.metadata, entry.name)
+        self._locked(take)
+        return None
+
+    def _take_record(self, record: Record) -> RankState | None:
+        _plain, numbers, finite, _flat = record.values or record.convert()
+        position = None if record.is_pair else record.position
         revision = self.revision
         try:
             with self._lock if get_ident() == MAIN_THREAD.ident else self._patient:
@@ -190,7 +189,7 @@ class SeriesStore:
         try:
             with self._lock if get_ident() == MAIN_THREAD.ident else self._patient:
                 if self._is_taking:
-                    raise Impatient  # noqa: TRY301 - as in ``record``
+                    raise Impatient  # noqa: TRY301 - as in ``_take_record``
                 self._is_taking = True
                 try:
                     take()
@@ -213,27 +212,11 @@ class SeriesStore:
                 return
             self._locked(take)
 
-    def write_metadata(self, entry: Metadata) -> None:
-        """Take one ``metadata`` call; later ones add to and override earlier ones."""
-        key, plain = key_text(entry.metric), to_plain(entry.metadata)
+    def _metadata_call(self, key: str, plain: object) -> None:
+        self._own.calls["metadata"] += 1
+        self._describe(key, plain, key)
 
-        def take() -> None:
-            self._own.calls["metadata"] += 1
-            self._describe(key, plain, None)
-
-        self._locked(take)
-
-    def describe(self, key: str, plain: object, *, name: str | None = None) -> None:
-        """Take what is known of a metric from elsewhere than its own ``metadata`` call.
-
-        Args:
-            key: What its values are recorded as.
-            plain: Metadata, converted; it adds to and overrides what is known.
-            name: The name as it was logged, where the key is another.
-        """
-        self._locked(lambda: self._describe(key, plain, name))
-
-    def _describe(self, key: str, plain: object, name: str | None) -> None:
+    def _describe(self, key: str, plain: object, name: str) -> None:
         if not isinstance(plain, dict):
             return
         raw = self._raw_metadata.get(key)
@@ -242,7 +225,7 @@ class SeriesStore:
                 self._overflow(1)
                 return
             raw = self._raw_metadata[key] = {}
-        if name is not None and name != key:
+        if name != key:
             self._names[key] = name
         raw.update((word, _fit(plain[word])) for word in _METADATA_KEYS if word in plain)
         metadata = parse_metadata(raw)
@@ -261,11 +244,6 @@ class SeriesStore:
         """
         return map_metric(self._names.get(key, key), self.metadata.get(key, MetricMetadata()))
 
-    def write_info(self, entry: Info) -> None:
-        """Take one ``info`` call; the numbers of a dict or Namespace are parameters."""
-        plain = None if type(entry.data) is str else convert(entry.data).plain
-        self._locked(lambda: self._parameters("info", plain, entry.time_us))
-
     def to_plain(self) -> dict[str, Any]:
         """Return all that is known in what Python's JSON knows: dicts, lists, any number."""
         with self._lock:
@@ -283,7 +261,7 @@ class SeriesStore:
         """
         with self._lock:
             for key, raw in plain["metadata"].items():
-                self._describe(key, raw, plain["names"].get(key))
+                self._describe(key, raw, plain["names"].get(key, key))
             for text, state_plain in plain["ranks"].items():
                 state = self._rank_state(int(text), 0)
                 if state is None:
@@ -371,6 +349,7 @@ class SeriesStore:
         for name in names:
             minimize = goals.get(name)
             value = numbers.get(name)
+            # NaN and Inf, as in ``is_finite``: a call for each metric with a goal would show.
             if minimize is None or value is None or value - value != 0.0:
                 continue
             last = best.get(name)
@@ -409,9 +388,9 @@ class SeriesStore:
 
     def _add_parameters(self, state: RankState, plain: object) -> None:
         """Take parameters: each has one value, the last, whether number or text."""
-        for name, value in open_parameters(plain):
+        for name, value in _open_parameters(plain):
             number = to_number(value)
-            if number is not None and number - number == 0.0:
+            if number is not None and is_finite(number):
                 state.texts.pop(name, None)
                 known = name in state.parameters
                 if known or (self._has_room_for(name) and self._admit(1)):
@@ -435,6 +414,33 @@ class SeriesStore:
         self.on_new_series = lambda: None
 
 
+def _open_parameters(plain: object) -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested parameters as ``optimizer.lr``, lists and secrets left out.
+
+    A parameter whose name speaks of a secret is left out as a whole. Where a secret stands
+    within a text, as in a command line or a URL, ``[redacted]`` takes its place.
+
+    Args:
+        plain: Converted data; anything but a dict has no parameters.
+    """
+    from otel_dllogger.redaction import redact, redact_forms  # noqa: PLC0415 - 5 ms
+    from otel_dllogger.secret_names import is_secret_name  # noqa: PLC0415 - as above
+
+    for name, value in _leaves(plain, "", 0):
+        if not is_secret_name(name, value):
+            yield redact_forms(name), redact(value) if isinstance(value, str) else value
+
+
+def _leaves(plain: object, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
+    if not isinstance(plain, dict) or depth >= _MAX_PARAMETER_DEPTH:
+        return
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.", depth + 1)
+        elif not isinstance(value, list):
+            yield f"{prefix}{key}", value
+
+
 _METADATA_KEYS = ("unit", "GOAL", "goal", "STAGE", "stage")
 
 
@@ -453,7 +459,7 @@ def _count_nonfinite(
     state: RankState, cell: dict[str, float], numbers: Mapping[str, float]
 ) -> None:
     for name, value in numbers.items():
-        if value - value != 0.0 and name in cell:
+        if not is_finite(value) and name in cell:
             state.nonfinite[name] += 1
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import weakref
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.otlp.losses import AT_EXIT
-from otel_dllogger.record import Info, Metadata, Record, is_parameter_step
+from otel_dllogger.record import Info, Metadata, Record
 from otel_dllogger.runtime.interruptions import let_through
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-Numbers = tuple[int, int, tuple[int, int], dict[str, float]]
+Numbers = tuple[int, int, tuple[int, int], Mapping[str, float]]
 """A ``log`` call as it nearly always is: time_us, elapsed_us, step, and finite numbers."""
 
 
@@ -23,7 +24,8 @@ class Finish:
     """Say that the run ended as it should."""
 
 
-Entry = Numbers | Record | Metadata | Info | Finish
+QueueEntry = Numbers | Record | Metadata | Info | Finish
+"""What the queue holds; nothing in it is the user's."""
 
 QUEUE_SHARE = 4
 """The part of all room that is the queue's even when the backlog of points is full."""
@@ -58,7 +60,7 @@ class EntryQueue:
         self._limit_bytes = limit_bytes
         self._pressure_bytes = limit_bytes // QUEUE_SHARE // 2
         self._on_pressure = on_pressure
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[QueueEntry] = deque()
         self._bytes = 0
         self._pressed = False
         self._dropped = self._told = 0
@@ -66,7 +68,7 @@ class EntryQueue:
         self._silent = False
         _queues.add(self)
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: QueueEntry) -> None:
         """Append an entry.
 
         Args:
@@ -101,7 +103,7 @@ class EntryQueue:
             self._bytes -= _size_bytes(entry)
             self._dropped += count_values(entry)
 
-    def pop(self) -> Entry | None:
+    def pop(self) -> QueueEntry | None:
         """Take the oldest entry out, None if there is none."""
         try:
             return self._entries.popleft()
@@ -143,32 +145,26 @@ class EntryQueue:
         self._entries = deque()
 
 
-def count_values(entry: Entry) -> int:
+def count_values(entry: QueueEntry) -> int:
     """Return how many values of metrics an entry holds; a rank among them is a label."""
-    if isinstance(entry, Record) and is_parameter_step(entry.step):
+    if isinstance(entry, Record) and entry.is_parameter:
         return 0
     numbers = _numbers_of(entry)
     return len(numbers) - ("rank" in numbers)
 
 
-def _size_bytes(entry: Entry) -> int:
+def _size_bytes(entry: QueueEntry) -> int:
     numbers = _numbers_of(entry)
     size_bytes = ENTRY_BYTES + NUMBER_BYTES * len(numbers) + sum(map(len, numbers))
-    if isinstance(entry, Metadata):
-        return size_bytes + len(str(entry.metadata))
-    if isinstance(entry, Info):
-        return size_bytes + len(str(entry.data))
-    if isinstance(entry, Record) and is_parameter_step(entry.step) and entry.values is not None:
-        return size_bytes + len(str(entry.values.plain))
+    if isinstance(entry, (Metadata, Info)) or (isinstance(entry, Record) and entry.is_parameter):
+        size_bytes += len(str(entry.plain))
     return size_bytes
 
 
-def _numbers_of(entry: Entry) -> Mapping[str, float]:
+def _numbers_of(entry: QueueEntry) -> Mapping[str, float]:
     if isinstance(entry, tuple):
         return entry[3]
-    if isinstance(entry, Record) and entry.values is not None:
-        return entry.values.numbers
-    return {}
+    return entry.numbers if isinstance(entry, Record) else {}
 
 
 _queues: weakref.WeakSet[EntryQueue] = weakref.WeakSet()

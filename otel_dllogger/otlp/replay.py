@@ -14,22 +14,15 @@ from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.metrics.figures_schedule import FiguresSchedule
 from otel_dllogger.otlp.losses import FULL
 from otel_dllogger.otlp.queue import QUEUE_SHARE, Finish, count_values
-from otel_dllogger.record import (
-    ITERATION,
-    Info,
-    Metadata,
-    Record,
-    is_parameter_step,
-    step_position,
-)
-from otel_dllogger.values import Values
+from otel_dllogger.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_dllogger.metrics.data_points import Points
+    from otel_dllogger.metrics.data_points import DataPoints
+    from otel_dllogger.metrics.rank_state import RankState
     from otel_dllogger.otlp.batches import Backlog
-    from otel_dllogger.otlp.queue import Entry, EntryQueue
+    from otel_dllogger.otlp.queue import EntryQueue, QueueEntry
 
 _MAX_TIME_US = 2**63 // 1000 - 1  # nanoseconds of 64 bits: the year 2262
 
@@ -49,7 +42,7 @@ class Replay:
         self,
         queue: EntryQueue,
         backlog: Backlog,
-        points: Points,
+        points: DataPoints,
         *,
         max_queue_bytes: int,
         clock: Callable[[], float] = time.monotonic,
@@ -57,11 +50,11 @@ class Replay:
         self._queue = queue
         self._backlog = backlog
         self._points = points
-        self._store = points.view.store
-        self._resource = (points.view.topology.run, points.view.topology.rank)
+        self._store = points.exported.store
+        self._resource = (points.exported.topology.run, points.exported.topology.rank)
         self._max_queue_bytes = max_queue_bytes
         self._clock = clock
-        self._current: Entry | None = None
+        self._current: QueueEntry | None = None
         self._schedule = FiguresSchedule()  # which begins with the first entries
 
     def close(self) -> int:
@@ -74,7 +67,7 @@ class Replay:
         """Turn everything that was logged by now into points.
 
         Args:
-            observe: Observe the figures even if it is not yet time to.
+            observe: Observe the internal metrics even if it is not yet time to.
         """
         count, dropped = self._queue.begin_take()
         first = self._schedule.due_us is None and bool(count)
@@ -85,7 +78,7 @@ class Replay:
             except Exception as error:
                 FAULTS.caught("backend_failed", "OTLPBackend", error)
         self._current = None
-        self._points.view.names.take_changes()
+        self._points.exported.apply_late_metadata()
         now_us = int(self._clock() * 1e6)
         if first or observe or self._schedule.is_due(now_us):
             self._schedule.take()
@@ -102,31 +95,22 @@ class Replay:
                 count=dropped,
             )
 
-    def _take_entry(self, entry: Entry | None) -> None:
+    def _take_entry(self, entry: QueueEntry | None) -> None:
         if isinstance(entry, tuple):
             time_us, elapsed_us, step, numbers = entry
-            record = Record(time_us, elapsed_us, step, numbers)
-            record.values = Values(numbers, numbers, finite=True, flat=True)
-            self._take_record(record, ITERATION)
-        elif isinstance(entry, Record):
-            if is_parameter_step(entry.step):
-                self._store.record(entry)
-            else:
-                self._take_record(entry, step_position(entry.step).granularity)
-        elif isinstance(entry, Metadata):
-            self._store.write_metadata(entry)
-        elif isinstance(entry, Info):
-            self._store.write_info(entry)
-        elif isinstance(entry, Finish):
+            entry = Record(time_us, elapsed_us, step, None)
+            entry.values = (numbers, numbers, True, True)
+        if isinstance(entry, Finish):
             self._store.finish()
+        elif entry is not None:
+            state = self._store.take(entry)
+            if state is not None and isinstance(entry, Record):
+                self._add_points(entry, state)
 
-    def _take_record(self, record: Record, granularity: str) -> None:
-        state = self._store.record(record)
-        if state is None:
-            return
+    def _add_points(self, record: Record, state: RankState) -> None:
         time_us = min(max(record.time_us, 0), _MAX_TIME_US)
-        batch = self._backlog.batch_at(time_us, len(record.convert().numbers) + 2)
-        logged = self._points.logged(record, state, granularity)
+        batch = self._backlog.batch_at(time_us, len(record.numbers) + 2)
+        logged = self._points.logged(record, state)
         batch.logged += batch.add(self._resource, time_us, logged)
         batch.add(self._resource, time_us, self._points.moved(state))
 

@@ -103,7 +103,7 @@ def test_what_is_deleted_and_off_the_page_is_forgotten(tmp_path):
         bridge._expire_at_s = 0
         assert {} == counts(read_page(bridge))
         assert ["kept"] == [rank.run for rank in bridge._ranks]
-        assert {} == bridge._page._of_views
+        assert {} == bridge._page._texts
     (saved,) = json.loads(checkpoint.read_bytes())["files"]
     assert saved["path"].endswith("kept_rank0.json")
     # The next bridge knows it from the checkpoint, though there is nothing more to read.

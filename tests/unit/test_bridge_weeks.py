@@ -13,7 +13,7 @@ from otel_dllogger.bridge import otlp_forwarder, sent_offsets
 from otel_dllogger.bridge.polling import RetryingPoll
 from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.logs.tail.fingerprint import FilePosition
-from otel_dllogger.metrics.data_points import Points
+from otel_dllogger.metrics.data_points import DataPoints
 from otel_dllogger.otlp import exporter as exporter_module
 from tests.support.bridge import LOOKS, append, log_line, open_bridge, read_page, steps, value_of
 from tests.support.collector import HTTPCollector, free_port
@@ -71,7 +71,7 @@ def test_short_lived_runs_leave_nothing_behind(tmp_path, collector):
     forwarder = open_forwarder(logs, collector.url, checkpoint, idle_s=EXPIRE_S)
     forwarder._idle_s = -1.0  # a rank has expired as soon as no file is of it
     gc.collect()
-    before = sum(type(one) is Points for one in gc.get_objects())
+    before = sum(type(one) is DataPoints for one in gc.get_objects())
     most = 0
     for first in range(0, RUNS, AT_ONCE):
         paths = [logs / f"run{number}_rank0.json" for number in range(first, first + AT_ONCE)]
@@ -86,7 +86,7 @@ def test_short_lived_runs_leave_nothing_behind(tmp_path, collector):
     assert AT_ONCE <= most <= 2 * AT_ONCE
     assert dict.fromkeys(kept(forwarder), 0) == kept(forwarder)
     gc.collect()
-    assert before == sum(type(one) is Points for one in gc.get_objects())
+    assert before == sum(type(one) is DataPoints for one in gc.get_objects())
     assert [] == json.loads(checkpoint.read_bytes())["files"]
     assert {"checkpoint", "logs"} == {path.name for path in tmp_path.iterdir()}
     forwarder.close()

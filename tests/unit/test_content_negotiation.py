@@ -22,9 +22,8 @@ from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.http.content_negotiation import accepts_gzip, choose_format
 from otel_dllogger.http.endpoint import MetricsEndpoint
 from otel_dllogger.identity import Topology
-from otel_dllogger.metrics.decided_names import Names
+from otel_dllogger.metrics.exported_store import ExportedStore
 from otel_dllogger.metrics.exposition import StorePage
-from otel_dllogger.metrics.internal import View
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Record
 from tests.support.http import ask, connect
@@ -106,10 +105,10 @@ def ports() -> Iterator[list[int]]:
     backend = PrometheusBackend(1, port=0, run="r")
     Logger([backend]).log((0, 1), {"loss": 1.0} | {f"metric{one}": one for one in range(50)})
     store = SeriesStore(run="r", rank=0, start_us=0)
-    store.record(Record(0, 0, (0, 1), {"loss": 1.0}))
-    view = View(store, Names(store), Topology("r", 0, 0, 1, 1, "h", 1))
+    store.take(Record(0, 0, (0, 1), {"loss": 1.0}))
+    exported = ExportedStore(store, Topology("r", 0, 0, 1, 1, "h", 1))
     page = StorePage()
-    bridge = MetricsEndpoint(lambda accept: page.render([view], accept), port=0)
+    bridge = MetricsEndpoint(lambda accept: page.render([exported], accept), port=0)
     yield [backend.endpoint.port, bridge.port]
     bridge.close()
     backend.close()

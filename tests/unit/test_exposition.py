@@ -20,12 +20,12 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.identity import Topology
-from otel_dllogger.metrics.decided_names import Names
+from otel_dllogger.metrics.exported_store import ExportedStore
 from otel_dllogger.metrics.exposition import StorePage
 from otel_dllogger.metrics.instruments import Instruments
-from otel_dllogger.metrics.internal import OF_PROCESS, OF_RANKS, View
+from otel_dllogger.metrics.internal import PROCESS_METRICS, RANK_METRICS
 from otel_dllogger.metrics.store import SeriesStore
-from otel_dllogger.record import Info, Metadata, Record
+from otel_dllogger.record import Info, Metadata, Record, SeriesMetadata
 from tests.support.prometheus import find_program
 from tests.unit.test_properties import SEEN_NAMES
 
@@ -65,15 +65,15 @@ class Stores:
             registry=self.provider_registry, scope_info_enabled=False, disable_target_info=True
         )
         provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
-        self.page = StorePage((*OF_RANKS, *OF_PROCESS))
-        self.stores, self.views, self.instruments = [], [], []
+        self.page = StorePage((*RANK_METRICS, *PROCESS_METRICS))
+        self.stores, self.exported, self.instruments = [], [], []
         for rank in range(3):
             topology = Topology(f'r"{rank % 2}\\', rank, rank, 3, 1, "host", 42)
             store = SeriesStore(
                 run=topology.run, rank=rank, start_us=1_700_000_000_000_000, max_series=max_series
             )
             self.stores.append(store)
-            self.views.append(View(store, Names(store), topology, text_parameters=True))
+            self.exported.append(ExportedStore(store, topology, text_parameters=True))
             self.instruments.append(
                 Instruments(store, topology, provider, version="1", text_parameters=True)
             )
@@ -82,23 +82,23 @@ class Stores:
         store = self.stores[number]
         match entry:
             case dict():
-                store.write_info(Info(time_us, 0, entry))
+                store.take(Info(time_us, 0, entry))
             case (str() as name, dict() as metadata) if name not in ("event", "PARAMETER"):
-                store.write_metadata(Metadata(time_us, 0, name, metadata))
+                store.take(Metadata(time_us, 0, name, metadata))
             case (step, data):
-                store.record(Record(time_us, time_us, step, data))
+                store.take(Record(time_us, time_us, step, data))
 
     def read_pages(self):
         """Return what the two pages say, by who renders them."""
-        for view, instruments in zip(self.views, self.instruments, strict=True):
-            changed = set(view.store.changed_metadata)  # each of the two takes them
-            view.names.take_changes()
-            view.store.changed_metadata |= changed
+        for exported, instruments in zip(self.exported, self.instruments, strict=True):
+            changed = set(exported.store.changed_metadata)  # each of the two takes them
+            exported.apply_late_metadata()
+            exported.store.changed_metadata |= changed
             instruments.register_new()
         for accept, parse in ACCEPTS.items():
             encode, expected_type = choose_encoder(accept)
             expected = encode(self.provider_registry).decode()
-            content_type, page = self.page.render(self.views, accept)
+            content_type, page = self.page.render(self.exported, accept)
             assert expected_type == content_type
             yield meaning(parse, expected), meaning(parse, page.decode())
 
@@ -142,25 +142,25 @@ def test_it_says_it_beyond_the_limit_of_series():
 
 
 def test_a_rank_that_left_leaves_the_page():
-    """Only the views that are passed are on it, and those that come back are as before."""
+    """Only the stores that are passed are on it, and those that come back are as before."""
     stores = Stores()
     for number in range(3):
         stores.take(number, ((0, 1), {"loss": float(number)}), 1_700_000_000_000_000)
     page = stores.page
-    first = page.render(stores.views, "")[1]
-    fewer = page.render(stores.views[:1], "")[1].decode()
+    first = page.render(stores.exported, "")[1]
+    fewer = page.render(stores.exported[:1], "")[1].decode()
     assert (3, 1) == (first.count(b"\ndl_loss{"), fewer.count("\ndl_loss{"))
-    assert first == page.render(stores.views, "")[1]
+    assert first == page.render(stores.exported, "")[1]
 
 
 def test_series_that_are_one_are_on_it_once():
     """Two keys that are shown alike, as from two formats of one run, are no double series."""
     store = SeriesStore(run="r", rank=0, start_us=0)
-    store.describe("loss\0train", {"STAGE": "TRAIN"}, name="loss")
-    store.describe("loss", {"STAGE": "TRAIN"})
-    store.record(Record(0, 0, (0, 1), {"loss\0train": 1.0, "loss": 2.0}))
-    view = View(store, Names(store), Topology("r", 0, 0, 1, 1, "h", 1))
-    lines = StorePage().render([view], "")[1].decode().splitlines()
+    store.take(SeriesMetadata("loss\0train", "loss", {"STAGE": "TRAIN"}))
+    store.take(SeriesMetadata("loss", "loss", {"STAGE": "TRAIN"}))
+    store.take(Record(0, 0, (0, 1), {"loss\0train": 1.0, "loss": 2.0}))
+    exported = ExportedStore(store, Topology("r", 0, 0, 1, 1, "h", 1))
+    lines = StorePage().render([exported], "")[1].decode().splitlines()
     (line,) = [line for line in lines if line.startswith("dl_loss{")]
     assert line.endswith('metric="loss",rank="0",run="r",stage="train"} 2.0')
 
@@ -200,8 +200,8 @@ def test_a_parameter_of_an_older_checkpoint_is_one_series():
     ranks = {str(rank): state for rank, state in plain["ranks"].items()}
     ranks["0"] |= {"parameters": {"lr": 0.1}, "texts": {"lr": "auto", "name": "adam"}}
     store.load_plain({**plain, "ranks": ranks})
-    view = View(store, Names(store), Topology("r", 0, 0, 1, 1, "h", 1), text_parameters=True)
-    lines = StorePage().render([view], "")[1].decode().splitlines()
+    exported = ExportedStore(store, Topology("r", 0, 0, 1, 1, "h", 1), text_parameters=True)
+    lines = StorePage().render([exported], "")[1].decode().splitlines()
     assert [line for line in lines if line.startswith("dllogger_parameter{")] == [
         'dllogger_parameter{name="lr",rank="0",run="r"} 0.1',
         'dllogger_parameter{name="name",rank="0",run="r",value="adam"} 1.0',
@@ -214,7 +214,7 @@ def test_promtool_finds_nothing_to_say():
     for number in range(3):
         stores.take(number, (f"v\n{number}", {"unit": "s", "GOAL": "MINIMIZE"}), 0)
         stores.take(number, ((0, 1), {f"v\n{number}": 1.5, "loss": 2}), time.time_ns() // 1000)
-    page = stores.page.render(stores.views, "text/plain")[1]
+    page = stores.page.render(stores.exported, "text/plain")[1]
     promtool = [find_program("promtool"), "check", "metrics"]
     result = subprocess.run(promtool, input=page, capture_output=True, timeout=30, check=False)
     assert (0, b"") == (result.returncode, result.stderr)

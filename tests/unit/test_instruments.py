@@ -103,10 +103,10 @@ class Page:
         self.instruments = Instruments(self.store, TOPOLOGY, self.provider, version="0", **options)
 
     def log(self, step: Any, data: Any, *, at_s: int = 0) -> None:
-        self.store.record(Record(T0_US + at_s * S, at_s * S, step, data))
+        self.store.take(Record(T0_US + at_s * S, at_s * S, step, data))
 
     def metadata(self, metric: Any, metadata: Any) -> None:
-        self.store.write_metadata(Metadata(T0_US, 0, metric, metadata))
+        self.store.take(Metadata(T0_US, 0, metric, metadata))
 
     def text(self) -> str:
         self.instruments.register_new()
@@ -140,7 +140,7 @@ def test_the_page_is_this_byte_by_byte(page: Page, monkeypatch: pytest.MonkeyPat
     page.log((0, 10), {"train.loss": 0.5, "ips": 100}, at_s=1)
     page.log((0, 20), {"train.loss": NAN, "ips": True, "text": "x", "list": [1]}, at_s=3)
     page.log((0,), {"train.loss": 0.75}, at_s=4)
-    page.store.write_info(Info(T0_US + 4 * S, 4 * S, "hello"))
+    page.store.take(Info(T0_US + 4 * S, 4 * S, "hello"))
     FAULTS.dropped["disk_full"] += 3
     monkeypatch.setattr(LOG_TIME, "nanoseconds", 250_000_000)
     text = page.text()

@@ -15,11 +15,11 @@ from otel_dllogger.logs import reader as module
 from otel_dllogger.logs.parsers.context import FileContext
 from otel_dllogger.logs.parsers.detect import parse_line
 from otel_dllogger.logs.parsers.formats import FileRecord
-from otel_dllogger.logs.reader import SEPARATOR, FileReader, ProcessStart, SeriesMetadata, key_of
+from otel_dllogger.logs.reader import SEPARATOR, FileReader, ProcessStart, key_of
 from otel_dllogger.logs.run_identity import RunIdentity, find_start_us
 from otel_dllogger.metrics.naming import MetricMetadata, parse_metadata
 from otel_dllogger.metrics.store import SeriesStore
-from otel_dllogger.record import Info, Metadata, Record
+from otel_dllogger.record import Info, Metadata, Record, SeriesMetadata
 from tests.support.in_memory import in_memory_backend
 from tests.unit.test_parsers import DATA, SAMPLES, log_line, utc_us
 
@@ -88,14 +88,8 @@ def metadata_of(items, rank=0, key="loss"):
     """Give what the store of a rank knows of a series after all items."""
     store = SeriesStore(run="a run", rank=rank, start_us=0)
     for number, item in items:
-        if number != rank:
-            continue
-        if isinstance(item, SeriesMetadata):
-            store.write_metadata(Metadata(0, 0, item.key, item.metadata))
-        elif isinstance(item, Metadata):
-            store.write_metadata(item)
-        elif isinstance(item, Record):
-            store.record(item)
+        if number == rank and not isinstance(item, ProcessStart):
+            store.take(item)
     return store.metadata.get(key, MetricMetadata())
 
 
@@ -129,7 +123,7 @@ def test_every_metric_is_named_before_its_first_record(name):
             assert (rank, item.key) not in said
             named[rank, item.key] = item.name
         elif isinstance(item, FileRecord) and item.step != "PARAMETER":
-            for key in item.convert().numbers:
+            for key in item.numbers:
                 if key != "rank" and "loss" in key:
                     assert (rank, key) in named
                     assert metadata_of(items, rank, key).goal == "minimize"
@@ -162,7 +156,7 @@ def test_what_the_package_writes_is_passed_on_as_it_is():
     ((rank, record),) = items
     assert (0, {"speed": 0.5}) == (rank, record.data)
     assert record.numbers_only
-    assert record.convert().numbers is record.data
+    assert record.numbers is record.data
 
 
 def test_the_rank_in_the_data_decides():
@@ -564,4 +558,4 @@ def test_nothing_raises_whatever_is_mixed(lines):
         if isinstance(item, SeriesMetadata):
             named.add((rank, item.key))
         elif isinstance(item, FileRecord) and item.header_stage is not None:
-            assert {(rank, key) for key in item.convert().numbers if key != "rank"} <= named
+            assert {(rank, key) for key in item.numbers if key != "rank"} <= named

@@ -16,6 +16,7 @@ import pytest
 from otel_dllogger import Backend, JSONStreamBackend, Logger, StdOutBackend
 from otel_dllogger.diagnostics import LOG_TIME
 from otel_dllogger.logger import RecordBackend
+from otel_dllogger.testing import RecordingBackend
 
 
 class Keeper(Backend):
@@ -219,23 +220,122 @@ def test_the_time_in_log_is_added_up():
     assert before < once == LOG_TIME.nanoseconds
 
 
-def test_a_subclass_says_what_it_takes():
-    """Only a subclass that overrides DLLogger's methods is called through them."""
+def test_a_subclass_is_called_through_what_it_overrides(tmp_path, counted):
+    """Each method of DLLogger's by itself; what it leaves alone takes whole entries."""
 
     class Plain(JSONStreamBackend):
         pass
 
-    class Own(Plain):
+    class OwnLog(Plain):
         def log(self, timestamp, elapsedtime, step, data):
-            """Take DLLogger's arguments."""
+            super().log(timestamp, elapsedtime, step, {**data, "own": 1})
 
-    class Derived(Own):
+    class OwnMetadata(OwnLog):
         def metadata(self, timestamp, elapsedtime, metric, metadata):
-            """Take DLLogger's arguments."""
+            super().metadata(timestamp, elapsedtime, metric, {"unit": "own"})
 
-    takes = [(k._takes_records, k._takes_metadata, k._takes_info) for k in (Plain, Own, Derived)]
-    assert takes == [(True, True, True), (False, True, True), (False, False, True)]
-    assert [Backend._takes_records, Backend._takes_metadata, Backend._takes_info] == [False] * 3
+    class OwnVerbosity(Plain):
+        verbosity = -1
+
+    class OwnInfo(Plain):
+        def __init_subclass__(cls):
+            """Tell nobody of subclasses."""
+
+        def info(self, timestamp, data):
+            super().info(timestamp, f"own {data}")
+
+    class Untold(OwnInfo):
+        pass
+
+    kinds = (Plain, OwnLog, OwnMetadata, OwnVerbosity, OwnInfo, Untold)
+    backends = [kind(1, tmp_path / kind.__name__) for kind in kinds]
+    with unregistered(*backends) as logger:
+        logger.log((0, 1), {"loss": 1})
+        logger.metadata("loss", {"unit": "s"})
+        logger.info("text")
+    written = {}
+    for kind in kinds:
+        lines = (tmp_path / kind.__name__).read_text().splitlines()
+        entries = [json.loads(line[5:]) for line in lines]
+        written[kind] = [one.get("metadata", one.get("data")) for one in entries]
+    loss, unit, text = {"loss": 1}, {"unit": "s"}, "text"
+    assert written == {
+        Plain: [loss, unit, text],
+        OwnLog: [{"loss": 1, "own": 1}, unit, text],
+        OwnMetadata: [{"loss": 1, "own": 1}, {"unit": "own"}, text],
+        OwnVerbosity: [unit, text],
+        OwnInfo: [loss, unit, "own text"],
+        Untold: [loss, unit, "own text"],
+    }
+    assert counted() == {}
+
+
+class Proxy:
+    """Hand on everything to another object, as a library of mocks or wrappers does."""
+
+    def __init__(self, target):
+        self._target = target
+        self.asked = []
+
+    def __getattr__(self, name):
+        self.asked.append(name)
+        return getattr(self._target, name)
+
+
+def test_a_backend_of_another_class_is_asked_for_dlloggers_methods_alone(counted):
+    """Also one that stands in for a backend of the package; nothing else of it is looked at."""
+    recording = RecordingBackend()
+    proxy = Proxy(recording)
+    logger = unregistered(proxy)
+    proxy.asked.clear()
+    logger.log((0, 1), {"loss": 1.0})
+    logger.metadata("loss", {"unit": "s"})
+    logger.info("text")
+    assert proxy.asked == ["verbosity", "log", "metadata", "info"]
+    assert recording.values("loss") == [1.0]
+    assert recording.metadata_of("loss") == {"unit": "s"}
+    assert [one.data for one in recording.infos] == ["text"]
+    assert counted() == {}
+
+
+def test_a_backend_without_what_is_optional(counted):
+    """NVIDIA's have no ``info``, and a minimal one neither ``flush`` nor ``close``."""
+
+    class Minimal:
+        verbosity = 1
+
+        def __init__(self):
+            self.calls = []
+
+        def log(self, timestamp, elapsedtime, step, data):
+            self.calls.append(("log", step, data))
+
+        def metadata(self, timestamp, elapsedtime, metric, metadata):
+            self.calls.append(("metadata", metric, metadata))
+
+    minimal = Minimal()
+    logger = unregistered(minimal)
+    for call in CALLS.values():
+        call(logger)
+    assert minimal.calls == [("log", (0, 1), {"loss": 1.0}), ("metadata", "loss", {})]
+    assert counted() == {}
+
+
+def test_backends_come_and_go_at_any_time():
+    """The list is the script's; each call finds those that are in it now."""
+    first, second = RecordingBackend(), Keeper()
+    backends = [first]
+    logger = unregistered()
+    logger.backends = backends
+    logger.log(0, {"loss": 0})
+    backends.append(second)
+    logger.log(1, {"loss": 1})
+    backends[0] = Proxy(first)
+    logger.log(2, {"loss": 2})
+    del backends[0]
+    logger.log(3, {"loss": 3})
+    assert first.values("loss") == [0, 1, 2]
+    assert second.calls == ["log"] * 3
 
 
 def test_close_takes_the_logger_from_the_exit_handlers():

@@ -12,7 +12,6 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import CollectorRegistry
 
-from otel_dllogger.metrics.decided_names import Names
 from otel_dllogger.metrics.naming import (
     MAX_LABEL_CHARACTERS,
     MetricMetadata,
@@ -24,7 +23,6 @@ from otel_dllogger.metrics.naming import (
     parse_unit,
     unit_suffix,
 )
-from otel_dllogger.metrics.store import SeriesStore
 
 # As scripts give it: (UCUM, what Prometheus shows).
 UNITS = {
@@ -412,52 +410,6 @@ def test_long_text_of_one_beginning_has_different_labels(text, length):
     """Names that differ in their last letter alone are two series."""
     long = (text * length)[:length]
     assert label_text(long + "a") != label_text(long + "b")
-
-
-# Names, which are decided once
-
-
-def test_metadata_before_the_first_export_is_not_late(caplog):
-    """Nothing moves and nothing is said where nothing was exported yet."""
-    store = SeriesStore(run="r", rank=0, start_us=0)
-    names = Names(store)
-    store.describe("loss", {"unit": "s"})
-    assert [] == names.take_changes()
-    assert "dl_loss_seconds" == names.mapped("loss").prometheus_name
-    assert [] == caplog.messages == names.take_changes()
-
-
-def test_late_metadata_moves_a_metric_once(caplog):
-    """Who exports it is told which one moved; a second change is the log's alone."""
-    store = SeriesStore(run="r", rank=0, start_us=0)
-    names = Names(store)
-    for name in ("loss", "time", "lr"):
-        names.mapped(name)
-    store.describe("loss", {"unit": "s"})
-    store.describe("time", {"unit": "{annotation}", "GOAL": "MINIMIZE"})
-    assert ["loss", "time"] == sorted(names.take_changes())
-    assert "dl_loss_seconds" == names.mapped("loss").prometheus_name
-    assert ("dl_time", "minimize") == (
-        names.mapped("time").prometheus_name,
-        names.mapped("time").goal,
-    )
-    store.describe("loss", {"unit": "ms"})
-    assert [] == names.take_changes()
-    assert "dl_loss_seconds" == names.mapped("loss").prometheus_name
-    late, again = caplog.messages  # of each kind one in a minute
-    assert "came after its first export" in late
-    assert "'loss' changed again" in again
-    assert "stays dl_loss_seconds" in again
-
-
-def test_metadata_that_changes_back_moves_nothing(caplog):
-    """What is exported already as it should be stays without a word."""
-    store = SeriesStore(run="r", rank=0, start_us=0)
-    names = Names(store)
-    names.mapped("loss")
-    store.describe("loss", {"unit": "s"})
-    store.describe("loss", {"unit": ""})
-    assert [] == names.take_changes() == caplog.messages
 
 
 def test_long_names_that_differ_stay_two_series():

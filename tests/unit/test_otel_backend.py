@@ -22,7 +22,7 @@ from opentelemetry.sdk.metrics.export import (
 
 from otel_dllogger import ConfigurationError, Logger, OTelBackend, Verbosity
 from otel_dllogger.diagnostics import FAULTS
-from otel_dllogger.metrics.cardinality import lift_cardinality_limit
+from otel_dllogger.metrics.instruments import lift_cardinality_limit
 from tests.support.command import assert_forked_child_answers
 from tests.support.http import wait_until
 

@@ -637,13 +637,13 @@ def test_values_that_the_thread_has_not_come_to_are_counted_at_the_end(
     """A close that gives up counts entries that were taken and are not yet points."""
     monkeypatch.setattr(sender_module, "EXIT_S", 0.05)
     backend = open_backend(http, interval_s=60)
-    go_on, record = threading.Event(), backend._sender._replay._store.record
+    go_on, take = threading.Event(), backend._sender._replay._store.take
 
     def slow(entry: Record) -> None:
         assert go_on.wait(60)
-        record(entry)
+        take(entry)
 
-    monkeypatch.setattr(backend._sender._replay._store, "record", slow)
+    monkeypatch.setattr(backend._sender._replay._store, "take", slow)
     for step in range(10):
         log(backend, step, 1.0)
     backend.close()

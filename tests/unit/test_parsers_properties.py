@@ -82,10 +82,10 @@ def test_a_log_line_of_the_package_is_read_back(backend, time_us, elapsed_us, st
     assert (time_us, elapsed_us) == times_of(record)
     assert repr(step) == repr(record.step)  # NaN is no equal of itself
     assert repr(to_plain(data)) == repr(record.data)
-    written, read = Record(time_us, elapsed_us, step, data).convert(), record.convert()
-    assert repr(dict(written.numbers)) == repr(dict(read.numbers))
-    assert repr(written.plain) == repr(read.plain)
-    assert written.finite == read.finite
+    written = Record(time_us, elapsed_us, step, data)
+    assert repr(dict(written.numbers)) == repr(dict(record.numbers))
+    assert repr(written.plain) == repr(record.plain)
+    assert written.convert()[2] == record.convert()[2]
 
 
 @EXAMPLES

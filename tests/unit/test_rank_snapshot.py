@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_dllogger.logs.reader import SeriesMetadata
 from otel_dllogger.metrics.rank_state import RankState
 from otel_dllogger.metrics.store import SeriesStore
-from otel_dllogger.record import Info, Metadata, Record
+from otel_dllogger.record import Info, Metadata, Record, SeriesMetadata
 
 STEPS = st.one_of(
     st.integers(0, 50),
@@ -52,16 +51,10 @@ ENTRIES = st.one_of(
 def take(store, entries, first_us):
     """Let a store take entries, a second apart."""
     for number, entry in enumerate(entries):
-        if isinstance(entry, SeriesMetadata):
-            store.describe(entry.key, entry.metadata, name=entry.name)
-            continue
         elapsed_us = number * 10**6
         if isinstance(entry, Record):
-            store.record(Record(first_us + elapsed_us, elapsed_us, entry.step, entry.data))
-        elif isinstance(entry, Metadata):
-            store.write_metadata(entry)
-        else:
-            store.write_info(entry)
+            entry = Record(first_us + elapsed_us, elapsed_us, entry.step, entry.data)  # noqa: PLW2901
+        store.take(entry)
 
 
 def new_store():

@@ -8,9 +8,8 @@ import pytest
 
 from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.identity import detect_topology
-from otel_dllogger.metrics.data_points import Points, Series
-from otel_dllogger.metrics.decided_names import Names
-from otel_dllogger.metrics.internal import View
+from otel_dllogger.metrics.data_points import DataPoints, Series
+from otel_dllogger.metrics.exported_store import ExportedStore
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.otlp.batches import MAX_POINTS, MAX_SPAN_US, Backlog, Batch
 from otel_dllogger.otlp.losses import count_from_zero
@@ -29,7 +28,7 @@ from tests.support.command import assert_forked_child_answers
 START_US = 1_700_000_000_000_000
 RESOURCE = ("r", 0)
 ROOM_BYTES = 1 << 20
-FIGURES_INTERVAL_S = 15.0  # as the documentation of OTLPBackend says
+INTERNAL_METRICS_INTERVAL_S = 15.0  # as the documentation of OTLPBackend says
 SPARE_SHARE = 16  # of its limit, which a queue frees at once when it is full
 
 
@@ -40,8 +39,8 @@ class Pipeline:
         topology = detect_topology(run="r", rank=0)
         self.now_s = 0.0
         self.store = SeriesStore(run="r", rank=0, start_us=START_US, max_series=max_series)
-        self.points = Points(
-            View(self.store, Names(self.store), topology), start_us=START_US, of_process=True
+        self.points = DataPoints(
+            ExportedStore(self.store, topology), start_us=START_US, of_process=True
         )
         count_from_zero()
         self.queue = EntryQueue(max_queue_bytes, lambda: None)
@@ -102,7 +101,7 @@ def test_figures_are_observed_at_the_interval_of_a_scrape():
     pipeline.log(1, loss=1.0)
     assert observed(pipeline.take())
     for number in (1, 2):
-        pipeline.now_s = number * FIGURES_INTERVAL_S
+        pipeline.now_s = number * INTERNAL_METRICS_INTERVAL_S
         pipeline.log(2, loss=1.0)
         assert not observed(pipeline.take())
         pipeline.now_s += 0.1
@@ -159,7 +158,7 @@ def test_every_kind_of_entry_counts():
         pipeline.queue.put(one)
     points = pipeline.take()
     assert {"dl.loss": 1.5} == logged(points)
-    assert "dl_loss_seconds" == pipeline.points.view.names.mapped("loss").prometheus_name
+    assert "dl_loss_seconds" == pipeline.points.exported.mapped("loss").prometheus_name
     assert {"validation": {"loss": 1.5}} == {
         kind: cell for kind, cell in pipeline.store.ranks[0].cells.items() if cell
     }
@@ -312,11 +311,10 @@ def test_long_names_are_bounded_by_bytes(kind):
         numbers = {f"{number:0{MEGABYTE}}": float(number)}
         one = entry(**numbers)
         if kind is Record:
-            one = Record(START_US, 0, 5, numbers)
-            one.convert()
+            one = Record(START_US, 0, 5, numbers).detach()
         queue.put(one)
     entries, dropped = taken(queue)
-    numbers = [one.values.numbers if kind is Record else one[3] for one in entries]
+    numbers = [one.numbers if kind is Record else one[3] for one in entries]
     # The fifth is too much and leaves three; the sixth is the fourth again, and so on.
     assert ([16.0, 17.0, 18.0, 19.0], 16) == ([x for one in numbers for x in one.values()], dropped)
 
@@ -378,10 +376,7 @@ def test_pressure_is_told_once_for_each_time_the_queue_fills():
 )
 def test_values_of_an_entry(one, expected):
     """Numbers of metrics are values; a rank is a label, and parameters are no metrics."""
-    if isinstance(one, Record):
-        assert 0 == count_values(one)  # nothing is converted here
-        one.convert()
-    assert expected == count_values(one)
+    assert expected == count_values(one.detach() if isinstance(one, Record) else one)
 
 
 def test_a_closed_queue_counts_what_it_refuses(counted):
@@ -525,8 +520,7 @@ def test_large_entries_without_numbers_are_bounded_by_bytes(kind):
     """Settings of a megabyte count as that, not as a mere entry."""
     queue = EntryQueue(1 << 20, lambda: None)
     large = {f"name{number}": "x" * 1000 for number in range(500)}
-    parameter = Record(0, 0, "PARAMETER", large)
-    parameter.convert()
+    parameter = Record(0, 0, "PARAMETER", large).detach()
     entries = {"info": Info(0, 0, large), "metadata": Metadata(0, 0, "a", large)}
     for _ in range(10):
         queue.put(entries.get(kind, parameter))

@@ -14,7 +14,7 @@ from otel_dllogger.diagnostics import REASONS
 from otel_dllogger.json_encoding import encode_record
 from otel_dllogger.metrics.naming import MetricMetadata
 from otel_dllogger.metrics.store import MAX_LONG_NAMES_CHARACTERS, SeriesStore
-from otel_dllogger.record import Info, Metadata, Record
+from otel_dllogger.record import Info, Metadata, Record, SeriesMetadata
 
 # Series that there are before anything is logged: what a rank has (dllogger_records_total
 # counts as 4), what the process has, and target_info.
@@ -39,13 +39,13 @@ class Store(SeriesStore):
         record = Record(round(at_s * 1e6) + 10_000_000, round(at_s * 1e6), step, data)
         if self.encoded:
             encode_record(record)
-        self.record(record)
+        self.take(record)
 
     def tell(self, metric, metadata):
-        self.write_metadata(Metadata(0, 0, metric, metadata))
+        self.take(Metadata(0, 0, metric, metadata))
 
     def info(self, data):
-        self.write_info(Info(7_000_000, 0, data))
+        self.take(Info(7_000_000, 0, data))
 
     def values(self, rank=0):
         """Return the values by granularity, without the granularities that have none."""
@@ -645,8 +645,8 @@ def test_steps_beyond_all_floats_beside_fractions(store):
 
 def test_a_key_of_ones_own_is_exported_by_the_name_that_was_logged(store):
     """A reader tells metrics apart by keys that no label may show."""
-    store.describe("loss\0val", {"STAGE": "VAL"}, name="loss")
-    store.describe("lr", {"unit": "s"}, name="lr")
+    store.take(SeriesMetadata("loss\0val", "loss", {"STAGE": "VAL"}))
+    store.take(SeriesMetadata("lr", "lr", {"unit": "s"}))
     mapped = store.map("loss\0val")
     assert ("loss", "dl_loss", "val") == (mapped.metric, mapped.prometheus_name, mapped.stage)
     assert "lr" == store.map("lr").metric

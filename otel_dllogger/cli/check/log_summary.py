@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.cli.check.report import format_number
 from otel_dllogger.logs.parsers.formats import FileRecord
-from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS, SEPARATOR, ProcessStart, SeriesMetadata
+from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS, SEPARATOR, ProcessStart
 from otel_dllogger.metrics.naming import MappedMetric, map_metric, parse_metadata
-from otel_dllogger.record import ITERATION, Metadata, is_parameter_step, step_position
+from otel_dllogger.record import ITERATION, Metadata, SeriesMetadata
 from otel_dllogger.values import key_text, safe_repr, to_plain
 
 if TYPE_CHECKING:
@@ -162,17 +162,17 @@ class LogSummary:
             granularity = ITERATION
             self.epochs.add(step[0])
             self.iterations.add(step[1])
-        elif is_parameter_step(step):
+        elif record.is_parameter:
             self.parameters += 1
             return
         else:
-            granularity, place = step_position(step)
+            granularity, place = record.position
             if place:
                 self.epochs.add(place[0])
                 self.iterations.add(place[1])
         self.steps[granularity] += 1
         if record.numbers_only:
-            for name, value in record.data.items():
+            for name, value in record.numbers.items():
                 metric = self.metrics.get(name) or self._metric(name)
                 if metric is not None:
                     metric.numbers += 1
@@ -183,15 +183,15 @@ class LogSummary:
 
     def _add_values(self, record: FileRecord, granularity: str) -> None:
         """Take values that are not all finite numbers."""
-        values = record.convert()
-        if not isinstance(values.plain, dict):
+        plain, numbers, _finite, _flat = record.convert()
+        if not isinstance(plain, dict):
             return
-        for name, value in values.plain.items():
+        for name, value in plain.items():
             metric = self._metric(name)
             if metric is None:
                 continue
             metric.granularities.add(granularity)
-            number = values.numbers.get(name)
+            number = numbers.get(name)
             if number is None:
                 metric.others += 1
                 metric.last = safe_repr(value)[:_MAX_TEXT]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from otel_dllogger.record import ITERATION, VALIDATION, Record, parse_rank, step_position
+from otel_dllogger.record import ITERATION, VALIDATION, Record, parse_rank
 
 DLLOGGER_JSON = "DLLogger JSON lines"
 DLLOGGER_TEXT = "DLLogger text, as its StdOutBackend prints it"
@@ -58,7 +58,7 @@ class FileRecord(Record):
         """
         if self.header_stage is not None:
             return self.header_stage
-        return _STAGE_OF_GRANULARITY.get(step_position(self.step).granularity)
+        return _STAGE_OF_GRANULARITY.get(self.granularity)
 
 
 def conventional_metadata(name: str, log_format: str, stage: str | None = None) -> dict[str, str]:

@@ -168,12 +168,12 @@ def _log(step: Any, data: Any, raw: bytes, log_format: str) -> FileRecord:
     record = FileRecord(0, 0, tuple(step) if type(step) is list else step, data)
     try:
         if -_INT64 < sum(data.values()) < _INT64:
-            record.numbers_only = True  # what convert() would find out again
+            record.values = (data, data, True, True)  # what convert() would find out again
     except (AttributeError, TypeError):  # no dict; text, lists or None among the values
         pass
     if log_format is not DLLOGGER_JSON:
         record.log_format = log_format
-    elif not (record.numbers_only and record.is_pair) and _LONG_DIGITS.search(raw):
+    elif (record.values is None or not record.is_pair) and _LONG_DIGITS.search(raw):
         fields = _exact(raw)
         step = fields["step"]
         return FileRecord(0, 0, tuple(step) if type(step) is list else step, fields["data"])

@@ -1,0 +1,119 @@
+"""A store as it is exported: what its metrics are called, and what labels their series have.
+
+Instruments, pages and data points are all made from it, so they cannot differ.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.metrics.naming import label_text
+from otel_dllogger.metrics.text_format import format_series
+
+if TYPE_CHECKING:
+    from otel_dllogger.identity import Topology
+    from otel_dllogger.metrics.naming import MappedMetric
+    from otel_dllogger.metrics.store import SeriesStore
+
+
+class ExportedStore:
+    """Name and label the series of one store.
+
+    How a metric is exported is decided once, and moved at most once when metadata is late.
+
+    Args:
+        store: What was logged.
+        topology: Who logged it.
+        text_parameters: Export parameters that are text, as a label.
+
+    Attributes:
+        log_seconds: The time in ``log`` that was exported last, in seconds.
+    """
+
+    __slots__ = ("_mapped", "_moved", "log_seconds", "store", "text_parameters", "topology")
+
+    def __init__(
+        self, store: SeriesStore, topology: Topology, *, text_parameters: bool = False
+    ) -> None:
+        self.store = store
+        self.topology = topology
+        self.text_parameters = text_parameters
+        self.log_seconds = 0.0
+        self._mapped: dict[str, MappedMetric] = {}
+        self._moved: set[str] = set()
+
+    def rank_labels(self, rank: str) -> dict[str, str]:
+        """Return the labels that every series of a rank has."""
+        return {"run": self.store.run, "rank": rank}
+
+    def process_labels(self) -> dict[str, str]:
+        """Return the labels of what the process as a whole counts."""
+        return self.rank_labels(str(self.topology.rank))
+
+    def series_labels(self, key: str, rank: str, granularity: str) -> dict[str, str]:
+        """Return the labels of a series that the user logged.
+
+        Args:
+            key: The metric's key in the store.
+            rank: The value of the ``rank`` label.
+            granularity: The kind of step that logged it.
+        """
+        labels = self.rank_labels(rank)
+        labels["granularity"] = granularity
+        labels.update(self.mapped(key).attributes)
+        return labels
+
+    def mapped(self, key: str) -> MappedMetric:
+        """Return how a metric is exported.
+
+        Args:
+            key: The metric's key in the store.
+        """
+        mapped = self._mapped.get(key)
+        if mapped is None:
+            mapped = self._mapped[key] = self.store.map(key)
+        return mapped
+
+    def apply_late_metadata(self) -> list[str]:
+        """Let metadata that came after a metric's first export count.
+
+        Returns:
+            The keys of the metrics that are exported in another way from now on.
+        """
+        moved = []
+        while self.store.changed_metadata:
+            key = self.store.changed_metadata.pop()
+            before = self._mapped.get(key)
+            if before is None:
+                continue
+            mapped = self.store.map(key)
+            if mapped == before:
+                continue
+            shown = label_text(before.metric)
+            if key in self._moved:
+                FAULTS.warn(
+                    "metadata_changed",
+                    f"the metadata of {shown!r} changed again: the log has it, the exported "
+                    f"series stays {before.prometheus_name}",
+                )
+                continue
+            old, new = _series(before, other=mapped), _series(mapped, other=before)
+            if old != new:  # else only a unit that no name shows
+                FAULTS.warn(
+                    "metadata_late",
+                    f"the metadata of {shown!r} came after its first export: its series moves "
+                    f"from {old} to {new}, once; call metadata() before the first log()",
+                )
+            self._moved.add(key)
+            self._mapped[key] = mapped
+            moved.append(key)
+        return moved
+
+
+def _series(mapped: MappedMetric, *, other: MappedMetric) -> str:
+    """Return a series as text: its name, and those labels in which it differs from another."""
+    others = other.attributes.items()
+    return format_series(
+        mapped.prometheus_name, [pair for pair in mapped.attributes.items() if pair not in others]
+    )

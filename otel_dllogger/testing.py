@@ -1,0 +1,89 @@
+"""For the tests of those who use the package: a backend that keeps what it is given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from otel_dllogger.logger import RecordBackend, Verbosity
+
+if TYPE_CHECKING:
+    from otel_dllogger.record import Info, Metadata, Record
+
+
+class RecordingBackend(RecordBackend):
+    """Keep everything that a Logger is given, in order, for a test to look at.
+
+    Values are those of the moment when they were logged: what the script changes later does
+    not change ``record.plain`` and ``record.numbers``, while ``record.data`` is its own object.
+
+    Args:
+        verbosity: The highest verbosity of a ``log`` call that is kept.
+
+    Attributes:
+        records: The ``log`` calls.
+        metadata_calls: The ``metadata`` calls.
+        infos: The ``info`` calls.
+        is_closed: Whether ``close`` was called.
+    """
+
+    def __init__(self, verbosity: int = Verbosity.VERBOSE) -> None:
+        super().__init__(verbosity)
+        self.records: list[Record] = []
+        self.metadata_calls: list[Metadata] = []
+        self.infos: list[Info] = []
+        self.is_closed = False
+
+    def write_record(self, record: Record) -> None:
+        """Keep one ``log`` call."""
+        record.convert()
+        self.records.append(record)
+
+    def write_metadata(self, metadata: Metadata) -> None:
+        """Keep one ``metadata`` call."""
+        self.metadata_calls.append(metadata.detach())
+
+    def write_info(self, info: Info) -> None:
+        """Keep one ``info`` call."""
+        self.infos.append(info.detach())
+
+    def close(self) -> None:
+        """Take note that the Logger was closed; what comes later is kept all the same."""
+        self.is_closed = True
+
+    def values(self, metric: str, *, granularity: str | None = None) -> list[float]:
+        """Return the values of a metric in the order in which they were logged.
+
+        Args:
+            metric: Its name as it was logged.
+            granularity: Only those of such steps: ``iteration``, ``epoch``, ``validation`` or
+                ``run``.
+        """
+        return [
+            record.numbers[metric]
+            for record in self.records
+            if metric in record.numbers
+            and not record.is_parameter
+            and granularity in (None, record.granularity)
+        ]
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what was logged with the step ``"PARAMETER"``, the last value of each name."""
+        found: dict[str, Any] = {}
+        for record in self.records:
+            if record.is_parameter and isinstance(record.plain, dict):
+                found.update(record.plain)
+        return found
+
+    def metadata_of(self, metric: str) -> dict[str, Any]:
+        """Return what was said of a metric; later calls add to and override earlier ones."""
+        found: dict[str, Any] = {}
+        for call in self.metadata_calls:
+            if call.name == metric and isinstance(call.plain, dict):
+                found.update(call.plain)
+        return found
+
+    def clear(self) -> None:
+        """Forget everything so far."""
+        self.records.clear()
+        self.metadata_calls.clear()
+        self.infos.clear()
