@@ -20,6 +20,7 @@ from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING
 
+from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
 from otel_dllogger.runtime.locks import MAIN_THREAD, Impatient, Patient
 from otel_dllogger.runtime.wakers import Worker
@@ -83,15 +84,15 @@ class Faults:
         self._unsaid: deque[str] = deque()
         self._voice = Worker("otel-dllogger-warnings", self._speak)
         self.dropped = dict.fromkeys(REASONS, 0)
-        os.register_at_fork(after_in_child=self._after_fork_in_child)
+        fork.register(self)
 
-    def _after_fork_in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Say nothing from now on: whatever is lost here is not the training's."""
         self._silent = True
         self._counting = threading.RLock()
         self._patient = Patient(self._counting)
         self._is_counting = False
         self._unsaid.clear()
-        self._voice.after_fork_in_child()
 
     def drop(self, reason: str, message: str, *, count: int = 1) -> None:
         """Count a loss and warn about it, at most once a minute per reason.

@@ -20,6 +20,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
 from otel_dllogger.runtime.locks import MAIN_THREAD, Impatient, Patient
 
@@ -55,8 +56,21 @@ _PASSING_ERRNOS = frozenset(
     )
 )
 
-_open_files: weakref.WeakValueDictionary[str, AppendFile] = weakref.WeakValueDictionary()
-_open_files_lock = threading.RLock()
+
+class _OpenFiles:
+    """The files that this process has open, and the lock under which they are opened."""
+
+    def __init__(self) -> None:
+        self.by_path: weakref.WeakValueDictionary[str, AppendFile] = weakref.WeakValueDictionary()
+        self.lock = threading.RLock()
+        fork.register(self)
+
+    def after_fork_in_child(self) -> None:
+        """Wait for no thread that is not in this process."""
+        self.lock = threading.RLock()
+
+
+_open_files = _OpenFiles()
 
 
 def open_append_file(path: str | os.PathLike[str], *, append: bool) -> AppendFile:
@@ -71,8 +85,8 @@ def open_append_file(path: str | os.PathLike[str], *, append: bool) -> AppendFil
         OSError: If the file cannot be opened, for a reason that will not pass.
     """
     key = os.path.realpath(path)
-    with _open_files_lock:
-        file = _open_files.get(key)
+    with _open_files.lock:
+        file = _open_files.by_path.get(key)
         if file is not None and not file.closed:
             FAULTS.warn(
                 "shared_path", f"{key} is open already: its lines go to one and the same file"
@@ -80,7 +94,7 @@ def open_append_file(path: str | os.PathLike[str], *, append: bool) -> AppendFil
             return file
         file = AppendFile(path, append=append)
         if file.regular:
-            _open_files[key] = file
+            _open_files.by_path[key] = file
         return file
 
 
@@ -130,7 +144,7 @@ class AppendFile:
             self._say_failed(error)
         else:
             self._state = _READY
-        _files.add(self)
+        fork.register(self)
 
     def __del__(self) -> None:
         if self._fd >= 0:
@@ -481,7 +495,8 @@ class AppendFile:
         self._pending.clear()
         self._pending_bytes = 0
 
-    def _after_fork_in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Keep nothing of the parent's lines, and open the file anew with the next line."""
         # What is pending is the parent's to write, and its lock may be held by a thread that
         # does not exist here. The descriptor shares the parent's flock: a child that
         # outlives it would keep the next run from emptying the file.
@@ -525,16 +540,3 @@ def _flock(fd: int, operation: int) -> bool:
         let_through(error)
         return True
     return True
-
-
-_files: weakref.WeakSet[AppendFile] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    global _open_files_lock  # noqa: PLW0603 - the old one may be held for ever
-    _open_files_lock = threading.RLock()
-    for file in list(_files):
-        file._after_fork_in_child()  # noqa: SLF001 - this module's own class
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

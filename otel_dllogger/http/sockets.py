@@ -19,6 +19,8 @@ import socket
 import threading
 from typing import Any
 
+from otel_dllogger.runtime import fork
+
 LONGEST_WAIT_S = 1.0
 """Seconds that a fork waits at most; what it waits for are single system calls."""
 
@@ -148,8 +150,4 @@ def _identity(descriptor: int) -> tuple[int, int] | None:
 
 
 atexit.register(OWN.before_exit)
-os.register_at_fork(
-    before=OWN.before_fork,
-    after_in_parent=OWN.after_fork_in_parent,
-    after_in_child=OWN.after_fork_in_child,
-)
+fork.register(OWN)

@@ -6,9 +6,7 @@ objects of OpenTelemetry are worked out when somebody collects (``instruments.py
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from _thread import get_ident
 from collections import deque
 from functools import partial
@@ -33,6 +31,7 @@ from otel_dllogger.record import (
     parse_rank,
     step_position,
 )
+from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
 from otel_dllogger.runtime.locks import MAIN_THREAD, Impatient, Patient
 from otel_dllogger.values import convert, key_text, to_number, to_plain
@@ -95,7 +94,7 @@ class SeriesStore:
         self._interrupting: deque[Callable[[], object]] = deque()
         self._own = RankState(rank, start_us)
         self.ranks[rank] = self._own
-        _stores.add(self)
+        fork.register(self)
 
     def record(self, record: Record) -> RankState | None:
         """Take the values of one ``log`` call.
@@ -427,7 +426,8 @@ class SeriesStore:
                 ):
                     state.texts[name] = label_text(value)
 
-    def _after_fork_in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Export nothing from now on, and wait for no thread of the parent's."""
         self._lock = threading.RLock()
         self._patient = Patient(self._lock)
         self._is_taking = False
@@ -455,14 +455,3 @@ def _count_nonfinite(
     for name, value in numbers.items():
         if value - value != 0.0 and name in cell:
             state.nonfinite[name] += 1
-
-
-_stores: weakref.WeakSet[SeriesStore] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for store in list(_stores):
-        store._after_fork_in_child()  # noqa: SLF001 - this module's own class
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

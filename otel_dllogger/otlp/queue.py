@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.otlp.losses import AT_EXIT
 from otel_dllogger.record import Info, Metadata, Record, is_parameter_step
+from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class EntryQueue:
         self._dropped = self._told = 0
         self._closed = False
         self._silent = False
-        _queues.add(self)
+        fork.register(self)
 
     def put(self, entry: Entry) -> None:
         """Append an entry.
@@ -137,8 +136,8 @@ class EntryQueue:
         """Take nothing any more, and count nothing of it."""
         self._closed = self._silent = True
 
-    def _after_fork_in_child(self) -> None:
-        # What is in it is the parent's to send.
+    def after_fork_in_child(self) -> None:
+        """Forget what is in it, which is the parent's to send."""
         self.silence()
         self._entries = deque()
 
@@ -169,14 +168,3 @@ def _numbers_of(entry: Entry) -> Mapping[str, float]:
     if isinstance(entry, Record) and entry.values is not None:
         return entry.values.numbers
     return {}
-
-
-_queues: weakref.WeakSet[EntryQueue] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for queue in list(_queues):
-        queue._after_fork_in_child()  # noqa: SLF001 - this module's own class
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -10,9 +10,10 @@ itself, in a ``with``, which no exception of a handler can come into the middle 
 
 from __future__ import annotations
 
-import os
 from _thread import get_ident
 from typing import TYPE_CHECKING
+
+from otel_dllogger.runtime import fork
 
 if TYPE_CHECKING:
     import threading
@@ -32,7 +33,7 @@ class MainThread:
         ident: What ``get_ident`` returns there.
     """
 
-    __slots__ = ("ident",)
+    __slots__ = ("__weakref__", "ident")
 
     def __init__(self) -> None:
         import threading  # noqa: PLC0415 - for this alone
@@ -45,7 +46,7 @@ class MainThread:
 
 
 MAIN_THREAD = MainThread()
-os.register_at_fork(after_in_child=MAIN_THREAD.after_fork_in_child)
+fork.register(MAIN_THREAD)
 
 
 class Patient:

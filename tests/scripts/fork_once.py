@@ -36,7 +36,7 @@ def locks(folder, json_backend, metrics):
             metrics._store._lock,
             metrics._instruments._lock,
             FAULTS._counting,
-            append_file._open_files_lock,
+            append_file._open_files.lock,
         ):
             held.set()
             release.wait()
