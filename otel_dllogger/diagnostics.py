@@ -18,7 +18,7 @@ import threading
 import time
 from _thread import get_ident
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
@@ -43,21 +43,157 @@ DRAIN_S = 2.0
 RAISE_VARIABLE = "OTEL_DLLOGGER_RAISE"
 """Set to 1, it turns caught faults back into exceptions: for tests, not for training."""
 
+PROCESS, OTLP, LINE, FILE = "process", "otlp", "line", "file"
+"""Where something is counted.
+
+The first two are counted in ``FAULTS``, those of OTLP only where there is an ``OTLPBackend``. Of
+a log that is read, ``FileContext`` counts what its lines held beside records, and a follower what
+is unusual about its file.
+"""
+
+# Of lines.
+BLANK = "blank"
+NOT_A_RECORD = "not_a_record"
+NOISE = "noise"
+TORN = "torn"
+MALFORMED = "malformed"
+MISSING_FIELDS = "missing_fields"
+UNKNOWN_TYPE = "unknown_type"
+UNREADABLE_DATA = "unreadable_data"
+NO_TIME = "no_time"
+NUL_BYTES = "nul_bytes"
+INVALID_UTF8 = "invalid_utf8"
+LINE_TOO_LONG = "line_too_long"  # of files as well
+NESTED_TOO_DEEP = "nested_too_deep"
+NUMBER_TOO_LONG = "number_too_long"
+
+# Of files.
+TRUNCATED = "truncated"
+REWRITTEN = "rewritten"
+INODE_REUSED = "inode_reused"
+REPEATED = "repeated"
+NUL_FILLED = "nul_filled"
+PARTIAL_LINE_LOST = "partial_line_lost"
+UNREAD_LOST = "unread_lost"
+PERMISSION_DENIED = "permission_denied"
+UNREADABLE = "unreadable"
+NOT_REGULAR = "not_regular"
+LINK_OUTSIDE = "link_outside"
+LINK_BROKEN = "link_broken"
+HARD_LINK = "hard_link"
+PATH_MISSING = "path_missing"
+FILE_LIMIT = "file_limit"
+DESCRIPTOR_LIMIT = "descriptor_limit"
+CHECKPOINT_CORRUPT = "checkpoint_corrupt"
+CHECKPOINT_FOREIGN = "checkpoint_foreign"
+CHECKPOINT_VERSION = "checkpoint_version"
+CHECKPOINT_UNREADABLE = "checkpoint_unreadable"
+CHECKPOINT_ENTRY = "checkpoint_entry"
+CHECKPOINT_FAILED = "checkpoint_failed"
+
+
+class Reason(NamedTuple):
+    """What a value of the label ``reason`` means.
+
+    Attributes:
+        words: What it counts, for people.
+        unit: What is counted: ``lines``, ``values``, or ``events``.
+        is_harmless: Whether nothing is lost by it.
+    """
+
+    words: str
+    unit: str = "events"
+    is_harmless: bool = False
+
+
 REASONS = {
-    "backend_failed": "a backend or a user's function raised",
-    "discovery": "a discovery file could not be written",
-    "disk_full": "lines that a full or broken disk did not take",
-    "endpoint": "no port could be had for the metrics page",
-    "file_replaced": "lines that went with a log file that was deleted under us",
-    "format_failed": "a format function or format string raised; the plain value was printed",
-    "instrument": "OpenTelemetry refused an instrument",
-    "scrape": "a metrics page could not be rendered",
-    "series_limit": "values of series beyond the limit",
-    "statistic_failed": "a statistic of smoothed scalars could not be computed",
-    "stdout": "lines that the standard output did not take",
-    "torn_line": "a log file ended in half a line, from an earlier kill",
+    PROCESS: {
+        "backend_failed": Reason("a backend or a user's function raised"),
+        "discovery": Reason("a discovery file could not be written"),
+        "disk_full": Reason("lines that a full or broken disk did not take", "lines"),
+        "endpoint": Reason("no port could be had for the metrics page"),
+        "file_replaced": Reason(
+            "lines that went with a log file that was deleted under us", "lines"
+        ),
+        "format_failed": Reason(
+            "a format function or format string raised; the plain value was printed",
+            is_harmless=True,
+        ),
+        "instrument": Reason("OpenTelemetry refused an instrument"),
+        "scrape": Reason("a metrics page could not be rendered"),
+        "series_limit": Reason("values of series beyond the limit", "values"),
+        "statistic_failed": Reason(
+            "a statistic of smoothed scalars could not be computed", "values"
+        ),
+        "stdout": Reason("lines that the standard output did not take", "lines"),
+        "torn_line": Reason(
+            "a log file ended in half a line, from an earlier kill", is_harmless=True
+        ),
+    },
+    OTLP: {
+        "otlp_queue": Reason(
+            "values that were dropped, the oldest first, while no collector took them", "values"
+        ),
+        "otlp_refused": Reason("values that a collector refused", "values"),
+        "otlp_exit": Reason("values that no collector had taken when the process ended", "values"),
+    },
+    LINE: {
+        BLANK: Reason("lines of nothing but white space", "lines", is_harmless=True),
+        NOT_A_RECORD: Reason("lines of other programs", "lines", is_harmless=True),
+        NOISE: Reason("text of others on the line of a record", "lines", is_harmless=True),
+        TORN: Reason("a record breaks off", "lines"),
+        MALFORMED: Reason("a record is not a valid JSON object", "lines"),
+        MISSING_FIELDS: Reason("a record lacks what its type must have", "lines"),
+        UNKNOWN_TYPE: Reason("a record is neither LOG nor METADATA nor INFO", "lines"),
+        UNREADABLE_DATA: Reason("the data are not a dict, as TCAP DLLogger writes them", "lines"),
+        NO_TIME: Reason("a record does not say when it was", "lines"),
+        NUL_BYTES: Reason("NULs, as a machine leaves behind that lost its power", "lines"),
+        INVALID_UTF8: Reason("bytes that are not text in UTF-8", "lines"),
+        LINE_TOO_LONG: Reason("a line of more than 1,048,576 bytes", "lines"),
+        NESTED_TOO_DEEP: Reason("a record of more than 100 levels", "lines"),
+        NUMBER_TOO_LONG: Reason("a number of more than 4,300 digits", "lines"),
+    },
+    FILE: {
+        TRUNCATED: Reason("a file became shorter than what was read of it: it is read from 0"),
+        REWRITTEN: Reason("other bytes stand where lines were read: the file is read from 0"),
+        INODE_REUSED: Reason("a new file has the inode of one that is gone: it is read from 0"),
+        REPEATED: Reason(
+            "files with lines that were counted before, as an older copy of a log has them"
+        ),
+        LINE_TOO_LONG: Reason("lines beyond the limit of bytes, passed over"),
+        NUL_FILLED: Reason("runs of NUL bytes before a line, passed over"),
+        PARTIAL_LINE_LOST: Reason("files that went with half a line at their end"),
+        UNREAD_LOST: Reason("files that were deleted before all of them was read"),
+        PERMISSION_DENIED: Reason("files or folders that may not be read"),
+        UNREADABLE: Reason("files or folders that cannot be read, for another reason"),
+        NOT_REGULAR: Reason("pipes, sockets and devices where a file was looked for"),
+        LINK_OUTSIDE: Reason("symbolic links that leave the watched folder: not followed"),
+        LINK_BROKEN: Reason("symbolic links that lead nowhere"),
+        HARD_LINK: Reason("second names of a file that is followed under another one"),
+        PATH_MISSING: Reason("paths that were asked for and are not there"),
+        FILE_LIMIT: Reason("files beyond the limit of files: not followed"),
+        DESCRIPTOR_LIMIT: Reason("opens that the process's limit of descriptors refused"),
+        CHECKPOINT_CORRUPT: Reason(
+            "checkpoints that are not JSON, or empty: files are read from 0"
+        ),
+        CHECKPOINT_FOREIGN: Reason("checkpoints that something else wrote: files are read from 0"),
+        CHECKPOINT_VERSION: Reason("checkpoints of another version: files are read from 0"),
+        CHECKPOINT_UNREADABLE: Reason("checkpoints that could not be read: files are read from 0"),
+        CHECKPOINT_ENTRY: Reason("entries of a checkpoint that make no sense here: left out"),
+        CHECKPOINT_FAILED: Reason("checkpoints that could not be written"),
+    },
 }
-"""The values of the ``reason`` label; each exists at 0 from the start, so that rates work."""
+"""All values of the label ``reason``, by where they are counted.
+
+Each exists at 0 from the start, so that rates work. Counters, ``otel-dllogger check``, documents
+and alerts have them from here, or a test compares them.
+"""
+
+HARMLESS = frozenset(name for name, reason in REASONS[LINE].items() if reason.is_harmless)
+"""What lines may hold beside records without anything being lost."""
+
+DAMAGE = tuple(name for name in REASONS[LINE] if name not in HARMLESS)
+"""Why a line gave no record though it should have."""
 
 
 class Faults:
@@ -83,7 +219,7 @@ class Faults:
         self._is_counting = False
         self._unsaid: deque[str] = deque()
         self._voice = Worker("otel-dllogger-warnings", self._speak)
-        self.dropped = dict.fromkeys(REASONS, 0)
+        self.dropped = dict.fromkeys(REASONS[PROCESS], 0)
         fork.register(self)
 
     def after_fork_in_child(self) -> None:
@@ -93,6 +229,11 @@ class Faults:
         self._patient = Patient(self._counting)
         self._is_counting = False
         self._unsaid.clear()
+
+    def count_from_zero(self, where: str) -> None:
+        """Show the reasons of a part that is in use from now on, as ``OTLP``, at 0."""
+        for reason in REASONS[where]:
+            self.dropped.setdefault(reason, 0)
 
     def drop(self, reason: str, message: str, *, count: int = 1) -> None:
         """Count a loss and warn about it, at most once a minute per reason.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from otel_dllogger.diagnostics import FAULTS, REASONS
+from otel_dllogger.diagnostics import FAULTS, PROCESS, REASONS
 from otel_dllogger.identity import RANK_VARIABLES
 from tests.support.prometheus import Prometheus
 from tests.support.spoken import SpokenLog
@@ -47,7 +47,7 @@ def no_faults() -> None:
     """Begin with no fault counted and no warning spent: the counters belong to the process."""
     FAULTS.drain()
     FAULTS.dropped.clear()  # an OTLPBackend adds reasons of its own
-    FAULTS.dropped.update(dict.fromkeys(REASONS, 0))
+    FAULTS.dropped.update(dict.fromkeys(REASONS[PROCESS], 0))
     FAULTS._warned_at.clear()
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.backfill.logs import LogFile, lines_of, reader_of
 from otel_dllogger.backfill.series import SeriesName
+from otel_dllogger.diagnostics import HARMLESS
 from otel_dllogger.logs.parsers.file_record import FileRecord
-from otel_dllogger.logs.parsers.skipped import HARMLESS
 from otel_dllogger.logs.ranks import Rank, Ranks
 from otel_dllogger.metrics.naming import unit_suffix
 
@@ -33,7 +33,7 @@ class Replayed:
         ranks: Ranks that they are of.
         interpolated: Records whose times are worked out, since the log has none.
         shared: Files that went back to a time before what another one of their rank held.
-        skipped: What lines held beside records, by reason (``logfiles.skipped.REASONS``).
+        skipped: What lines held beside records, by reason (``REASONS[LINE]``).
     """
 
     lines: int = 0

@@ -6,12 +6,10 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.bridge.pace import Commits, Turns
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import FAULTS, FILE, LINE, REASONS
 from otel_dllogger.http.endpoint import MetricsEndpoint
 from otel_dllogger.logs.ingest import open_feed
-from otel_dllogger.logs.parsers import skipped
 from otel_dllogger.logs.ranks import DROPPED, Ranks
-from otel_dllogger.logs.tail import oddities
 from otel_dllogger.logs.tail.file_state import RESTARTED, Change
 from otel_dllogger.logs.tail.tailer import Follower
 from otel_dllogger.metrics.exposition import OwnFigure, StorePage
@@ -154,11 +152,11 @@ class Bridge:
 
         def unusual() -> Iterator[tuple[dict[str, str], float]]:
             counts = follower.counts
-            for reason in oddities.REASONS:
+            for reason in REASONS[FILE]:
                 yield {"reason": reason}, counts.get(reason, 0)
 
         def skips() -> Iterator[tuple[dict[str, str], float]]:
-            for reason in skipped.REASONS:
+            for reason in REASONS[LINE]:
                 yield {"reason": reason}, feed.skipped.get(reason, 0)
 
         def faults() -> Iterator[tuple[dict[str, str], float]]:

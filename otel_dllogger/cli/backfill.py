@@ -14,6 +14,7 @@ from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.cli.log_source import explain, is_log, open_outbox, say
 from otel_dllogger.cli.progress import Bar
 from otel_dllogger.cli.user_error import UserError
+from otel_dllogger.diagnostics import HARMLESS
 from otel_dllogger.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -251,8 +252,6 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _damage(skipped: dict[str, int]) -> Iterable[tuple[str, int]]:
-    from otel_dllogger.logs.parsers.skipped import HARMLESS  # noqa: PLC0415
-
     return sorted((name, count) for name, count in skipped.items() if name not in HARMLESS)
 
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import FAULTS, FILE, HARMLESS, REASONS, REPEATED
 from otel_dllogger.logs.duplicates import has_json_twin, is_text
 from otel_dllogger.logs.parsers.file_record import FileRecord
-from otel_dllogger.logs.parsers.skipped import HARMLESS
 from otel_dllogger.logs.parsers.times import parse_zone
 from otel_dllogger.logs.ranks import FAILED
 from otel_dllogger.logs.reader import Naming, Started
 from otel_dllogger.logs.run_identity import is_copy
 from otel_dllogger.logs.source import open_reader
-from otel_dllogger.logs.tail import oddities
 from otel_dllogger.logs.tail.file_state import GONE, Batch, Change, FollowedFile
 
 if TYPE_CHECKING:
@@ -221,10 +219,10 @@ class LogFeed:
             return rank  # two logs of one rank
         if not source.is_repeated:
             source.is_repeated = True
-            self._follower.count(oddities.REPEATED)
+            self._follower.count(REPEATED)
             what = "now count twice" if is_fed else "count once: its ranks begin at 0"
             FAULTS.warn(
-                oddities.REPEATED,
+                REPEATED,
                 f"{batch.path} has lines from before the last one that was read of it, as an "
                 f"older copy: they {what}",
             )
@@ -313,5 +311,5 @@ def open_feed(
         follower.start_over()
     for reason, count in follower.counts.items():
         if count and reason.startswith("checkpoint_"):
-            FAULTS.warn(reason, f"{follower.checkpoint}: {oddities.REASONS[reason]}")
+            FAULTS.warn(reason, f"{follower.checkpoint}: {REASONS[FILE][reason].words}")
     return feed

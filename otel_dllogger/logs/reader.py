@@ -134,7 +134,7 @@ class FileReader:
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Return how much gave nothing, by reason (``skipped.REASONS``)."""
+        """Return how much gave nothing, by reason (``REASONS[LINE]``)."""
         return dict(self._context.skipped)
 
     @property

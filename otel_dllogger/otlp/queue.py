@@ -6,7 +6,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import FAULTS
-from otel_dllogger.otlp.losses import AT_EXIT
 from otel_dllogger.record import Info, Metadata, Record, is_parameter_step
 from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
@@ -83,7 +82,7 @@ class EntryQueue:
             entry = taken
         values = count_values(entry)
         if values and not self._silent:
-            FAULTS.drop(AT_EXIT, "logged after the OTLPBackend was closed", count=values)
+            FAULTS.drop("otlp_exit", "logged after the OTLPBackend was closed", count=values)
 
     def _relieve(self) -> None:
         if not self._pressed:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.metrics.data_points import FIGURES_INTERVAL_S
-from otel_dllogger.otlp.losses import FULL
 from otel_dllogger.otlp.queue import QUEUE_SHARE, Finish, count_values
 from otel_dllogger.record import (
     ITERATION,
@@ -95,7 +94,7 @@ class Replay:
         self._queue.make_room(max(left_bytes, self._max_queue_bytes // QUEUE_SHARE))
         if dropped:
             FAULTS.drop(
-                FULL,
+                "otlp_queue",
                 "no collector takes the metrics, and the queue is full: the oldest values are "
                 "dropped; the JSON log has them",
                 count=dropped,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.otlp.backoff import backoff_s
-from otel_dllogger.otlp.losses import REFUSED
 from otel_dllogger.otlp.transport import Answer
 from otel_dllogger.runtime.closing import CLOSE_S
 from otel_dllogger.runtime.wakers import Waker
@@ -208,7 +207,7 @@ class Sender:
 
     def _refused(self, count: int, message: str) -> None:
         if count:
-            FAULTS.drop(REFUSED, f"a collector refused values: {message}", count=count)
+            FAULTS.drop("otlp_refused", f"a collector refused values: {message}", count=count)
 
     def _failed(self, answer: Answer) -> None:
         """Say when to try again."""

@@ -10,7 +10,15 @@ import threading
 
 import pytest
 
-from otel_dllogger.diagnostics import FAULTS, RAISE_VARIABLE, REASONS, WARNING_INTERVAL_S, Faults
+from otel_dllogger.diagnostics import (
+    FAULTS,
+    OTLP,
+    PROCESS,
+    RAISE_VARIABLE,
+    REASONS,
+    WARNING_INTERVAL_S,
+    Faults,
+)
 from tests.support.spoken import SpokenLog
 
 DEADLINE_S = 30
@@ -46,8 +54,16 @@ def caplog(caplog, faults):
 
 def test_every_reason_exists_at_zero(faults):
     """A rate over a counter needs its first zero."""
-    assert faults.dropped == dict.fromkeys(REASONS, 0)
-    assert set(FAULTS.dropped) == set(REASONS)
+    assert faults.dropped == dict.fromkeys(REASONS[PROCESS], 0)
+    assert FAULTS.dropped.keys() == REASONS[PROCESS].keys()
+
+
+def test_a_part_shows_its_reasons_once_it_is_in_use(faults):
+    """At 0, and what is counted of them by then stays."""
+    faults.drop("otlp_exit", "lost")
+    faults.count_from_zero(OTLP)
+    zeros = dict.fromkeys([*REASONS[PROCESS], *REASONS[OTLP]], 0)
+    assert faults.dropped == {**zeros, "otlp_exit": 1}
 
 
 def test_drop_counts_and_warns(faults, caplog):

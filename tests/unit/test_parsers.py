@@ -16,15 +16,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from otel_dllogger.diagnostics import HARMLESS, LINE, REASONS
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.logs.parsers.detect import (
     DLLOGGER_JSON,
     DLLOGGER_TEXT,
-    HARMLESS,
     MAX_LINE_BYTES,
     MMENGINE_SCALARS,
     MMENGINE_TEXT,
-    REASONS,
     TCAP_JSON,
     TCAP_TEXT,
     FileContext,
@@ -593,7 +592,7 @@ def test_a_bad_line_is_counted_by_its_reason(line, reason):
     entries, context = read([log_line(), line, log_line()])
     assert [(0, 1)] * 2 == [entry.step for entry in entries]
     assert {reason} == set(context.skipped)
-    assert reason in REASONS
+    assert reason in REASONS[LINE]
 
 
 def test_what_a_reason_leaves_open_is_said():
@@ -608,7 +607,7 @@ def test_what_a_reason_leaves_open_is_said():
 
 def test_every_reason_has_a_line_and_the_harmless_ones_lose_nothing():
     """The table above is whole."""
-    assert {*REASONS} == {reason for _, reason in BAD} | {"noise"}
+    assert {*REASONS[LINE]} == {reason for _, reason in BAD} | {"noise"}
     assert {"blank", "not_a_record", "noise"} == HARMLESS
 
 

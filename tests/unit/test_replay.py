@@ -6,14 +6,13 @@ import time
 
 import pytest
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import FAULTS, OTLP
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.metrics.data_points import Points, Series
 from otel_dllogger.metrics.decided_names import Names
 from otel_dllogger.metrics.internal import View
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.otlp.batches import MAX_POINTS, MAX_SPAN_US, Backlog, Batch
-from otel_dllogger.otlp.losses import count_from_zero
 from otel_dllogger.otlp.queue import (
     ENTRY_BYTES,
     NUMBER_BYTES,
@@ -42,7 +41,7 @@ class Pipeline:
         self.points = Points(
             View(self.store, Names(self.store), topology), start_us=START_US, of_process=True
         )
-        count_from_zero()
+        FAULTS.count_from_zero(OTLP)
         self.queue = EntryQueue(max_queue_bytes, lambda: None)
         self.backlog = Backlog(backlog_bytes)
         self.replay = Replay(

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from otel_dllogger.diagnostics import FILE, REASONS
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.logs.tail import fingerprint
 from otel_dllogger.logs.tail.file_state import NUL_VISITS, Batch, Change
 from otel_dllogger.logs.tail.fingerprint import Position
 from otel_dllogger.logs.tail.lines import cut
-from otel_dllogger.logs.tail.oddities import REASONS
 from otel_dllogger.logs.tail.tailer import MISSING_ROUNDS, Follower
 from tests.support.paths import TESTS
 
@@ -777,7 +777,7 @@ def test_an_error_of_the_disk_is_counted_and_passes(logs, follow, monkeypatch):
 
 def test_every_reason_exists_from_the_start(logs, follow):
     """So that rates of the counters work."""
-    assert dict.fromkeys(REASONS, 0) == follow(logs).counts
+    assert dict.fromkeys(REASONS[FILE], 0) == follow(logs).counts
 
 
 # Checkpoints

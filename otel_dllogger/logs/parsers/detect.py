@@ -10,6 +10,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from otel_dllogger.diagnostics import (
+    BLANK,
+    INVALID_UTF8,
+    LINE_TOO_LONG,
+    NOISE,
+    NOT_A_RECORD,
+    NUL_BYTES,
+    TORN,
+)
 from otel_dllogger.logs.parsers import mmengine, text_lines
 from otel_dllogger.logs.parsers.context import FileContext
 from otel_dllogger.logs.parsers.conventions import conventional_metadata
@@ -23,19 +32,7 @@ from otel_dllogger.logs.parsers.file_record import (
     FileRecord,
 )
 from otel_dllogger.logs.parsers.json_lines import Entry, decode_json, find_end, read_entry
-from otel_dllogger.logs.parsers.skipped import (
-    BLANK,
-    HARMLESS,
-    INVALID_UTF8,
-    LINE_TOO_LONG,
-    MAX_LINE_BYTES,
-    NOISE,
-    NOT_A_RECORD,
-    NUL_BYTES,
-    REASONS,
-    TORN,
-    SkippedError,
-)
+from otel_dllogger.logs.parsers.skipped import MAX_LINE_BYTES, SkippedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,11 +40,9 @@ if TYPE_CHECKING:
 __all__ = [
     "DLLOGGER_JSON",
     "DLLOGGER_TEXT",
-    "HARMLESS",
     "MAX_LINE_BYTES",
     "MMENGINE_SCALARS",
     "MMENGINE_TEXT",
-    "REASONS",
     "TCAP_JSON",
     "TCAP_TEXT",
     "Entry",

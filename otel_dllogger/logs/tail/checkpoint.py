@@ -17,19 +17,20 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import orjson
 
-from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, Key, Mark
-from otel_dllogger.logs.tail.oddities import (
+from otel_dllogger.diagnostics import (
     CHECKPOINT_CORRUPT,
     CHECKPOINT_ENTRY,
     CHECKPOINT_FAILED,
     CHECKPOINT_FOREIGN,
     CHECKPOINT_UNREADABLE,
     CHECKPOINT_VERSION,
-    Oddities,
 )
+from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, Key, Mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from otel_dllogger.logs.tail.oddities import Oddities
 
 FORMAT = "otel_dllogger.follow"
 VERSION = 1

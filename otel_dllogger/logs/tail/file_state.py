@@ -7,13 +7,15 @@ import os
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from otel_dllogger.diagnostics import LINE_TOO_LONG, NUL_FILLED
 from otel_dllogger.logs.tail.checkpoint import Entry
 from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, Key, Mark, Position, digest
 from otel_dllogger.logs.tail.lines import Cut, cut
-from otel_dllogger.logs.tail.oddities import LINE_TOO_LONG, NUL_FILLED, Oddities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from otel_dllogger.logs.tail.oddities import Oddities
 
 APPEARED, RESTARTED, GONE = "appeared", "restarted", "gone"
 

@@ -14,19 +14,20 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.logs.tail.fingerprint import Key
-from otel_dllogger.logs.tail.oddities import (
+from otel_dllogger.diagnostics import (
     HARD_LINK,
     LINK_BROKEN,
     LINK_OUTSIDE,
     NOT_REGULAR,
     PATH_MISSING,
-    Oddities,
 )
+from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.logs.tail.fingerprint import Key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from otel_dllogger.logs.tail.oddities import Oddities
 
 NAMES = ("*.json", "*.jsonl", "*.log", "*.txt")
 """The names of log files in a folder, unless others are asked for."""

@@ -10,15 +10,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from otel_dllogger.diagnostics import CHECKPOINT_ENTRY
 from otel_dllogger.logs.tail.checkpoint import Checkpoint, format_entry
 from otel_dllogger.logs.tail.file_state import FollowedFile
-from otel_dllogger.logs.tail.oddities import CHECKPOINT_ENTRY, Oddities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otel_dllogger.logs.tail.file_state import Batch
     from otel_dllogger.logs.tail.fingerprint import Key
+    from otel_dllogger.logs.tail.oddities import Oddities
 
 
 class Ledger:

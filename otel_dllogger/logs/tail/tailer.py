@@ -21,6 +21,16 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from otel_dllogger.diagnostics import (
+    CHECKPOINT_ENTRY,
+    DESCRIPTOR_LIMIT,
+    FILE_LIMIT,
+    INODE_REUSED,
+    PARTIAL_LINE_LOST,
+    REWRITTEN,
+    TRUNCATED,
+    UNREAD_LOST,
+)
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.logs.tail.checkpoint import Checkpoint
 from otel_dllogger.logs.tail.descriptors import Descriptors
@@ -36,17 +46,7 @@ from otel_dllogger.logs.tail.file_state import (
 from otel_dllogger.logs.tail.find_files import NAMES, Discovery, Found, Scan
 from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, Key
 from otel_dllogger.logs.tail.ledger import Ledger
-from otel_dllogger.logs.tail.oddities import (
-    CHECKPOINT_ENTRY,
-    DESCRIPTOR_LIMIT,
-    FILE_LIMIT,
-    INODE_REUSED,
-    PARTIAL_LINE_LOST,
-    REWRITTEN,
-    TRUNCATED,
-    UNREAD_LOST,
-    Oddities,
-)
+from otel_dllogger.logs.tail.oddities import Oddities
 from otel_dllogger.logs.tail.renames import Whereabouts
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Follower:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return what was unusual, by reason, as ``oddities.REASONS`` explains."""
+        """Return what was unusual, by reason, as ``REASONS[FILE]`` explains."""
         return dict(self._oddities.counts)
 
     def covers(self, path: str) -> bool:
@@ -206,7 +206,7 @@ class Follower:
         """Count what the lines of a file show to be unusual.
 
         Args:
-            reason: One of ``oddities.REASONS``.
+            reason: One of ``REASONS[FILE]``.
         """
         self._oddities.count(reason)
 
