@@ -20,6 +20,7 @@ from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_dllogger.errors import one_line
 from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
 from otel_dllogger.runtime.locks import MAIN_THREAD, Impatient, Patient
@@ -287,7 +288,9 @@ class Faults:
         let_through(error)
         if os.environ.get(RAISE_VARIABLE) == "1":
             raise error
-        self.drop(reason, f"{where}: {type(error).__name__}: {_one_line(error)}")
+        self.drop(
+            reason, f"{where}: {type(error).__name__}: {one_line(error, most=300, redacted=True)}"
+        )
 
     def drain(self, most_s: float = DRAIN_S) -> None:
         """Wait until the warnings so far are written, at the end of a process for example.
@@ -315,16 +318,6 @@ class Faults:
                 )
             with contextlib.suppress(IndexError):
                 self._unsaid.popleft()
-
-
-def _one_line(error: Exception) -> str:
-    from otel_dllogger.redaction import redact  # noqa: PLC0415 - of use after a fault only
-
-    try:
-        return redact(" ".join(str(error).split())[:300])
-    except Exception as another:
-        let_through(another)
-        return "(its message cannot be shown)"
 
 
 FAULTS = Faults()

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from otel_dllogger.backfill.faults import BackfillError
+from otel_dllogger.errors import BackfillError
 from otel_dllogger.logs.tail.checkpoint import read_regular
 
 FOLDER = "otel-dllogger-backfill"

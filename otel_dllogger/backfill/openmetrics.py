@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import orjson
 
-from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.backfill.series import finite_only
-from otel_dllogger.errors import in_words
+from otel_dllogger.errors import BackfillError, in_words
 
 if TYPE_CHECKING:
     from array import array

@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.bridge.otlp_forwarder import Delivery
 from otel_dllogger.bridge.outbox import Refused, Stopped
+from otel_dllogger.errors import BackfillError
 from otel_dllogger.logs.ranks import Ranks
 
 if TYPE_CHECKING:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.cli.log_source import explain, is_log, open_outbox, say
 from otel_dllogger.cli.progress import Bar
 from otel_dllogger.cli.user_error import UserError
 from otel_dllogger.diagnostics import HARMLESS
-from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.errors import BackfillError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
