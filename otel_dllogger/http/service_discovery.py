@@ -10,20 +10,19 @@ relabelling and drops them afterwards, so that nothing here can collide with the
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import ipaddress
 import json
 import os
 import re
 import secrets
-import stat
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.identity import Topology, host_name, read_process
+from otel_dllogger.runtime.files import read_regular, replacing
 
 _LABEL_PREFIX = "__meta_dllogger_"
 _FILE_SIZE_BYTES_MAX = 65536
@@ -246,7 +245,11 @@ def _discard(path: Path, content: bytes) -> bool:
     # again: what is not what we meant to remove goes back.
     aside = _temporary_path(path.parent)
     path.rename(aside)
-    if _read(aside) != content:
+    try:
+        is_meant = _read(aside) == content
+    except OSError:  # it is something else by now, which cannot be read
+        is_meant = False
+    if not is_meant:
         aside.rename(path)
         return False
     aside.unlink()
@@ -254,28 +257,14 @@ def _discard(path: Path, content: bytes) -> bool:
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = _temporary_path(path.parent)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(descriptor, 0o644)  # a private umask would hide it from Prometheus' user
-            stream.write(content)
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    # A private umask would hide it from Prometheus' user.
+    with replacing(path, _temporary_path(path.parent), exclusive=True, mode=0o644) as file:
+        file.write(content)
 
 
 def _read(path: Path) -> bytes:
     # Not a link nor a pipe, which a folder open to others may hold.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return os.read(descriptor, _FILE_SIZE_BYTES_MAX)
-    finally:
-        os.close(descriptor)
+    return read_regular(path, max_bytes=_FILE_SIZE_BYTES_MAX, follow=False)
 
 
 def _this_process() -> _Owner:

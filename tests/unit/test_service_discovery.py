@@ -254,7 +254,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, faults):
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     DiscoveryFile(tmp_path, make_topology(), address=ADDRESS)
     expected = ({"discovery": 1}, [])
     assert expected == (lost(faults), names(tmp_path))

@@ -7,11 +7,9 @@ than a line lost.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import re
-import stat
 from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -26,6 +24,7 @@ from otel_dllogger.diagnostics import (
     CHECKPOINT_VERSION,
 )
 from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, Key, Mark
+from otel_dllogger.runtime.files import read_regular, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
 FORMAT = "otel_dllogger.follow"
 VERSION = 1
-MAX_BYTES = 1 << 28
-"""The longest checkpoint that is read: hundreds of thousands of files."""
 
 _DIGEST = re.compile(r"[0-9a-f]{32}\Z|\Z")
 _NUMBERS = 1 << 64
@@ -154,46 +151,12 @@ class Checkpoint:
             b",\n".join(entries),
         )
         try:
-            self._replace(raw)
+            with replacing(self.path, self.temporary_path, sync=self._sync) as file:
+                file.write(raw)
         except OSError:
             self._oddities.count(CHECKPOINT_FAILED)
             return False
         return True
-
-    def _replace(self, raw: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(self.temporary_path, flags | os.O_NONBLOCK, 0o600)
-        try:
-            rest = memoryview(raw)
-            while rest:
-                rest = rest[os.write(fd, rest) :]
-            self._sync(fd)
-        finally:
-            os.close(fd)
-        os.replace(self.temporary_path, self.path)  # noqa: PTH105 - no Path here
-        folder = os.open(os.path.dirname(self.path), os.O_RDONLY | os.O_CLOEXEC)  # noqa: PTH120
-        try:
-            with contextlib.suppress(OSError):  # some file systems cannot sync a folder
-                self._sync(folder)
-        finally:
-            os.close(folder)
-
-
-def read_regular(path: str) -> bytes:
-    """Read a file whole, if it is one and not too large; never wait for anybody.
-
-    Raises:
-        OSError: If it is not, or cannot be read.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            raise OSError(f"{path} is not a regular file, or too large")
-        with open(fd, "rb", closefd=False) as file:
-            return file.read(MAX_BYTES)
-    finally:
-        os.close(fd)
 
 
 def format_entry(entry: Entry) -> bytes:
