@@ -27,7 +27,7 @@ from otel_dllogger.runtime.locks import MAIN_THREAD, Impatient, Patient
 from otel_dllogger.runtime.wakers import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 WARNING_INTERVAL_S = 60.0
 """Seconds between two warnings of one reason."""
@@ -208,6 +208,8 @@ class Faults:
 
     Attributes:
         dropped: What was lost, by reason.
+        log_ns: Nanoseconds spent in ``log``, over all Loggers. Additions of two threads at one
+            moment may lose one of the two: a lock would cost more than what is counted.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -219,7 +221,9 @@ class Faults:
         self._patient = Patient(self._counting)
         self._is_counting = False
         self._unsaid: deque[str] = deque()
+        self._captured: list[tuple[str, str]] | None = None
         self._voice = Worker("otel-dllogger-warnings", self._speak)
+        self.log_ns = 0
         self.dropped = dict.fromkeys(REASONS[PROCESS], 0)
         fork.register(self)
 
@@ -258,10 +262,13 @@ class Faults:
                         self._is_counting = False
         except Impatient:  # it is counted with the next one
             pass
-        self.warn(reason, f'{message} (counted in dllogger_dropped_total{{reason="{reason}"}})')
+        self._warn(reason, message, f' (counted in dllogger_dropped_total{{reason="{reason}"}})')
 
     def warn(self, reason: str, message: str) -> None:
         """Warn without counting, at most once a minute per reason."""
+        self._warn(reason, message)
+
+    def _warn(self, reason: str, message: str, more: str = "") -> None:
         now_s = self._clock()
         warned_at = self._warned_at.get(reason)
         if self._silent or (warned_at is not None and now_s - warned_at < WARNING_INTERVAL_S):
@@ -269,9 +276,22 @@ class Faults:
         if len(self._warned_at) >= MAX_REASONS:  # some have a name in them
             self._warned_at.clear()
         self._warned_at[reason] = now_s
+        if self._captured is not None:
+            self._captured.append((reason, message))
+            return
         if len(self._unsaid) < MAX_UNSAID:
-            self._unsaid.append(message)
+            self._unsaid.append(message + more)
         self._voice.ask()
+
+    @contextlib.contextmanager
+    def captured(self) -> Iterator[list[tuple[str, str]]]:
+        """Hand warnings over instead of writing them, each as its reason and its message."""
+        captured: list[tuple[str, str]] = []
+        self._captured = captured
+        try:
+            yield captured
+        finally:
+            self._captured = None
 
     def caught(self, reason: str, where: str, error: Exception) -> None:
         """Account for an exception that stopped at the fault barrier.
@@ -325,20 +345,3 @@ FAULTS = Faults()
 
 # Registered before any backend's own, so it runs after them all: they have things to say.
 atexit.register(FAULTS.drain)
-
-
-class LogTime:
-    """Add up nanoseconds spent in ``log``.
-
-    Additions of two threads at one moment may lose one of the two: a lock would cost
-    more than what it counts.
-    """
-
-    __slots__ = ("nanoseconds",)
-
-    def __init__(self) -> None:
-        self.nanoseconds = 0
-
-
-LOG_TIME = LogTime()
-"""The sum over all Loggers of this process."""

@@ -16,12 +16,33 @@ class DLLLoggerAlreadyInitialized(Exception):  # noqa: N818 - DLLogger's own nam
     """Say that ``init(backends)`` was called a second time."""
 
 
-class ConfigurationError(ValueError):
+class _Explained(Exception):  # noqa: N818 - a base of errors
+    """Say what is wrong and what to do next, in one line.
+
+    Args:
+        problem: What is wrong: the value, and the rule that it breaks.
+        step: What a program does instead; empty where ``problem`` ends in it.
+        argument: The name of the argument that is wrong: on the command line it is an option,
+            and the step another one. Empty where it is none.
+        example: A value of the argument that is right.
+    """
+
+    def __init__(
+        self, problem: str, *, step: str = "", argument: str = "", example: str = ""
+    ) -> None:
+        super().__init__(f"{problem}; {step}" if step else problem)
+        self.problem = problem
+        self.step = step
+        self.argument = argument
+        self.example = example
+
+
+class ConfigurationError(_Explained, ValueError):
     """Say that an argument cannot mean anything, in one line with the next step."""
 
 
-class EndpointError(OSError):
-    """Say that no metrics endpoint could be opened, in one line with the next step."""
+class EndpointError(_Explained, OSError):
+    """Say that a metrics endpoint cannot be opened or announced, with the next step."""
 
 
 class BackfillError(Exception):

@@ -11,7 +11,7 @@ from math import isnan
 from time import monotonic_ns, time_ns
 from typing import Any
 
-from otel_dllogger.diagnostics import FAULTS, LOG_TIME
+from otel_dllogger.diagnostics import FAULTS
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.record import Info, Metadata, Record, microseconds
 from otel_dllogger.runtime.interruptions import let_through
@@ -228,7 +228,7 @@ class Logger:
                     _caught(backend, "log", error)
         except Exception as error:  # what stands for the backends cannot be gone through
             _caught(self, "log", error)
-        LOG_TIME.nanoseconds += monotonic_ns() - start_ns
+        FAULTS.log_ns += monotonic_ns() - start_ns
 
     def metadata(self, metric: Any, metadata: Any) -> None:
         """Say what a metric is.

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.errors import EndpointError
 from otel_dllogger.identity import Topology, host_name, read_process
 from otel_dllogger.runtime.files import read_regular, replacing
 
@@ -76,6 +77,10 @@ class DiscoveryFile:
         topology: Whose endpoint it is; gives the file its name.
         address: ``host:port`` where the endpoint listens. A wildcard host (0.0.0.0 or ::) is
             announced as the host's name.
+
+    Attributes:
+        path: The file.
+        problem: Why it could not be written, None where it was.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class DiscoveryFile:
         self.path = Path(directory, _file_name(topology))
         self._pid = os.getpid()
         self._content = b""
+        self.problem: EndpointError | None = None
         announced = _announced(address, topology.host)
         content = _format_content(topology, announced)
         try:
@@ -91,12 +97,14 @@ class DiscoveryFile:
             _write(self.path, content)
             _unmark(self.path)
         except (OSError, ValueError) as error:
-            FAULTS.drop(
-                "discovery",
+            self.problem = EndpointError(
                 f"no discovery file in {str(directory)!r} ({error}): Prometheus must be told of "
-                f"{address} by hand; pass discovery_dir or OTEL_DLLOGGER_DISCOVERY_DIR with a "
-                "folder that can be written",
+                f"{address} by hand",
+                step="pass discovery_dir or OTEL_DLLOGGER_DISCOVERY_DIR with a folder that can be "
+                "written",
+                argument="discovery_dir",
             )
+            FAULTS.drop("discovery", str(self.problem))
         else:
             self._content = content
             sweep_stale(directory, grace_s=GRACE_S, taken=announced)

@@ -187,8 +187,10 @@ def _not_an_address(variable: str | None, url: str, example: str) -> Configurati
         else f"set it to {example} or the like"
     )
     return ConfigurationError(
-        f"{variable or 'endpoint'}={redact_address(url)!r} is not the address of a collector; "
-        f"{step}"
+        f"{variable or 'endpoint'}={redact_address(url)!r} is not the address of a collector",
+        step=step,
+        argument="" if variable else "endpoint",
+        example=example,
     )
 
 

@@ -117,6 +117,22 @@ def test_a_message_is_no_format(faults, caplog):
     assert caplog.messages == ["eval_90%_latency %s %d"]
 
 
+def test_captured_warnings_are_not_written(faults, caplog):
+    """Whoever captures them says them in words of its own; what is counted is counted."""
+    with faults.captured() as captured:
+        faults.drop("endpoint", "no metrics are served")
+        faults.warn("port_taken", "port 80 is taken")
+        faults.warn("port_taken", "port 81 is taken")
+    faults.warn("port_taken", "within the minute")
+    faults.warn("environment", "written again")
+    assert captured == [
+        ("endpoint", "no metrics are served"),
+        ("port_taken", "port 80 is taken"),
+    ]
+    assert caplog.messages == ["written again"]
+    assert faults.dropped["endpoint"] == 1
+
+
 def test_caught_names_the_place_and_the_error(faults, caplog):
     """One line, however many the error's own message has, and a short one."""
     faults.caught("backend_failed", "Mine.log failed", ValueError("two\n  lines " + "x" * 1000))

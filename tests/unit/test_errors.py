@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 
-from otel_dllogger.errors import MAX_CHARACTERS, in_words, one_line
+from otel_dllogger.cli.user_error import in_options
+from otel_dllogger.errors import (
+    MAX_CHARACTERS,
+    ConfigurationError,
+    EndpointError,
+    in_words,
+    one_line,
+)
+from otel_dllogger.training import MisuseError
 
 
 @pytest.mark.parametrize(
@@ -50,3 +61,36 @@ def test_the_bottom_of_an_error_is_told():
     assert in_words(error, named=True) == "RuntimeError: Connection refused"
     assert in_words(KeyError()) == "KeyError"
     assert in_words(ValueError("two\nlines")) == "two lines"
+
+
+@pytest.mark.parametrize("kind", [ConfigurationError, EndpointError, MisuseError])
+def test_errors_have_fields(kind):
+    """The problem and the step apart, for whoever has another step; also of a copy."""
+    error = kind("port 80 is taken", step="pass port=0", argument="port", example="0")
+    for one in (error, copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert str(one) == "port 80 is taken; pass port=0"
+        assert vars(one) == {
+            "problem": "port 80 is taken",
+            "step": "pass port=0",
+            "argument": "port",
+            "example": "0",
+        }
+    assert str(kind("it says all: pass 1")) == "it says all: pass 1"
+    assert isinstance(EndpointError(""), OSError)
+    assert isinstance(ConfigurationError(""), ValueError)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (EndpointError("it is taken", step="pass port=0", argument="port"), "it is taken; give :0"),
+        (EndpointError("it is taken", step="ulimit -u"), "it is taken; ulimit -u"),
+        (ConfigurationError("it is odd", step="pass run='a'", argument="run"), None),
+        (ConfigurationError("x=1; is not y", argument="x", example="{0}"), "x=1; is not y; as {0}"),
+        (ConfigurationError("it says {all}: pass 1"), "it says {all}: pass 1"),
+    ],
+)
+def test_the_command_line_has_steps_of_its_own(error, line):
+    """For what is an option there; of all else it says what the error does."""
+    steps = {"port": "give :0", "x": "as {example}"}
+    assert in_options(error, steps) == (str(error) if line is None else line)

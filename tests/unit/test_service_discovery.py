@@ -244,6 +244,8 @@ def test_a_folder_that_cannot_be_is_counted(below, tmp_path, faults, caplog):
     (message,) = caplog.messages
     assert f"{str(tmp_path / below)!r}" in message
     assert "127.0.0.1:9464 by hand; pass discovery_dir or OTEL_DLLOGGER_DISCOVERY_DIR" in message
+    assert message.startswith(str(file.problem))
+    assert file.problem.argument == "discovery_dir"
     untouched = ["file"]
     assert untouched == names(tmp_path)
 
