@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_dllogger.errors import one_line
 from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
-from otel_dllogger.runtime.locks import MAIN_THREAD, Impatient, Patient
+from otel_dllogger.runtime.locks import MAIN_THREAD, LockTimeout, TimedLock
 from otel_dllogger.runtime.wakers import Worker
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 WARNING_INTERVAL_S = 60.0
 """Seconds between two warnings of one reason."""
 
-MAX_UNSAID = 100
+MAX_UNWRITTEN = 100
 """Warnings that wait to be written at most."""
 
 MAX_REASONS = 1_000
@@ -47,9 +47,9 @@ RAISE_VARIABLE = "OTEL_DLLOGGER_RAISE"
 PROCESS, OTLP, LINE, FILE = "process", "otlp", "line", "file"
 """Where something is counted.
 
-The first two are counted in ``FAULTS``, those of OTLP only where there is an ``OTLPBackend``. Of
-a log that is read, ``FileContext`` counts what its lines held beside records, and a follower what
-is unusual about its file.
+``DIAGNOSTICS`` counts the first two, those of OTLP only where there is an ``OTLPBackend``. Of a
+log that is read, ``FileContext`` counts what its lines held beside records, and ``FileAnomalies``
+what is unusual about the file.
 """
 
 # Of lines.
@@ -197,7 +197,7 @@ DAMAGE = tuple(name for name in REASONS[LINE] if name not in HARMLESS)
 """Why a line gave no record though it should have."""
 
 
-class Faults:
+class Diagnostics:
     """Count what was not written or not exported, and warn about it now and then.
 
     Any thread may call any method at any time, and so may a signal handler: none waits for a
@@ -218,11 +218,11 @@ class Faults:
         self._warned_at: dict[str, float] = {}
         self._uncounted: deque[tuple[str, int]] = deque()
         self._counting = threading.RLock()
-        self._patient = Patient(self._counting)
+        self._timed_lock = TimedLock(self._counting)
         self._is_counting = False
-        self._unsaid: deque[str] = deque()
+        self._unwritten: deque[str] = deque()
         self._captured: list[tuple[str, str]] | None = None
-        self._voice = Worker("otel-dllogger-warnings", self._speak)
+        self._writer = Worker("otel-dllogger-warnings", self._write)
         self.log_ns = 0
         self.dropped = dict.fromkeys(REASONS[PROCESS], 0)
         fork.register(self)
@@ -231,16 +231,16 @@ class Faults:
         """Say nothing from now on: whatever is lost here is not the training's."""
         self._silent = True
         self._counting = threading.RLock()
-        self._patient = Patient(self._counting)
+        self._timed_lock = TimedLock(self._counting)
         self._is_counting = False
-        self._unsaid.clear()
+        self._unwritten.clear()
 
     def count_from_zero(self, where: str) -> None:
         """Show the reasons of a part that is in use from now on, as ``OTLP``, at 0."""
         for reason in REASONS[where]:
             self.dropped.setdefault(reason, 0)
 
-    def drop(self, reason: str, message: str, *, count: int = 1) -> None:
+    def count(self, reason: str, message: str, *, count: int = 1) -> None:
         """Count a loss and warn about it, at most once a minute per reason.
 
         Args:
@@ -250,7 +250,7 @@ class Faults:
         """
         self._uncounted.append((reason, count))
         try:
-            with self._counting if get_ident() == MAIN_THREAD.ident else self._patient:
+            with self._counting if get_ident() == MAIN_THREAD.ident else self._timed_lock:
                 if not self._is_counting:  # else a signal handler came in the middle of a sum
                     self._is_counting = True
                     try:
@@ -260,7 +260,7 @@ class Faults:
                             self._uncounted.popleft()
                     finally:
                         self._is_counting = False
-        except Impatient:  # it is counted with the next one
+        except LockTimeout:  # it is counted with the next one
             pass
         self._warn(reason, message, f' (counted in dllogger_dropped_total{{reason="{reason}"}})')
 
@@ -279,9 +279,9 @@ class Faults:
         if self._captured is not None:
             self._captured.append((reason, message))
             return
-        if len(self._unsaid) < MAX_UNSAID:
-            self._unsaid.append(message + more)
-        self._voice.ask()
+        if len(self._unwritten) < MAX_UNWRITTEN:
+            self._unwritten.append(message + more)
+        self._writer.ask()
 
     @contextlib.contextmanager
     def captured(self) -> Iterator[list[tuple[str, str]]]:
@@ -308,7 +308,7 @@ class Faults:
         let_through(error)
         if os.environ.get(RAISE_VARIABLE) == "1":
             raise error
-        self.drop(
+        self.count(
             reason, f"{where}: {type(error).__name__}: {one_line(error, most=300, redacted=True)}"
         )
 
@@ -318,30 +318,30 @@ class Faults:
         Args:
             most_s: Seconds to wait at most, for a handler that is slow.
         """
-        if not self._unsaid or self._silent:
+        if not self._unwritten or self._silent:
             return
-        if self._voice.ask():
-            self._voice.run(most_s)
+        if self._writer.ask():
+            self._writer.run(most_s)
         else:
-            self._speak()
+            self._write()
 
-    def _speak(self) -> None:
+    def _write(self) -> None:
         import logging  # noqa: PLC0415 - 10 ms that most runs never need
 
         logger = logging.getLogger("otel_dllogger")
-        while self._unsaid:
-            message = self._unsaid[0]
+        while self._unwritten:
+            message = self._unwritten[0]
             with contextlib.suppress(Exception):  # a broken handler is not training's problem
                 # Where logging is not configured, a line does not show by itself whose it is.
                 logger.warning(
                     "%s", message if logger.hasHandlers() else f"otel_dllogger: {message}"
                 )
             with contextlib.suppress(IndexError):
-                self._unsaid.popleft()
+                self._unwritten.popleft()
 
 
-FAULTS = Faults()
+DIAGNOSTICS = Diagnostics()
 """The faults of this process: every backend counts here, the metrics show it."""
 
 # Registered before any backend's own, so it runs after them all: they have things to say.
-atexit.register(FAULTS.drain)
+atexit.register(DIAGNOSTICS.drain)

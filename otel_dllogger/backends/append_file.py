@@ -19,10 +19,10 @@ from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
-from otel_dllogger.runtime.locks import MAIN_THREAD, Impatient, Patient
+from otel_dllogger.runtime.locks import MAIN_THREAD, LockTimeout, TimedLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +88,7 @@ def open_append_file(path: str | os.PathLike[str], *, append: bool) -> AppendFil
     with _open_files.lock:
         file = _open_files.by_path.get(key)
         if file is not None and not file.closed:
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 "shared_path", f"{key} is open already: its lines go to one and the same file"
             )
             return file
@@ -124,7 +124,7 @@ class AppendFile:
         self._path = os.path.abspath(path)  # noqa: PTH100 - links stay
         self._write = write
         self._lock = threading.RLock()
-        self._patient = Patient(self._lock)
+        self._timed_lock = TimedLock(self._lock)
         self._state = _BEHIND
         self._line = b""  # what is being written, or was refused
         self._written = 0  # bytes of it that are in the file
@@ -186,14 +186,16 @@ class AppendFile:
         if truncate and alone:
             os.ftruncate(fd, 0)
         elif truncate:
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 "shared_path",
                 f"{self._path} is being written by another process: appending instead of "
                 "emptying it; give each rank its own file, as in 'log_rank{rank}.json'",
             )
         if self._is_torn(fd, looks=1 if alone else _LOOKS):
             os.write(fd, b"\n")
-            FAULTS.drop("torn_line", f"{self._path} ended in a torn line: a newline closes it")
+            DIAGNOSTICS.count(
+                "torn_line", f"{self._path} ended in a torn line: a newline closes it"
+            )
         # The kernel gives the one lock up before it takes the other: who wants to empty
         # the file may come between, as long as nothing of ours is in it.
         deadline_s = time.monotonic() + _LOCK_WAIT_S
@@ -237,7 +239,7 @@ class AppendFile:
         """
         size = len(line)
         try:
-            with self._lock if get_ident() == MAIN_THREAD.ident else self._patient:
+            with self._lock if get_ident() == MAIN_THREAD.ident else self._timed_lock:
                 if self._state is not _READY:
                     self._keep(line)
                     if self._state is not _WRITING:  # else it is a signal handler that logs
@@ -268,7 +270,7 @@ class AppendFile:
                     self._line, self._written, self._mark = line, written, -1
                     self._state = _BEHIND  # a handler may raise before the next call begins
                 self._drain(MAX_WRITES_A_CALL)
-        except Impatient:
+        except LockTimeout:
             self._write_beside(line)
 
     def _write_beside(self, line: bytes) -> None:
@@ -294,7 +296,7 @@ class AppendFile:
         while self._pending_bytes > MAX_PENDING_BYTES and len(self._pending) > 1:
             size = len(self._pending.popleft())
             self._pending_bytes -= size
-            FAULTS.drop(
+            DIAGNOSTICS.count(
                 "disk_full", f"{self._path} takes no lines: the oldest kept ones are dropped"
             )
 
@@ -419,7 +421,7 @@ class AppendFile:
         if self._fd < 0 or self._line or self._pending:
             self._state = _BEHIND
         if links:
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 "file_moved",
                 f"{self._path} was moved: lines go to a new file of that name, as soon as "
                 "there can be one",
@@ -428,7 +430,7 @@ class AppendFile:
             self._count_deleted(lines)
 
     def _count_deleted(self, lines: int) -> None:
-        FAULTS.drop(
+        DIAGNOSTICS.count(
             "file_replaced",
             f"{self._path} was deleted: the lines of the last second went with it, the next "
             "ones go to a new file",
@@ -438,13 +440,13 @@ class AppendFile:
     def _do(self, what: Callable[[], object]) -> None:
         """Do something that may as well be left undone where another thread is at work."""
         try:
-            with self._lock if get_ident() == MAIN_THREAD.ident else self._patient:
+            with self._lock if get_ident() == MAIN_THREAD.ident else self._timed_lock:
                 what()
-        except Impatient:
+        except LockTimeout:
             pass
 
     def _say_failed(self, error: OSError) -> None:
-        FAULTS.warn(
+        DIAGNOSTICS.warn(
             "write_failed",
             f"{self._path} takes no lines now ({error.strerror}): up to "
             f"{MAX_PENDING_BYTES >> 20} MiB are kept, and written once it does",
@@ -472,7 +474,7 @@ class AppendFile:
         if self._state is _WRITING:
             return
         if lost := len(self._pending) + bool(self._line):
-            FAULTS.drop(
+            DIAGNOSTICS.count(
                 "disk_full",
                 f"the last lines of {self._path} are lost, {lost} of them: the disk took none "
                 "until the end",
@@ -501,7 +503,7 @@ class AppendFile:
         # does not exist here. The descriptor shares the parent's flock: a child that
         # outlives it would keep the next run from emptying the file.
         self._lock = threading.RLock()
-        self._patient = Patient(self._lock)
+        self._timed_lock = TimedLock(self._lock)
         self._forget()
         if self._fd >= 0 and self.regular:
             fd, self._fd = self._fd, -1

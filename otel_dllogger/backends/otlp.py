@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger import arguments, settings
-from otel_dllogger.diagnostics import FAULTS, OTLP
+from otel_dllogger.diagnostics import DIAGNOSTICS, OTLP
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
@@ -108,7 +108,7 @@ class OTLPBackend(RecordBackend):
         if settings.text(settings.SDK_DISABLED, "").lower() == "true":
             self._queue.silence()
             return
-        FAULTS.count_from_zero(OTLP)
+        DIAGNOSTICS.count_from_zero(OTLP)
         from otel_dllogger.otlp.settings import read_options  # noqa: PLC0415
 
         self._sender = self._make_sender(
@@ -243,7 +243,7 @@ class OTLPBackend(RecordBackend):
         closing.remove(self)
         lost = self._sender.close()
         if lost:
-            FAULTS.drop(
+            DIAGNOSTICS.count(
                 "otlp_exit",
                 "the process ends before a collector took the last values; the JSON log has them",
                 count=lost,

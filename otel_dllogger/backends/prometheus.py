@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_dllogger import arguments, settings
 from otel_dllogger.backends.otel import OTelBackend
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import EndpointError
 from otel_dllogger.metrics.cardinality import lift_cardinality_limit
 from otel_dllogger.metrics.resource import rank_resource
@@ -142,11 +142,11 @@ class PrometheusBackend(OTelBackend):
             problem = EndpointError(
                 f"no metrics are served: {error.problem}", step=error.step, argument=error.argument
             )
-            FAULTS.drop("endpoint", str(problem))
+            DIAGNOSTICS.count("endpoint", str(problem))
             self.problems.append(problem)
             return None
         if port not in (0, endpoint.port):
-            FAULTS.warn("port_taken", f"port {port} is taken: metrics are at {endpoint.url}")
+            DIAGNOSTICS.warn("port_taken", f"port {port} is taken: metrics are at {endpoint.url}")
         logging.getLogger("otel_dllogger").info(
             "rank %d serves its metrics at %s", self.topology.rank, endpoint.url
         )

@@ -12,8 +12,8 @@ from otel_dllogger.logs.read_lines import read_lines
 from otel_dllogger.logs.reader import FileReader, Naming, Started
 from otel_dllogger.logs.run_identity import Origin, is_copy
 from otel_dllogger.logs.source import open_reader
+from otel_dllogger.logs.tail.anomalies import FileAnomalies
 from otel_dllogger.logs.tail.find_files import Discovery
-from otel_dllogger.logs.tail.oddities import Oddities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,8 +53,8 @@ def find_logs(source: Source) -> list[LogFile]:
         ConfigurationError: If a path, a pattern or the zone cannot mean anything.
     """
     origins = source.origins()
-    oddities = Oddities()
-    discovery = Discovery(source.paths, oddities=oddities)
+    anomalies = FileAnomalies()
+    discovery = Discovery(source.paths, anomalies=anomalies)
     logs = []
     for found in discovery.scan().files.values():
         if not is_copy(found.path, discovery.covers):
@@ -63,7 +63,7 @@ def find_logs(source: Source) -> list[LogFile]:
             if not (is_text and has_json_twin(found.path, origins, discovery.covers)):
                 logs.append(LogFile(found.path, origin, found.status.st_size, first_us))
     missing = [
-        path for path in source.paths if not Discovery([path], oddities=oddities).scan().files
+        path for path in source.paths if not Discovery([path], anomalies=anomalies).scan().files
     ]
     if missing:
         paths = " ".join(missing)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.resource import rank_resource
 from otel_dllogger.otlp.backoff import backoff_s
 from otel_dllogger.otlp.batches import MAX_POINTS, MAX_SPAN_US, Batch
@@ -144,7 +144,7 @@ class Outbox:
                 encoder = self._encoders[key] = Encoder(rank_resource(*key))
             return encoder.encode(batch)
         except Exception as error:  # the other ranks go on
-            FAULTS.caught("backend_failed", f"points of {rank.run}, rank {rank.rank}", error)
+            DIAGNOSTICS.caught("backend_failed", f"points of {rank.run}, rank {rank.rank}", error)
             return b""
 
     def _try(self, request: bytes) -> Answer:
@@ -152,7 +152,7 @@ class Outbox:
         try:
             return self._transport.send(request, self._timeout_s)
         except Exception as error:
-            FAULTS.caught("backend_failed", "a request to a collector", error)
+            DIAGNOSTICS.caught("backend_failed", "a request to a collector", error)
             return Answer(taken=False, retry=True, message=f"{type(error).__name__}: {error}")
 
     def _send(self, request: bytes) -> Answer:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.bridge.pace import Commits, Turns
-from otel_dllogger.diagnostics import FAULTS, FILE, LINE, REASONS
+from otel_dllogger.diagnostics import DIAGNOSTICS, FILE, LINE, REASONS
 from otel_dllogger.http.endpoint import MetricsEndpoint
 from otel_dllogger.logs.ingest import open_feed
 from otel_dllogger.logs.ranks import DROPPED, Ranks
@@ -160,7 +160,7 @@ class Bridge:
                 yield {"reason": reason}, feed.skipped.get(reason, 0)
 
         def faults() -> Iterator[tuple[dict[str, str], float]]:
-            for reason, count in FAULTS.dropped.copy().items():
+            for reason, count in DIAGNOSTICS.dropped.copy().items():
                 yield {"reason": reason}, count
 
         return (

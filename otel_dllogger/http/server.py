@@ -28,7 +28,7 @@ from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.http.sockets import BACKLOG, OWN, own_pair
 
 if TYPE_CHECKING:
@@ -305,4 +305,4 @@ def count_fault(what: str, error: Exception) -> None:
     """Count what the endpoint could not do; never raise."""
     # Under OTEL_DLLOGGER_RAISE=1 it comes back, but these threads have nobody to catch it.
     with contextlib.suppress(Exception):
-        FAULTS.caught("scrape", what, error)
+        DIAGNOSTICS.caught("scrape", what, error)

@@ -20,7 +20,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import EndpointError
 from otel_dllogger.identity import Topology, host_name, read_process
 from otel_dllogger.runtime.files import read_regular, replacing
@@ -104,7 +104,7 @@ class DiscoveryFile:
                 "written",
                 argument="discovery_dir",
             )
-            FAULTS.drop("discovery", str(self.problem))
+            DIAGNOSTICS.count("discovery", str(self.problem))
         else:
             self._content = content
             sweep_stale(directory, grace_s=GRACE_S, taken=announced)
@@ -123,7 +123,7 @@ class DiscoveryFile:
         except FileNotFoundError:
             pass
         except OSError as error:
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 "discovery",
                 f"{str(self.path)!r} stays behind ({error}): Prometheus shows the rank as down; "
                 "delete the file",
@@ -162,7 +162,7 @@ def sweep_stale(
         except OSError:
             pass  # another rank was faster, or it is not ours to remove
         except Exception as error:
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 "discovery_sweep",
                 f"{name!r} in {str(directory)!r} is left as it is ({type(error).__name__}: "
                 f"{error}); delete it if no rank of this host has it",

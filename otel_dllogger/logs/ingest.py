@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS, FILE, HARMLESS, REASONS, REPEATED
+from otel_dllogger.diagnostics import DIAGNOSTICS, FILE, HARMLESS, REASONS, REPEATED
 from otel_dllogger.logs.duplicates import has_json_twin, is_text
 from otel_dllogger.logs.parsers.file_record import FileRecord
 from otel_dllogger.logs.parsers.times import parse_zone
@@ -138,7 +138,7 @@ class LogFeed:
                 else:
                     self._read(event)
             except Exception as error:  # the other files go on
-                FAULTS.caught(FAILED, f"bridge, {event.path}", error)
+                DIAGNOSTICS.caught(FAILED, f"bridge, {event.path}", error)
 
     def touch(self, ranks: Iterable[Rank]) -> list[FollowedFile]:
         """Have the states of files saved that hold one of these ranks, and return the files."""
@@ -221,7 +221,7 @@ class LogFeed:
             source.is_repeated = True
             self._follower.count(REPEATED)
             what = "now count twice" if is_fed else "count once: its ranks begin at 0"
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 REPEATED,
                 f"{batch.path} has lines from before the last one that was read of it, as an "
                 f"older copy: they {what}",
@@ -257,7 +257,7 @@ class LogFeed:
                         rank = found[number] = self._begin(batch, source, number, items)
                     take(rank, item)
             except Exception as error:  # the other lines go on
-                FAULTS.caught(FAILED, f"bridge, a line of {batch.path}", error)
+                DIAGNOSTICS.caught(FAILED, f"bridge, a line of {batch.path}", error)
                 dropped = self._rank(source, source.origin.rank).dropped
                 dropped[FAILED] = dropped.get(FAILED, 0) + 1
             self.lines += 1
@@ -311,5 +311,5 @@ def open_feed(
         follower.start_over()
     for reason, count in follower.counts.items():
         if count and reason.startswith("checkpoint_"):
-            FAULTS.warn(reason, f"{follower.checkpoint}: {REASONS[FILE][reason].words}")
+            DIAGNOSTICS.warn(reason, f"{follower.checkpoint}: {REASONS[FILE][reason].words}")
     return feed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.naming import MappedMetric, label_text
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Names:
                 continue
             shown = label_text(before.metric)
             if name in self._moved:
-                FAULTS.warn(
+                DIAGNOSTICS.warn(
                     "metadata_changed",
                     f"the metadata of {shown!r} changed again: the log has it, the exported "
                     f"series stays {before.prometheus_name}",
@@ -59,7 +59,7 @@ class Names:
                 continue
             old, new = _series(before, other=mapped), _series(mapped, other=before)
             if old != new:  # else only a unit that no name shows
-                FAULTS.warn(
+                DIAGNOSTICS.warn(
                     "metadata_late",
                     f"the metadata of {shown!r} came after its first export: its series moves "
                     f"from {old} to {new}, once; call metadata() before the first log()",

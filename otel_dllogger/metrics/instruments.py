@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.data_points import logged_as
 from otel_dllogger.metrics.decided_names import Names
 from otel_dllogger.metrics.internal import OF_PROCESS, OF_RANKS, Figure, View
@@ -115,7 +115,9 @@ class Instruments:
                     description=logged_as(mapped),
                 )
             except Exception as error:
-                FAULTS.caught("instrument", f"the instrument {mapped.otel_name} is refused", error)
+                DIAGNOSTICS.caught(
+                    "instrument", f"the instrument {mapped.otel_name} is refused", error
+                )
         attributes = {
             **self._view.of_rank(state.rank),
             "granularity": granularity,

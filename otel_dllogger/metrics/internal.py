@@ -9,7 +9,7 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.naming import label_text
 
 if TYPE_CHECKING:
@@ -163,13 +163,13 @@ def _parameters(view: View, state: RankState) -> Series:
 
 
 def _dropped(view: View) -> Series:
-    for reason, count in FAULTS.dropped.copy().items():
+    for reason, count in DIAGNOSTICS.dropped.copy().items():
         yield {**view.of_process(), "reason": reason}, float(count)
 
 
 def _log_time(view: View) -> Series:
     # Threads that add at one moment can make the sum go back, a counter must not.
-    view.log_seconds = max(view.log_seconds, FAULTS.log_ns / 1e9)
+    view.log_seconds = max(view.log_seconds, DIAGNOSTICS.log_ns / 1e9)
     yield view.of_process(), view.log_seconds
 
 

@@ -12,7 +12,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.naming import (
     MAX_LABEL_CHARACTERS,
     MappedMetric,
@@ -33,7 +33,7 @@ from otel_dllogger.record import (
 )
 from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
-from otel_dllogger.runtime.locks import MAIN_THREAD, Impatient, Patient
+from otel_dllogger.runtime.locks import MAIN_THREAD, LockTimeout, TimedLock
 from otel_dllogger.values import convert, key_text, to_number, to_plain
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class SeriesStore:
         self._names: dict[str, str] = {}  # as they were logged, where keys are others
         self._minimize: dict[str, bool] = {}
         self.max_series = max_series
-        self._series = len(FAULTS.dropped) + _SERIES_OF_A_PROCESS + _SERIES_OF_A_RANK
+        self._series = len(DIAGNOSTICS.dropped) + _SERIES_OF_A_PROCESS + _SERIES_OF_A_RANK
         self._name_characters = 0
         self._full = False
         self.silent = False
@@ -89,7 +89,7 @@ class SeriesStore:
         self.revision = 0
         """How often there were new series, or new names for old ones."""
         self._lock = threading.RLock()
-        self._patient = Patient(self._lock)
+        self._timed_lock = TimedLock(self._lock)
         self._is_taking = False
         self._interrupting: deque[Callable[[], object]] = deque()
         self._own = RankState(rank, start_us)
@@ -118,15 +118,15 @@ class SeriesStore:
             position = step_position(record.step)
         revision = self.revision
         try:
-            with self._lock if get_ident() == MAIN_THREAD.ident else self._patient:
+            with self._lock if get_ident() == MAIN_THREAD.ident else self._timed_lock:
                 if self._is_taking:
-                    raise Impatient  # noqa: TRY301 - as for a thread that waits for this one
+                    raise LockTimeout  # noqa: TRY301 - as for a thread that waits for this one
                 self._is_taking = True
                 try:
                     state = self._record(record, numbers, position, finite)
                 finally:
                     self._is_taking = False
-        except Impatient:
+        except LockTimeout:
             self._interrupting.append(partial(self._record, record, numbers, position, finite))
             return None
         if self._interrupting:
@@ -187,15 +187,15 @@ class SeriesStore:
         """
         revision = self.revision
         try:
-            with self._lock if get_ident() == MAIN_THREAD.ident else self._patient:
+            with self._lock if get_ident() == MAIN_THREAD.ident else self._timed_lock:
                 if self._is_taking:
-                    raise Impatient  # noqa: TRY301 - as in ``record``
+                    raise LockTimeout  # noqa: TRY301 - as in ``record``
                 self._is_taking = True
                 try:
                     take()
                 finally:
                     self._is_taking = False
-        except Impatient:
+        except LockTimeout:
             self._interrupting.append(take)
             return
         if self._interrupting:
@@ -354,7 +354,7 @@ class SeriesStore:
         return True
 
     def _overflow(self, count: int) -> None:
-        FAULTS.drop(
+        DIAGNOSTICS.count(
             "series_limit",
             f"more than {self.max_series} series in this process, or long names of more than "
             f"{MAX_LONG_NAMES_CHARACTERS >> 20} MiB together: new ones are not exported; "
@@ -429,7 +429,7 @@ class SeriesStore:
     def after_fork_in_child(self) -> None:
         """Export nothing from now on, and wait for no thread of the parent's."""
         self._lock = threading.RLock()
-        self._patient = Patient(self._lock)
+        self._timed_lock = TimedLock(self._lock)
         self._is_taking = False
         self.silent = True  # the series are the parent's to export
         self.on_new_series = lambda: None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.record import Info, Metadata, Record, is_parameter_step
 from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
@@ -82,7 +82,7 @@ class EntryQueue:
             entry = taken
         values = count_values(entry)
         if values and not self._silent:
-            FAULTS.drop("otlp_exit", "logged after the OTLPBackend was closed", count=values)
+            DIAGNOSTICS.count("otlp_exit", "logged after the OTLPBackend was closed", count=values)
 
     def _relieve(self) -> None:
         if not self._pressed:

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.otlp.backoff import backoff_s
 from otel_dllogger.otlp.transport import Answer
 from otel_dllogger.runtime.closing import CLOSE_S
@@ -129,7 +129,7 @@ class Sender:
         try:
             do()
         except Exception as error:
-            FAULTS.caught("backend_failed", "OTLPBackend", error)
+            DIAGNOSTICS.caught("backend_failed", "OTLPBackend", error)
 
     def _cycle(self) -> None:
         hurry, self._hurry = self._hurry, False
@@ -193,7 +193,7 @@ class Sender:
         try:
             return self._transport.send(self._encoder.encode(batch), timeout_s)
         except Exception as error:  # a bug: no second try would change it
-            FAULTS.caught("backend_failed", "OTLPBackend cannot send a batch", error)
+            DIAGNOSTICS.caught("backend_failed", "OTLPBackend cannot send a batch", error)
             return Answer(taken=False, message="a batch that cannot be sent")
 
     def _read(self, answer: Answer, batch: Batch) -> None:
@@ -203,11 +203,11 @@ class Sender:
         elif answer.refused:
             self._refused(min(answer.refused, batch.points), answer.message)
         elif answer.message:
-            FAULTS.warn("otlp_message", f"the collector says: {answer.message}")
+            DIAGNOSTICS.warn("otlp_message", f"the collector says: {answer.message}")
 
     def _refused(self, count: int, message: str) -> None:
         if count:
-            FAULTS.drop("otlp_refused", f"a collector refused values: {message}", count=count)
+            DIAGNOSTICS.count("otlp_refused", f"a collector refused values: {message}", count=count)
 
     def _failed(self, answer: Answer) -> None:
         """Say when to try again."""
@@ -215,7 +215,7 @@ class Sender:
         self._failures += 1
         self._send_at_s = self._clock() + wait_s
         if self._failures > 1:  # once is a restart, or a connection that was idle for long
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 "otlp_outage",
                 f"no collector takes the metrics, they are kept and sent later: {answer.message}",
             )

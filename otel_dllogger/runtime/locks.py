@@ -18,11 +18,11 @@ from otel_dllogger.runtime import fork
 if TYPE_CHECKING:
     import threading
 
-PATIENCE_S = 0.5
+LOCK_TIMEOUT_S = 0.5
 """Seconds that a thread waits for what another does in microseconds."""
 
 
-class Impatient(Exception):  # noqa: N818 - not an error of anybody's
+class LockTimeout(Exception):  # noqa: N818 - not an error of anybody's
     """Raised where a lock was not to be had in time."""
 
 
@@ -49,7 +49,7 @@ MAIN_THREAD = MainThread()
 fork.register(MAIN_THREAD)
 
 
-class Patient:
+class TimedLock:
     """A lock as other threads than the main one take it.
 
     Args:
@@ -62,8 +62,8 @@ class Patient:
         self._lock = lock
 
     def __enter__(self) -> None:
-        if not self._lock.acquire(timeout=PATIENCE_S):
-            raise Impatient
+        if not self._lock.acquire(timeout=LOCK_TIMEOUT_S):
+            raise LockTimeout
 
     def __exit__(self, *_error: object) -> None:
         self._lock.release()

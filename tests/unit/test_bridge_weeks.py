@@ -12,7 +12,7 @@ import pytest
 from otel_dllogger.bridge import journal
 from otel_dllogger.bridge import otlp_forwarder as deliveries
 from otel_dllogger.bridge.pace import Turns
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.logs.tail.fingerprint import Position
 from otel_dllogger.metrics.data_points import Points
 from otel_dllogger.otlp import backoff
@@ -402,4 +402,4 @@ def test_a_port_is_free_again_after_a_bridge(tmp_path):
         bridge.close()
         bridge.close()
     assert free_port()
-    assert 0 == FAULTS.dropped["backend_failed"]
+    assert 0 == DIAGNOSTICS.dropped["backend_failed"]

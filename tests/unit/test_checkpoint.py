@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from otel_dllogger.logs.tail.anomalies import FileAnomalies
 from otel_dllogger.logs.tail.checkpoint import (
     FORMAT,
     Checkpoint,
@@ -17,7 +18,6 @@ from otel_dllogger.logs.tail.checkpoint import (
     format_entry,
 )
 from otel_dllogger.logs.tail.fingerprint import Key, Mark, digest
-from otel_dllogger.logs.tail.oddities import Oddities
 
 ENTRY = Entry(
     key=Key(65024, (1 << 64) - 1),
@@ -38,13 +38,13 @@ def path(tmp_path):
 
 def read(path):
     """Return what is read, and what was counted."""
-    oddities = Oddities()
-    saved = Checkpoint(path, oddities=oddities).read()
-    return saved, {reason: count for reason, count in oddities.counts.items() if count}
+    anomalies = FileAnomalies()
+    saved = Checkpoint(path, anomalies=anomalies).read()
+    return saved, {reason: count for reason, count in anomalies.counts.items() if count}
 
 
 def write(path, *entries, next_generation=9):
-    return Checkpoint(path, oddities=Oddities()).write(
+    return Checkpoint(path, anomalies=FileAnomalies()).write(
         next_generation, [format_entry(entry) for entry in entries]
     )
 
@@ -155,14 +155,14 @@ def test_a_failed_write_keeps_what_was_saved(path):
     def fail(fd):
         raise OSError(28, "No space left on device")
 
-    oddities = Oddities()
-    checkpoint = Checkpoint(path, oddities=oddities, sync=fail)
+    anomalies = FileAnomalies()
+    checkpoint = Checkpoint(path, anomalies=anomalies, sync=fail)
     assert not checkpoint.write(10, [])
-    assert 1 == oddities.counts["checkpoint_failed"]
+    assert 1 == anomalies.counts["checkpoint_failed"]
     assert (Saved(9, (ENTRY,)), {}) == read(path)
-    gone = Checkpoint(path.parent / "nowhere" / "checkpoint", oddities=oddities)
+    gone = Checkpoint(path.parent / "nowhere" / "checkpoint", anomalies=anomalies)
     assert not gone.write(10, [])
-    assert 2 == oddities.counts["checkpoint_failed"]
+    assert 2 == anomalies.counts["checkpoint_failed"]
 
 
 def test_the_file_then_its_name_is_synced(path, monkeypatch):
@@ -178,7 +178,7 @@ def test_the_file_then_its_name_is_synced(path, monkeypatch):
         done.append(Path(f"/proc/self/fd/{fd}").readlink().name)
 
     monkeypatch.setattr(os, "replace", note_replace)
-    assert Checkpoint(path, oddities=Oddities(), sync=sync).write(1, [])
+    assert Checkpoint(path, anomalies=FileAnomalies(), sync=sync).write(1, [])
     assert ["checkpoint.json.tmp", "rename", path.parent.name] == done
     assert [path] == list(path.parent.iterdir())
 

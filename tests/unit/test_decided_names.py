@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.decided_names import Names
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Metadata, Record
@@ -28,7 +28,7 @@ from otel_dllogger.record import Metadata, Record
 )
 def test_a_late_move_is_said_as_what_it_is(first, late, move, caplog, monkeypatch):
     """Name and labels that change are in the warning; where neither does, there is none."""
-    monkeypatch.setattr(FAULTS, "_warned_at", {})
+    monkeypatch.setattr(DIAGNOSTICS, "_warned_at", {})
     store = SeriesStore(run="r", rank=0, start_us=0)
     store.write_metadata(Metadata(0, 0, "loss", first))
     store.record(Record(0, 0, (0, 1), {"loss": 1.0}))

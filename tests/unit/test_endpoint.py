@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from otel_dllogger import JSONStreamBackend, Logger, PrometheusBackend
-from otel_dllogger.diagnostics import FAULTS, RAISE_VARIABLE
+from otel_dllogger.diagnostics import DIAGNOSTICS, RAISE_VARIABLE
 from otel_dllogger.errors import EndpointError
 from otel_dllogger.http import endpoint as module
 from otel_dllogger.http import server, sockets
@@ -256,13 +256,13 @@ def test_a_failing_rendering_is_500_and_counted(serve, monkeypatch, raising):
             raise ValueError("secret\nof the run")
         return small(accept)
 
-    port, before = serve(render).port, FAULTS.dropped.get("scrape", 0)
+    port, before = serve(render).port, DIAGNOSTICS.dropped.get("scrape", 0)
     answer = ask(port)
     assert (answer.status, answer.body) == (
         500,
         b"500: rendering the metrics page raised ValueError\n",
     )
-    assert FAULTS.dropped.get("scrape", 0) - before == (0 if raising == "1" else 1)
+    assert DIAGNOSTICS.dropped.get("scrape", 0) - before == (0 if raising == "1" else 1)
     broken[0] = False
     assert ask(port).status == 200
 

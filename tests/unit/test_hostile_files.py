@@ -22,9 +22,9 @@ from otel_dllogger.bridge.journal import Journal
 from otel_dllogger.http import service_discovery
 from otel_dllogger.http.service_discovery import DiscoveryFile, sweep_stale
 from otel_dllogger.identity import Topology, host_name, read_process
+from otel_dllogger.logs.tail.anomalies import FileAnomalies
 from otel_dllogger.logs.tail.checkpoint import Checkpoint
 from otel_dllogger.logs.tail.fingerprint import Position
-from otel_dllogger.logs.tail.oddities import Oddities
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,7 +171,7 @@ def test_what_is_not_a_file_is_survived(tmp_path, dead, counted, kind, monkeypat
 
     make_odd(tmp_path / "state", kind)
     make_odd(tmp_path / "state.sent", kind)
-    assert () == Checkpoint(tmp_path / "state", oddities=Oddities()).read().entries
+    assert () == Checkpoint(tmp_path / "state", anomalies=FileAnomalies()).read().entries
     journal = Journal(str(tmp_path / "state.sent"))
     assert 0 == journal.sent_until(Position(1, 1, 1, 0, 0))
     journal.close()
@@ -251,7 +251,7 @@ def test_a_checkpoint_is_read_whatever_it_says(tmp_path_factory, content, value,
     }
     for raw in (content, dumped(saved), dumped({**saved, "files": value})):
         path.write_bytes(raw)
-        for entry in Checkpoint(path, oddities=Oddities()).read().entries:
+        for entry in Checkpoint(path, anomalies=FileAnomalies()).read().entries:
             assert entry.generation < 2
 
 

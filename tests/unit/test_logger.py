@@ -14,7 +14,7 @@ import weakref
 import pytest
 
 from otel_dllogger import Backend, JSONStreamBackend, Logger, StdOutBackend
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.logger import RecordBackend
 
 
@@ -212,11 +212,11 @@ def test_elapsed_time_begins_with_the_logger_and_never_goes_back(tmp_path):
 def test_the_time_in_log_is_added_up():
     """It grows with every call, by what the call took and no more."""
     logger = Logger([Keeper()])
-    before = FAULTS.log_ns
+    before = DIAGNOSTICS.log_ns
     logger.log(0, {})
-    once = FAULTS.log_ns
+    once = DIAGNOSTICS.log_ns
     logger.metadata("loss", {})
-    assert before < once == FAULTS.log_ns
+    assert before < once == DIAGNOSTICS.log_ns
 
 
 def test_a_subclass_says_what_it_takes():

@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TABLES = {
-    "FAULTS": {*REASONS[PROCESS], *REASONS[OTLP]},
-    "oddities": REASONS[FILE].keys(),
+    "DIAGNOSTICS": {*REASONS[PROCESS], *REASONS[OTLP]},
+    "anomalies": REASONS[FILE].keys(),
     "context": REASONS[LINE].keys(),
 }
 OWNERS = {
-    "FAULTS": "FAULTS",
-    "self._oddities": "oddities",
-    "oddities": "oddities",
-    "self._follower": "oddities",
+    "DIAGNOSTICS": "DIAGNOSTICS",
+    "self._anomalies": "anomalies",
+    "anomalies": "anomalies",
+    "self._follower": "anomalies",
     "context": "context",
     "SkippedError": "context",
 }
 PLACES = {"note": 1}
 METHODS = {
-    "FAULTS": {"drop", "caught"},
-    "oddities": {"count", "note"},
+    "DIAGNOSTICS": {"count", "caught"},
+    "anomalies": {"count", "note"},
     "context": {"skip", "SkippedError"},
 }
 
@@ -149,7 +149,7 @@ def test_every_reason_is_documented() -> None:
     """Where a user looks for it: of training in the README, of logs in their own document."""
     readme = (ROOT / "README.md").read_text()
     failures = readme.partition("## When things fail")[2].partition("\n## ")[0]
-    assert [] == sorted(TABLES["FAULTS"] - {*names_in(failures)})
+    assert [] == sorted(TABLES["DIAGNOSTICS"] - {*names_in(failures)})
     logs = (ROOT / "docs" / "logs.md").read_text()
     table = logs.partition("| of | reasons |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| (.+?) \| (.*) \|$", table, re.MULTILINE)
@@ -171,5 +171,5 @@ def test_the_alert_of_losses_names_every_reason() -> None:
         if rule.get("alert") == "DLLoggerRecordsDropped"
     )
     found = {*re.findall(r"\b(\w+)(?=, |: )", text)}
-    assert [] == sorted(TABLES["FAULTS"] - found)
-    assert [] == sorted(name for name in found if "_" in name and name not in TABLES["FAULTS"])
+    assert [] == sorted(TABLES["DIAGNOSTICS"] - found)
+    assert [] == sorted(name for name in found if "_" in name and name not in TABLES["DIAGNOSTICS"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.backends.prometheus import PrometheusBackend
 from otel_dllogger.cli.user_error import UserError, in_options
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def open_page(options: PageOptions) -> tuple[PrometheusBackend, list[str]]:
     Raises:
         UserError: If no port or no discovery file could be had.
     """
-    with FAULTS.captured() as warnings:
+    with DIAGNOSTICS.captured() as warnings:
         try:
             backend = options.open()
         except ConfigurationError as error:

@@ -29,7 +29,7 @@ from otel_dllogger.runtime.files import read_regular, replacing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_dllogger.logs.tail.oddities import Oddities
+    from otel_dllogger.logs.tail.anomalies import FileAnomalies
 
 FORMAT = "otel_dllogger.follow"
 VERSION = 1
@@ -81,7 +81,7 @@ class Checkpoint:
 
     Args:
         path: The file; its folder must exist. One process at a time may use it.
-        oddities: Where to count what is unusual.
+        anomalies: Where to count what is unusual.
         sync: ``os.fsync``, or what stands in for it in a test.
     """
 
@@ -89,12 +89,12 @@ class Checkpoint:
         self,
         path: str | os.PathLike[str],
         *,
-        oddities: Oddities,
+        anomalies: FileAnomalies,
         sync: Callable[[int], object] = os.fsync,
     ) -> None:
         self.path = os.path.abspath(os.fspath(path))  # noqa: PTH100 - links stay
         self.temporary_path = f"{self.path}.tmp"
-        self._oddities = oddities
+        self._anomalies = anomalies
         self._sync = sync
 
     def read(self) -> Saved:
@@ -125,13 +125,13 @@ class Checkpoint:
             except (KeyError, TypeError, ValueError):
                 entry = None
             if entry is None or entry.key in entries:
-                self._oddities.count(CHECKPOINT_ENTRY)
+                self._anomalies.count(CHECKPOINT_ENTRY)
             else:
                 entries[entry.key] = entry
         return Saved(next_generation, tuple(entries.values()))
 
     def _fall_back(self, reason: str) -> Saved:
-        self._oddities.count(reason)
+        self._anomalies.count(reason)
         return Saved(1, ())
 
     def write(self, next_generation: int, entries: Iterable[bytes]) -> bool:
@@ -154,7 +154,7 @@ class Checkpoint:
             with replacing(self.path, self.temporary_path, sync=self._sync) as file:
                 file.write(raw)
         except OSError:
-            self._oddities.count(CHECKPOINT_FAILED)
+            self._anomalies.count(CHECKPOINT_FAILED)
             return False
         return True
 

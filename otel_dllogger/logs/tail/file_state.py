@@ -15,7 +15,7 @@ from otel_dllogger.logs.tail.lines import Cut, cut
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_dllogger.logs.tail.oddities import Oddities
+    from otel_dllogger.logs.tail.anomalies import FileAnomalies
 
 APPEARED, RESTARTED, GONE = "appeared", "restarted", "gone"
 
@@ -190,7 +190,7 @@ class FollowedFile:
         return Position(*self.key, self.generation, self.mark.offset, self.mark.checksum)
 
     def read(
-        self, fd: int, *, want_bytes: int, max_line_bytes: int, oddities: Oddities
+        self, fd: int, *, want_bytes: int, max_line_bytes: int, anomalies: FileAnomalies
     ) -> Reading | None:
         """Read the next whole lines.
 
@@ -198,7 +198,7 @@ class FollowedFile:
             fd: The file.
             want_bytes: How much to read, unless a line is longer.
             max_line_bytes: The longest line that is not passed over.
-            oddities: Where to count what is unusual.
+            anomalies: Where to count what is unusual.
 
         Returns:
             What was read, None if the file does not hold what it did before.
@@ -225,14 +225,14 @@ class FollowedFile:
             if not full or found.taken or found.waits_at is not None or want_bytes > max_line_bytes:
                 break
             want_bytes = max_line_bytes + 1
-        oddities.count(LINE_TOO_LONG, found.too_long)
+        anomalies.count(LINE_TOO_LONG, found.too_long)
         self._wait_for_nuls(found)
         self.skipping = found.skipping
         batches, checksum = self._batches(found, fresh)
         if found.taken:
             self.mark = mark.advance(data, found.taken, checksum)
         if found.nuls:
-            oddities.count(NUL_FILLED)
+            anomalies.count(NUL_FILLED)
             if full and found.taken == len(fresh):
                 self._pass_over_hole(fd)
         more = found.nuls > 0 or (full and found.taken > 0)

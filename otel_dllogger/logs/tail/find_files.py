@@ -27,7 +27,7 @@ from otel_dllogger.logs.tail.fingerprint import Key
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_dllogger.logs.tail.oddities import Oddities
+    from otel_dllogger.logs.tail.anomalies import FileAnomalies
 
 NAMES = ("*.json", "*.jsonl", "*.log", "*.txt")
 """The names of log files in a folder, unless others are asked for."""
@@ -76,7 +76,7 @@ class Discovery:
         paths: Files, folders and globs; those that are not there are waited for.
         names: The names of log files in a folder, as globs.
         ignored: Paths that are never followed.
-        oddities: Where to count what is unusual.
+        anomalies: Where to count what is unusual.
 
     Raises:
         ConfigurationError: If there is no path, or one that can be none.
@@ -88,12 +88,12 @@ class Discovery:
         *,
         names: Iterable[str] = NAMES,
         ignored: Iterable[str] = (),
-        oddities: Oddities,
+        anomalies: FileAnomalies,
     ) -> None:
         self._names = re.compile("|".join(_pattern(name).pattern for name in names) or "(?!)")
         self._ignored = frozenset(os.path.realpath(path) for path in ignored)
         self._ignored_names = tuple(path.rpartition("/")[2] for path in self._ignored)
-        self._oddities = oddities
+        self._anomalies = anomalies
         self._plain: list[str] = []
         self._globs: list[tuple[str, _Matcher]] = []
         for path in dict.fromkeys(os.fspath(path) for path in paths):
@@ -140,7 +140,7 @@ class Discovery:
         try:
             status = os.stat(path)  # noqa: PTH116 - a Path costs more than the call
         except (FileNotFoundError, NotADirectoryError):
-            self._oddities.note(path, PATH_MISSING)
+            self._anomalies.note(path, PATH_MISSING)
         except OSError as error:
             self._cannot_read(path, error, scan)
         else:
@@ -150,7 +150,7 @@ class Discovery:
                 # A link is followed to the file, which is still found once it leads elsewhere.
                 self._add(os.path.realpath(path) if os.path.islink(path) else path, status, scan)  # noqa: PTH114
             else:
-                self._oddities.note(path, NOT_REGULAR)
+                self._anomalies.note(path, NOT_REGULAR)
 
     def _walk(self, base: str, matcher: _Matcher, scan: Scan, links: list[tuple[str, str]]) -> None:
         """Look through a folder and, as far as the matcher goes, through those below."""
@@ -171,10 +171,10 @@ class Discovery:
                             if below := _step(matcher, places, entry.name):
                                 folders.append((entry.path, below))
                         elif is_file_name(entry.name):
-                            self._oddities.note(entry.path, NOT_REGULAR)
+                            self._anomalies.note(entry.path, NOT_REGULAR)
             except FileNotFoundError:
                 if folder == base:
-                    self._oddities.note(base, PATH_MISSING)
+                    self._anomalies.note(base, PATH_MISSING)
             except OSError as error:
                 self._cannot_read(folder, error, scan)
 
@@ -189,12 +189,12 @@ class Discovery:
     def _follow_link(self, link: str, base: str, scan: Scan) -> None:
         target = os.path.realpath(link)
         if not _within(target + "/", os.path.realpath(base)):  # the folder itself is within
-            self._oddities.note(link, LINK_OUTSIDE)
+            self._anomalies.note(link, LINK_OUTSIDE)
             return
         try:
             status = os.lstat(target)
         except FileNotFoundError:
-            self._oddities.note(link, LINK_BROKEN)
+            self._anomalies.note(link, LINK_BROKEN)
         except OSError as error:
             self._cannot_read(link, error, scan)
         else:
@@ -202,7 +202,7 @@ class Discovery:
                 if Key(status.st_dev, status.st_ino) not in scan.files:
                     self._add(target, status, scan)
             elif not stat.S_ISDIR(status.st_mode):  # folders are looked through by themselves
-                self._oddities.note(
+                self._anomalies.note(
                     link, LINK_BROKEN if stat.S_ISLNK(status.st_mode) else NOT_REGULAR
                 )
 
@@ -211,14 +211,14 @@ class Discovery:
         found = scan.files.get(key)
         if found is not None and found.path != path:
             path = min(path, found.path)  # whatever order the folder is in
-            self._oddities.note(path, HARD_LINK)
+            self._anomalies.note(path, HARD_LINK)
         # Names first: to resolve every path would take a second for thousands of them.
         if path.endswith(self._ignored_names) and os.path.realpath(path) in self._ignored:
             return
         scan.files[key] = Found(path, status)
 
     def _cannot_read(self, path: str, error: OSError, scan: Scan) -> None:
-        self._oddities.note_error(path, error)
+        self._anomalies.note_error(path, error)
         scan.unread.append(path)
 
 

@@ -17,9 +17,9 @@ from otel_dllogger.logs.tail.file_state import FollowedFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from otel_dllogger.logs.tail.anomalies import FileAnomalies
     from otel_dllogger.logs.tail.file_state import Batch
     from otel_dllogger.logs.tail.fingerprint import Key
-    from otel_dllogger.logs.tail.oddities import Oddities
 
 
 class Ledger:
@@ -29,7 +29,7 @@ class Ledger:
         checkpoint: Where to save; None: nowhere.
         files: The followed files, which this fills with those of the checkpoint.
         covers: What tells whether a path is one of those that are followed.
-        oddities: Where to count what is unusual.
+        anomalies: Where to count what is unusual.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Ledger:
         files: dict[Key, FollowedFile],
         *,
         covers: Callable[[str], bool],
-        oddities: Oddities,
+        anomalies: FileAnomalies,
     ) -> None:
         self._checkpoint = checkpoint
         self._files = files
@@ -53,7 +53,7 @@ class Ledger:
             # A file under another name is followed only next to where it was found.
             folders = {os.path.dirname(path) for path in (entry.path, entry.origin)}  # noqa: PTH120
             if len(folders) > 1 or not covers(entry.origin):
-                oddities.count(CHECKPOINT_ENTRY)
+                anomalies.count(CHECKPOINT_ENTRY)
                 continue
             file = FollowedFile.restore(entry)
             file.saved = format_entry(entry)

@@ -32,6 +32,7 @@ from otel_dllogger.diagnostics import (
     UNREAD_LOST,
 )
 from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.logs.tail.anomalies import FileAnomalies
 from otel_dllogger.logs.tail.checkpoint import Checkpoint
 from otel_dllogger.logs.tail.descriptors import Descriptors
 from otel_dllogger.logs.tail.file_state import (
@@ -46,7 +47,6 @@ from otel_dllogger.logs.tail.file_state import (
 from otel_dllogger.logs.tail.find_files import NAMES, Discovery, Found, Scan
 from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, Key
 from otel_dllogger.logs.tail.ledger import Ledger
-from otel_dllogger.logs.tail.oddities import Oddities
 from otel_dllogger.logs.tail.renames import Whereabouts
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Follower:
         for name, (value, minimum) in least.items():
             if value < minimum:
                 raise ConfigurationError(f"{name}={value!r} is too small; pass {minimum} or more")
-        self._oddities = Oddities()
+        self._anomalies = FileAnomalies()
         self._max_line_bytes = max_line_bytes
         self._file_bytes = file_bytes
         self._round_bytes = round_bytes
@@ -120,11 +120,11 @@ class Follower:
         saved: Checkpoint | None = None
         ignored: tuple[str, ...] = ()
         if checkpoint is not None:
-            saved = Checkpoint(checkpoint, oddities=self._oddities, sync=sync)
+            saved = Checkpoint(checkpoint, anomalies=self._anomalies, sync=sync)
             ignored = (saved.path, saved.temporary_path)
-        self._discovery = Discovery(paths, names=names, ignored=ignored, oddities=self._oddities)
+        self._discovery = Discovery(paths, names=names, ignored=ignored, anomalies=self._anomalies)
         self._ledger = Ledger(
-            saved, self._files, covers=self._discovery.covers, oddities=self._oddities
+            saved, self._files, covers=self._discovery.covers, anomalies=self._anomalies
         )
 
     def __enter__(self) -> Follower:  # noqa: PYI034 - Self came with Python 3.11
@@ -136,7 +136,7 @@ class Follower:
     @property
     def counts(self) -> dict[str, int]:
         """Return what was unusual, by reason, as ``REASONS[FILE]`` explains."""
-        return dict(self._oddities.counts)
+        return dict(self._anomalies.counts)
 
     def covers(self, path: str) -> bool:
         """Tell whether a file would be followed at a path.
@@ -183,7 +183,7 @@ class Follower:
                 self._begin(key, found)
         self._read_round()
         self._ledger.save_births(item for item in self._returned if isinstance(item, Batch))
-        self._oddities.end_round()
+        self._anomalies.end_round()
         returned, self._returned = self._returned, []
         return returned
 
@@ -208,11 +208,11 @@ class Follower:
         Args:
             reason: One of ``REASONS[FILE]``.
         """
-        self._oddities.count(reason)
+        self._anomalies.count(reason)
 
     def start_over(self) -> None:
         """Read all from 0, before the first ``poll``: the checkpoint's states are of no use."""
-        self._oddities.count(CHECKPOINT_ENTRY, len(self._files))
+        self._anomalies.count(CHECKPOINT_ENTRY, len(self._files))
         for file in list(self._files.values()):
             self._ledger.forget(file)
             del self._files[file.key]
@@ -224,7 +224,7 @@ class Follower:
     def _begin(self, key: Key, found: Found) -> None:
         """Follow a file from now on."""
         if len(self._files) >= self._max_files:
-            self._oddities.note(found.path, FILE_LIMIT)
+            self._anomalies.note(found.path, FILE_LIMIT)
             return
         file = self._files[key] = FollowedFile(key, found.path, self._ledger.new_generation())
         self._stamp(file, found.status)
@@ -265,7 +265,7 @@ class Follower:
 
     def _forget(self, file: FollowedFile, reason: str | None) -> None:
         if reason is not None:
-            self._oddities.count(reason)
+            self._anomalies.count(reason)
         if file.is_known:
             self._tell(GONE, file)
         self._descriptors.drop(file.key)
@@ -325,7 +325,7 @@ class Follower:
                 fd,
                 want_bytes=self._file_bytes,
                 max_line_bytes=self._max_line_bytes,
-                oddities=self._oddities,
+                anomalies=self._anomalies,
             )
             if reading is not None:
                 if not file.is_known:
@@ -337,7 +337,7 @@ class Follower:
 
     def _restart(self, file: FollowedFile, reason: str) -> None:
         """Begin another generation of a file."""
-        self._oddities.count(reason)
+        self._anomalies.count(reason)
         if file.path != file.origin:
             # Under a name that nobody asked for, only the rest of the old file is read.
             self._forget(file, None)
@@ -349,7 +349,7 @@ class Follower:
     def _cannot_read(self, file: FollowedFile, error: OSError) -> None:
         self._descriptors.drop(file.key)
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            self._oddities.count(DESCRIPTOR_LIMIT)
+            self._anomalies.count(DESCRIPTOR_LIMIT)
             self._descriptors.shrink(len(self._descriptors) // 2)
         else:
-            self._oddities.note_error(file.path, error)
+            self._anomalies.note_error(file.path, error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from otel_dllogger.diagnostics import FILE, PERMISSION_DENIED, REASONS, UNREADABLE
 
 
-class Oddities:
+class FileAnomalies:
     """Count what is unusual.
 
     Attributes:
