@@ -8,13 +8,13 @@ from pathlib import Path
 
 from benchmarks import (
     backfill,
-    dialects,
     follow,
     import_time,
     log_call,
     memory,
     otlp,
     page,
+    parsers,
     training,
 )
 
@@ -52,7 +52,7 @@ def _print_log_files() -> None:
     """Print what reading and following other people's logs takes."""
     print("\n| log lines read | lines/s | target |")
     print("|---|---:|---:|")
-    for name, rate, target in dialects.run():
+    for name, rate, target in parsers.run():
         print(f"| {name} | {rate:,.0f} | {'' if target is None else f'at least {target:,}'} |")
     with tempfile.TemporaryDirectory() as folder:
         growth = follow.growth(Path(folder))

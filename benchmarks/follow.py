@@ -17,8 +17,8 @@ import orjson
 from otel_dllogger.bridge.otlp_forwarder import Delivery
 from otel_dllogger.bridge.outbox import Outbox
 from otel_dllogger.logs.source import Source
-from otel_dllogger.logs.tail.file_state import Batch
-from otel_dllogger.logs.tail.tailer import Follower
+from otel_dllogger.logs.tail.file_state import LineBatch
+from otel_dllogger.logs.tail.tailer import Tailer
 from otel_dllogger.otlp.transport import Answer
 
 FILES = 1_000
@@ -44,7 +44,7 @@ DELIVER_S = 15.0
 READ_BYTES = 64 << 20
 READ_ROUNDS = 5
 
-# In a process of its own, so that the time it takes is not the follower's. Each line says
+# In a process of its own, so that the time it takes is not the tailer's. Each line says
 # when it was written, by the clock that all processes of a machine share.
 _WRITER = """
 import os, sys, time
@@ -67,7 +67,7 @@ for n in range(int(files * rate * seconds)):
 
 
 class Growth(NamedTuple):
-    """Hold what following growing files took.
+    """What following growing files took.
 
     Attributes:
         lines: Lines that came.
@@ -110,24 +110,24 @@ def growth(
     lags_ns: list[int] = []
     polls_s: list[float] = []
     descriptors = 0
-    with Follower([logs], checkpoint=folder / "checkpoint") as follower:
+    with Tailer([logs], checkpoint=folder / "checkpoint") as tailer:
         arguments = [str(logs), str(files), str(rate), str(grow_s)]
         writer = subprocess.Popen([sys.executable, "-c", _WRITER, *arguments])
         start_s, start_cpu_s = time.monotonic(), _cpu_s()
         commit_s = start_s
         while len(lags_ns) < expected and time.monotonic() < start_s + 3 * grow_s:
             poll_s = time.monotonic()
-            items = follower.poll()
+            items = tailer.poll()
             now_ns = time.monotonic_ns()
             polls_s.append(now_ns / 1e9 - poll_s)
             for item in items:
-                if isinstance(item, Batch):
+                if isinstance(item, LineBatch):
                     lags_ns.extend(now_ns - int(line.partition(b" ")[0]) for line in item.lines)
             if now_ns / 1e9 - commit_s >= COMMIT_INTERVAL_S:
-                follower.commit()
+                tailer.commit()
                 commit_s = time.monotonic()
             descriptors = max(descriptors, len(os.listdir("/proc/self/fd")))  # noqa: PTH208
-            if not follower.behind:
+            if not tailer.behind:
                 time.sleep(max(0.0, poll_s + POLL_INTERVAL_S - time.monotonic()))
         took_s, cpu_s = time.monotonic() - start_s, _cpu_s() - start_cpu_s
         writer.kill()
@@ -163,12 +163,12 @@ def discovery_ms(
         path.write_bytes(b"a line\n")
         paths.append(str(path))
     polls_s, stats_s = [], []
-    with Follower([folder]) as follower:
+    with Tailer([folder]) as tailer:
         for _ in range(3):  # read all, look again, be at rest
-            follower.poll()
+            tailer.poll()
         for _ in range(polls):
             start_s = time.perf_counter()
-            follower.poll()
+            tailer.poll()
             middle_s = time.perf_counter()
             for name in paths:
                 os.lstat(name)
@@ -189,10 +189,10 @@ def reading_rate(folder: Path) -> tuple[float, float]:
     ours_s, plain_s = [], []
     for _ in range(READ_ROUNDS):
         start_s = time.perf_counter()
-        with Follower([path]) as follower:
-            follower.poll()
-            while follower.behind:
-                follower.poll()
+        with Tailer([path]) as tailer:
+            tailer.poll()
+            while tailer.behind:
+                tailer.poll()
         middle_s = time.perf_counter()
         with path.open("rb") as file:
             for _line in file:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_dllogger.errors import BackfillError, in_words
 from otel_dllogger.logs.duplicates import has_json_twin
-from otel_dllogger.logs.parsers.detect import DLLOGGER_TEXT
+from otel_dllogger.logs.parsers.formats import DLLOGGER_TEXT
 from otel_dllogger.logs.read_lines import read_lines
-from otel_dllogger.logs.reader import FileReader, Naming, Started
-from otel_dllogger.logs.run_identity import Origin, is_copy
+from otel_dllogger.logs.reader import FileReader, ProcessStart, SeriesMetadata
+from otel_dllogger.logs.run_identity import RunIdentity, is_copy
 from otel_dllogger.logs.source import open_reader
 from otel_dllogger.logs.tail.anomalies import FileAnomalies
-from otel_dllogger.logs.tail.find_files import Discovery
+from otel_dllogger.logs.tail.find_files import FileFinder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,14 +28,14 @@ class LogFile(NamedTuple):
 
     Attributes:
         path: Where it is.
-        origin: Whose lines it holds.
+        identity: Whose lines it holds.
         size_bytes: How long it was when it was found.
         first_us: The time of its first record, microseconds since the Unix epoch; 0 if none
             of its first lines has one.
     """
 
     path: str
-    origin: Origin
+    identity: RunIdentity
     size_bytes: int
     first_us: int
 
@@ -52,18 +52,18 @@ def find_logs(source: Source) -> list[LogFile]:
         BackfillError: If there is none, or one that cannot be read.
         ConfigurationError: If a path, a pattern or the zone cannot mean anything.
     """
-    origins = source.origins()
+    identities = source.identities()
     anomalies = FileAnomalies()
-    discovery = Discovery(source.paths, anomalies=anomalies)
+    finder = FileFinder(source.paths, anomalies=anomalies)
     logs = []
-    for found in discovery.scan().files.values():
-        if not is_copy(found.path, discovery.covers):
-            origin = origins.of(found.path)
-            first_us, is_text = _first_record(found.path, origin, source)
-            if not (is_text and has_json_twin(found.path, origins, discovery.covers)):
-                logs.append(LogFile(found.path, origin, found.status.st_size, first_us))
+    for found in finder.scan().files.values():
+        if not is_copy(found.path, finder.covers):
+            identity = identities.of(found.path)
+            first_us, is_text = _first_record(found.path, identity, source)
+            if not (is_text and has_json_twin(found.path, identities, finder.covers)):
+                logs.append(LogFile(found.path, identity, found.status.st_size, first_us))
     missing = [
-        path for path in source.paths if not Discovery([path], anomalies=anomalies).scan().files
+        path for path in source.paths if not FileFinder([path], anomalies=anomalies).scan().files
     ]
     if missing:
         paths = " ".join(missing)
@@ -71,7 +71,9 @@ def find_logs(source: Source) -> list[LogFile]:
             f"there is no log at {paths}: name files, folders with *.json, *.jsonl, *.log or "
             "*.txt, or globs"
         )
-    return sorted(logs, key=lambda log: (log.origin.run, log.origin.rank, log.first_us, log.path))
+    return sorted(
+        logs, key=lambda log: (log.identity.run, log.identity.rank, log.first_us, log.path)
+    )
 
 
 def lines_of(log: LogFile) -> Iterator[bytes]:
@@ -90,22 +92,22 @@ def lines_of(log: LogFile) -> Iterator[bytes]:
 
 def reader_of(log: LogFile, source: Source) -> FileReader:
     """Return a reader at the beginning of a log."""
-    reader = open_reader(source, log.origin, log.path)
+    reader = open_reader(source, log.identity, log.path)
     status = os.stat(log.path)  # noqa: PTH116 - as everywhere where paths are text
     reader.observe(size_bytes=status.st_size, modified_us=status.st_mtime_ns // 1000)
     return reader
 
 
-def _first_record(path: str, origin: Origin, source: Source) -> tuple[int, bool]:
+def _first_record(path: str, identity: RunIdentity, source: Source) -> tuple[int, bool]:
     """Return the time of the first record, and whether it is DLLogger's text.
 
     The files of a rank go in the order of these times.
     """
-    log = LogFile(path, origin, 0, 0)
+    log = LogFile(path, identity, 0, 0)
     reader = reader_of(log, source)
     for number, line in enumerate(lines_of(log)):
         for _rank, item in reader.read(line):
-            if not isinstance(item, (Naming, Started)):
+            if not isinstance(item, (SeriesMetadata, ProcessStart)):
                 return item.time_us, DLLOGGER_TEXT in reader.entries
         if number >= _PEEKED_LINES:
             break

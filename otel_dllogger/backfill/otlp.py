@@ -55,7 +55,7 @@ def send_logs(
     for log in logs:
         delivery = Delivery(
             # The name of the run is decided by all paths that were given, not by this one.
-            dataclasses.replace(source, paths=(log.path,), run=log.origin.run),
+            dataclasses.replace(source, paths=(log.path,), run=log.identity.run),
             outbox,
             ranks=ranks,
             checkpoint=str(folder / _digest(os.path.realpath(log.path))),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from otel_dllogger.backfill.logs import LogFile, lines_of, reader_of
 from otel_dllogger.backfill.series import SeriesName
 from otel_dllogger.diagnostics import HARMLESS
-from otel_dllogger.logs.parsers.file_record import FileRecord
+from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.ranks import Rank, Ranks
 from otel_dllogger.metrics.naming import unit_suffix
 
@@ -90,7 +90,7 @@ class Replay:
         """
         logs = list(logs)
         for log in logs:  # all of them first: each says how many there are
-            self._ranks.of(log.origin, log.origin.rank)
+            self._ranks.of(log.identity, log.identity.rank)
         for log in logs:
             self._read(log)
         for rank in self._ranks:
@@ -111,9 +111,13 @@ class Replay:
             for number, item in reader.read(line):
                 rank = known.get(number)
                 if rank is None:
-                    rank = known[number] = self._ranks.of(log.origin, number)
+                    rank = known[number] = self._ranks.of(log.identity, number)
                     last_us = rank.state.last_log_us
-                    if last_us is not None and number == log.origin.rank and log.first_us < last_us:
+                    if (
+                        last_us is not None
+                        and number == log.identity.rank
+                        and log.first_us < last_us
+                    ):
                         self.found.shared.append(log.path)
                 if type(item) is FileRecord and item.interpolated:
                     self.found.interpolated += 1

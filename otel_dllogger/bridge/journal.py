@@ -13,7 +13,7 @@ from otel_dllogger.runtime.files import read_regular, replacing
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_dllogger.logs.tail.fingerprint import Position
+    from otel_dllogger.logs.tail.fingerprint import FilePosition
 
 _Content = tuple[int, int, int]  # device, inode, generation
 
@@ -58,7 +58,7 @@ class Journal:
             rank, time_us, items = map(_checked_int, numbers)
             self._figures[str(run), rank] = (time_us, items)
 
-    def sent_until(self, position: Position) -> int:
+    def sent_until(self, position: FilePosition) -> int:
         """Return up to which offset the content was sent that a position is in."""
         return self._ends.get((position.device, position.inode, position.generation), 0)
 

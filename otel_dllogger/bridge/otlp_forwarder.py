@@ -13,8 +13,8 @@ from otel_dllogger.bridge.outbox import Stopped
 from otel_dllogger.bridge.pace import Commits, Turns
 from otel_dllogger.logs.ingest import open_feed
 from otel_dllogger.logs.ranks import Ranks
-from otel_dllogger.logs.tail.file_state import GONE, RESTARTED, Batch
-from otel_dllogger.logs.tail.tailer import Follower
+from otel_dllogger.logs.tail.file_state import GONE, RESTARTED, LineBatch
+from otel_dllogger.logs.tail.tailer import Tailer
 
 if TYPE_CHECKING:
     import threading
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from otel_dllogger.bridge.journal import Moment
     from otel_dllogger.bridge.outbox import Outbox
     from otel_dllogger.logs.ranks import Point, Rank
-    from otel_dllogger.logs.reader import Item
+    from otel_dllogger.logs.reader import RankEntry
     from otel_dllogger.logs.source import Source
-    from otel_dllogger.logs.tail.fingerprint import Position
+    from otel_dllogger.logs.tail.fingerprint import FilePosition
 
 POLL_INTERVAL_S = 1.0
 """Seconds between two looks at files that do not grow."""
@@ -44,7 +44,7 @@ class Delivery:
         outbox: Where points go.
         ranks: Where ranks are kept; they may be known from other files.
         checkpoint: A file that keeps how far everything was sent.
-        idle_s: As ``Follower`` takes it; a rank whose files are gone is forgotten after it.
+        idle_s: As ``Tailer`` takes it; a rank whose files are gone is forgotten after it.
         since_us: Points before are not sent; microseconds since the Unix epoch.
         until_us: Points from here on are not sent.
 
@@ -65,16 +65,16 @@ class Delivery:
     ) -> None:
         self._outbox = outbox
         self._ranks = Ranks(max_series=source.max_series) if ranks is None else ranks
-        self._follower = Follower(
+        self._tailer = Tailer(
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=idle_s
         )
         self._idle_s = idle_s
         self._feed = open_feed(
-            source, self._ranks, self._follower, self._take, shares_ranks=ranks is not None
+            source, self._ranks, self._tailer, self._take, shares_ranks=ranks is not None
         )
         self._commits = Commits(self._commit)
         self._journal = Journal(None if checkpoint is None else f"{checkpoint}.sent")
-        self._batch: Batch | None = None
+        self._batch: LineBatch | None = None
         self._batch_lines = 0  # that the feed had read before it
         self._is_sent = False  # whether its lines were sent before a kill
         # How far each content was read since the last answer: device, inode, generation.
@@ -127,7 +127,7 @@ class Delivery:
             if self._is_sent_whole:  # or a checkpoint would say more than was sent
                 self._commits.write()
         finally:
-            self._follower.close()
+            self._tailer.close()
             self._journal.close()
 
     def poll(self) -> bool:
@@ -140,14 +140,14 @@ class Delivery:
             Stopped: If the process is to end, or the collector does not take it.
         """
         lines = self._feed.lines
-        returned = self._follower.poll()
+        returned = self._tailer.poll()
         if not self._has_begun:
             self._has_begun = True
-            self._feed.expect(file.path for file in self._follower.files)
+            self._feed.expect(file.path for file in self._tailer.files)
         self._is_sent_whole = False
         kinds = set()
         for event in returned:
-            if isinstance(event, Batch):
+            if isinstance(event, LineBatch):
                 for part in self._parts(event):
                     self._feed.handle((part,))
             else:
@@ -168,19 +168,19 @@ class Delivery:
         if RESTARTED in kinds:
             self._commits.hasten()  # the checkpoint has nothing of the file's ranks at the moment
         self._commits.write_if_due()
-        return self._follower.behind or self._feed.lines > lines
+        return self._tailer.behind or self._feed.lines > lines
 
     def _commit(self) -> bool:
         self._send_figures([rank for rank in self._ranks if self._has_sent_figures(rank)])
         self._feed.save_states()
-        is_saved = self._follower.commit()
+        is_saved = self._tailer.commit()
         if is_saved:
             self._journal.clear(
-                {(*file.key, file.generation): file.mark.offset for file in self._follower.files}
+                {(*file.key, file.generation): file.position.offset for file in self._tailer.files}
             )
         return is_saved
 
-    def _parts(self, batch: Batch) -> Iterator[Batch]:
+    def _parts(self, batch: LineBatch) -> Iterator[LineBatch]:
         """Split lines into those that were sent before a kill, and others."""
         lines, at = batch.lines, batch.start.offset
         sent_until = self._journal.sent_until(batch.start)
@@ -195,7 +195,7 @@ class Delivery:
                 yield self._batch
         self._end_at(batch.end, batch.end.offset)
 
-    def _end_at(self, position: Position, offset: int) -> None:
+    def _end_at(self, position: FilePosition, offset: int) -> None:
         self._ends[position.device, position.inode, position.generation] = offset
 
     def _note(self) -> None:
@@ -209,7 +209,7 @@ class Delivery:
             self._ends.clear()
             self._figures.clear()
 
-    def _take(self, rank: Rank, item: Item) -> None:
+    def _take(self, rank: Rank, item: RankEntry) -> None:
         if not self._is_sent and self._has_sent_figures(rank):
             deque(rank.observed(), maxlen=0)
         points = self._within(rank.points(item))
@@ -242,7 +242,7 @@ class Delivery:
         self._outbox.flush()
         self._is_sent_whole = True
         for file in self._feed.touch(due.keys()):
-            self._follower.touch(file)
+            self._tailer.touch(file)
 
     def _has_sent_figures(self, rank: Rank) -> bool:
         """Tell whether a rank's figures were sent, as they are now, before a kill."""

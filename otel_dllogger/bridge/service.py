@@ -10,8 +10,8 @@ from otel_dllogger.diagnostics import DIAGNOSTICS, FILE, LINE, REASONS
 from otel_dllogger.http.endpoint import MetricsEndpoint
 from otel_dllogger.logs.ingest import open_feed
 from otel_dllogger.logs.ranks import DROPPED, Ranks
-from otel_dllogger.logs.tail.file_state import RESTARTED, Change
-from otel_dllogger.logs.tail.tailer import Follower
+from otel_dllogger.logs.tail.file_state import RESTARTED, FileEvent
+from otel_dllogger.logs.tail.tailer import Tailer
 from otel_dllogger.metrics.exposition import OwnFigure, StorePage
 from otel_dllogger.metrics.internal import OF_RANKS
 from otel_dllogger.runtime.wakers import Waker
@@ -54,10 +54,10 @@ class Bridge:
     ) -> None:
         self._expire_s = expire_s
         self._ranks = Ranks(max_series=source.max_series)
-        self._follower = Follower(
+        self._tailer = Tailer(
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=expire_s
         )
-        self._feed = open_feed(source, self._ranks, self._follower)
+        self._feed = open_feed(source, self._ranks, self._tailer)
         self._page = StorePage((*OF_RANKS, DROPPED), self._own_figures())
         self._behind = False
         self._stopped = False
@@ -86,7 +86,7 @@ class Bridge:
             self._commits.write()
         finally:
             self.endpoint.close()
-            self._follower.close()
+            self._tailer.close()
 
     def stop(self) -> None:
         """Let ``run`` come to its end; for signal handlers, too."""
@@ -100,11 +100,11 @@ class Bridge:
             Whether there is more to read at once.
         """
         lines = self._feed.lines
-        returned = self._follower.poll()
+        returned = self._tailer.poll()
         self._feed.handle(returned)
-        if any(isinstance(event, Change) and event.kind == RESTARTED for event in returned):
+        if any(isinstance(event, FileEvent) and event.kind == RESTARTED for event in returned):
             self._commits.hasten()  # the checkpoint has nothing of the file's ranks at the moment
-        self._behind = self._follower.behind  # which is not what it will be while it polls
+        self._behind = self._tailer.behind  # which is not what it will be while it polls
         now_s = time.monotonic()
         if self._feed.lines > lines:
             self._last_line_s = now_s
@@ -116,7 +116,7 @@ class Bridge:
 
     def _commit(self) -> bool:
         self._feed.save_states()
-        return self._follower.commit()
+        return self._tailer.commit()
 
     def _is_shown(self, rank: Rank, now_s: float) -> bool:
         silent_s = now_s - rank.heartbeat_s
@@ -140,7 +140,7 @@ class Bridge:
         now_s = time.time()
         since_s = None if self._last_line_s is None else time.monotonic() - self._last_line_s
         return {
-            "files": len(self._follower.files),
+            "files": len(self._tailer.files),
             "ranks": sum(self._is_shown(rank, now_s) for rank in self._ranks),
             "behind": self._behind,
             "seconds_since_last_line": since_s if since_s is None else round(since_s, 3),
@@ -148,10 +148,10 @@ class Bridge:
 
     def _own_figures(self) -> tuple[OwnFigure, ...]:
         """Return what the bridge knows of itself; its names begin with dllogger_bridge."""
-        follower, feed = self._follower, self._feed
+        tailer, feed = self._tailer, self._feed
 
         def unusual() -> Iterator[tuple[dict[str, str], float]]:
-            counts = follower.counts
+            counts = tailer.counts
             for reason in REASONS[FILE]:
                 yield {"reason": reason}, counts.get(reason, 0)
 
@@ -167,7 +167,7 @@ class Bridge:
             OwnFigure(
                 "dllogger_bridge_files",
                 "Files that are followed",
-                lambda: (({}, len(follower.files)),),
+                lambda: (({}, len(tailer.files)),),
             ),
             OwnFigure(
                 "dllogger_bridge_behind",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_dllogger.logs.run_identity import Origins
+    from otel_dllogger.logs.run_identity import RunIdentities
 
 _HEAD_BYTES = 1 << 16
 _JSON = b"DLLL {"
@@ -21,25 +21,25 @@ def is_text(line: bytes) -> bool:
     return _TEXT.search(line) is not None
 
 
-def has_json_twin(path: str, origins: Origins, covers: Callable[[str], bool]) -> bool:
+def has_json_twin(path: str, identities: RunIdentities, covers: Callable[[str], bool]) -> bool:
     """Tell whether DLLogger's JSON lines stand beside its text, of the same run and rank.
 
     Scripts have both backends as a rule, and ``| tee train.log``. The JSON lines hold more.
 
     Args:
         path: A file with records of DLLogger's StdOutBackend.
-        origins: Whose lines a file holds.
+        identities: Whose lines a file holds.
         covers: Tells of another file whether it is read at all.
     """
     folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 - links stay
-    origin = origins.of(path)
+    identity = identities.of(path)
     try:
         with os.scandir(folder) as entries:
             return any(
                 entry.name != name
                 and entry.is_file()
                 and covers(entry.path)
-                and origins.of(entry.path)[:2] == origin[:2]
+                and identities.of(entry.path)[:2] == identity[:2]
                 and _JSON in _head(entry.path)
                 for entry in entries
             )

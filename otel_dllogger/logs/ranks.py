@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DAMAGE
 from otel_dllogger.identity import Topology, host_name
-from otel_dllogger.logs.parsers.file_record import FileRecord
-from otel_dllogger.logs.reader import Naming, Started
+from otel_dllogger.logs.parsers.formats import FileRecord
+from otel_dllogger.logs.reader import ProcessStart, SeriesMetadata
 from otel_dllogger.metrics.data_points import FIGURES_INTERVAL_S, Points, Series
 from otel_dllogger.metrics.decided_names import Names
 from otel_dllogger.metrics.internal import DROPPED_TEXT, Figure, View
@@ -19,8 +19,8 @@ from otel_dllogger.record import Info, Metadata, Record, is_parameter_step, step
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_dllogger.logs.reader import Item
-    from otel_dllogger.logs.run_identity import Origin
+    from otel_dllogger.logs.reader import RankEntry
+    from otel_dllogger.logs.run_identity import RunIdentity
     from otel_dllogger.metrics.rank_state import RankState
 
 _INTERVAL_US = int(FIGURES_INTERVAL_S * 1e6)
@@ -81,12 +81,12 @@ class Rank(View):
         """Return what the rank logged last."""
         return self.store.ranks[self.rank]
 
-    def take(self, item: Item) -> None:
+    def take(self, item: RankEntry) -> None:
         """Take one item of a log."""
-        if isinstance(item, Naming):
+        if isinstance(item, SeriesMetadata):
             self.store.describe(item.key, item.metadata, name=item.name)
             return
-        if isinstance(item, Started):
+        if isinstance(item, ProcessStart):
             self._start(item)
             return
         self._begin(item)
@@ -99,14 +99,14 @@ class Rank(View):
         else:
             self.store.write_info(item)
 
-    def points(self, item: Item) -> Iterator[Point]:
+    def points(self, item: RankEntry) -> Iterator[Point]:
         """Take one item of a log, and yield the points that it makes.
 
         Each value has the record's time. The figures have one point at the first quarter
         minute after a record, as if they were scraped then.
         """
         time_us = None
-        if not isinstance(item, (Naming, Started)):
+        if not isinstance(item, (SeriesMetadata, ProcessStart)):
             time_us = min(max(item.time_us, 0), _LAST_TIME_US)
             self._last_us = max(self._last_us, time_us)
         due_us = self._observe_at_us
@@ -168,7 +168,7 @@ class Rank(View):
         if not state.start_us:
             state.start_us = self._points.start_us = item.time_us - item.elapsed_us
 
-    def _start(self, started: Started) -> None:
+    def _start(self, started: ProcessStart) -> None:
         """Take note of another process; of the first of a file only if it came after the last."""
         state, attempts = self.state, started.attempts
         if not attempts and state.last_log_us is not None:
@@ -246,16 +246,16 @@ class Ranks:
         """Iterate over the ranks of all runs."""
         return (rank for ranks in list(self._runs.values()) for rank in list(ranks.values()))
 
-    def of(self, origin: Origin, number: int) -> Rank:
+    def of(self, identity: RunIdentity, number: int) -> Rank:
         """Return a rank, a new one where it is not yet known.
 
         Args:
-            origin: Whose lines the file holds that speaks of it.
+            identity: Whose lines the file holds that speaks of it.
             number: The rank, which need not be the file's.
         """
-        found = self.find(origin.run, number)
+        found = self.find(identity.run, number)
         if found is None:
-            found = self.make(origin, number)
+            found = self.make(identity, number)
             self.put(found)
         return found
 
@@ -263,10 +263,10 @@ class Ranks:
         """Return a rank, None where it is not yet known."""
         return self._runs.get(run, {}).get(rank)
 
-    def make(self, origin: Origin, number: int) -> Rank:
+    def make(self, identity: RunIdentity, number: int) -> Rank:
         """Return a rank that is not yet kept; where no host is named it is of this one."""
-        host = origin.host or self._host
-        return Rank(origin.run, number, host, max_series=self._max_series)
+        host = identity.host or self._host
+        return Rank(identity.run, number, host, max_series=self._max_series)
 
     def put(self, rank: Rank) -> None:
         """Keep a rank, in the place of another one of its number."""

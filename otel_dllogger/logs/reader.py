@@ -1,4 +1,4 @@
-"""A file's lines as what each rank's store takes: values, and what is known of their names."""
+"""Read a file's lines into what each rank's store takes: records, and metadata of the series."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.logs.parsers.context import FileContext
-from otel_dllogger.logs.parsers.conventions import conventional_metadata
-from otel_dllogger.logs.parsers.detect import DLLOGGER_JSON, MMENGINE_TEXT, parse_line
-from otel_dllogger.logs.parsers.file_record import FileRecord
+from otel_dllogger.logs.parsers.detect import parse_line
+from otel_dllogger.logs.parsers.formats import (
+    DLLOGGER_JSON,
+    MMENGINE_TEXT,
+    FileRecord,
+    conventional_metadata,
+)
 from otel_dllogger.record import Info, Metadata, Record, is_parameter_step
 from otel_dllogger.values import key_text, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from otel_dllogger.logs.run_identity import Origin
+    from otel_dllogger.logs.run_identity import RunIdentity
 
 SEPARATOR = "\0"
 """What stands in a key between name and stage: in no text log's names, and in no sane ones."""
@@ -40,8 +44,8 @@ _KEYS = tuple(key for spellings in _SPELLINGS.values() for key in spellings)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Naming:
-    """Say what a rank's series are.
+class SeriesMetadata:
+    """What is known of a rank's series.
 
     Attributes:
         key: The name that they have in records.
@@ -56,8 +60,8 @@ class Naming:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Started:
-    """Say that the next record is the first of another process, as far as the file shows.
+class ProcessStart:
+    """The next record is the first of another process, as far as the file shows.
 
     Attributes:
         start_us: When the process started, microseconds since the Unix epoch.
@@ -69,8 +73,8 @@ class Started:
     attempts: int
 
 
-Item = Record | Metadata | Info | Naming | Started
-"""What a store takes."""
+RankEntry = Record | Metadata | Info | SeriesMetadata | ProcessStart
+"""What a rank takes: the entries of lines, and what the reader knows besides."""
 
 
 def key_of(name: str, stage: str | None) -> str:
@@ -88,20 +92,20 @@ class FileReader:
     """Read one file's lines, in their order.
 
     A METADATA line is for the file's rank, whose store counts and applies it. What it says
-    holds for the other ranks of the file as well, which get it as a ``Naming``; so it does
+    holds for the other ranks of the file as well, which get it as a ``SeriesMetadata``; so it does
     for series whose key is not their name, and where its ``goal`` or ``stage`` in lower case
-    is to take the place of what a convention said. A ``Naming`` also comes before the first
+    is to take the place of what a convention said. A ``SeriesMetadata`` also comes before the first
     record that has a metric, unless there is nothing to say.
 
     Of MMEngine's metrics ``STAGE`` is the header's, whatever METADATA says, and the keys
     differ from the names (``key_of``).
 
     Args:
-        origin: Whose lines the file holds.
+        identity: Whose lines the file holds.
         zone: The zone of times without an offset, as ``times.parse_zone`` takes it; None
             is the state's, or the machine's own.
-        conventions: Whether names say something of their metrics (``conventions.py``).
-        run_start_us: When the run started, as ``origin.find_start_us`` finds it, for lines
+        conventions: Whether names say something of their metrics (``conventional_metadata``).
+        run_start_us: When the run started, as ``identity.find_start_us`` finds it, for lines
             without times; microseconds since the Unix epoch.
         state: Where to go on, as an earlier reader of the file had it; empty: at 0.
 
@@ -111,14 +115,14 @@ class FileReader:
 
     def __init__(
         self,
-        origin: Origin,
+        identity: RunIdentity,
         *,
         zone: str | None = None,
         conventions: bool = True,
         run_start_us: int | None = None,
         state: dict[str, Any] | None = None,
     ) -> None:
-        self.origin = origin
+        self.identity = identity
         self._conventions = conventions
         self._ranks: dict[int, _Rank] = {}
         self._raw: dict[str, dict[str, str | None]] = {}
@@ -129,7 +133,7 @@ class FileReader:
             self._context = FileContext(**context if zone is None else {**context, "zone": zone})
             self._raw = {name: dict(raw) for name, raw in state["metadata"].items()}
             self._ranks = {rank: _Rank(**fields) for rank, fields in state["ranks"]}
-        self._context.rank = origin.rank
+        self._context.rank = identity.rank
         self._names = sum(len(rank.known) - 1 for rank in self._ranks.values())
 
     @property
@@ -139,7 +143,7 @@ class FileReader:
 
     @property
     def entries(self) -> dict[str, int]:
-        """Return how many entries lines held, by dialect; ``""`` is INFO lines."""
+        """Return how many entries lines held, by format; ``""`` is INFO lines."""
         return dict(self._context.entries)
 
     @property
@@ -160,10 +164,10 @@ class FileReader:
         }
 
     def observe(self, *, size_bytes: int, modified_us: int) -> None:
-        """Take note of the file's state, as ``FileContext.observe``."""
+        """Note the file's state, as ``FileContext.observe``."""
         self._context.observe(size_bytes=size_bytes, modified_us=modified_us)
 
-    def read(self, line: bytes) -> list[tuple[int, Item]]:
+    def read(self, line: bytes) -> list[tuple[int, RankEntry]]:
         """Read one line.
 
         Args:
@@ -172,17 +176,19 @@ class FileReader:
         Returns:
             What it gives, each with the rank whose store takes it.
         """
-        items: list[tuple[int, Item]] = []
+        items: list[tuple[int, RankEntry]] = []
         for entry in parse_line(line, self._context):
             if type(entry) is FileRecord:
                 self._read_record(entry, line, items)
             elif type(entry) is Metadata:
                 self._read_metadata(entry, items)
             else:
-                items.append((self.origin.rank, entry))
+                items.append((self.identity.rank, entry))
         return items
 
-    def _read_record(self, record: FileRecord, line: bytes, items: list[tuple[int, Item]]) -> None:
+    def _read_record(
+        self, record: FileRecord, line: bytes, items: list[tuple[int, RankEntry]]
+    ) -> None:
         data = record.data
         # Short cuts of record.rank and of what follow() does nothing for.
         number = record.rank if type(data) is not dict or "rank" in data else record.file_rank
@@ -192,7 +198,7 @@ class FileReader:
             attempt, is_first = rank.attempt, not rank.starts_us
             rank.follow(record)
             if is_first or rank.attempt != attempt:
-                started = Started(time_us - record.elapsed_us, rank.attempt - attempt)
+                started = ProcessStart(time_us - record.elapsed_us, rank.attempt - attempt)
                 items.append((number, started))
         rank.last_us = time_us
         if record.header_stage is not None:
@@ -209,9 +215,9 @@ class FileReader:
         return rank
 
     def _name(
-        self, number: int, rank: _Rank, record: FileRecord, items: list[tuple[int, Item]]
+        self, number: int, rank: _Rank, record: FileRecord, items: list[tuple[int, RankEntry]]
     ) -> None:
-        """Say what is known of the metrics that were not in a rank's records before."""
+        """Add what is known of the metrics that were not in a rank's records before."""
         stage = record.header_stage
         for key in record.convert().numbers:
             if key in rank.known:
@@ -229,23 +235,23 @@ class FileReader:
             self._tell(number, key, stage, items)
 
     def _tell(
-        self, number: int, key: str, stage: str | None, items: list[tuple[int, Item]]
+        self, number: int, key: str, stage: str | None, items: list[tuple[int, RankEntry]]
     ) -> None:
-        """Say what is known of one key."""
-        name, dialect = key, DLLOGGER_JSON
+        """Add what is known of one key."""
+        name, log_format = key, DLLOGGER_JSON
         if stage is not None:
-            name, dialect = key.removesuffix(key_of("", stage)), MMENGINE_TEXT
+            name, log_format = key.removesuffix(key_of("", stage)), MMENGINE_TEXT
         metadata: dict[str, Any] = {}
         if self._conventions:
-            metadata.update(conventional_metadata(name, dialect, stage))
+            metadata.update(conventional_metadata(name, log_format, stage))
         metadata.update(_canonical(self._raw.get(name, {})))
         if stage is not None:
             metadata["STAGE"] = stage.upper()
         if metadata:  # always, where the key is not the name
-            items.append((number, Naming(key, name, metadata)))
+            items.append((number, SeriesMetadata(key, name, metadata)))
 
-    def _read_metadata(self, entry: Metadata, items: list[tuple[int, Item]]) -> None:
-        items.append((self.origin.rank, entry))
+    def _read_metadata(self, entry: Metadata, items: list[tuple[int, RankEntry]]) -> None:
+        items.append((self.identity.rank, entry))
         plain = to_plain(entry.metadata)
         if not isinstance(plain, dict):
             return
@@ -264,13 +270,13 @@ class FileReader:
             for stage in (None, *_STAGES):
                 key = key_of(name, stage)
                 if key in rank.known and not (
-                    is_applied and number == self.origin.rank and stage is None
+                    is_applied and number == self.identity.rank and stage is None
                 ):
                     self._tell(number, key, stage, items)
 
 
 class _Rank:
-    """Keep what is known of one rank in a file.
+    """What is known of one rank in a file.
 
     Args:
         attempt: Which start of the job the last record is of, from 1.
@@ -295,7 +301,7 @@ class _Rank:
         self.attempt = attempt
         self.last_us = last_us
         self.starts_us = list(starts_us)
-        self.known = {"rank", *known}  # which is no metric, but in many records
+        self.known = {"rank", *known}  # which is not a metric, but in many records
         self._set_floor()
 
     def to_plain(self) -> dict[str, Any]:
@@ -308,12 +314,12 @@ class _Rank:
         }
 
     def follow(self, record: Record) -> None:
-        """Take note of when the process of a record started, by the record's own clock.
+        """Note when the process of a record started, by the record's own clock.
 
         It is the next process if it started after the last record was written. A clock
         that is set moves the start by as much, which is less than a long run has lasted.
         Where a record of an earlier process comes after all, the later ones ran beside it:
-        they are no attempts.
+        they are not attempts.
 
         Args:
             record: The record.
@@ -346,7 +352,7 @@ def _with_keys(record: FileRecord) -> FileRecord:
         for name, value in record.data.items()
     }
     keyed = FileRecord(record.time_us, record.elapsed_us, record.step, data)
-    keyed.dialect = record.dialect
+    keyed.log_format = record.log_format
     keyed.file_rank = record.file_rank
     keyed.header_stage = record.header_stage
     keyed.interpolated = record.interpolated

@@ -1,8 +1,7 @@
-"""Whose lines a file holds, told by where it is: the run, the rank and the host."""
+"""Run, rank and host of a log file, from its path."""
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.identity import clean_run
 from otel_dllogger.logs.parsers.times import parse_datetime
+from otel_dllogger.logs.tail.find_files import split_glob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,14 +53,14 @@ _GENERIC = re.compile(
     r"|out(?:puts?)?|std(?:out|err)|err|console|raport|report|experiment|jsonl?|txt|tb|tensorboard"
     r"|rank|local|global|node|host|device"
 )
-"""Words that name no run; ``experiment_raport.json`` is the default of NVIDIA's examples."""
+"""Words that do not name a run; ``experiment_raport.json`` is the default of NVIDIA's examples."""
 
 _SCALARS_FOLDER = "vis_data"
 _JOINTS = "._- "
 
 
-class Origin(NamedTuple):
-    """Say whose lines a file holds.
+class RunIdentity(NamedTuple):
+    """The run, rank and host whose lines a file holds.
 
     Attributes:
         run: The run, as ``topology.clean_run`` has it, never empty.
@@ -73,8 +73,8 @@ class Origin(NamedTuple):
     host: str | None
 
 
-class Origins:
-    """Tell from files' paths whose lines they hold.
+class RunIdentities:
+    """The rules that find a file's run, rank and host in its path.
 
     The first of these that says something holds, for the run, rank and host each:
 
@@ -99,7 +99,7 @@ class Origins:
     host  the name of MMEngine's files, ``<name>_<user>@<host>_device0_rank3.log``
     ====  ======================================================================================
 
-    A number of more than 9 digits is no rank. Rotation changes nothing: ``log.json.1`` and
+    A number of more than 9 digits is not a rank. Rotation changes nothing: ``log.json.1`` and
     ``log.json-20250101`` are as ``log.json``.
 
     Args:
@@ -117,11 +117,11 @@ class Origins:
         self, roots: Iterable[str], *, run: str | None = None, patterns: Iterable[str] = ()
     ) -> None:
         # The widest first, so that their order does not matter.
-        self._roots = sorted({_constant_part(root) for root in roots}, key=len)
+        self._roots = sorted({split_glob(root)[0] for root in roots}, key=len)
         self._run = clean_run(run or "")
         self._patterns = [_parse_pattern(pattern) for pattern in patterns]
 
-    def of(self, path: str) -> Origin:
+    def of(self, path: str) -> RunIdentity:
         """Return whose lines a file holds.
 
         Args:
@@ -139,7 +139,7 @@ class Origins:
                     folders[i] = left
                     break
         run = self._run or clean_run(said.get("run", ""))
-        return Origin(
+        return RunIdentity(
             run=run
             or clean_run("/".join(filter(None, _find_run(folders, stem, place))))
             or "unknown",
@@ -193,7 +193,7 @@ def find_start_us(path: str, *, zone: str | None = None) -> int | None:
 
 
 def is_copy(path: str, covers: Callable[[str], bool] = lambda _path: True) -> bool:
-    """Tell whether a file holds scalars that MMEngine wrote to another file as well.
+    """Return whether a file holds scalars that MMEngine wrote to another file as well.
 
     It writes them three times: to ``<time>/<time>.log``, ``<time>/vis_data/scalars.json`` and
     ``<time>/vis_data/<time>.json``. The first that is there is the original. It looks at the
@@ -201,7 +201,7 @@ def is_copy(path: str, covers: Callable[[str], bool] = lambda _path: True) -> bo
 
     Args:
         path: The file.
-        covers: Tells of another file whether it is read at all: else it is no original.
+        covers: Tells of another file whether it is read at all: else it is not an original.
     """
     folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 - links stay
     above, folder_name = os.path.split(folder)
@@ -222,16 +222,6 @@ def is_copy(path: str, covers: Callable[[str], bool] = lambda _path: True) -> bo
             )
     except OSError:
         return False
-
-
-def _constant_part(root: str) -> str:
-    """Return a root, or of a glob the folder that precedes its first wildcard."""
-    whole = os.path.abspath(root)  # noqa: PTH100 - links stay
-    if not glob.has_magic(whole) or os.path.lexists(whole):
-        return whole
-    names = whole.split("/")
-    first = next(i for i, name in enumerate(names) if glob.has_magic(name))
-    return "/".join(names[:first]) or "/"
 
 
 def _parse_pattern(pattern: str) -> re.Pattern[str]:
@@ -353,7 +343,7 @@ def _find_run(folders: list[str], stem: str, place: re.Pattern[str] = _PLACE) ->
 
 
 def _names_run(text: str, place: re.Pattern[str]) -> bool:
-    """Tell whether a name holds a word that is not one of any log."""
+    """Return whether a name holds a word that is not one of any log."""
     text = text.lower()
     if text == _SCALARS_FOLDER or place.fullmatch(text):
         return False

@@ -9,8 +9,7 @@ from weakref import WeakKeyDictionary
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.logger import Logger, Verbosity
-from otel_dllogger.logs.parsers.conventions import conventional_metadata
-from otel_dllogger.logs.parsers.file_record import MMENGINE_SCALARS
+from otel_dllogger.logs.parsers.formats import MMENGINE_SCALARS, conventional_metadata
 from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.log_processor import LEFT_OUT, LogProcessor
 from otel_dllogger.training.loop_state import MODES

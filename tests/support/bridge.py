@@ -128,7 +128,7 @@ def read_page(bridge: Bridge) -> Page:
     """Read all there is, save that, and return the page."""
     for _ in range(LOOKS):
         bridge.poll()
-        while bridge._follower.behind:
+        while bridge._tailer.behind:
             bridge.poll()
     bridge._commit()
     return parse_page(bridge._render("")[1].decode())

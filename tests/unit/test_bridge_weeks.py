@@ -13,7 +13,7 @@ from otel_dllogger.bridge import journal
 from otel_dllogger.bridge import otlp_forwarder as deliveries
 from otel_dllogger.bridge.pace import Turns
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.logs.tail.fingerprint import Position
+from otel_dllogger.logs.tail.fingerprint import FilePosition
 from otel_dllogger.metrics.data_points import Points
 from otel_dllogger.otlp import backoff
 from tests.support.bridge import LOOKS, append, log_line, open_bridge, read_page, steps, value_of
@@ -50,16 +50,16 @@ def turn(delivery: Delivery, times: int = LOOKS) -> None:
 
 def kept(delivery: Delivery) -> dict[str, int]:
     """Return how much a delivery keeps of runs, by where it is."""
-    feed, follower, outbox = delivery._feed, delivery._follower, delivery._outbox
+    feed, tailer, outbox = delivery._feed, delivery._tailer, delivery._outbox
     return {
         "ranks": len(list(delivery._ranks)),
         "encoders": len(outbox._encoders),
         "batches": len(outbox._batches),
         "sources": len(feed._sources),
         "touched": len(feed._touched),
-        "files": len(follower.files),
-        "waiting": len(follower._waiting),
-        "descriptors": follower.open_descriptors,
+        "files": len(tailer.files),
+        "waiting": len(tailer._waiting),
+        "descriptors": len(tailer._open_files),
         "journal": len(delivery._journal._ends) + len(delivery._journal._figures),
         "ends": len(delivery._ends) + len(delivery._figures),
     }
@@ -196,7 +196,7 @@ def test_a_kill_repeats_nothing_however_much_was_sent_since_a_checkpoint(
     monkeypatch.setattr(deliveries, "ROUND_BYTES", 4_096)
     for _ in range(3):  # the first ones are killed amid what is read again
         delivery = open_delivery(log.parent, collector.url, checkpoint)
-        delivery._follower._file_bytes = 4_096
+        delivery._tailer._file_bytes = 4_096
         for _ in range(3):
             delivery.poll()
         delivery._commits.write()
@@ -239,12 +239,12 @@ def test_a_journal_stays_small_though_no_checkpoint_can_be_written(tmp_path, mon
         if offset % 500 == 1:  # killed
             noting.close()
             noting = journal.Journal(str(path))
-            assert offset == noting.sent_until(Position(1, 2, 3, 0, 0))
+            assert offset == noting.sent_until(FilePosition(1, 2, 3, 0, 0))
     assert most < 6_000
     noting.close()
     again = journal.Journal(str(path))
     assert [1_999, 9, 0] == [
-        again.sent_until(Position(*place, 0, 0)) for place in ((1, 2, 3), (9, 9, 9), (1, 2, 4))
+        again.sent_until(FilePosition(*place, 0, 0)) for place in ((1, 2, 3), (9, 9, 9), (1, 2, 4))
     ]
     assert again.has_sent_figures("run", 0, (1_999, 7))
     assert not again.has_sent_figures("run", 0, (1_999, 8))
@@ -289,8 +289,8 @@ def test_a_look_that_fails_does_not_end_the_bridge(tmp_path, monkeypatch, counte
     checkpoint = tmp_path / "checkpoint"
     append(tmp_path / "run_rank0.json", steps(0, 10))
     with open_bridge(tmp_path, checkpoint=checkpoint) as bridge:
-        discovery = bridge._follower._discovery
-        monkeypatch.setattr(discovery, "scan", failing(5, discovery.scan, monkeypatch))
+        finder = bridge._tailer._finder
+        monkeypatch.setattr(finder, "scan", failing(5, finder.scan, monkeypatch))
         feed = bridge._feed.handle
 
         def stop_after(returned):
@@ -300,7 +300,7 @@ def test_a_look_that_fails_does_not_end_the_bridge(tmp_path, monkeypatch, counte
         monkeypatch.setattr(bridge._feed, "handle", stop_after)
         bridge.run()
         assert {"backend_failed": 5} == counted()
-        assert 0 == bridge._follower.open_descriptors
+        assert 0 == len(bridge._tailer._open_files)
         with pytest.raises(OSError, match="refused"):
             ask(bridge.endpoint.port)
     (saved,) = json.loads(checkpoint.read_bytes())["files"]
@@ -317,10 +317,10 @@ def test_an_end_by_an_exception_saves_and_closes(tmp_path, monkeypatch):
         def interrupt():
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(bridge._follower, "poll", interrupt)
+        monkeypatch.setattr(bridge._tailer, "poll", interrupt)
         with pytest.raises(KeyboardInterrupt):
             bridge.run()
-        assert 0 == bridge._follower.open_descriptors
+        assert 0 == len(bridge._tailer._open_files)
         with pytest.raises(OSError, match="refused"):
             ask(bridge.endpoint.port)
     assert 1 == len(json.loads(checkpoint.read_bytes())["files"])
@@ -334,7 +334,7 @@ def test_a_checkpoint_that_raises_stops_no_reading(tmp_path, monkeypatch, counte
         def fail():
             raise TypeError("no JSON")
 
-        monkeypatch.setattr(bridge._follower, "commit", fail)
+        monkeypatch.setattr(bridge._tailer, "commit", fail)
         bridge.poll()
         bridge._commits.hasten()
         bridge.poll()
@@ -347,11 +347,11 @@ def test_a_look_that_fails_does_not_end_the_delivery(tmp_path, collector, monkey
     """Every step comes once, though looks failed before and after lines were read."""
     append(tmp_path / "run_rank0.json", steps(0, 10))
     delivery = open_delivery(tmp_path, collector.url, None)
-    discovery, ledger = delivery._follower._discovery, delivery._follower._ledger
-    monkeypatch.setattr(discovery, "scan", failing(3, discovery.scan, monkeypatch))
-    births = ledger.save_births
+    finder, checkpoint = delivery._tailer._finder, delivery._tailer._checkpoint
+    monkeypatch.setattr(finder, "scan", failing(3, finder.scan, monkeypatch))
+    births = checkpoint.save_new_generations
     monkeypatch.setattr(
-        ledger, "save_births", lambda batches: failing_births(lambda: births(batches))
+        checkpoint, "save_new_generations", lambda batches: failing_births(lambda: births(batches))
     )
     failing_births_left = [OSError(5, "a disk")] * 2
 
@@ -366,7 +366,7 @@ def test_a_look_that_fails_does_not_end_the_delivery(tmp_path, collector, monkey
     delivery.run(stopping)
     assert times_us(0, 10) == received_us(collector)
     assert {"backend_failed": 5} == counted()
-    assert 0 == delivery._follower.open_descriptors
+    assert 0 == len(delivery._tailer._open_files)
 
 
 def test_a_file_that_cannot_be_read_for_an_unforeseen_reason_is_read_later(
@@ -376,15 +376,15 @@ def test_a_file_that_cannot_be_read_for_an_unforeseen_reason_is_read_later(
     for name in ("a", "b", "c"):
         append(tmp_path / f"{name}_rank0.json", steps(0, 10))
     delivery = open_delivery(tmp_path, collector.url, None)
-    follower = delivery._follower
-    read, faults = follower._read, [RuntimeError("never seen before")] * 2
+    tailer = delivery._tailer
+    read, faults = tailer._read, [RuntimeError("never seen before")] * 2
 
     def fail(file):
         if faults and "b_rank0" in file.path:
             raise faults.pop()
         return read(file)
 
-    monkeypatch.setattr(follower, "_read", fail)
+    monkeypatch.setattr(tailer, "_read", fail)
     for _ in range(2):
         with pytest.raises(RuntimeError):
             delivery.poll()

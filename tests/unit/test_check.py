@@ -547,7 +547,7 @@ def test_a_file_without_a_record_is_said_to_be_what_it_is(check, log, code, sent
 
 
 def test_ranks_and_restarts_are_said(check):
-    """Several dialects are counted; a process that began after the last record is a restart."""
+    """Several formats are counted; a process that began after the last record is a restart."""
     again = GOOD.replace("1700000000.5", "1700000100.5")
     text = "TCAPPDLL 2023-11-14 23:13:20.9 - rank: {} 0 loss : 1 \n"
     assert_said(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -10,25 +9,21 @@ from pathlib import Path
 import pytest
 
 from otel_dllogger.logs.tail.anomalies import FileAnomalies
-from otel_dllogger.logs.tail.checkpoint import (
-    FORMAT,
-    Checkpoint,
-    Entry,
-    Saved,
-    format_entry,
-)
-from otel_dllogger.logs.tail.fingerprint import Key, Mark, digest
+from otel_dllogger.logs.tail.checkpoint import FORMAT, CheckpointFile, set_entry
+from otel_dllogger.logs.tail.file_state import TailedFile
+from otel_dllogger.logs.tail.fingerprint import FileKey, Fingerprint, digest
 
-ENTRY = Entry(
-    key=Key(65024, (1 << 64) - 1),
-    version=7,
-    path="/logs/é \udcff/%41 train.log.1",
-    origin="/logs/é \udcff/%41 train.log",
-    generation=3,
-    mark=Mark(2000, 0xFFFFFFFF, 1024, digest(b"head"), 1024, digest(b"tail")),
-    skipping=True,
-    state={"dialect": "json", "nested": [1, 2.5, None]},
-)
+FIELDS = {
+    "key": FileKey(65024, (1 << 64) - 1),
+    "version": 7,
+    "path": "/logs/é \udcff/%41 train.log.1",
+    "found_path": "/logs/é \udcff/%41 train.log",
+    "generation": 3,
+    "fingerprint": Fingerprint(2000, 0xFFFFFFFF, 1024, digest(b"head"), 1024, digest(b"tail")),
+    "skipping": True,
+    "state": {"format": "json", "nested": [1, 2.5, None]},
+}
+OTHER = {**FIELDS, "key": FileKey(1, 1)}
 
 
 @pytest.fixture
@@ -37,30 +32,45 @@ def path(tmp_path):
 
 
 def read(path):
-    """Return what is read, and what was counted."""
+    """Return the next generation, the fields of the files, and what was counted."""
     anomalies = FileAnomalies()
-    saved = Checkpoint(path, anomalies=anomalies).read()
-    return saved, {reason: count for reason, count in anomalies.counts.items() if count}
+    saved = CheckpointFile(path, anomalies=anomalies).read()
+    files = [{name: getattr(file, name) for name in FIELDS} for file in saved.files]
+    counts = {reason: count for reason, count in anomalies.counts.items() if count}
+    return saved.next_generation, files, counts
 
 
-def write(path, *entries, next_generation=9):
-    return Checkpoint(path, anomalies=FileAnomalies()).write(
-        next_generation, [format_entry(entry) for entry in entries]
-    )
+def entry(fields):
+    """Return a file of a checkpoint as it is saved."""
+    file = TailedFile(fields["key"], fields["path"], fields["generation"])
+    for name, value in fields.items():
+        setattr(file, name, value)
+    set_entry(file)
+    return file.saved
+
+
+def write(path, *files, next_generation=9):
+    return CheckpointFile(path, anomalies=FileAnomalies()).write(next_generation, map(entry, files))
 
 
 def test_what_is_written_is_read(path):
     """Paths that are no text, the largest numbers and the caller's state come back."""
-    other = dataclasses.replace(ENTRY, key=Key(0, 1), version=None, mark=Mark(), skipping=False)
-    assert write(path, ENTRY, other)
-    assert (Saved(9, (ENTRY, other)), {}) == read(path)
+    other = {
+        **FIELDS,
+        "key": FileKey(0, 1),
+        "version": None,
+        "fingerprint": Fingerprint(),
+        "skipping": False,
+    }
+    assert write(path, FIELDS, other)
+    assert (9, [FIELDS, other], {}) == read(path)
     saved = json.loads(path.read_bytes())
     assert (FORMAT, 1) == (saved["format"], saved["version"])
 
 
 def test_no_checkpoint_is_nothing_unusual(path):
     """The first start counts nothing."""
-    assert (Saved(1, ()), {}) == read(path)
+    assert (1, [], {}) == read(path)
 
 
 @pytest.mark.parametrize(
@@ -88,16 +98,16 @@ def test_no_checkpoint_is_nothing_unusual(path):
 def test_what_is_no_checkpoint_is_counted(path, raw, reason):
     """Anything else is counted, and reading begins anew."""
     path.write_bytes(raw)
-    assert (Saved(1, ()), {reason: 1}) == read(path)
+    assert (1, [], {reason: 1}) == read(path)
 
 
 def test_what_is_no_file_is_counted(path):
     """A pipe is not waited for, and a folder is not read."""
     os.mkfifo(path)
-    assert (Saved(1, ()), {"checkpoint_unreadable": 1}) == read(path)
+    assert (1, [], {"checkpoint_unreadable": 1}) == read(path)
     path.unlink()
     path.mkdir()
-    assert (Saved(1, ()), {"checkpoint_unreadable": 1}) == read(path)
+    assert (1, [], {"checkpoint_unreadable": 1}) == read(path)
 
 
 @pytest.mark.parametrize(
@@ -128,39 +138,38 @@ def test_what_is_no_file_is_counted(path):
 )
 def test_a_wrong_entry_is_left_out(path, wrong):
     """One entry that makes no sense does not cost the others."""
-    good = dataclasses.replace(ENTRY, key=Key(1, 1))
-    write(path, ENTRY, good)
+    write(path, FIELDS, OTHER)
     saved = json.loads(path.read_bytes())
     saved["files"][0].update(wrong)
     saved["files"].append(saved["files"][1])
     saved["files"].append("not an entry")
     path.write_text(json.dumps(saved))
-    assert (Saved(9, (good,)), {"checkpoint_entry": 3}) == read(path)
+    assert (9, [OTHER], {"checkpoint_entry": 3}) == read(path)
 
 
 @pytest.mark.parametrize("missing", ["path", "origin", "device", "offset", "state", "skipping"])
 def test_an_entry_without_a_field_is_left_out(path, missing):
     """What an entry does not say is not guessed."""
-    write(path, ENTRY)
+    write(path, FIELDS)
     saved = json.loads(path.read_bytes())
     del saved["files"][0][missing]
     path.write_text(json.dumps(saved))
-    assert (Saved(9, ()), {"checkpoint_entry": 1}) == read(path)
+    assert (9, [], {"checkpoint_entry": 1}) == read(path)
 
 
 def test_a_failed_write_keeps_what_was_saved(path):
     """An error before the rename leaves the old checkpoint, and is counted."""
-    write(path, ENTRY)
+    write(path, FIELDS)
 
     def fail(fd):
         raise OSError(28, "No space left on device")
 
     anomalies = FileAnomalies()
-    checkpoint = Checkpoint(path, anomalies=anomalies, sync=fail)
+    checkpoint = CheckpointFile(path, anomalies=anomalies, sync=fail)
     assert not checkpoint.write(10, [])
     assert 1 == anomalies.counts["checkpoint_failed"]
-    assert (Saved(9, (ENTRY,)), {}) == read(path)
-    gone = Checkpoint(path.parent / "nowhere" / "checkpoint", anomalies=anomalies)
+    assert (9, [FIELDS], {}) == read(path)
+    gone = CheckpointFile(path.parent / "nowhere" / "checkpoint", anomalies=anomalies)
     assert not gone.write(10, [])
     assert 2 == anomalies.counts["checkpoint_failed"]
 
@@ -178,7 +187,7 @@ def test_the_file_then_its_name_is_synced(path, monkeypatch):
         done.append(Path(f"/proc/self/fd/{fd}").readlink().name)
 
     monkeypatch.setattr(os, "replace", note_replace)
-    assert Checkpoint(path, anomalies=FileAnomalies(), sync=sync).write(1, [])
+    assert CheckpointFile(path, anomalies=FileAnomalies(), sync=sync).write(1, [])
     assert ["checkpoint.json.tmp", "rename", path.parent.name] == done
     assert [path] == list(path.parent.iterdir())
 
@@ -188,5 +197,5 @@ def test_a_link_is_not_written_through(path):
     elsewhere = path.parent / "elsewhere"
     elsewhere.write_bytes(b"mine")
     (path.parent / "checkpoint.json.tmp").symlink_to(elsewhere)
-    assert not write(path, ENTRY)
+    assert not write(path, FIELDS)
     assert b"mine" == elsewhere.read_bytes()

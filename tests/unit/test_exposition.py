@@ -154,7 +154,7 @@ def test_a_rank_that_left_leaves_the_page():
 
 
 def test_series_that_are_one_are_on_it_once():
-    """Two keys that are shown alike, as from two dialects of one run, are no double series."""
+    """Two keys that are shown alike, as from two formats of one run, are no double series."""
     store = SeriesStore(run="r", rank=0, start_us=0)
     store.describe("loss\0train", {"STAGE": "TRAIN"}, name="loss")
     store.describe("loss", {"STAGE": "TRAIN"})

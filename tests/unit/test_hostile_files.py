@@ -23,8 +23,8 @@ from otel_dllogger.http import service_discovery
 from otel_dllogger.http.service_discovery import DiscoveryFile, sweep_stale
 from otel_dllogger.identity import Topology, host_name, read_process
 from otel_dllogger.logs.tail.anomalies import FileAnomalies
-from otel_dllogger.logs.tail.checkpoint import Checkpoint
-from otel_dllogger.logs.tail.fingerprint import Position
+from otel_dllogger.logs.tail.checkpoint import CheckpointFile
+from otel_dllogger.logs.tail.fingerprint import FilePosition
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,9 +171,9 @@ def test_what_is_not_a_file_is_survived(tmp_path, dead, counted, kind, monkeypat
 
     make_odd(tmp_path / "state", kind)
     make_odd(tmp_path / "state.sent", kind)
-    assert () == Checkpoint(tmp_path / "state", anomalies=FileAnomalies()).read().entries
+    assert () == CheckpointFile(tmp_path / "state", anomalies=FileAnomalies()).read().files
     journal = Journal(str(tmp_path / "state.sent"))
-    assert 0 == journal.sent_until(Position(1, 1, 1, 0, 0))
+    assert 0 == journal.sent_until(FilePosition(1, 1, 1, 0, 0))
     journal.close()
 
     block = tmp_path / "01BX5ZZKBKACTAV9WEVGEMMVRZ"
@@ -217,7 +217,7 @@ def test_a_journal_is_read_whatever_it_says(tmp_path_factory, lines, value, fiel
     path.write_bytes(
         b"\n".join([*lines, dumped([[entry], []]), b"[[[1, 2, 3, 44]], []]", b"[[[1, 2"])
     )
-    assert 44 == Journal(str(path)).sent_until(Position(1, 2, 3, 0, 0))
+    assert 44 == Journal(str(path)).sent_until(FilePosition(1, 2, 3, 0, 0))
 
 
 CHECKPOINT_ENTRY = {
@@ -251,8 +251,8 @@ def test_a_checkpoint_is_read_whatever_it_says(tmp_path_factory, content, value,
     }
     for raw in (content, dumped(saved), dumped({**saved, "files": value})):
         path.write_bytes(raw)
-        for entry in Checkpoint(path, anomalies=FileAnomalies()).read().entries:
-            assert entry.generation < 2
+        for file in CheckpointFile(path, anomalies=FileAnomalies()).read().files:
+            assert file.generation < 2
 
 
 @MANY

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.logs import reader as module
-from otel_dllogger.logs.parsers.detect import FileContext, FileRecord, parse_line
-from otel_dllogger.logs.reader import SEPARATOR, FileReader, Naming, Started, key_of
-from otel_dllogger.logs.run_identity import Origin, find_start_us
+from otel_dllogger.logs.parsers.context import FileContext
+from otel_dllogger.logs.parsers.detect import parse_line
+from otel_dllogger.logs.parsers.formats import FileRecord
+from otel_dllogger.logs.reader import SEPARATOR, FileReader, ProcessStart, SeriesMetadata, key_of
+from otel_dllogger.logs.run_identity import RunIdentity, find_start_us
 from otel_dllogger.metrics.naming import MetricMetadata, parse_metadata
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Info, Metadata, Record
@@ -37,7 +39,7 @@ VAL_TEXT = b"2026/11/20 21:47:25 - mmengine - INFO - Epoch(val) [1][25/25]  acc:
 
 
 def make_reader(*, rank=0, **options):
-    return FileReader(Origin("a run", rank, None), **{"zone": "UTC", **options})
+    return FileReader(RunIdentity("a run", rank, None), **{"zone": "UTC", **options})
 
 
 def read(lines, **options):
@@ -50,10 +52,10 @@ def read(lines, **options):
     before = Counter(reader.attempts)
     items = [item for line in lines for item in reader.read(encode(line))]
     for rank, item in items:
-        if isinstance(item, Started):
+        if isinstance(item, ProcessStart):
             before[rank] = before.get(rank, 1) + item.attempts
     assert {rank: before.get(rank, 1) for rank in reader.attempts} == reader.attempts
-    return [item for item in items if not isinstance(item[1], Started)], reader
+    return [item for item in items if not isinstance(item[1], ProcessStart)], reader
 
 
 def encode(line):
@@ -65,8 +67,8 @@ def metadata_line(metadata, metric="loss"):
     return "DLLL " + json.dumps({**entry, "metric": metric, "metadata": metadata})
 
 
-def namings(items):
-    return [(rank, item) for rank, item in items if isinstance(item, Naming)]
+def series_metadata(items):
+    return [(rank, item) for rank, item in items if isinstance(item, SeriesMetadata)]
 
 
 def shown(items):
@@ -88,7 +90,7 @@ def metadata_of(items, rank=0, key="loss"):
     for number, item in items:
         if number != rank:
             continue
-        if isinstance(item, Naming):
+        if isinstance(item, SeriesMetadata):
             store.write_metadata(Metadata(0, 0, item.key, item.metadata))
         elif isinstance(item, Metadata):
             store.write_metadata(item)
@@ -99,12 +101,12 @@ def metadata_of(items, rank=0, key="loss"):
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_sample_gives_all_of_its_entries(name):
-    """As many as the dialects give, each with its rank, the context's counts, and no restart."""
+    """As many as the formats give, each with its rank, the context's counts, and no restart."""
     lines = sample_lines(name)
     context = FileContext(zone="UTC", size_bytes=10**6, modified_us=MODIFIED_US)
     entries = [entry for line in lines for entry in parse_line(line, context)]
     items, reader = read(lines)
-    given = [item for item in items if not isinstance(item[1], Naming)]
+    given = [item for item in items if not isinstance(item[1], SeriesMetadata)]
     assert len(entries) == len(given)
     for entry, (rank, item) in zip(entries, given, strict=True):
         assert type(entry) is type(item)
@@ -123,7 +125,7 @@ def test_every_metric_is_named_before_its_first_record(name):
     named = {}
     said = {}
     for rank, item in items:
-        if isinstance(item, Naming):
+        if isinstance(item, SeriesMetadata):
             assert (rank, item.key) not in said
             named[rank, item.key] = item.name
         elif isinstance(item, FileRecord) and item.step != "PARAMETER":
@@ -143,7 +145,7 @@ def test_the_console_of_several_ranks():
     assert {0: 4, 3: 1, 1: 1} == ranks
     for rank in ranks:
         assert MetricMetadata("{image}/s", "maximize") == metadata_of(items, rank, "train.ips")
-    assert 1 == sum(item.key == "train.ips" for rank, item in namings(items) if rank == 3)
+    assert 1 == sum(item.key == "train.ips" for rank, item in series_metadata(items) if rank == 3)
 
 
 def test_infos_and_metadata_are_the_files_ranks():
@@ -166,8 +168,8 @@ def test_what_the_package_writes_is_passed_on_as_it_is():
 def test_the_rank_in_the_data_decides():
     """And is no metric."""
     items, reader = read([log_line('{"rank": 3, "loss": 1}'), log_line('{"loss": 1}')], rank=2)
-    loss = Naming("loss", "loss", {"GOAL": "MINIMIZE"})
-    assert [(3, loss), (2, loss)] == namings(items)
+    loss = SeriesMetadata("loss", "loss", {"GOAL": "MINIMIZE"})
+    assert [(3, loss), (2, loss)] == series_metadata(items)
     assert [3, 3, 2, 2] == [rank for rank, _ in items]
     assert {3: 1, 2: 1} == reader.attempts
 
@@ -179,10 +181,10 @@ def test_only_numbers_are_named():
         log_line('{"loss": 1}', step='"PARAMETER"'),
         log_line('"loss"'),
     ]
-    assert [] == namings(read(lines)[0])
+    assert [] == series_metadata(read(lines)[0])
     items, _ = read([*lines, log_line('{"loss": "1.5"}'), log_line()])
-    assert ["loss"] == [item.key for _, item in namings(items)]
-    assert isinstance(items[3][1], Naming)
+    assert ["loss"] == [item.key for _, item in series_metadata(items)]
+    assert isinstance(items[3][1], SeriesMetadata)
 
 
 @pytest.mark.parametrize("text", [True, False])
@@ -195,15 +197,23 @@ def test_mmengines_stages_are_series_of_their_own(text):
     records = [item for _, item in items if isinstance(item, FileRecord)]
     assert {f"time{SEPARATOR}train": 0.5, f"loss{SEPARATOR}train": 1.5} == records[0].data
     assert 0.2 == records[1].data[key_of("time", "val")]
-    times = [item for _, item in namings(items) if item.name == "time"]
+    times = [item for _, item in series_metadata(items) if item.name == "time"]
     assert [
-        Naming(key_of("time", stage), "time", {"unit": "s", "STAGE": stage.upper()})
+        SeriesMetadata(key_of("time", stage), "time", {"unit": "s", "STAGE": stage.upper()})
         for stage in ("train", "val")
     ] == times
     context = FileContext(rank=2, zone="UTC", size_bytes=10**6, modified_us=MODIFIED_US)
     for line, record in zip(lines, records, strict=True):
         (original,) = parse_line(line, context)
-        for name in ("time_us", "elapsed_us", "step", "dialect", "rank", "stage", "interpolated"):
+        for name in (
+            "time_us",
+            "elapsed_us",
+            "step",
+            "log_format",
+            "rank",
+            "stage",
+            "interpolated",
+        ):
             assert getattr(original, name) == getattr(record, name)
 
 
@@ -217,9 +227,13 @@ def test_a_rank_of_mmengine_stays_a_rank():
 def test_without_conventions_only_the_file_says_something():
     """Which of MMEngine's header is the stage."""
     items, _ = read([log_line(), TRAIN_TEXT, metadata_line({"unit": "s"})], conventions=False)
-    train = [(0, Naming(key_of(name, "train"), name, {"STAGE": "TRAIN"})) for name in NAMES[:2]]
-    train.append((0, Naming(key_of("loss", "train"), "loss", {"unit": "s", "STAGE": "TRAIN"})))
-    assert train == namings(items)
+    train = [
+        (0, SeriesMetadata(key_of(name, "train"), name, {"STAGE": "TRAIN"})) for name in NAMES[:2]
+    ]
+    train.append(
+        (0, SeriesMetadata(key_of("loss", "train"), "loss", {"unit": "s", "STAGE": "TRAIN"}))
+    )
+    assert train == series_metadata(items)
 
 
 NAMES = ["time", "loss"]
@@ -273,13 +287,13 @@ def test_all_ranks_know_the_same(lines):
     assert parse_metadata({**raw, "GOAL": goal, "STAGE": stage}) == metadata_of(items)
 
 
-def test_a_naming_comes_again_when_more_is_known_and_only_then():
+def test_series_metadata_come_again_when_more_is_known_and_only_then():
     """For every other rank that has the metric; for the file's own the line itself is enough."""
     records = [log_line(json.dumps({"loss": 0.5, "rank": rank})) for rank in (0, 3, 4)]
     unit = metadata_line({"unit": "nat"})
     items, reader = read([*records, log_line('{"rank": 5, "speed": 1}')])
-    assert [0, 3, 4] == [rank for rank, _ in namings(items)]
-    said = Naming("loss", "loss", {"GOAL": "MINIMIZE", "unit": "nat"})
+    assert [0, 3, 4] == [rank for rank, _ in series_metadata(items)]
+    said = SeriesMetadata("loss", "loss", {"GOAL": "MINIMIZE", "unit": "nat"})
     assert [(3, said), (4, said)] == reader.read(unit.encode())[1:]
     assert 1 == len(reader.read(unit.encode()))
     assert 1 == len(reader.read(metadata_line({"unit": "nat", "format": "x"}).encode()))
@@ -288,7 +302,7 @@ def test_a_naming_comes_again_when_more_is_known_and_only_then():
 def test_metadata_reach_mmengines_series_but_for_the_stage():
     """The header knows it better."""
     items, _ = read([TRAIN_TEXT, metadata_line({"unit": "nat", "STAGE": "VAL"})])
-    said = Naming(key_of("loss", "train"), "loss", {"GOAL": "MINIMIZE", "unit": "nat"})
+    said = SeriesMetadata(key_of("loss", "train"), "loss", {"GOAL": "MINIMIZE", "unit": "nat"})
     said.metadata["STAGE"] = "TRAIN"
     assert (0, said) == items[-1]
 
@@ -298,8 +312,10 @@ def test_metadata_of_any_kind_are_passed_on():
     record = log_line('{"rank": 3, "1": 1}')
     lines = [metadata_line("s"), metadata_line(None), metadata_line({"unit": "s"}, 1), record]
     items, reader = read([*lines, metadata_line({"unit": "s"}, "rank")])
-    assert [Metadata] * 3 + [Naming, FileRecord, Metadata] == [type(item) for _, item in items]
-    assert (3, Naming("1", "1", {"unit": "s"})) == items[3]
+    assert [Metadata] * 3 + [SeriesMetadata, FileRecord, Metadata] == [
+        type(item) for _, item in items
+    ]
+    assert (3, SeriesMetadata("1", "1", {"unit": "s"})) == items[3]
     assert {"": 0} | reader.entries == {"": 0, "DLLogger JSON lines": 5}
 
 
@@ -313,8 +329,8 @@ def test_the_first_record_of_a_process_says_when_it_started():
             entry = {"timestamp": str(time_us / 1e6), "elapsedtime": str(elapsed_us / 1e6)}
             entry |= {"datetime": "x", "type": "LOG", "step": [0, 1], "data": {"speed": 1}}
             for _rank, item in reader.read(encode("DLLL " + json.dumps(entry))):
-                seen.append(item if isinstance(item, Started) else type(item))
-    started = [Started(START_US, 0), Started(START_US + 10**9, 1)]
+                seen.append(item if isinstance(item, ProcessStart) else type(item))
+    started = [ProcessStart(START_US, 0), ProcessStart(START_US + 10**9, 1)]
     assert [started[0], FileRecord, FileRecord, started[1], FileRecord, FileRecord] == seen
 
 
@@ -455,7 +471,7 @@ def test_a_reader_goes_on_at_any_line(name, data):
     expected = [item for line in lines for item in whole.read(line)]
     items = [item for line in lines[:cut] for item in reader.read(line)]
     state = json.loads(json.dumps(reader.state, allow_nan=False))
-    reader = FileReader(Origin("a run", 0, None), state=state)
+    reader = FileReader(RunIdentity("a run", 0, None), state=state)
     assert state == json.loads(json.dumps(reader.state))
     items += [item for line in lines[cut:] for item in reader.read(line)]
     assert shown(expected) == shown(items)
@@ -480,10 +496,10 @@ def test_a_state_is_a_copy():
 def test_what_is_given_anew_holds_over_the_state():
     """The rank and the zone; an empty state is none."""
     _, reader = read([log_line()])
-    again = FileReader(Origin("a run", 4, None), zone="+01:00", state=reader.state)
+    again = FileReader(RunIdentity("a run", 4, None), zone="+01:00", state=reader.state)
     assert 4 == again.read(log_line().encode())[-1][0]
     assert ("+01:00", 4) == (again.state["context"]["zone"], again.state["context"]["rank"])
-    assert {} == FileReader(Origin("a run", 0, None), state={}).attempts
+    assert {} == FileReader(RunIdentity("a run", 0, None), state={}).attempts
     with pytest.raises(ConfigurationError, match="no time zone 'Mars'"):
         make_reader(zone="Mars")
 
@@ -501,19 +517,19 @@ def test_the_start_in_the_path_is_where_scalars_begin():
 
 
 def test_names_are_remembered_in_bounds(monkeypatch):
-    """Beyond them a plain name goes without a naming, and its METADATA hold as when live."""
+    """Beyond them a plain name goes without series metadata, and its METADATA hold as when live."""
     monkeypatch.setattr(module, "MAX_NAMES", 3)
     losses = [log_line(json.dumps({f"loss{i}.loss": 1, "rank": i})) for i in range(5)]
     said = [metadata_line({"unit": "nat"}, f"loss{i}.loss") for i in range(5)]
     long = "loss." + "x" * 10_000
     items, reader = read([log_line(json.dumps({long: 1})), *losses, *said, *losses])
-    assert [0, 1, 2] == [rank for rank, _ in namings(items)][:3]
+    assert [0, 1, 2] == [rank for rank, _ in series_metadata(items)][:3]
     ranks = dict(reader.state["ranks"])
     assert {0, 1, 2} == set(ranks)
     assert 3 == len(reader.state["metadata"])
-    assert 3 == reader._names == FileReader(reader.origin, state=reader.state)._names
+    assert 3 == reader._names == FileReader(reader.identity, state=reader.state)._names
     items = reader.read(TRAIN_TEXT)  # keys without names would be of no use: they come each time
-    assert 2 == len(namings(items)) == len(namings(reader.read(TRAIN_TEXT)))
+    assert 2 == len(series_metadata(items)) == len(series_metadata(reader.read(TRAIN_TEXT)))
     assert 20_000 > len(json.dumps(reader.state))
 
 
@@ -545,7 +561,7 @@ def test_nothing_raises_whatever_is_mixed(lines):
     json.dumps(reader.state, allow_nan=False)
     named = set()
     for rank, item in items:
-        if isinstance(item, Naming):
+        if isinstance(item, SeriesMetadata):
             named.add((rank, item.key))
         elif isinstance(item, FileRecord) and item.header_stage is not None:
             assert {(rank, key) for key in item.convert().numbers if key != "rank"} <= named

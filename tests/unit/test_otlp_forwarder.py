@@ -15,7 +15,7 @@ from otel_dllogger.bridge.journal import Journal
 from otel_dllogger.bridge.otlp_forwarder import Delivery
 from otel_dllogger.bridge.outbox import Outbox, Stopped
 from otel_dllogger.logs.source import Source
-from otel_dllogger.logs.tail.fingerprint import Position
+from otel_dllogger.logs.tail.fingerprint import FilePosition
 from otel_dllogger.otlp import backoff
 from otel_dllogger.otlp.batches import MAX_POINTS
 from otel_dllogger.otlp.encoder import Encoder
@@ -352,5 +352,5 @@ def test_a_journal_that_cannot_be_written_is_none(tmp_path: Path) -> None:
         journal = Journal(path)
         journal.note({(1, 2, 3): 4})
         journal.clear({})
-        assert 0 == journal.sent_until(Position(1, 2, 3, 4, 5))
+        assert 0 == journal.sent_until(FilePosition(1, 2, 3, 4, 5))
         journal.close()

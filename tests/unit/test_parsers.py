@@ -18,19 +18,19 @@ import pytest
 
 from otel_dllogger.diagnostics import HARMLESS, LINE, REASONS
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.logs.parsers.detect import (
+from otel_dllogger.logs.parsers.context import FileContext
+from otel_dllogger.logs.parsers.detect import parse_line
+from otel_dllogger.logs.parsers.formats import (
     DLLOGGER_JSON,
     DLLOGGER_TEXT,
-    MAX_LINE_BYTES,
     MMENGINE_SCALARS,
     MMENGINE_TEXT,
     TCAP_JSON,
     TCAP_TEXT,
-    FileContext,
     FileRecord,
     conventional_metadata,
-    parse_line,
 )
+from otel_dllogger.logs.parsers.skipped import MAX_LINE_BYTES
 from otel_dllogger.metrics.naming import MetricMetadata, map_metric, parse_metadata
 from otel_dllogger.record import Info, Metadata, step_position
 from tests.support.paths import ROOT, TESTS
@@ -129,15 +129,15 @@ ENDS = {
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_record_of_a_sample_is_read(name):
-    """Exact counts, each record's dialect, and rank, step, stage, time of first and last."""
-    dialect, records, metadata, infos, skipped = SAMPLES[name]
+    """Exact counts, each record's format, and rank, step, stage, time of first and last."""
+    log_format, records, metadata, infos, skipped = SAMPLES[name]
     entries, context = read_sample(name, run_start_us=START_US, modified_us=END_US)
     kinds = Counter(type(entry) for entry in entries)
     assert (records, metadata, infos) == (kinds[FileRecord], kinds[Metadata], kinds[Info])
     assert skipped == context.skipped
     assert context.size_bytes == context.offset_bytes
     found = [entry for entry in entries if isinstance(entry, FileRecord)]
-    assert {dialect} == {record.dialect for record in found}
+    assert {log_format} == {record.log_format for record in found}
     for record, (rank, step, stage, time_us, value) in zip(
         (found[0], found[-1]), ENDS[name], strict=True
     ):
@@ -425,7 +425,7 @@ def test_a_line_is_read(name):
     record = read_one(line)
     assert repr((step, data)) == repr((record.step, record.data))  # repr: NaN, and types
     assert 1700000000 == record.time_us // 10**6
-    assert record.time_us % 10**6 == (0 if record.dialect == MMENGINE_TEXT else 250_000)
+    assert record.time_us % 10**6 == (0 if record.log_format == MMENGINE_TEXT else 250_000)
 
 
 def test_data_are_never_evaluated(tmp_path):
@@ -566,6 +566,15 @@ BAD = [
     (tcap_line("{'a': ]}").encode(), "unreadable_data"),
     (tcap_line("{'a': (1]}").encode(), "unreadable_data"),
     (tcap_line("{'a': None} b").encode(), "unreadable_data"),
+    (tcap_line("{'a': 1, None}").encode(), "unreadable_data"),
+    (tcap_line("{'a': {1, 2: None}}").encode(), "unreadable_data"),
+    (tcap_line("{'a': 1: None}").encode(), "unreadable_data"),
+    (tcap_line("{'a': [1: None]}").encode(), "unreadable_data"),
+    (tcap_line("{'a': (,)}").encode(), "unreadable_data"),
+    (tcap_line("{'a': 'b' 'c', 1: None}").encode(), "unreadable_data"),
+    # What overflows the stack of Python 3.10's own parser.
+    (tcap_line("()" * 300_000).encode(), "unreadable_data"),
+    (tcap_line("1" + "-1" * 300_000).encode(), "unreadable_data"),
     (log_line('{"a": "\0"}').encode(), "nul_bytes"),
     (b"\0" * 512, "nul_bytes"),
     (TEXT.encode() + b"\0", "nul_bytes"),
@@ -614,7 +623,8 @@ def test_every_reason_has_a_line_and_the_harmless_ones_lose_nothing():
 MIX = """
 import itertools, json, pathlib, re, sys
 from tests.unit.test_parsers import BAD, TEXT, log_line, tcap_line
-from otel_dllogger.logs.parsers.detect import FileContext, parse_line
+from otel_dllogger.logs.parsers.context import FileContext
+from otel_dllogger.logs.parsers.detect import parse_line
 
 good = [log_line().encode(), tcap_line("{'a': '1'}").encode(), TEXT.encode()]
 small = [(line, reason) for line, reason in BAD if len(line) < 2_000]
@@ -819,7 +829,7 @@ def test_times_of_scalars_go_on_where_the_file_grew():
 
 
 def test_the_state_of_a_file_may_be_told_before_the_first_row():
-    """A follower notes it before every read."""
+    """A tailer notes it before every read."""
     lines = rows(10, 20)
     context = FileContext(run_start_us=10**15)
     context.observe(size_bytes=len(lines[0]), modified_us=10**15 + 600)
@@ -919,7 +929,7 @@ def test_a_context_goes_through_a_checkpoint():
         assert [getattr(e, "step", e) for e in whole] == [getattr(e, "step", e) for e in parts]
 
 
-def test_entries_are_counted_by_dialect():
+def test_entries_are_counted_by_format():
     """A report on a file says who wrote it; INFO lines are several writers'."""
     info = 'INFO {"datetime": "2024-08-29 06:21:57.3", "type": "INFO", "data": 1}'
     _, context = read([log_line(), log_line(), tcap_line("{}"), TEXT, MMENGINE, *rows(1), info])
@@ -953,13 +963,13 @@ def test_names_say_what_files_do_not(name, metadata):
 
 def test_conventions_of_mmengine_name_seconds_memory_and_stage():
     """Its names have neither unit nor stage: the first is in its source, the other in a line."""
-    for dialect in (MMENGINE_TEXT, MMENGINE_SCALARS):
+    for log_format in (MMENGINE_TEXT, MMENGINE_SCALARS):
         for name, unit in {"time": "s", "train/data_time": "s", "eta": "s", "memory": "By"}.items():
-            found = conventional_metadata(name, dialect, "train")
+            found = conventional_metadata(name, log_format, "train")
             assert "TRAIN" == found["STAGE"]
             assert parse_metadata(found).unit == ("MiBy" if unit == "By" else unit)
     record = read_one(MMENGINE.replace("train", "val").replace("[10", "[60"))
-    found = conventional_metadata("loss", record.dialect, record.stage)
+    found = conventional_metadata("loss", record.log_format, record.stage)
     mapped = map_metric("loss", parse_metadata(found))
     assert ("dl_loss", "val", "minimize") == (mapped.prometheus_name, mapped.stage, mapped.goal)
 
@@ -985,7 +995,7 @@ def test_a_line_is_never_longer_to_read_than_its_length_allows():
         assert time.process_time() - start_s < 5.0
 
 
-def test_importing_the_dialects_loads_none_of_the_metrics():
+def test_importing_the_parsers_loads_none_of_the_metrics():
     """They stand below the logger: neither OpenTelemetry nor a backend comes with them."""
     code = (
         "import sys; import otel_dllogger.record; before = set(sys.modules);"

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from otel_dllogger import StdOutBackend
 from otel_dllogger.diagnostics import LINE, REASONS
-from otel_dllogger.logs.parsers.detect import FileContext, FileRecord, parse_line
-from otel_dllogger.logs.parsers.python_repr import parse_repr
+from otel_dllogger.logs.parsers.context import FileContext
+from otel_dllogger.logs.parsers.detect import parse_line
+from otel_dllogger.logs.parsers.formats import FileRecord
+from otel_dllogger.logs.parsers.literals import parse_repr
 from otel_dllogger.record import Info, Metadata, Record
 from otel_dllogger.values import to_plain
 from tests.support.in_memory import in_memory_backend

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_dllogger.logs.reader import Naming
+from otel_dllogger.logs.reader import SeriesMetadata
 from otel_dllogger.metrics.rank_state import RankState
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Info, Metadata, Record
@@ -44,7 +44,7 @@ ENTRIES = st.one_of(
             },
         ),
     ),
-    st.builds(lambda name: Naming(f"{name}\0val", name, {"STAGE": "VAL"}), NAMES),
+    st.builds(lambda name: SeriesMetadata(f"{name}\0val", name, {"STAGE": "VAL"}), NAMES),
     st.builds(lambda data: Info(0, 0, data), st.one_of(st.just("text"), st.just({"seed": 1}))),
 )
 
@@ -52,7 +52,7 @@ ENTRIES = st.one_of(
 def take(store, entries, first_us):
     """Let a store take entries, a second apart."""
     for number, entry in enumerate(entries):
-        if isinstance(entry, Naming):
+        if isinstance(entry, SeriesMetadata):
             store.describe(entry.key, entry.metadata, name=entry.name)
             continue
         elapsed_us = number * 10**6

@@ -29,7 +29,7 @@ OWNERS = {
     "DIAGNOSTICS": "DIAGNOSTICS",
     "self._anomalies": "anomalies",
     "anomalies": "anomalies",
-    "self._follower": "anomalies",
+    "self._tailer": "anomalies",
     "context": "context",
     "SkippedError": "context",
 }

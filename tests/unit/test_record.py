@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_dllogger.json_encoding import encode_record
-from otel_dllogger.logs.parsers.file_record import FileRecord
+from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import (
     EPOCH,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.identity import clean_run
-from otel_dllogger.logs.run_identity import Origin, Origins, find_start_us, is_copy
+from otel_dllogger.logs.run_identity import RunIdentities, RunIdentity, find_start_us, is_copy
 from tests.unit.test_parsers import DATA
 
 pytestmark = pytest.mark.newest_only
@@ -105,17 +105,17 @@ PATHS = {
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_path_says_whose_the_lines_are(path):
-    """The rules of ``Origins``, one by one."""
+    """The rules of ``RunIdentities``, one by one."""
     run, rank, *host = PATHS[path]
-    assert Origin(run, rank, host[0] if host else None) == Origins(["/w"]).of(path)
+    assert RunIdentity(run, rank, host[0] if host else None) == RunIdentities(["/w"]).of(path)
 
 
 def test_the_samples_of_mmengine_agree():
     """The text log and the scalars of a run are of one run, those of another of another."""
-    origins = Origins([str(DATA)])
+    identities = RunIdentities([str(DATA)])
     for name in ("mmengine_epoch", "mmengine_iter"):
-        log, scalars = (origins.of(f"{DATA}/{name}/{end}") for end in ("train.log", SCALARS))
-        assert Origin(name, 0, None) == log == scalars
+        log, scalars = (identities.of(f"{DATA}/{name}/{end}") for end in ("train.log", SCALARS))
+        assert RunIdentity(name, 0, None) == log == scalars
 
 
 SCALARS = "vis_data/scalars.json"
@@ -138,35 +138,35 @@ SCALARS = "vis_data/scalars.json"
 )
 def test_a_folder_above_the_root_says_no_rank(root, path, rank):
     """The home of a user named r3 is not the third rank's."""
-    assert rank == Origins([root]).of(path).rank
+    assert rank == RunIdentities([root]).of(path).rank
 
 
 def test_the_order_of_roots_does_not_matter():
     """The widest root that holds a file counts."""
     roots = ["/x/rank3/a", "/x"]
-    assert 3 == Origins(roots).of("/x/rank3/a/log.json").rank
-    assert 3 == Origins(roots[::-1]).of("/x/rank3/a/log.json").rank
+    assert 3 == RunIdentities(roots).of("/x/rank3/a/log.json").rank
+    assert 3 == RunIdentities(roots[::-1]).of("/x/rank3/a/log.json").rank
 
 
 def test_relative_roots_and_paths_are_of_the_working_folder(tmp_path, monkeypatch):
     """A folder whose name looks like a glob is a folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rank3[1]").mkdir()
-    assert Origin("x", 3, None) == Origins(["rank3[1]"]).of("rank3[1]/x/log.json")
-    assert 0 == Origins(["rank4[2]/rank3"]).of(f"{tmp_path.parent}/log.json").rank
+    assert RunIdentity("x", 3, None) == RunIdentities(["rank3[1]"]).of("rank3[1]/x/log.json")
+    assert 0 == RunIdentities(["rank4[2]/rank3"]).of(f"{tmp_path.parent}/log.json").rank
 
 
 @pytest.mark.parametrize("run", ["mine", " mine\n"])
 def test_a_run_that_is_given_is_every_files(run):
     """Also where a pattern says another."""
-    origins = Origins(["/w"], run=run, patterns=["{run}/{rank}.json"])
-    assert Origin("mine", 3, None) == origins.of("/w/other/3.json")
-    assert Origin("mine", 4, None) == origins.of("/w/other_rank4.json")
+    identities = RunIdentities(["/w"], run=run, patterns=["{run}/{rank}.json"])
+    assert RunIdentity("mine", 3, None) == identities.of("/w/other/3.json")
+    assert RunIdentity("mine", 4, None) == identities.of("/w/other_rank4.json")
 
 
 def test_an_empty_run_counts_as_not_given():
     """As in ``detect_topology``."""
-    assert "a" == Origins(["/w"], run=" ").of("/w/a.json").run
+    assert "a" == RunIdentities(["/w"], run=" ").of("/w/a.json").run
 
 
 PATTERNS = {
@@ -198,16 +198,16 @@ PATTERNS = {
 def test_a_pattern_is_the_end_of_a_path(pattern, path):
     """What it leaves open follows from the rules, without the words that it took."""
     run, rank, *host = PATTERNS[pattern, path]
-    assert Origin(run, rank, host[0] if host else None) == Origins(["/w"], patterns=[pattern]).of(
-        path
-    )
+    assert RunIdentity(run, rank, host[0] if host else None) == RunIdentities(
+        ["/w"], patterns=[pattern]
+    ).of(path)
 
 
 def test_the_first_pattern_that_matches_holds():
     """Whatever follows."""
-    origins = Origins(["/w"], patterns=["{run}/none", "a{rank}.json", "{run}.json"])
-    assert Origin("w", 3, None) == origins.of("/w/a3.json")
-    assert Origin("b3", 0, None) == origins.of("/w/b3.json")
+    identities = RunIdentities(["/w"], patterns=["{run}/none", "a{rank}.json", "{run}.json"])
+    assert RunIdentity("w", 3, None) == identities.of("/w/a3.json")
+    assert RunIdentity("b3", 0, None) == identities.of("/w/b3.json")
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_the_first_pattern_that_matches_holds():
 def test_a_pattern_that_means_nothing_is_refused(pattern, rule):
     """In one line with the value, the rule and the next step."""
     with pytest.raises(ConfigurationError) as raised:
-        Origins(["/w"], patterns=[pattern])
+        RunIdentities(["/w"], patterns=[pattern])
     assert (
         f"pattern {pattern!r}: {rule}; name a file by {{run}}, {{rank}} or {{host}}, each once "
         "at most, as in '{run}_rank{rank}.json'"
@@ -245,11 +245,11 @@ def test_every_path_has_an_origin(names, roots, run):
     """Nothing raises, and a run is a clean label that is not empty."""
     path = "/".join(names)
     for patterns in ([], ["{host}r{rank}*", "{rank}/*"]):
-        origin = Origins(roots, run=run, patterns=patterns).of(path)
-        assert origin.run
-        assert clean_run(origin.run) == origin.run
-        assert 0 <= origin.rank < 10**9
-        assert origin.host is None or clean_run(origin.host) == origin.host != ""
+        identity = RunIdentities(roots, run=run, patterns=patterns).of(path)
+        assert identity.run
+        assert clean_run(identity.run) == identity.run
+        assert 0 <= identity.rank < 10**9
+        assert identity.host is None or clean_run(identity.host) == identity.host != ""
     find_start_us(path)
     is_copy(path)
 
@@ -264,9 +264,9 @@ def test_every_path_has_an_origin(names, roots, run):
 )
 def test_the_ranks_of_a_folder_agree_on_the_run(folders, name, rank):
     """They differ in nothing but the rank."""
-    origins = Origins(["/"])
+    identities = RunIdentities(["/"])
     path = "/".join(["", *folders, f"{name}.json"])
-    assert origins.of(path.format(0))._replace(rank=rank) == origins.of(path.format(rank))
+    assert identities.of(path.format(0))._replace(rank=rank) == identities.of(path.format(rank))
 
 
 def test_a_time_in_the_path_is_the_start():

@@ -16,11 +16,10 @@ import pytest
 
 from otel_dllogger.diagnostics import FILE, REASONS
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.logs.tail import fingerprint
-from otel_dllogger.logs.tail.file_state import NUL_VISITS, Batch, Change
-from otel_dllogger.logs.tail.fingerprint import Position
-from otel_dllogger.logs.tail.lines import cut
-from otel_dllogger.logs.tail.tailer import MISSING_ROUNDS, Follower
+from otel_dllogger.logs.tail import open_files
+from otel_dllogger.logs.tail.file_state import NUL_VISITS, FileEvent, LineBatch, split_lines
+from otel_dllogger.logs.tail.fingerprint import FileKey, FilePosition
+from otel_dllogger.logs.tail.tailer import MISSING_ROUNDS, Tailer
 from tests.support.paths import TESTS
 
 SCRIPTS = TESTS / "scripts"
@@ -36,15 +35,15 @@ def logs(tmp_path):
 @pytest.fixture
 def follow():
     """Return what makes a Follower that the end of the test closes."""
-    followers = []
+    tailers = []
 
     def make(*paths, **options):
-        followers.append(Follower(paths, **options))
-        return followers[-1]
+        tailers.append(Tailer(paths, **options))
+        return tailers[-1]
 
     yield make
-    for follower in followers:
-        follower.close()
+    for tailer in tailers:
+        tailer.close()
 
 
 def append(path, text):
@@ -52,25 +51,25 @@ def append(path, text):
         file.write(text)
 
 
-def rounds(follower, count=1):
+def rounds(tailer, count=1):
     """Poll, and return the lines by the name of their file, and the changes."""
     lines, changes = {}, []
     for _ in range(count):
-        for item in follower.poll():
+        for item in tailer.poll():
             name = Path(item.path).name
-            if isinstance(item, Change):
+            if isinstance(item, FileEvent):
                 changes.append((item.kind, name))
             else:
                 lines.setdefault(name, []).extend(item.lines)
     return lines, changes
 
 
-def lines_of(follower, count=1):
-    return rounds(follower, count)[0]
+def lines_of(tailer, count=1):
+    return rounds(tailer, count)[0]
 
 
-def counted(follower):
-    return {reason: count for reason, count in follower.counts.items() if count}
+def counted(tailer):
+    return {reason: count for reason, count in tailer.counts.items() if count}
 
 
 # Lines
@@ -79,14 +78,14 @@ def counted(follower):
 def test_half_a_line_waits_for_its_newline(logs, follow):
     """However often it is looked at, the beginning of a line is not given."""
     append(logs / "a.log", b"one\ntw")
-    follower = follow(logs)
-    assert ({"a.log": [b"one"]}, [("appeared", "a.log")]) == rounds(follower)
-    assert ({}, []) == rounds(follower, 20)
+    tailer = follow(logs)
+    assert ({"a.log": [b"one"]}, [("appeared", "a.log")]) == rounds(tailer)
+    assert ({}, []) == rounds(tailer, 20)
     append(logs / "a.log", b"o")
-    assert {} == lines_of(follower, 20)
+    assert {} == lines_of(tailer, 20)
     append(logs / "a.log", b"\n\nthree\r\n\x0b\x0c\x1c\xc2\x85\n")
-    assert {"a.log": [b"two", b"", b"three\r", b"\x0b\x0c\x1c\xc2\x85"]} == lines_of(follower, 3)
-    assert {} == counted(follower)
+    assert {"a.log": [b"two", b"", b"three\r", b"\x0b\x0c\x1c\xc2\x85"]} == lines_of(tailer, 3)
+    assert {} == counted(tailer)
 
 
 def test_positions_name_every_line(logs, follow):
@@ -97,7 +96,7 @@ def test_positions_name_every_line(logs, follow):
     ends = (4, 8, 9, 14)
     status = (logs / "a.log").stat()
     expected = [
-        Position(status.st_dev, status.st_ino, 1, end, zlib.crc32(text[:end])) for end in ends
+        FilePosition(status.st_dev, status.st_ino, 1, end, zlib.crc32(text[:end])) for end in ends
     ]
     assert expected == list(batch.positions())
     assert (0, expected[-1]) == (batch.start.offset, batch.end)
@@ -106,23 +105,25 @@ def test_positions_name_every_line(logs, follow):
 
 def test_a_line_too_long_is_passed_over_and_counted(logs, follow):
     """It is not held, whether it comes at once or in parts, and the next one is whole."""
-    follower = follow(logs, max_line_bytes=3000, file_bytes=1024)
+    tailer = follow(logs, max_line_bytes=3000, file_bytes=1024)
     append(logs / "a.log", b"one\n" + b"x" * 3000 + b"\n" + b"y" * 3001 + b"\nfour\n")
-    assert {"a.log": [b"one", b"x" * 3000, b"four"]} == lines_of(follower, 10)
-    assert {"line_too_long": 1} == counted(follower)
+    assert {"a.log": [b"one", b"x" * 3000, b"four"]} == lines_of(tailer, 10)
+    assert {"line_too_long": 1} == counted(tailer)
     for _ in range(10):
         append(logs / "a.log", b"z" * 1000)
-        assert {} == lines_of(follower)
+        assert {} == lines_of(tailer)
     append(logs / "a.log", b"z\nfive\n")
-    assert {"a.log": [b"five"]} == lines_of(follower, 5)
-    assert {"line_too_long": 2} == counted(follower)
+    assert {"a.log": [b"five"]} == lines_of(tailer, 5)
+    assert {"line_too_long": 2} == counted(tailer)
 
 
 def test_long_lines_among_short_ones_keep_positions_right(logs, follow):
     """A batch ends where a line is passed over, so offsets can be added up."""
     text = b"".join(b"%d" % i + b"x" * (100 if i % 3 == 0 else 5) + b"\n" for i in range(10))
     append(logs / "a.log", text)
-    batches = [item for item in follow(logs, max_line_bytes=50).poll() if isinstance(item, Batch)]
+    batches = [
+        item for item in follow(logs, max_line_bytes=50).poll() if isinstance(item, LineBatch)
+    ]
     assert 3 == len(batches)
     for batch in batches:
         for line, position in zip(batch.lines, batch.positions(), strict=True):
@@ -133,19 +134,19 @@ def test_long_lines_among_short_ones_keep_positions_right(logs, follow):
 def test_a_line_too_long_is_passed_over_across_a_restart(logs, follow, tmp_path):
     """That we are within such a line is in the checkpoint."""
     append(logs / "a.log", b"x" * 2000)
-    follower = follow(logs, max_line_bytes=100, checkpoint=tmp_path / "saved")
-    assert {} == lines_of(follower, 3)
+    tailer = follow(logs, max_line_bytes=100, checkpoint=tmp_path / "saved")
+    assert {} == lines_of(tailer, 3)
     append(logs / "a.log", b"\none\n" + b"y" * 2000)
-    assert {"a.log": [b"one"]} == lines_of(follower, 3)
-    follower.commit()
+    assert {"a.log": [b"one"]} == lines_of(tailer, 3)
+    tailer.commit()
     append(logs / "a.log", b"yyy\ntwo\n")
-    follower = follow(logs, max_line_bytes=100, checkpoint=tmp_path / "saved")
-    assert {"a.log": [b"two"]} == lines_of(follower, 3)
+    tailer = follow(logs, max_line_bytes=100, checkpoint=tmp_path / "saved")
+    assert {"a.log": [b"two"]} == lines_of(tailer, 3)
 
 
 @pytest.mark.parametrize("size", [1, 7, 1024, 5000])
 def test_lines_are_the_same_whatever_is_read_at_once(size):
-    """Cutting does not depend on where a read ends."""
+    """Splitting does not depend on where a read ends."""
     text = b"".join(b"%d" % i * (i % 40) + b"\n" for i in range(400))
     whole = [line for line in text.split(b"\n")[:-1] if len(line) <= 60]
     lines, start, skipping = [], 0, False
@@ -153,11 +154,11 @@ def test_lines_are_the_same_whatever_is_read_at_once(size):
         want = size
         while True:
             data = text[start : start + want]
-            found = cut(data, max_line_bytes=60, full=len(data) == want, skipping=skipping)
+            found = split_lines(data, max_line_bytes=60, full=len(data) == want, skipping=skipping)
             if found.taken:
                 break
             want += size
-        lines.extend(line for piece in found.pieces for line in piece.lines)
+        lines.extend(line for block in found.blocks for line in block.lines)
         start, skipping = start + found.taken, found.skipping
     assert whole == lines
 
@@ -168,55 +169,55 @@ def test_lines_are_the_same_whatever_is_read_at_once(size):
 def test_nuls_that_are_filled_later_cost_nothing(logs, follow):
     """A network file system may show the new size before the new bytes."""
     append(logs / "a.log", b"one\n\0\0\0\0three\n")
-    follower = follow(logs)
-    assert {"a.log": [b"one"]} == lines_of(follower, NUL_VISITS)
+    tailer = follow(logs)
+    assert {"a.log": [b"one"]} == lines_of(tailer, NUL_VISITS)
     with (logs / "a.log").open("r+b") as file:
         file.seek(4)
         file.write(b"two\n")
-    assert {"a.log": [b"two", b"three"]} == lines_of(follower, 3)
-    assert {} == counted(follower)
+    assert {"a.log": [b"two", b"three"]} == lines_of(tailer, 3)
+    assert {} == counted(tailer)
 
 
 @pytest.mark.parametrize("visits", [NUL_VISITS - 1, NUL_VISITS])
 def test_every_nul_is_waited_for(logs, follow, visits):
     """That one was seen often says nothing of the next one."""
     append(logs / "a.log", b"\0ne\nt\0o\n")
-    follower = follow(logs)
-    assert {} == lines_of(follower, visits)
+    tailer = follow(logs)
+    assert {} == lines_of(tailer, visits)
     with (logs / "a.log").open("r+b") as file:
         file.write(b"o")
-    assert {"a.log": [b"one"]} == lines_of(follower, NUL_VISITS)
+    assert {"a.log": [b"one"]} == lines_of(tailer, NUL_VISITS)
     with (logs / "a.log").open("r+b") as file:
         file.write(b"one\ntw")
-    assert {"a.log": [b"two"]} == lines_of(follower, 3)
-    assert {} == counted(follower)
+    assert {"a.log": [b"two"]} == lines_of(tailer, 3)
+    assert {} == counted(tailer)
 
 
 def test_nuls_that_stay_are_passed_over(logs, follow):
     """They stand where a machine crashed, or a writer went on after its file was emptied."""
     append(logs / "a.log", b"\0" * 100 + b"one\ntw\0o\nthree\n")
-    follower = follow(logs)
-    assert {"a.log": [b"one", b"tw\0o", b"three"]} == lines_of(follower, 3 * NUL_VISITS)
-    assert {"nul_filled": 1} == counted(follower)
+    tailer = follow(logs)
+    assert {"a.log": [b"one", b"tw\0o", b"three"]} == lines_of(tailer, 3 * NUL_VISITS)
+    assert {"nul_filled": 1} == counted(tailer)
     append(logs / "a.log", b"\0" * 5000)
-    assert {} == lines_of(follower, 3 * NUL_VISITS)
+    assert {} == lines_of(tailer, 3 * NUL_VISITS)
 
 
 def test_a_writer_that_does_not_append_leaves_a_hole(logs, follow):
     """After copytruncate such a writer goes on at its old offset: 64 GiB take no time."""
     file = (logs / "a.log").open("wb", buffering=0)
     file.write(b"before\n")
-    follower = follow(logs)
-    assert {"a.log": [b"before"]} == lines_of(follower)
+    tailer = follow(logs)
+    assert {"a.log": [b"before"]} == lines_of(tailer)
     os.truncate(logs / "a.log", 0)
     file.seek(1 << 36)
     file.write(b"after\n")
     file.close()
-    lines, changes = rounds(follower, 4 * NUL_VISITS)
+    lines, changes = rounds(tailer, 4 * NUL_VISITS)
     assert ({"a.log": [b"after"]}, [("restarted", "a.log")]) == (lines, changes)
-    assert {"rewritten": 1} | {"nul_filled": follower.counts["nul_filled"]} == counted(follower)
+    assert {"rewritten": 1} | {"nul_filled": tailer.counts["nul_filled"]} == counted(tailer)
     append(logs / "a.log", b"more\n")
-    assert {"a.log": [b"more"]} == lines_of(follower)
+    assert {"a.log": [b"more"]} == lines_of(tailer)
 
 
 # Files that change
@@ -226,70 +227,70 @@ def test_a_writer_that_does_not_append_leaves_a_hole(logs, follow):
 def test_copytruncate_begins_a_generation(logs, follow, text):
     """A file that was emptied is read from 0, shorter or longer than it was."""
     append(logs / "a.log", b"0\n" * 100)
-    follower = follow(logs)
-    first = follower.poll()[1]
+    tailer = follow(logs)
+    first = tailer.poll()[1]
     os.truncate(logs / "a.log", 0)
     append(logs / "a.log", text)
-    items = follower.poll()
-    assert [("restarted", 2)] == [(i.kind, i.generation) for i in items if isinstance(i, Change)]
-    lines = [line for item in items if isinstance(item, Batch) for line in item.lines]
+    items = tailer.poll()
+    assert [("restarted", 2)] == [(i.kind, i.generation) for i in items if isinstance(i, FileEvent)]
+    lines = [line for item in items if isinstance(item, LineBatch) for line in item.lines]
     assert text.split(b"\n")[:-1] == lines
-    assert {"truncated" if len(text) < 200 else "rewritten": 1} == counted(follower)
-    assert not {first.end} & {p for i in items if isinstance(i, Batch) for p in i.positions()}
+    assert {"truncated" if len(text) < 200 else "rewritten": 1} == counted(tailer)
+    assert not {first.end} & {p for i in items if isinstance(i, LineBatch) for p in i.positions()}
 
 
 def test_a_rewrite_of_equal_length_and_tail_is_seen(logs, follow):
     """The first bytes tell it, where those before the offset are the same."""
     append(logs / "a.log", b"first\n" + b"same\n" * 1000)
-    follower = follow(logs)
-    lines_of(follower)
+    tailer = follow(logs)
+    lines_of(tailer)
     append(logs / "b.log", b"other\n" + b"same\n" * 1001)
     with (logs / "a.log").open("r+b") as file:
         file.write((logs / "b.log").read_bytes())
     (logs / "b.log").unlink()
-    assert 1002 == len(lines_of(follower)["a.log"])
-    assert 1 == follower.counts["rewritten"]
+    assert 1002 == len(lines_of(tailer)["a.log"])
+    assert 1 == tailer.counts["rewritten"]
 
 
 def test_a_rewrite_with_the_same_head_is_seen(logs, follow):
     """The bytes before the offset tell it, where the first KiB is the same."""
     append(logs / "a.log", b"same\n" * 1000 + b"last\n")
-    follower = follow(logs)
-    lines_of(follower)
+    tailer = follow(logs)
+    lines_of(tailer)
     (logs / "a.log").write_bytes(b"same\n" * 1000 + b"LAST\nmore\n")
-    assert 1002 == len(lines_of(follower)["a.log"])
+    assert 1002 == len(lines_of(tailer)["a.log"])
 
 
 def test_a_rewrite_within_one_tick_of_the_clock_is_seen(logs, follow):
     """The same size and time may hide other bytes, if they came right after we looked."""
     append(logs / "a.log", b"one\n")
     status = (logs / "a.log").stat()
-    follower = follow(logs)
-    assert {"a.log": [b"one"]} == lines_of(follower)
+    tailer = follow(logs)
+    assert {"a.log": [b"one"]} == lines_of(tailer)
     (logs / "a.log").write_bytes(b"two\n")
     os.utime(logs / "a.log", ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert {"a.log": [b"two"]} == lines_of(follower)
-    lines_of(follower, 3)
+    assert {"a.log": [b"two"]} == lines_of(tailer)
+    lines_of(tailer, 3)
     append(logs / "a.log", b"half")
     status = (logs / "a.log").stat()
-    assert {} == lines_of(follower)
+    assert {} == lines_of(tailer)
     (logs / "a.log").write_bytes(b"two\nhal\n")
     os.utime(logs / "a.log", ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert {"a.log": [b"hal"]} == lines_of(follower)
+    assert {"a.log": [b"hal"]} == lines_of(tailer)
 
 
 def test_times_that_go_back_change_nothing(logs, follow):
     """Only that a time is another one counts: clocks are wrong at times."""
     append(logs / "a.log", b"one\n")
-    follower = follow(logs)
-    lines_of(follower, 3)
+    tailer = follow(logs)
+    lines_of(tailer, 3)
     append(logs / "a.log", b"two\n")
     os.utime(logs / "a.log", ns=(0, 0))
-    assert {"a.log": [b"two"]} == lines_of(follower, 3)
+    assert {"a.log": [b"two"]} == lines_of(tailer, 3)
     append(logs / "a.log", b"three\n")
     os.utime(logs / "a.log", ns=(1 << 62, 1 << 62))
-    assert {"a.log": [b"three"]} == lines_of(follower, 3)
-    assert {} == counted(follower)
+    assert {"a.log": [b"three"]} == lines_of(tailer, 3)
+    assert {} == counted(tailer)
 
 
 @pytest.mark.parametrize("max_open", [1, 256])
@@ -298,56 +299,56 @@ def test_rotation_loses_nothing_and_gives_nothing_twice(logs, follow, old, max_o
     """The rest of the old file comes first, whether or not its new name is followed."""
     append(logs / "b.log", b"b\n")
     append(logs / "a.log", b"one\n")
-    follower = follow(logs, max_open=max_open)
-    lines_of(follower, 3)
+    tailer = follow(logs, max_open=max_open)
+    lines_of(tailer, 3)
     append(logs / "a.log", b"two\n")
     (logs / "a.log").rename(logs / old)
     append(logs / "a.log", b"one\n")
     append(logs / "b.log", b"bb\n")
-    names = [Path(i.path).name for i in follower.poll() if isinstance(i, Batch)]
+    names = [Path(i.path).name for i in tailer.poll() if isinstance(i, LineBatch)]
     assert [old, "a.log"] == [name for name in names if name != "b.log"]
     append(logs / old, b"three\n")  # its writer has not noticed yet
-    assert {old: [b"three"]} == lines_of(follower, 3)
+    assert {old: [b"three"]} == lines_of(tailer, 3)
     (logs / old).rename(logs / "a.log.2")
     append(logs / "a.log.2", b"four\n")
-    assert {"a.log.2": [b"four"]} == lines_of(follower, 3)
-    assert {} == counted(follower)
+    assert {"a.log.2": [b"four"]} == lines_of(tailer, 3)
+    assert {} == counted(tailer)
 
 
 def test_rotation_while_nobody_looks(logs, follow, tmp_path):
     """The rest of the old file is found by the checkpoint's inode."""
     append(logs / "a.log", b"one\n")
-    follower = follow(logs / "a.log", checkpoint=tmp_path / "saved")
-    lines_of(follower)
-    follower.commit()
-    follower.close()
+    tailer = follow(logs / "a.log", checkpoint=tmp_path / "saved")
+    lines_of(tailer)
+    tailer.commit()
+    tailer.close()
     append(logs / "a.log", b"two\n")
     (logs / "a.log").rename(logs / "a.log.1")
     append(logs / "a.log", b"one\n")
-    follower = follow(logs / "a.log", checkpoint=tmp_path / "saved")
-    assert {"a.log": [b"one"], "a.log.1": [b"two"]} == lines_of(follower, 3)
+    tailer = follow(logs / "a.log", checkpoint=tmp_path / "saved")
+    assert {"a.log": [b"one"], "a.log.1": [b"two"]} == lines_of(tailer, 3)
 
 
 def test_another_content_under_a_name_that_nobody_asked_for(logs):
     """A rotated file is read to its end; what somebody puts in its place is not."""
     append(logs / "a.log", b"one\n")
-    with Follower([logs]) as follower:
-        lines_of(follower)
+    with Tailer([logs]) as tailer:
+        lines_of(tailer)
         (logs / "a.log").rename(logs / "a.log.1")
-        assert ({}, []) == rounds(follower, 3)
+        assert ({}, []) == rounds(tailer, 3)
         (logs / "a.log.1").write_bytes(b"something else\n")
-        assert ({}, [("gone", "a.log.1")]) == rounds(follower, 3)
+        assert ({}, [("gone", "a.log.1")]) == rounds(tailer, 3)
         (logs / "a.log.1").rename(logs / "a.log")
-        assert {"a.log": [b"something else"]} == lines_of(follower, 3)
-        assert {"rewritten": 1} == counted(follower)
-    assert 0 == follower.open_descriptors
+        assert {"a.log": [b"something else"]} == lines_of(tailer, 3)
+        assert {"rewritten": 1} == counted(tailer)
+    assert 0 == len(tailer._open_files)
 
 
 def test_a_file_that_is_renamed_between_being_found_and_opened(logs, follow, monkeypatch):
     """It is read by its new name in the next round."""
     append(logs / "a.log", b"one\n")
-    follower = follow(logs)
-    scan = follower._discovery.scan
+    tailer = follow(logs)
+    scan = tailer._finder.scan
 
     def scan_too_early():
         found = scan()
@@ -355,11 +356,11 @@ def test_a_file_that_is_renamed_between_being_found_and_opened(logs, follow, mon
         append(logs / "a.log", b"two\n")
         return found
 
-    monkeypatch.setattr(follower._discovery, "scan", scan_too_early)
-    assert ({}, []) == rounds(follower)
+    monkeypatch.setattr(tailer._finder, "scan", scan_too_early)
+    assert ({}, []) == rounds(tailer)
     monkeypatch.undo()
-    assert {"a.log": [b"two"], "b.log": [b"one"]} == lines_of(follower, 3)
-    assert {} == counted(follower)
+    assert {"a.log": [b"two"], "b.log": [b"one"]} == lines_of(tailer, 3)
+    assert {} == counted(tailer)
 
 
 def reuse(path, new, text):
@@ -381,101 +382,101 @@ def test_an_inode_that_is_given_again_is_another_file(logs, follow, name, text):
     """Even with the same beginning, where the file system numbers an inode's lives."""
     append(logs / "a.log", b"one\n")
     append(logs / "z.log", b"z\n")
-    follower = follow(logs, max_open=1)
-    lines_of(follower, 3)
+    tailer = follow(logs, max_open=1)
+    lines_of(tailer, 3)
     append(logs / "z.log", b"z\n")
-    lines_of(follower, 3)  # now z.log is the one that is open
+    lines_of(tailer, 3)  # now z.log is the one that is open
     reuse(logs / "a.log", logs / name, text)
-    if fingerprint.inode_version(os.open(logs / name, os.O_RDONLY)) is None:
+    if open_files.inode_version(os.open(logs / name, os.O_RDONLY)) is None:
         pytest.skip("this file system does not number them")
-    assert {name: text.split(b"\n")[:-1]} == lines_of(follower, 3)
-    assert {"inode_reused": 1} == counted(follower)
+    assert {name: text.split(b"\n")[:-1]} == lines_of(tailer, 3)
+    assert {"inode_reused": 1} == counted(tailer)
 
 
 @pytest.mark.parametrize("text", [b"one\n", b"2\n3\n"])
 def test_an_inode_that_is_given_again_without_a_version(logs, follow, monkeypatch, text):
     """Its content tells it: other bytes are another file; equal ones cannot be known."""
-    monkeypatch.setattr("otel_dllogger.logs.tail.descriptors.inode_version", lambda fd: None)
+    monkeypatch.setattr("otel_dllogger.logs.tail.open_files.inode_version", lambda fd: None)
     append(logs / "a.log", b"one\n")
     append(logs / "z.log", b"z\n")
-    follower = follow(logs, max_open=1)
-    lines_of(follower, 3)
+    tailer = follow(logs, max_open=1)
+    lines_of(tailer, 3)
     append(logs / "z.log", b"z\n")
-    lines_of(follower, 3)
+    lines_of(tailer, 3)
     reuse(logs / "a.log", logs / "a.log", text)
-    assert ({} if text == b"one\n" else {"a.log": [b"2", b"3"]}) == lines_of(follower, 3)
+    assert ({} if text == b"one\n" else {"a.log": [b"2", b"3"]}) == lines_of(tailer, 3)
 
 
 def test_equal_first_lines_are_two_files(logs, follow):
     """Content alone does not identify a file."""
     for name in ("a.log", "b.log"):
         append(logs / name, b"the same\n")
-    follower = follow(logs)
-    assert {"a.log": [b"the same"], "b.log": [b"the same"]} == lines_of(follower)
+    tailer = follow(logs)
+    assert {"a.log": [b"the same"], "b.log": [b"the same"]} == lines_of(tailer)
     append(logs / "b.log", b"more\n")
-    assert {"b.log": [b"more"]} == lines_of(follower, 3)
+    assert {"b.log": [b"more"]} == lines_of(tailer, 3)
 
 
 def test_a_deleted_file_is_read_to_its_end(logs, follow):
     """The open descriptor still has what was behind, in as many rounds as it takes."""
     lines = [b"line %d" % i for i in range(2000)]
     append(logs / "a.log", b"\n".join(lines) + b"\nhalf")
-    follower = follow(logs, file_bytes=1024)
-    got = lines_of(follower)["a.log"]
+    tailer = follow(logs, file_bytes=1024)
+    got = lines_of(tailer)["a.log"]
     (logs / "a.log").unlink()
-    more, changes = rounds(follower, 100)
+    more, changes = rounds(tailer, 100)
     assert lines == got + more["a.log"]
     assert [("gone", "a.log")] == changes
-    assert {"partial_line_lost": 1} == counted(follower)
-    assert (0, []) == (follower.open_descriptors, follower.files)
+    assert {"partial_line_lost": 1} == counted(tailer)
+    assert (0, []) == (len(tailer._open_files), tailer.files)
 
 
 def test_the_last_lines_of_a_file_that_is_then_deleted(logs, follow):
     """What was written after we looked last, and at rest by then, is read as well."""
     append(logs / "a.log", b"one\n")
-    follower = follow(logs)
-    lines_of(follower, 5)
+    tailer = follow(logs)
+    lines_of(tailer, 5)
     append(logs / "a.log", b"two\n")
     (logs / "a.log").unlink()
-    assert ({"a.log": [b"two"]}, [("gone", "a.log")]) == rounds(follower, 6)
-    assert {} == counted(follower)
+    assert ({"a.log": [b"two"]}, [("gone", "a.log")]) == rounds(tailer, 6)
+    assert {} == counted(tailer)
 
 
 def test_what_nobody_has_open_is_lost_and_counted(logs, follow):
     """With more files than descriptors, a deleted one may go with what was not read."""
     append(logs / "a.log", b"".join(b"%04d\n" % i for i in range(1000)))
     append(logs / "z.log", b"z\n")
-    follower = follow(logs, file_bytes=1024, max_open=1)
-    lines_of(follower)
-    follower._descriptors.shrink(0)
+    tailer = follow(logs, file_bytes=1024, max_open=1)
+    lines_of(tailer)
+    tailer._open_files.shrink(0)
     (logs / "a.log").unlink()
-    assert [("gone", "a.log")] == rounds(follower, MISSING_ROUNDS + 1)[1]
-    assert {"unread_lost": 1} == counted(follower)
+    assert [("gone", "a.log")] == rounds(tailer, MISSING_ROUNDS + 1)[1]
+    assert {"unread_lost": 1} == counted(tailer)
 
 
 def test_another_name_is_followed_only_if_something_tells_the_file(logs, follow, monkeypatch):
     """Nothing was read of it, it is not open, and the inode may be anybody's by now."""
-    monkeypatch.setattr("otel_dllogger.logs.tail.descriptors.inode_version", lambda fd: None)
+    monkeypatch.setattr("otel_dllogger.logs.tail.open_files.inode_version", lambda fd: None)
     append(logs / "a.log", b"half")
-    follower = follow(logs)
-    lines_of(follower, 3)
-    follower._descriptors.shrink(0)
+    tailer = follow(logs)
+    lines_of(tailer, 3)
+    tailer._open_files.shrink(0)
     (logs / "a.log").rename(logs / "a.data")
     append(logs / "a.data", b" a line\n")
-    assert ({}, [("gone", "a.log")]) == rounds(follower, 6)
+    assert ({}, [("gone", "a.log")]) == rounds(tailer, 6)
 
 
 def test_a_file_that_is_missed_once_is_not_gone(logs, follow):
     """Who looks through a folder while a file is renamed may see neither name."""
     append(logs / "a.log", b"one\n")
-    follower = follow(logs)
-    lines_of(follower)
+    tailer = follow(logs)
+    lines_of(tailer)
     (logs / "a.log").rename(logs.parent / "a.log")
     for _ in range(MISSING_ROUNDS):
-        assert ({}, []) == rounds(follower)
+        assert ({}, []) == rounds(tailer)
     (logs.parent / "a.log").rename(logs / "a.log")
     append(logs / "a.log", b"two\n")
-    assert ({"a.log": [b"two"]}, []) == rounds(follower, 5)
+    assert ({"a.log": [b"two"]}, []) == rounds(tailer, 5)
 
 
 # What is followed
@@ -483,15 +484,15 @@ def test_a_file_that_is_missed_once_is_not_gone(logs, follow):
 
 def test_files_that_come_late_are_found(logs, follow):
     """A file, a folder and a glob may be there only later."""
-    follower = follow(logs / "a.log", logs / "sub", logs / "*" / "x?.out")
-    assert ({}, []) == rounds(follower, 3)
-    assert {"path_missing": 2} == counted(follower)
+    tailer = follow(logs / "a.log", logs / "sub", logs / "*" / "x?.out")
+    assert ({}, []) == rounds(tailer, 3)
+    assert {"path_missing": 2} == counted(tailer)
     (logs / "sub" / "deep").mkdir(parents=True)
     append(logs / "a.log", b"a\n")
     append(logs / "sub" / "deep" / "b.jsonl", b"b\n")
     append(logs / "sub" / "x1.out", b"x\n")
     append(logs / "sub" / "deep" / "x1.out", b"no\n")
-    assert {"a.log": [b"a"], "b.jsonl": [b"b"], "x1.out": [b"x"]} == lines_of(follower)
+    assert {"a.log": [b"a"], "b.jsonl": [b"b"], "x1.out": [b"x"]} == lines_of(tailer)
 
 
 def test_only_the_names_of_logs_are_followed_in_a_folder(logs, follow):
@@ -510,6 +511,32 @@ def test_only_the_names_of_logs_are_followed_in_a_folder(logs, follow):
     assert {".g.log", "h.log"} == set(lines_of(follow(logs / ".g*", logs / ".h*" / "*.log")))
 
 
+def test_a_glob_looks_only_where_files_can_match(logs, follow, monkeypatch):
+    """A folder whose name does not match is never listed, nor is what lies too deep."""
+    for folder in ("a1/logs/deep", "a2/other", "b1/logs"):
+        (logs / folder).mkdir(parents=True)
+    append(logs / "a1" / "logs" / "r.out", b"1\n")
+    listed = []
+    scandir = os.scandir
+
+    def note(path):
+        listed.append(str(Path(path).relative_to(logs)))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", note)
+    assert {"r.out": [b"1"]} == lines_of(follow(logs / "a*" / "logs" / "*.out"))
+    assert {".", "a1", "a2", "a1/logs"} == set(listed)
+
+
+def test_a_hostile_glob_takes_no_longer_than_others(logs, follow):
+    """The time does not grow with the ways in which a path could match."""
+    tailer = follow(logs / Path(*("**", "a") * 20) / ("*a" * 20 + "b"))
+    start_s = time.process_time()
+    assert not tailer.covers(str(logs / Path(*"a" * 60) / ("a" * 60)))
+    assert time.process_time() - start_s < 1
+    assert tailer.covers(str(logs / Path(*"a" * 60) / ("a" * 60 + "b")))
+
+
 def test_a_name_with_brackets_is_a_name_if_it_is_there(logs, follow):
     """A glob is one only where no such file exists."""
     append(logs / "run[1].log", b"1\n")
@@ -522,12 +549,12 @@ def test_two_names_of_one_file_are_one_file(logs, follow):
     """Hard links, and paths that name a file twice, give its lines once."""
     append(logs / "a.log", b"one\n")
     os.link(logs / "a.log", logs / "b.log")
-    follower = follow(logs, logs / "a.log", logs / "*.log")
-    assert {"a.log": [b"one"]} == lines_of(follower, 5)
-    assert {"hard_link": 1} == counted(follower)
+    tailer = follow(logs, logs / "a.log", logs / "*.log")
+    assert {"a.log": [b"one"]} == lines_of(tailer, 5)
+    assert {"hard_link": 1} == counted(tailer)
     (logs / "a.log").unlink()
     append(logs / "b.log", b"two\n")
-    assert ({"b.log": [b"two"]}, []) == rounds(follower, 5)
+    assert ({"b.log": [b"two"]}, []) == rounds(tailer, 5)
 
 
 def test_links_that_leave_the_folder_are_refused(logs, follow, tmp_path):
@@ -545,16 +572,16 @@ def test_links_that_leave_the_folder_are_refused(logs, follow, tmp_path):
     (logs / "g").symlink_to(".")
     (logs / "h.log").symlink_to("i.log")
     append(logs / "i.log", b"two\n")
-    follower = follow(logs)
-    assert {"a.data": [b"one"], "i.log": [b"two"]} == lines_of(follower, 3)
-    assert {"link_outside": 3, "link_broken": 2} == counted(follower)
+    tailer = follow(logs)
+    assert {"a.data": [b"one"], "i.log": [b"two"]} == lines_of(tailer, 3)
+    assert {"link_outside": 3, "link_broken": 2} == counted(tailer)
     (tmp_path / "linked").symlink_to(logs)
-    follower = follow(tmp_path / "linked")
-    assert {"a.data": [b"one"], "i.log": [b"two"]} == lines_of(follower, 3)
-    assert {"link_outside": 3, "link_broken": 2} == counted(follower)
+    tailer = follow(tmp_path / "linked")
+    assert {"a.data": [b"one"], "i.log": [b"two"]} == lines_of(tailer, 3)
+    assert {"link_outside": 3, "link_broken": 2} == counted(tailer)
     (logs / "a.log").unlink()
     (logs / "a.log").symlink_to(outside / "secret.log")
-    assert {} == lines_of(follower, 3)
+    assert {} == lines_of(tailer, 3)
 
 
 def test_a_link_that_was_asked_for_is_followed_wherever_it_leads(logs, follow, tmp_path):
@@ -562,12 +589,12 @@ def test_a_link_that_was_asked_for_is_followed_wherever_it_leads(logs, follow, t
     for run in ("1", "2"):
         append(tmp_path / f"run{run}.log", run.encode() + b"\n")
     (logs / "latest.log").symlink_to(tmp_path / "run1.log")
-    follower = follow(logs / "latest.log")
-    assert {"run1.log": [b"1"]} == lines_of(follower, 3)
+    tailer = follow(logs / "latest.log")
+    assert {"run1.log": [b"1"]} == lines_of(tailer, 3)
     (logs / "latest.log").unlink()
     (logs / "latest.log").symlink_to(tmp_path / "run2.log")
     append(tmp_path / "run1.log", b"the end\n")
-    assert {"run1.log": [b"the end"], "run2.log": [b"2"]} == lines_of(follower, 3)
+    assert {"run1.log": [b"the end"], "run2.log": [b"2"]} == lines_of(tailer, 3)
 
 
 def test_what_is_no_file_is_never_opened(logs, follow):
@@ -582,27 +609,27 @@ def test_what_is_no_file_is_never_opened(logs, follow):
         finally:
             os.chdir(old)
         append(logs / "d.log", b"1\n")
-        follower = follow(logs, logs / "a.log")
-        assert {"d.log": [b"1"]} == lines_of(follower, 5)
-    assert {"not_regular": 2} == counted(follower)
+        tailer = follow(logs, logs / "a.log")
+        assert {"d.log": [b"1"]} == lines_of(tailer, 5)
+    assert {"not_regular": 2} == counted(tailer)
 
 
 def test_a_pipe_in_the_place_of_a_file_does_not_block(logs):
     """Between being found and being opened a file may become anything."""
     append(logs / "a.log", b"1\n")
     status = (logs / "a.log").stat()
-    key = fingerprint.Key(status.st_dev, status.st_ino)
+    key = FileKey(status.st_dev, status.st_ino)
     (logs / "a.log").rename(logs / "b.log")
     os.mkfifo(logs / "a.log")
     append(logs / "c.log", b"1\n")
     before = len(list(Path("/proc/self/fd").iterdir()))
     for name in ("a.log", "c.log"):
         with pytest.raises(FileNotFoundError):
-            fingerprint.open_regular(str(logs / name), key)
+            open_files.open_regular(str(logs / name), key)
     (logs / "a.log").unlink()
     (logs / "a.log").symlink_to("b.log")
     with pytest.raises(OSError, match="symbolic links"):
-        fingerprint.open_regular(str(logs / "a.log"), key)
+        open_files.open_regular(str(logs / "a.log"), key)
     assert before == len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -630,19 +657,19 @@ def test_permission_that_is_taken_and_given_back(logs, follow, nobody, what):
     (logs / "a.log").chmod(0o644)
     open_up(logs)
     modes = {"a.log": 0o644, ".": 0o755}
-    follower = follow(logs)
-    lines_of(follower, 3)
-    follower._descriptors.shrink(0)
+    tailer = follow(logs)
+    lines_of(tailer, 3)
+    tailer._open_files.shrink(0)
     append(logs / "a.log", b"two\n")
     (logs / what).chmod(0)
     nobody()
-    assert ({}, []) == rounds(follower, 10)
-    assert {"permission_denied": 1} == counted(follower)
+    assert ({}, []) == rounds(tailer, 10)
+    assert {"permission_denied": 1} == counted(tailer)
     if os.getuid() == 0:
         os.seteuid(0)
     (logs / what).chmod(modes[what])
     nobody()
-    assert ({"a.log": [b"two"]}, []) == rounds(follower, 3)
+    assert ({"a.log": [b"two"]}, []) == rounds(tailer, 3)
 
 
 def test_a_new_file_that_may_not_be_read_yet(logs, follow, nobody):
@@ -650,14 +677,14 @@ def test_a_new_file_that_may_not_be_read_yet(logs, follow, nobody):
     append(logs / "a.log", b"one\n")
     (logs / "a.log").chmod(0)
     open_up(logs)
-    follower = follow(logs)
+    tailer = follow(logs)
     nobody()
-    assert ({}, []) == rounds(follower, 5)
+    assert ({}, []) == rounds(tailer, 5)
     if os.getuid() == 0:
         os.seteuid(0)
     (logs / "a.log").chmod(0o644)
     nobody()
-    assert ({"a.log": [b"one"]}, [("appeared", "a.log")]) == rounds(follower)
+    assert ({"a.log": [b"one"]}, [("appeared", "a.log")]) == rounds(tailer)
 
 
 @pytest.mark.parametrize(
@@ -674,7 +701,7 @@ def test_a_new_file_that_may_not_be_read_yet(logs, follow, nobody):
 def test_what_cannot_mean_anything_is_said(paths, options):
     """An argument that makes no sense is an error with the next step."""
     with pytest.raises(ConfigurationError, match=r"name a file|pass"):
-        Follower(paths, **options)
+        Tailer(paths, **options)
 
 
 # Bounds
@@ -685,14 +712,14 @@ def test_a_fast_file_does_not_starve_others(logs, follow):
     append(logs / "fast.log", b"x" * 99 + b"\n" + b"y" * 99 + b"\n" * 100_000)
     for i in range(20):
         append(logs / f"slow{i}.log", b"1\n" * 512)
-    follower = follow(logs, file_bytes=1024, round_bytes=4096)
+    tailer = follow(logs, file_bytes=1024, round_bytes=4096)
     seen = []
     for _ in range(8):
         append(logs / "fast.log", b"z" * 9999 + b"\n")
-        items = [item for item in follower.poll() if isinstance(item, Batch)]
+        items = [item for item in tailer.poll() if isinstance(item, LineBatch)]
         assert sum(item.end.offset - item.start.offset for item in items) <= 5 * 1024
         seen.extend(item.path for item in items)
-        assert follower.behind
+        assert tailer.behind
     assert 20 == len({path for path in seen if "slow" in path})
 
 
@@ -701,33 +728,33 @@ def test_few_descriptors_serve_many_files(logs, follow):
     for i in range(100):
         append(logs / f"{i}.log", b"1\n")
     before = len(list(Path("/proc/self/fd").iterdir()))
-    follower = follow(logs, max_open=4)
+    tailer = follow(logs, max_open=4)
     for _ in range(3):
-        assert 100 == len(lines_of(follower))
+        assert 100 == len(lines_of(tailer))
         assert (4, before + 4) == (
-            follower.open_descriptors,
+            len(tailer._open_files),
             len(list(Path("/proc/self/fd").iterdir())),
         )
         for i in range(100):
             append(logs / f"{i}.log", b"1\n")
-    follower.close()
+    tailer.close()
     assert before == len(list(Path("/proc/self/fd").iterdir()))
-    assert {} == counted(follower)
+    assert {} == counted(tailer)
 
 
 def test_the_descriptor_not_used_for_longest_is_closed(logs, follow):
     """A file that grows keeps its descriptor, and with it what a deletion leaves unread."""
     names = ("a.log", "b.log", "c.log")
-    follower = follow(*(logs / name for name in names), max_open=2)
+    tailer = follow(*(logs / name for name in names), max_open=2)
     for name in ("a.log", "b.log", "a.log", "c.log"):
         append(logs / name, b"1\n")
-        assert {name: [b"1"]} == lines_of(follower)
-        lines_of(follower, 3)
+        assert {name: [b"1"]} == lines_of(tailer)
+        lines_of(tailer, 3)
     append(logs / "a.log", b"2\n")
     append(logs / "b.log", b"2\n")
     (logs / "a.log").unlink()
     (logs / "b.log").unlink()
-    assert {"a.log": [b"2"]} == lines_of(follower, 6)
+    assert {"a.log": [b"2"]} == lines_of(tailer, 6)
 
 
 def test_a_process_out_of_descriptors_goes_on(logs, follow, monkeypatch):
@@ -735,33 +762,33 @@ def test_a_process_out_of_descriptors_goes_on(logs, follow, monkeypatch):
     for i in range(10):
         append(logs / f"{i}.log", b"1\n")
     limit = [4]
-    real_open = fingerprint.open_regular
-    follower = follow(logs)
+    real_open = open_files.open_regular
+    tailer = follow(logs)
 
     def open_regular(path, key):
-        if follower.open_descriptors >= limit[0]:
+        if len(tailer._open_files) >= limit[0]:
             raise OSError(24, "Too many open files")
         return real_open(path, key)
 
-    monkeypatch.setattr("otel_dllogger.logs.tail.descriptors.open_regular", open_regular)
-    assert 10 == len(lines_of(follower, 10))
-    assert 0 < follower.counts["descriptor_limit"]
+    monkeypatch.setattr("otel_dllogger.logs.tail.open_files.open_regular", open_regular)
+    assert 10 == len(lines_of(tailer, 10))
+    assert 0 < tailer.counts["descriptor_limit"]
 
 
 def test_files_beyond_the_limit_are_counted(logs, follow):
     """Memory is bounded by the number of files."""
     for i in range(10):
         append(logs / f"{i}.log", b"1\n")
-    follower = follow(logs, max_files=4)
-    assert 4 == len(lines_of(follower, 3))
-    assert {"file_limit": 6} == counted(follower)
+    tailer = follow(logs, max_files=4)
+    assert 4 == len(lines_of(tailer, 3))
+    assert {"file_limit": 6} == counted(tailer)
 
 
 def test_an_error_of_the_disk_is_counted_and_passes(logs, follow, monkeypatch):
     """A stale handle of a network file system is opened anew."""
     append(logs / "a.log", b"1\n")
-    follower = follow(logs)
-    lines_of(follower)
+    tailer = follow(logs)
+    lines_of(tailer)
     append(logs / "a.log", b"2\n")
 
     def fail(*_arguments):
@@ -769,10 +796,10 @@ def test_an_error_of_the_disk_is_counted_and_passes(logs, follow, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pread", fail)
-        assert ({}, []) == rounds(follower, 3)
-        assert 0 == follower.open_descriptors
-    assert {"a.log": [b"2"]} == lines_of(follower)
-    assert {"unreadable": 1} == counted(follower)
+        assert ({}, []) == rounds(tailer, 3)
+        assert 0 == len(tailer._open_files)
+    assert {"a.log": [b"2"]} == lines_of(tailer)
+    assert {"unreadable": 1} == counted(tailer)
 
 
 def test_every_reason_exists_from_the_start(logs, follow):
@@ -787,17 +814,17 @@ def test_a_restart_goes_on_after_the_last_commit(logs, follow, tmp_path):
     """What was committed does not come again; what was not comes at equal positions."""
     saved = tmp_path / "saved"
     append(logs / "a.log", b"one\n")
-    follower = follow(logs, checkpoint=saved)
-    _appeared, first = follower.poll()
-    first.file.state["dialect"] = "json"
-    assert follower.commit()
+    tailer = follow(logs, checkpoint=saved)
+    _appeared, first = tailer.poll()
+    first.file.state["format"] = "json"
+    assert tailer.commit()
     append(logs / "a.log", b"two\n")
-    (second,) = follower.poll()
-    first.file.state["dialect"] = "not committed"
-    follower.close()
+    (second,) = tailer.poll()
+    first.file.state["format"] = "not committed"
+    tailer.close()
     append(logs / "a.log", b"three\n")
     appeared, again = follow(logs, checkpoint=saved).poll()
-    assert ("appeared", {"dialect": "json"}) == (appeared.kind, appeared.file.state)
+    assert ("appeared", {"format": "json"}) == (appeared.kind, appeared.file.state)
     assert [b"two", b"three"] == again.lines
     assert list(second.positions()) == list(again.positions())[:1]
 
@@ -805,11 +832,11 @@ def test_a_restart_goes_on_after_the_last_commit(logs, follow, tmp_path):
 def test_a_new_generation_begins_with_an_empty_state(logs, follow):
     """What the caller knew of the old content says nothing of the new one."""
     append(logs / "a.log", b"one\n")
-    follower = follow(logs)
-    file = follower.poll()[1].file
-    file.state["dialect"] = "json"
+    tailer = follow(logs)
+    file = tailer.poll()[1].file
+    file.state["format"] = "json"
     (logs / "a.log").write_bytes(b"2\n")
-    restarted, _lines = follower.poll()
+    restarted, _lines = tailer.poll()
     assert ("restarted", {}) == (restarted.kind, restarted.file.state)
 
 
@@ -817,18 +844,18 @@ def test_no_two_contents_have_one_position(logs, follow, tmp_path):
     """A file is emptied twice between a commit and a kill, and keeps its first line."""
     saved = tmp_path / "saved"
     append(logs / "a.log", b"zero\n")
-    follower = follow(logs, checkpoint=saved)
-    lines_of(follower)
-    follower.commit()
+    tailer = follow(logs, checkpoint=saved)
+    lines_of(tailer)
+    tailer.commit()
     positions = []
     for text in (b"header\n1\n", b"header\n2\n"):
         (logs / "a.log").write_bytes(text)
-        items = follower.poll()
-        positions += [p for item in items if isinstance(item, Batch) for p in item.positions()]
-    follower.close()
+        items = tailer.poll()
+        positions += [p for item in items if isinstance(item, LineBatch) for p in item.positions()]
+    tailer.close()
     (logs / "a.log").write_bytes(b"header\n3\n")
     items = follow(logs, checkpoint=saved).poll()
-    after = [p for item in items if isinstance(item, Batch) for p in item.positions()]
+    after = [p for item in items if isinstance(item, LineBatch) for p in item.positions()]
     assert 2 == len(after)
     assert 6 == len({*positions, *after})
 
@@ -836,35 +863,35 @@ def test_no_two_contents_have_one_position(logs, follow, tmp_path):
 def test_the_checkpoint_is_not_followed(logs, follow):
     """Not even in a watched folder with the name of a log."""
     append(logs / "a.log", b"one\n")
-    follower = follow(logs, logs / "*", checkpoint=logs / "saved.json")
+    tailer = follow(logs, logs / "*", checkpoint=logs / "saved.json")
     for _ in range(4):
-        follower.poll()
-        follower.commit()
-    assert ["a.log"] == [Path(file.path).name for file in follower.files]
+        tailer.poll()
+        tailer.commit()
+    assert ["a.log"] == [Path(file.path).name for file in tailer.files]
 
 
 def test_a_commit_without_news_writes_nothing(logs, follow, tmp_path):
     """The disk has rest while no file grows."""
     append(logs / "a.log", b"one\n")
-    follower = follow(logs, checkpoint=tmp_path / "saved")
-    lines_of(follower)
-    assert follower.commit()
+    tailer = follow(logs, checkpoint=tmp_path / "saved")
+    lines_of(tailer)
+    assert tailer.commit()
     inode = (tmp_path / "saved").stat().st_ino
-    follower.poll()
-    assert follower.commit()
+    tailer.poll()
+    assert tailer.commit()
     assert inode == (tmp_path / "saved").stat().st_ino
 
 
 def test_a_file_that_is_gone_leaves_the_checkpoint(logs, follow, tmp_path):
     """It does not grow for ever."""
     append(logs / "a.log", b"one\n")
-    follower = follow(logs, checkpoint=tmp_path / "saved")
-    lines_of(follower, 3)
-    follower.commit()
+    tailer = follow(logs, checkpoint=tmp_path / "saved")
+    lines_of(tailer, 3)
+    tailer.commit()
     assert 1 == len(json.loads((tmp_path / "saved").read_bytes())["files"])
     (logs / "a.log").unlink()
-    assert ({}, [("gone", "a.log")]) == rounds(follower, 6)
-    follower.commit()
+    assert ({}, [("gone", "a.log")]) == rounds(tailer, 6)
+    tailer.commit()
     assert [] == json.loads((tmp_path / "saved").read_bytes())["files"]
 
 
@@ -877,11 +904,11 @@ def test_a_commit_that_fails_is_made_up_for(logs, follow, tmp_path):
         if full[0]:
             raise OSError(28, "No space left on device")
 
-    follower = follow(logs, checkpoint=tmp_path / "saved", sync=sync)
-    assert {"a.log": [b"one"]} == lines_of(follower)
-    assert not follower.commit()
+    tailer = follow(logs, checkpoint=tmp_path / "saved", sync=sync)
+    assert {"a.log": [b"one"]} == lines_of(tailer)
+    assert not tailer.commit()
     full[0] = False
-    assert follower.commit()
+    assert tailer.commit()
     assert {} == lines_of(follow(logs, checkpoint=tmp_path / "saved"))
 
 
@@ -889,10 +916,10 @@ def test_a_wrong_checkpoint_reads_from_the_start(logs, follow, tmp_path):
     """It is counted, and no crash."""
     (tmp_path / "saved").write_bytes(b"{")
     append(logs / "a.log", b"one\n")
-    follower = follow(logs, checkpoint=tmp_path / "saved")
-    assert {"a.log": [b"one"]} == lines_of(follower)
-    assert {"checkpoint_corrupt": 1} == counted(follower)
-    assert follower.commit()
+    tailer = follow(logs, checkpoint=tmp_path / "saved")
+    assert {"a.log": [b"one"]} == lines_of(tailer)
+    assert {"checkpoint_corrupt": 1} == counted(tailer)
+    assert tailer.commit()
     assert {} == lines_of(follow(logs, checkpoint=tmp_path / "saved"))
 
 
@@ -900,20 +927,20 @@ def test_a_checkpoint_leads_to_no_other_file(logs, follow, tmp_path):
     """Who can write it cannot have files read that nobody asked to follow."""
     append(tmp_path / "secret.log", b"secret\n")
     append(logs / "a.log", b"one\n")
-    follower = follow(tmp_path, checkpoint=tmp_path / "saved")
-    lines_of(follower)
-    follower.commit()
+    tailer = follow(tmp_path, checkpoint=tmp_path / "saved")
+    lines_of(tailer)
+    tailer.commit()
     append(tmp_path / "secret.log", b"more\n")
-    follower = follow(logs, checkpoint=tmp_path / "saved")
-    assert {} == lines_of(follower, 5)
-    assert {"checkpoint_entry": 1} == counted(follower)
+    tailer = follow(logs, checkpoint=tmp_path / "saved")
+    assert {} == lines_of(tailer, 5)
+    assert {"checkpoint_entry": 1} == counted(tailer)
     saved = json.loads((tmp_path / "saved").read_bytes())
     for entry in saved["files"]:
         entry["origin"] = str(logs / "b.log")
     (tmp_path / "saved").write_text(json.dumps(saved))
-    follower = follow(logs, checkpoint=tmp_path / "saved")
-    assert {"a.log": [b"one"]} != lines_of(follower, 5)
-    assert ["a.log"] == [Path(file.path).name for file in follower.files]
+    tailer = follow(logs, checkpoint=tmp_path / "saved")
+    assert {"a.log": [b"one"]} != lines_of(tailer, 5)
+    assert ["a.log"] == [Path(file.path).name for file in tailer.files]
 
 
 # Processes

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from otel_dllogger.logs.tail.file_state import Batch
-from otel_dllogger.logs.tail.fingerprint import Key, inode_version
-from otel_dllogger.logs.tail.tailer import Follower
+from otel_dllogger.logs.tail.file_state import LineBatch
+from otel_dllogger.logs.tail.fingerprint import FileKey
+from otel_dllogger.logs.tail.open_files import inode_version
+from otel_dllogger.logs.tail.tailer import Tailer
 
 FOLLOWED = ("a.log", "b.log", "c.1.log")
 ASIDE = ("a.log.1", "b.log.1")
@@ -45,7 +46,7 @@ class Content:
 class Inode:
     """Hold one life of an inode: from its making to its last name."""
 
-    key: Key
+    key: FileKey
     content: Content
 
 
@@ -71,7 +72,7 @@ class FollowModel(RuleBasedStateMachine):
         self.since_commit: set[int] = set()
         self.again: set[int] = set()  # delivered before the kill, after the last commit
         self.next_name = 0
-        self.follower = None
+        self.tailer = None
 
     @initialize(max_open=st.sampled_from((1, 2, MANY)), file_bytes=st.sampled_from((1024, 1 << 18)))
     def start(self, max_open, file_bytes):
@@ -79,7 +80,7 @@ class FollowModel(RuleBasedStateMachine):
         self.open_follower()
 
     def open_follower(self):
-        self.follower = Follower(
+        self.tailer = Tailer(
             [self.logs],
             checkpoint=self.folder / "checkpoint",
             max_open=self.max_open,
@@ -87,18 +88,18 @@ class FollowModel(RuleBasedStateMachine):
             sync=lambda fd: None,
         )
         # What the checkpoint says is what was delivered by the last commit, neither more nor less.
-        for file in self.follower.files:
-            assert self.committed.get(file.generation, 0) == file.mark.offset
+        for file in self.tailer.files:
+            assert self.committed.get(file.generation, 0) == file.fingerprint.offset
 
     def teardown(self):
         try:
-            if self.follower is not None:
+            if self.tailer is not None:
                 self.poll()
                 self.poll()
                 assert len(list(Path("/proc/self/fd").iterdir())) < 200
         finally:
-            if self.follower is not None:
-                self.follower.close()
+            if self.tailer is not None:
+                self.tailer.close()
             shutil.rmtree(self.folder)
 
     # What writers do.
@@ -117,7 +118,7 @@ class FollowModel(RuleBasedStateMachine):
         with (self.logs / name).open("ab", buffering=0) as file:
             file.write(text)
             status = os.fstat(file.fileno())
-        return Key(status.st_dev, status.st_ino)
+        return FileKey(status.st_dev, status.st_ino)
 
     def make(self, name, *, header):
         content = Content()
@@ -211,23 +212,23 @@ class FollowModel(RuleBasedStateMachine):
             self.append(to, True, count, 10)
             REUSED[self.inodes[to].key == old.key] += 1
 
-    # What the follower does.
+    # What the tailer does.
 
     def same(self, file, inode):
-        """Tell whether a file still holds what the follower read of it."""
+        """Tell whether a file still holds what the tailer read of it."""
         known = self.reads.get(file.generation)
         if known is None:  # nothing was ever read of it
-            return file.mark.offset == 0
+            return file.fingerprint.offset == 0
         if known[0] is not inode:
             return False
-        size = max(file.mark.offset, file.mark.head_bytes)
+        size = max(file.fingerprint.offset, file.fingerprint.head_bytes)
         return inode.content.whole()[:size] == known[1].whole()[:size] and (
             size <= len(inode.content.whole())
         )
 
     def expected(self):
         """Return the lines that must come, by inode, and those that may."""
-        files = {file.key: file for file in self.follower.files}
+        files = {file.key: file for file in self.tailer.files}
         must, may = {}, {}
         for name, inode in self.inodes.items():
             content = inode.content
@@ -235,7 +236,7 @@ class FollowModel(RuleBasedStateMachine):
             same = file is not None and self.same(file, inode)
             if not same and name in ASIDE:
                 continue
-            done = content.count(file.mark.offset) if same else 0
+            done = content.count(file.fingerprint.offset) if same else 0
             if same and file.generation in self.reads:
                 # Equal bytes from 0 on in the same inode are, for all that can be known,
                 # the lines that were read before.
@@ -245,20 +246,20 @@ class FollowModel(RuleBasedStateMachine):
                     content.names[i] = self.reads[file.generation][1].names[i]
             # Where inodes have no version, only an open descriptor tells what is under
             # another name before anything was read of it.
-            unsure = name in ASIDE and file.version is None and not file.mark.offset
+            unsure = name in ASIDE and file.version is None and not file.fingerprint.offset
             (may if unsure else must)[inode.key] = (inode, content, done)
         for inode in self.deleted:
             file = files.get(inode.key)
             if file is None or inode.key in must:
                 continue
             known = self.reads.get(file.generation)
-            if self.follower._descriptors.get(inode.key) is None or (
+            if self.tailer._open_files.get(inode.key) is None or (
                 inode not in self.polled if known is None else known[0] is not inode
             ):
                 continue
             same = self.same(file, inode)
-            if same or file.path == file.origin:
-                done = inode.content.count(file.mark.offset) if same else 0
+            if same or file.path == file.found_path:
+                done = inode.content.count(file.fingerprint.offset) if same else 0
                 place = must if self.max_open == MANY else may
                 place[inode.key] = (inode, inode.content, done)
         return must, may
@@ -268,18 +269,18 @@ class FollowModel(RuleBasedStateMachine):
     @rule()
     def poll(self):
         must, may = self.expected()
-        got: dict[Key, list[tuple[bytes, object]]] = {}
+        got: dict[FileKey, list[tuple[bytes, object]]] = {}
         while True:
-            for item in self.follower.poll():
-                if isinstance(item, Batch):
+            for item in self.tailer.poll():
+                if isinstance(item, LineBatch):
                     lines = zip(item.lines, item.positions(), strict=True)
-                    key = Key(item.start.device, item.start.inode)
+                    key = FileKey(item.start.device, item.start.inode)
                     got.setdefault(key, []).extend(lines)
                     self.progress[item.end.generation] = item.end.offset
                     assert list(item.positions())[-1] == item.end
-            if not self.follower.behind:
+            if not self.tailer.behind:
                 break
-        assert len(self.follower._descriptors) <= self.max_open
+        assert len(self.tailer._open_files) <= self.max_open
         for key, (_inode, content, done) in must.items():
             lines = got.get(key, [])
             assert content.lines[done:] == [line for line, _position in lines]
@@ -300,7 +301,7 @@ class FollowModel(RuleBasedStateMachine):
         self.deleted = [inode for inode in self.deleted if inode.key in self.keys()]
 
     def keys(self):
-        return {file.key for file in self.follower.files}
+        return {file.key for file in self.tailer.files}
 
     def deliver(self, name, position):
         """Take a line: twice only after a kill, and then at the position it had."""
@@ -315,7 +316,7 @@ class FollowModel(RuleBasedStateMachine):
 
     @rule()
     def commit(self):
-        assert self.follower.commit()
+        assert self.tailer.commit()
         self.again -= self.since_commit
         self.since_commit.clear()
         self.committed = dict(self.progress)
@@ -323,7 +324,7 @@ class FollowModel(RuleBasedStateMachine):
     @rule()
     def kill(self):
         """Lose all that is not on the disk."""
-        self.follower.close()
+        self.tailer.close()
         self.again |= self.since_commit
         self.since_commit.clear()
         self.progress = dict(self.committed)

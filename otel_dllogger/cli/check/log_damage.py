@@ -94,7 +94,7 @@ class _Skips(FileContext):
 
 
 def _details(reason: str, line: bytes) -> list[str]:
-    """Return what a reason leaves open, as the dialects say it; most reasons leave nothing."""
+    """Return what a reason leaves open, as the formats say it; most reasons leave nothing."""
     context = _Skips()  # a line's damage does not depend on the lines before
     parse_line(line, context)
     return [detail for found, detail in context.found if found == reason and detail]

@@ -1,4 +1,4 @@
-"""A log file in words: whose it is, its dialects, its steps, its metrics, and its damage."""
+"""A log file in words: whose it is, its formats, its steps, its metrics, and its damage."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class _Log:
     def __init__(self, path: Path) -> None:
         self._path = path
         source = Source([str(path)])
-        self._origin = source.origins().of(str(path))
-        self._reader = open_reader(source, self._origin, str(path))
+        self._identity = source.identities().of(str(path))
+        self._reader = open_reader(source, self._identity, str(path))
         status = path.stat()
         self._reader.observe(size_bytes=status.st_size, modified_us=status.st_mtime_ns // 1000)
         self._damage = Damage(self._reader)
@@ -62,7 +62,7 @@ class _Log:
             summary.add(number, reader.read(line))
             damage.look(number, line)
         report = self._report
-        report.facts.append(f"Log {self._path}: {self._dialects()}")
+        report.facts.append(f"Log {self._path}: {self._formats()}")
         self._describe_origin()
         report.facts.append(f"  {count_of(number, 'line')}: {self._kinds()}")
         self._describe_times()
@@ -80,7 +80,7 @@ class _Log:
         self._find_metadata()
         return report
 
-    def _dialects(self) -> str:
+    def _formats(self) -> str:
         """Return who wrote the lines, with counts where they are several."""
         entries = self._reader.entries
         infos = entries.pop("", 0)
@@ -88,7 +88,7 @@ class _Log:
             return "INFO lines, as TCAP DLLogger and this package write them"
         if len(entries) <= 1:
             return "".join(entries) or "nothing that can be read"
-        return "; ".join(f"{dialect} ({count:,})" for dialect, count in entries.items())
+        return "; ".join(f"{log_format} ({count:,})" for log_format, count in entries.items())
 
     def _kinds(self) -> str:
         summary, skipped = self._summary, self._reader.skipped
@@ -126,7 +126,7 @@ class _Log:
         facts, path = self._report.facts, str(self._path)
         if not self._path.is_file():  # a pipe, whose name says nothing
             return
-        run, rank, host = self._origin
+        run, rank, host = self._identity
         where = "" if host is None else f" on {host}"
         facts.append(f"  to bridge and backfill: run {run!r}, rank {rank}{where}")
         if is_copy(path):
@@ -154,7 +154,7 @@ class _Log:
 
     def _describe_ranks(self) -> None:
         facts, attempts = self._report.facts, self._reader.attempts
-        if attempts.keys() - {self._origin.rank}:
+        if attempts.keys() - {self._identity.rank}:
             facts.append(f"  records of {_listed_ranks(attempts)}")
         restarts = {rank: attempt - 1 for rank, attempt in attempts.items() if attempt > 1}
         if restarts:

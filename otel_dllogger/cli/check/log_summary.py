@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.cli.check.report import format_number
-from otel_dllogger.logs.parsers.file_record import FileRecord
-from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS, SEPARATOR, Naming, Started
+from otel_dllogger.logs.parsers.formats import FileRecord
+from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS, SEPARATOR, ProcessStart, SeriesMetadata
 from otel_dllogger.metrics.naming import MappedMetric, map_metric, parse_metadata
 from otel_dllogger.record import ITERATION, Metadata, is_parameter_step, step_position
 from otel_dllogger.values import key_text, safe_repr, to_plain
@@ -16,7 +16,7 @@ from otel_dllogger.values import key_text, safe_repr, to_plain
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from otel_dllogger.logs.reader import Item
+    from otel_dllogger.logs.reader import RankEntry
 
 MAX_METRICS = 2_000
 """Metrics that are told apart; values of more are counted together."""
@@ -101,7 +101,7 @@ class LogSummary:
     Attributes:
         metrics: By the name that a record has them by, which differs by MMEngine's stages.
         unnamed_values: Values of metrics beyond ``MAX_METRICS``.
-        records: LOG lines, and those of other dialects.
+        records: LOG lines, and those of other formats.
         infos: INFO lines.
         steps: Records by granularity.
         parameters: Records that are hyper-parameters.
@@ -128,7 +128,7 @@ class LogSummary:
         self.problems: list[str] = []
         self._elapsed_us: dict[int, int] = {}
 
-    def add(self, number: int, items: Iterable[tuple[int, Item]]) -> None:
+    def add(self, number: int, items: Iterable[tuple[int, RankEntry]]) -> None:
         """Take what one line gave.
 
         Args:
@@ -138,9 +138,9 @@ class LogSummary:
         for rank, item in items:
             if isinstance(item, FileRecord):
                 self._add_record(rank, item)
-            elif isinstance(item, Naming):
-                self._add_naming(item)
-            elif isinstance(item, Started):
+            elif isinstance(item, SeriesMetadata):
+                self._add_series_metadata(item)
+            elif isinstance(item, ProcessStart):
                 self._elapsed_us.pop(rank, None)
             elif isinstance(item, Metadata):
                 self._add_metadata(number, item)
@@ -202,10 +202,10 @@ class LogSummary:
                 metric.nonfinite += 1
                 metric.nonfinite_step = metric.nonfinite_step or safe_repr(record.step)[:_MAX_TEXT]
 
-    def _add_naming(self, naming: Naming) -> None:
-        metric = self._find(naming.key, naming.name)
+    def _add_series_metadata(self, found: SeriesMetadata) -> None:
+        metric = self._find(found.key, found.name)
         if metric is not None:
-            metric.known.update(naming.metadata)
+            metric.known.update(found.metadata)
 
     def _add_metadata(self, number: int, entry: Metadata) -> None:
         self.times_us.add(entry.time_us)

@@ -1,1 +1,1 @@
-"""Lines of logs that others wrote, one module per format."""
+"""Parsers of log lines that other programs wrote, one module per format."""

@@ -1,4 +1,4 @@
-"""What a file's lines need to know of each other and of the file."""
+"""The state of a file that is being parsed: what its lines need of each other and of the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_UNITS = 10_000
 
 @dataclasses.dataclass(slots=True)
 class FileContext:
-    """Keep what is known of one file while it is read, line by line.
+    """What is known of one file while it is read, line by line.
 
     All fields are plain: ``dataclasses.asdict`` gives what a checkpoint keeps, as JSON,
     and ``FileContext(**state)`` goes on from there.
@@ -25,7 +25,7 @@ class FileContext:
         modified_us: When the file was last changed, microseconds since the Unix epoch: no
             record is younger. It gives years and the end of interpolated times. None is now.
         run_start_us: When the run started, for lines without times or elapsed times.
-        size_bytes: The file's length, for dialects without times.
+        size_bytes: The file's length, for formats without times.
         offset_bytes: Bytes read so far; whoever leaves out lines adds theirs.
         first_us: Where elapsed times begin, for lines that have none.
         last_us: The time of the last record.
@@ -34,7 +34,7 @@ class FileContext:
         anchor_us: Where interpolated times go on from.
         anchor_bytes: The offset that belongs to ``anchor_us``.
         units: The unit of each metric, as text lines showed it last.
-        entries: Lines' entries given so far, by dialect; ``""`` for INFO lines, which the
+        entries: Lines' entries given so far, by format; ``""`` for INFO lines, which the
             package writes as TCAP DLLogger does.
         skipped: What was not given, by reason (``REASONS[LINE]``).
         skips: The sum of ``skipped``: whoever wants to know of one line compares it.
@@ -68,7 +68,7 @@ class FileContext:
         parse_zone(self.zone)
 
     def observe(self, *, size_bytes: int, modified_us: int) -> None:
-        """Take note of the file's state before what was added to it is read.
+        """Note the file's state before what was added to it is read.
 
         Rows without times that are read from now on lie between the last one's time and
         this change of the file.
@@ -89,9 +89,9 @@ class FileContext:
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
         self.skips += 1
 
-    def count(self, dialect: str) -> None:
+    def count(self, log_format: str) -> None:
         """Count an entry that is given."""
-        self.entries[dialect] = self.entries.get(dialect, 0) + 1
+        self.entries[log_format] = self.entries.get(log_format, 0) + 1
 
     def read_datetime(self, text: str) -> int | None:
         """Read a time with a year, as ``times.parse_datetime``."""

@@ -1,6 +1,6 @@
-"""Lines of logs that others wrote, as records: DLLogger's, TCAP DLLogger's, MMEngine's.
+"""One line of a log to records: detect its format, and call the parser of that format.
 
-A line's dialect is told by the line, never by its file: a console capture mixes them.
+The line alone decides on the format, never its file: a console capture mixes them.
 Nothing that a line holds raises; what gives no record is counted by reason in the file's
 ``FileContext``. Lines of a file go through in their order.
 """
@@ -20,37 +20,14 @@ from otel_dllogger.diagnostics import (
     TORN,
 )
 from otel_dllogger.logs.parsers import mmengine, text_lines
-from otel_dllogger.logs.parsers.context import FileContext
-from otel_dllogger.logs.parsers.conventions import conventional_metadata
-from otel_dllogger.logs.parsers.file_record import (
-    DLLOGGER_JSON,
-    DLLOGGER_TEXT,
-    MMENGINE_SCALARS,
-    MMENGINE_TEXT,
-    TCAP_JSON,
-    TCAP_TEXT,
-    FileRecord,
-)
+from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON
 from otel_dllogger.logs.parsers.json_lines import Entry, decode_json, find_end, read_entry
 from otel_dllogger.logs.parsers.skipped import MAX_LINE_BYTES, SkippedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = [
-    "DLLOGGER_JSON",
-    "DLLOGGER_TEXT",
-    "MAX_LINE_BYTES",
-    "MMENGINE_SCALARS",
-    "MMENGINE_TEXT",
-    "TCAP_JSON",
-    "TCAP_TEXT",
-    "Entry",
-    "FileContext",
-    "FileRecord",
-    "conventional_metadata",
-    "parse_line",
-]
+    from otel_dllogger.logs.parsers.context import FileContext
 
 _MAX_FAILURES = 16
 """Damaged records that are looked at in one line: each can cost a look at all of the rest."""
@@ -80,14 +57,14 @@ def parse_line(line: bytes, context: FileContext) -> list[Entry]:
     """
     context.offset_bytes += len(line) if line.endswith(b"\n") else len(line) + 1
     if line[:6] == b"DLLL {":
-        dialect, start = DLLOGGER_JSON, 5
+        log_format, start = DLLOGGER_JSON, 5
     elif line[:10] == b"TCAPPDLL {":
-        dialect, start = TCAP_JSON, 9
+        log_format, start = TCAP_JSON, 9
     else:
         return _parse_mixed(line, context)
     if len(line) <= MAX_LINE_BYTES:
         try:
-            return [read_entry(decode_json(line[start:]), line, dialect, context)]
+            return [read_entry(decode_json(line[start:]), line, log_format, context)]
         except SkippedError:  # found again and counted the longer way
             pass
     return _parse_mixed(line, context)
@@ -121,7 +98,7 @@ def _parse_mixed(line: bytes, context: FileContext) -> list[Entry]:
 
 
 class _Rest:
-    """Go through the records of one line.
+    """The records of one line, one after the other.
 
     Args:
         line: The line.
@@ -188,14 +165,14 @@ class _Rest:
     def _read_json(self, found: re.Match[bytes], context: FileContext) -> Entry:
         end = find_end(self._line, found.end())
         raw = self._line[found.end() : end]
-        dialect = TCAP_JSON if found["json"] in (b"TCAPPDLL", b"INFO") else DLLOGGER_JSON
-        entry = read_entry(decode_json(raw), raw, dialect, context)
+        log_format = TCAP_JSON if found["json"] in (b"TCAPPDLL", b"INFO") else DLLOGGER_JSON
+        entry = read_entry(decode_json(raw), raw, log_format, context)
         self._at = end
         self.found += 1
         return entry
 
     def _pass(self, end: int) -> None:
-        """Go on at ``end``: what is passed by is no record."""
+        """Go on at ``end``: what is passed by is not a record."""
         noise = self._line[self._at : end].strip(_BLANKS)
         if noise and self.noise != NUL_BYTES:
             self.noise = NUL_BYTES if b"\0" in noise else NOISE

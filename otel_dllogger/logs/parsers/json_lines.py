@@ -23,8 +23,8 @@ from otel_dllogger.diagnostics import (
     UNKNOWN_TYPE,
     UNREADABLE_DATA,
 )
-from otel_dllogger.logs.parsers.file_record import DLLOGGER_JSON, TCAP_JSON, FileRecord
-from otel_dllogger.logs.parsers.python_repr import parse_repr
+from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON, FileRecord
+from otel_dllogger.logs.parsers.literals import parse_repr
 from otel_dllogger.logs.parsers.skipped import MAX_DIGITS, MAX_NESTING, SkippedError
 from otel_dllogger.logs.parsers.times import MAX_TIME_US
 from otel_dllogger.record import Info, Metadata, Record
@@ -113,7 +113,7 @@ def find_end(line: bytes, start: int) -> int:
     raise SkippedError(TORN)
 
 
-def read_entry(fields: dict[str, Any], raw: bytes, dialect: str, context: FileContext) -> Entry:
+def read_entry(fields: dict[str, Any], raw: bytes, log_format: str, context: FileContext) -> Entry:
     """Make an entry of a line's fields. Nothing is counted where it raises.
 
     A step that is a list becomes a tuple, which is what the script passed: JSON has no
@@ -122,7 +122,7 @@ def read_entry(fields: dict[str, Any], raw: bytes, dialect: str, context: FileCo
     Args:
         fields: The JSON object.
         raw: The line, or what of it holds the object.
-        dialect: ``DLLOGGER_JSON`` or ``TCAP_JSON``.
+        log_format: ``DLLOGGER_JSON`` or ``TCAP_JSON``.
         context: The file.
 
     Raises:
@@ -143,23 +143,23 @@ def read_entry(fields: dict[str, Any], raw: bytes, dialect: str, context: FileCo
     except KeyError as error:
         raise SkippedError(MISSING_FIELDS, f"a {kind} line without {error.args[0]}") from None
     if kind == "LOG":
-        record = _log(step, data, raw, dialect)
+        record = _log(step, data, raw, log_format)
         record.time_us, record.elapsed_us = _times(fields, context)
         if context.rank:
             record.file_rank = context.rank
-        context.count(dialect)
+        context.count(log_format)
         return record
     time_us, elapsed_us = _times(fields, context)
     if kind == "INFO":
         context.count("")
         return Info(time_us, elapsed_us, data)
-    context.count(dialect)
+    context.count(log_format)
     return Metadata(time_us, elapsed_us, metric, metadata)
 
 
-def _log(step: Any, data: Any, raw: bytes, dialect: str) -> FileRecord:
+def _log(step: Any, data: Any, raw: bytes, log_format: str) -> FileRecord:
     """Make a record whose times are still to be filled in."""
-    if dialect is TCAP_JSON and type(data) is str:
+    if log_format is TCAP_JSON and type(data) is str:
         data = parse_repr(data)
         if type(data) is not dict:
             raise SkippedError(UNREADABLE_DATA)
@@ -169,8 +169,8 @@ def _log(step: Any, data: Any, raw: bytes, dialect: str) -> FileRecord:
             record.numbers_only = True  # what convert() would find out again
     except (AttributeError, TypeError):  # no dict; text, lists or None among the values
         pass
-    if dialect is not DLLOGGER_JSON:
-        record.dialect = dialect
+    if log_format is not DLLOGGER_JSON:
+        record.log_format = log_format
     elif not (record.numbers_only and record.is_pair) and _LONG_DIGITS.search(raw):
         fields = _exact(raw)
         step = fields["step"]

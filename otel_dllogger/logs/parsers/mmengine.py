@@ -33,7 +33,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.diagnostics import NO_TIME, TORN
-from otel_dllogger.logs.parsers.file_record import MMENGINE_SCALARS, MMENGINE_TEXT, FileRecord
+from otel_dllogger.logs.parsers.formats import MMENGINE_SCALARS, MMENGINE_TEXT, FileRecord
 from otel_dllogger.logs.parsers.literals import parse_literal
 from otel_dllogger.logs.parsers.skipped import SkippedError
 from otel_dllogger.logs.parsers.times import find_year
@@ -91,7 +91,7 @@ def read_text(text: str, context: FileContext) -> FileRecord | None:
         step = (epoch,)
     else:
         step = (epoch if by_epoch else 0, context.iteration, iteration)
-    return _record(context, time_us, step, data, stage=stage, dialect=MMENGINE_TEXT)
+    return _record(context, time_us, step, data, stage=stage, log_format=MMENGINE_TEXT)
 
 
 def _time_us(line: re.Match[str], context: FileContext) -> int:
@@ -137,7 +137,7 @@ def _seconds(text: str) -> Any:
 
 
 def is_row(fields: Any) -> bool:
-    """Tell whether a JSON object without a prefix is a row of ``scalars.json``."""
+    """Return whether a JSON object without a prefix is a row of ``scalars.json``."""
     return type(fields) is dict and type(fields.get("step")) is int and "type" not in fields
 
 
@@ -160,17 +160,17 @@ def read_row(fields: dict[str, Any], context: FileContext) -> FileRecord:
         by_iteration = context.iteration is not None and context.epoch is None
         step = (0, context.iteration, None) if by_iteration else (step,)
     time_us = context.interpolated_us()
-    record = _record(context, time_us, step, fields, stage=stage, dialect=MMENGINE_SCALARS)
+    record = _record(context, time_us, step, fields, stage=stage, log_format=MMENGINE_SCALARS)
     record.interpolated = True
     return record
 
 
 def _record(
-    context: FileContext, time_us: int, step: Any, data: Any, *, stage: str, dialect: str
+    context: FileContext, time_us: int, step: Any, data: Any, *, stage: str, log_format: str
 ) -> FileRecord:
     record = FileRecord(time_us, context.elapsed_us(time_us), step, data)
-    record.dialect = dialect
+    record.log_format = log_format
     record.header_stage = stage
     record.file_rank = context.rank
-    context.count(dialect)
+    context.count(log_format)
     return record

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.diagnostics import NO_TIME, NOISE, TORN
 from otel_dllogger.logs.parsers.context import MAX_UNITS
-from otel_dllogger.logs.parsers.file_record import DLLOGGER_TEXT, TCAP_TEXT, FileRecord
-from otel_dllogger.logs.parsers.literals import NUMBER, parse_literal
+from otel_dllogger.logs.parsers.formats import DLLOGGER_TEXT, TCAP_TEXT, FileRecord
+from otel_dllogger.logs.parsers.literals import NUMBER, parse_literal, parse_repr
 from otel_dllogger.logs.parsers.skipped import SkippedError
-from otel_dllogger.logs.parsers.steps import split_step
-from otel_dllogger.record import Info, Metadata
+from otel_dllogger.record import Info, Metadata, is_parameter_step
 
 if TYPE_CHECKING:
     from otel_dllogger.logs.parsers.context import FileContext
@@ -37,6 +36,18 @@ _LEADING_RANK = re.compile(r"rank ?: (-?\d{1,9})\s+(?=\S)", re.ASCII)
 _UNIT = re.compile(r"[^\s\[\]()|=:,;]{1,40}")
 _WORD = re.compile(r"(?:None|True|False)(?= |$)")
 _NO_UNITS = ("", "None")
+
+# "Epoch: 0 Iteration: 3 Validation Iteration: 2", "Training Epoch: 0", "Step: 5/100".
+_LABEL = re.compile(
+    r"(?:(?P<of>[a-z][a-z-]{0,30}) )?(?P<what>epoch|iteration|iter|step):? +"
+    r"(?P<number>-?\d{1,18})(?:/\d{1,18})?(?: |$)",
+    re.ASCII | re.IGNORECASE,
+)
+_PAIR = re.compile(r"[(\[](-?\d{1,18}), (-?\d{1,18})[)\]](?: |$)", re.ASCII)
+_TUPLE = re.compile(r"[(\[][^()\[\]]{0,200}[)\]](?= |$)")
+_NUMBER = re.compile(r"-?\d{1,18}(?P<fraction>\.\d{1,30}(?:e[-+]\d{1,3})?)?(?: |$)", re.ASCII)
+_SUMMARY = re.compile(r"summary:(?: |$)", re.ASCII | re.IGNORECASE)
+_VALIDATION = ("validation", "valid", "val", "eval", "evaluation")
 
 
 def read_text(text: str, context: FileContext) -> list[FileRecord | Metadata | Info]:
@@ -62,16 +73,16 @@ def read_text(text: str, context: FileContext) -> list[FileRecord | Metadata | I
     body = text[head.end() :].rstrip("\r\n")
     if not body.strip():
         raise SkippedError(TORN)
-    dialect = TCAP_TEXT if head["prefix"] == "TCAPPDLL" else DLLOGGER_TEXT
+    log_format = TCAP_TEXT if head["prefix"] == "TCAPPDLL" else DLLOGGER_TEXT
     elapsed_us = context.elapsed_us(time_us)
-    context.count(dialect)
+    context.count(log_format)
     found = _read_body(body, context)
     if found is None:
         said = parse_literal(body) if body.startswith("{") else body
         return [Info(time_us, elapsed_us, said)]
     step, data, units = found
     record = FileRecord(time_us, elapsed_us, step, data)
-    record.dialect = dialect
+    record.log_format = log_format
     record.file_rank = context.rank
     return [*_new_units(units, time_us, elapsed_us, context), record]
 
@@ -97,7 +108,7 @@ def _read_body(
     if leading:
         data["rank"] = int(leading[1])
         body = body[leading.end() :]
-    step, rest = split_step(body)
+    step, rest = _split_step(body)
     is_known = step is not None
     if not rest.strip():
         return (step, data, {}) if is_known else None
@@ -123,6 +134,65 @@ def _read_body(
     value, unit = _split_last(parts[-1], context)
     _add(name, value, unit, data, units)
     return step, data, units
+
+
+def _split_step(body: str) -> tuple[Any, str]:
+    """Split a printed line's step off.
+
+    Labels are read as scripts' formats for DLLogger's tuples write them: an epoch, an
+    iteration and a validation's iteration; an iteration alone is a number. ``Summary:``
+    and no text at all are the run's ``()``.
+
+    Args:
+        body: What follows the ``-`` and one blank.
+
+    Returns:
+        The step, None where it is not of these forms, and the rest of the line.
+    """
+    if body.startswith(" "):
+        return (), body
+    found: Any = _PAIR.match(body)  # nearly always
+    if found:
+        return (int(found[1]), int(found[2])), body[found.end() :]
+    found = _TUPLE.match(body)
+    if found:
+        try:
+            step = parse_repr(found[0])
+        except SkippedError:
+            return None, body
+        # "(3)" is not a tuple, and "(loss)" is not a step.
+        return (tuple(step), body[found.end() :]) if type(step) in (tuple, list) else (None, body)
+    found = _NUMBER.match(body)
+    if found:
+        text = found[0].strip()
+        return (float(text) if found["fraction"] else int(text)), body[found.end() :]
+    found = _SUMMARY.match(body)
+    if found:
+        return (), body[found.end() :]
+    word = body.split(" ", 1)[0]
+    if is_parameter_step(word):
+        return word, body[len(word) + 1 :]
+    return _split_labels(body)
+
+
+def _split_labels(body: str) -> tuple[Any, str]:
+    epoch = iteration = validation = None
+    at = 0
+    while found := _LABEL.match(body, at):
+        number = int(found["number"])
+        if found["what"].lower() == "epoch":
+            epoch = number
+        elif (found["of"] or "").lower() in _VALIDATION:
+            validation = number
+        else:
+            iteration = number
+        at = found.end()
+    rest = body[at:]
+    if validation is not None:
+        return (epoch, iteration, validation), rest
+    if epoch is not None:
+        return ((epoch,) if iteration is None else (epoch, iteration)), rest
+    return iteration, rest
 
 
 def _add(name: str, value: str, unit: str, data: dict[str, Any], units: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.record import microseconds
 
 MAX_TIME_US = 10**17
-"""The year 5138; what is beyond is no time but damage."""
+"""The year 5138; what is beyond is damage."""
 
 _OUT_OF_ORDER_US = 60 * 10**6
 _FOLD_US = 2 * 3600 * 10**6
@@ -73,7 +73,7 @@ def parse_datetime(text: str, *, zone: str | None, last_us: int | None) -> int |
         last_us: The time of the record before, for the hour that comes twice.
 
     Returns:
-        Microseconds since the Unix epoch, None where the text is no time.
+        Microseconds since the Unix epoch, None where the text is not a time.
     """
     found = _DATETIME.match(text)
     if found is None:

@@ -1,1 +1,1 @@
-"""Growing files, followed: whole lines, each with its offset."""
+"""Tail growing files: whole lines, each with its position, and a checkpoint."""

@@ -1,8 +1,12 @@
-"""How far each file was delivered, on disk: whole or not at all, whenever we are killed.
+"""The checkpoint: how far each file was delivered, on disk, complete whenever we are killed.
 
 A file of JSON, written beside itself, synced and renamed. Whatever stands there instead
 of one is counted, and the files are read from their beginning: a line twice is better
 than a line lost.
+
+Deliver, then save. Only the number of a new generation is saved before its first line is
+delivered: so no number is ever given to two contents, whenever we are killed, and equal
+positions mean equal lines.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import orjson
@@ -23,13 +27,15 @@ from otel_dllogger.diagnostics import (
     CHECKPOINT_UNREADABLE,
     CHECKPOINT_VERSION,
 )
-from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, Key, Mark
+from otel_dllogger.logs.tail.file_state import TailedFile
+from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, FileKey, Fingerprint
 from otel_dllogger.runtime.files import read_regular, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otel_dllogger.logs.tail.anomalies import FileAnomalies
+    from otel_dllogger.logs.tail.file_state import LineBatch
 
 FORMAT = "otel_dllogger.follow"
 VERSION = 1
@@ -38,46 +44,20 @@ _DIGEST = re.compile(r"[0-9a-f]{32}\Z|\Z")
 _NUMBERS = 1 << 64
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
-    """Hold one file of a checkpoint.
-
-    Attributes:
-        key: Its device and inode.
-        version: The inode's version, None where it is unknown.
-        path: Where it was.
-        origin: Where it was found first; the same unless it was renamed since.
-        generation: The number of its content.
-        mark: How far it was delivered.
-        skipping: Whether that is within a line that is too long.
-        state: What the caller keeps for it.
-    """
-
-    key: Key
-    version: int | None
-    path: str
-    origin: str
-    generation: int
-    mark: Mark
-    skipping: bool
-    state: dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Saved:
-    """Hold a checkpoint that was read.
+class Saved(NamedTuple):
+    """A checkpoint that was read.
 
     Attributes:
         next_generation: The first number that no generation has had.
-        entries: The files.
+        files: The files.
     """
 
     next_generation: int
-    entries: tuple[Entry, ...]
+    files: tuple[TailedFile, ...]
 
 
-class Checkpoint:
-    """Read and write one checkpoint file.
+class CheckpointFile:
+    """Read and write the file that a checkpoint is.
 
     Args:
         path: The file; its folder must exist. One process at a time may use it.
@@ -117,18 +97,19 @@ class Checkpoint:
         files, next_generation = saved.get("files"), saved.get("next_generation")
         if type(files) is not list or not _is_number(next_generation):
             return self._fall_back(CHECKPOINT_CORRUPT)
-        entries: dict[Key, Entry] = {}
-        for raw_entry in files:
+        found: dict[FileKey, TailedFile] = {}
+        for entry in files:
+            file: TailedFile | None
             try:
-                entry = _parse_entry(raw_entry, next_generation)
-                format_entry(entry)  # what can be read can also be nested too deep to be written
+                file = _parse_entry(entry, next_generation)
+                set_entry(file)  # what can be read can also be nested too deep to be written
             except (KeyError, TypeError, ValueError):
-                entry = None
-            if entry is None or entry.key in entries:
+                file = None
+            if file is None or file.key in found:
                 self._anomalies.count(CHECKPOINT_ENTRY)
             else:
-                entries[entry.key] = entry
-        return Saved(next_generation, tuple(entries.values()))
+                found[file.key] = file
+        return Saved(next_generation, tuple(found.values()))
 
     def _fall_back(self, reason: str) -> Saved:
         self._anomalies.count(reason)
@@ -139,7 +120,7 @@ class Checkpoint:
 
         Args:
             next_generation: The first number that no generation has had.
-            entries: The files, each from ``format_entry``.
+            entries: The files, as ``set_entry`` has each.
 
         Returns:
             Whether it is on the disk; if not, what was saved before still is.
@@ -159,56 +140,156 @@ class Checkpoint:
         return True
 
 
-def format_entry(entry: Entry) -> bytes:
-    """Return one file of a checkpoint as JSON.
+class Checkpoint:
+    """Keep the checkpoint file up to date with what was delivered.
+
+    Args:
+        checkpoint_file: Where to save; None: nowhere.
+        files: The followed files, which this fills with those of the checkpoint.
+        covers: What tells whether a path is one of those that are followed.
+        anomalies: Where to count what is unusual.
+    """
+
+    def __init__(
+        self,
+        checkpoint_file: CheckpointFile | None,
+        files: dict[FileKey, TailedFile],
+        *,
+        covers: Callable[[str], bool],
+        anomalies: FileAnomalies,
+    ) -> None:
+        self._checkpoint_file = checkpoint_file
+        self._files = files
+        self._touched: set[TailedFile] = set()
+        self._has_unsaved = False
+        self._next_generation = 1
+        if checkpoint_file is None:
+            return
+        saved = checkpoint_file.read()
+        self._next_generation = saved.next_generation
+        for file in saved.files:
+            # A file under another name is followed only next to where it was found.
+            folders = {os.path.dirname(path) for path in (file.path, file.found_path)}  # noqa: PTH120
+            if len(folders) > 1 or not covers(file.found_path):
+                anomalies.count(CHECKPOINT_ENTRY)
+            else:
+                files[file.key] = file
+
+    def new_generation(self) -> int:
+        """Return a number that no generation has had."""
+        generation = self._next_generation
+        self._next_generation += 1
+        return generation
+
+    def touch(self, file: TailedFile) -> None:
+        """Have a file saved with the next commit."""
+        self._touched.add(file)
+
+    def forget(self, file: TailedFile) -> None:
+        """Leave a file out from the next commit on."""
+        self._touched.discard(file)
+        self._has_unsaved |= file.saved is not None
+
+    def save_new_generations(self, batches: Iterable[LineBatch]) -> None:
+        """Save the generations that begin with these lines, at 0.
+
+        Args:
+            batches: What is about to be delivered.
+        """
+        if self._checkpoint_file is None:
+            return
+        has_new = False
+        for batch in batches:
+            if batch.file.saved_generation != batch.file.generation:
+                set_entry(batch.file, at_start=True)
+                has_new = True
+        if has_new:
+            self._write(self._checkpoint_file)
+            self._has_unsaved = True
+
+    def commit(self) -> bool:
+        """Save the files that were touched as they are now.
+
+        Returns:
+            Whether it is saved.
+
+        Raises:
+            TypeError: If a file's ``state`` is not JSON.
+        """
+        if self._checkpoint_file is None:
+            self._touched.clear()
+            return True
+        for file in list(self._touched):
+            set_entry(file)
+            self._has_unsaved = True
+            self._touched.discard(file)
+        if self._has_unsaved:
+            self._has_unsaved = not self._write(self._checkpoint_file)
+        return not self._has_unsaved
+
+    def _write(self, checkpoint_file: CheckpointFile) -> bool:
+        entries = [file.saved for file in self._files.values() if file.saved is not None]
+        return checkpoint_file.write(self._next_generation, entries)
+
+
+def set_entry(file: TailedFile, *, at_start: bool = False) -> None:
+    """Set what the checkpoint says of a file, as JSON, to what is known of it now.
+
+    Args:
+        file: The file; all that was read of it counts as delivered.
+        at_start: Nothing counts as delivered: it begins at 0, but only with the content that
+            has this number.
 
     Raises:
-        TypeError: If its state is not.
+        TypeError: If its state is not JSON.
     """
-    return orjson.dumps(
+    fingerprint, skipping, state = file.fingerprint, file.skipping, file.state
+    if at_start:
+        fingerprint, skipping, state = fingerprint.at_start(), False, {}
+    file.saved = orjson.dumps(
         {
-            "path": _format_path(entry.path),
-            "origin": _format_path(entry.origin),
-            "device": entry.key.device,
-            "inode": entry.key.inode,
-            "version": entry.version,
-            "generation": entry.generation,
-            **dataclasses.asdict(entry.mark),
-            "skipping": entry.skipping,
-            "state": entry.state,
+            "path": _format_path(file.path),
+            "origin": _format_path(file.found_path),
+            "device": file.key.device,
+            "inode": file.key.inode,
+            "version": file.version,
+            "generation": file.generation,
+            **dataclasses.asdict(fingerprint),
+            "skipping": skipping,
+            "state": state,
         }
     )
+    file.saved_generation = file.generation
 
 
-def _parse_entry(raw: Any, next_generation: int) -> Entry:
-    mark = Mark(**{field.name: raw[field.name] for field in dataclasses.fields(Mark)})
-    windows = (mark.head_bytes, mark.tail_bytes)
-    numbers = (raw["device"], raw["inode"], raw["generation"], mark.offset, mark.checksum, *windows)
+def _parse_entry(raw: Any, next_generation: int) -> TailedFile:
+    fields = [raw[field.name] for field in dataclasses.fields(Fingerprint)]
+    offset, checksum, head_bytes, head, tail_bytes, tail = fields
+    numbers = (raw["device"], raw["inode"], raw["generation"], offset, checksum)
     version, skipping, state = raw["version"], raw["skipping"], raw["state"]
     right = (
-        all(map(_is_number, numbers))
+        all(map(_is_number, (*numbers, head_bytes, tail_bytes)))
         and raw["generation"] < next_generation
-        and max(windows) <= WINDOW_BYTES
-        and mark.tail_bytes <= mark.offset
-        and mark.checksum < 1 << 32
-        and all(map(_DIGEST.match, (mark.head, mark.tail)))
-        and (bool(mark.head), bool(mark.tail)) == (mark.head_bytes > 0, mark.tail_bytes > 0)
+        and max(head_bytes, tail_bytes) <= WINDOW_BYTES
+        and tail_bytes <= offset
+        and checksum < 1 << 32
+        and all(map(_DIGEST.match, (head, tail)))
+        and (bool(head), bool(tail)) == (head_bytes > 0, tail_bytes > 0)
         and (version is None or _is_number(version))
         and type(skipping) is bool
         and type(state) is dict
     )
     if not right:
         raise ValueError("it says what no entry says")
-    return Entry(
-        Key(raw["device"], raw["inode"]),
-        version,
-        _parse_path(raw["path"]),
-        _parse_path(raw["origin"]),
-        raw["generation"],
-        mark,
-        skipping,
-        state,
+    file = TailedFile(
+        FileKey(raw["device"], raw["inode"]), _parse_path(raw["path"]), raw["generation"]
     )
+    file.found_path = _parse_path(raw["origin"])
+    file.version = version
+    file.fingerprint = Fingerprint(*fields)
+    file.skipping = skipping
+    file.state = state
+    return file
 
 
 def _is_number(value: object) -> TypeGuard[int]:
@@ -216,7 +297,7 @@ def _is_number(value: object) -> TypeGuard[int]:
 
 
 def _format_path(path: str) -> str:
-    """Return a path as ASCII: a file may have a name that is no text, JSON may not."""
+    """Return a path as ASCII: a file may have a name that is not text, JSON may not."""
     return quote_from_bytes(os.fsencode(path), safe="/ ()[]{}=+,:@!")
 
 

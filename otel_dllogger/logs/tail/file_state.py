@@ -1,4 +1,4 @@
-"""One followed file: how far it was read, and its next whole lines."""
+r"""One tailed file: how far it was read, and its next whole lines, split at ``\n`` alone."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_dllogger.diagnostics import LINE_TOO_LONG, NUL_FILLED
-from otel_dllogger.logs.tail.checkpoint import Entry
-from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, Key, Mark, Position, digest
-from otel_dllogger.logs.tail.lines import Cut, cut
+from otel_dllogger.logs.tail.anomalies import FileAnomalies
+from otel_dllogger.logs.tail.fingerprint import (
+    WINDOW_BYTES,
+    FileKey,
+    FilePosition,
+    Fingerprint,
+    digest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +31,8 @@ Stamp = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Batch:
-    """Hold whole lines of one file, one after the other.
+class LineBatch:
+    """Whole lines of one file, one after the other.
 
     Attributes:
         file: The file; its ``state`` is the reader's to use.
@@ -37,24 +42,24 @@ class Batch:
         lines: The lines without their newlines.
     """
 
-    file: FollowedFile
+    file: TailedFile
     path: str
-    start: Position
-    end: Position
+    start: FilePosition
+    end: FilePosition
     lines: list[bytes]
 
-    def positions(self) -> Iterator[Position]:
+    def positions(self) -> Iterator[FilePosition]:
         """Return where each line ends, which tells every line from all others."""
         device, inode, generation, offset, checksum = self.start
         for line in self.lines:
             offset += len(line) + 1
             checksum = zlib.crc32(b"\n", zlib.crc32(line, checksum))
-            yield Position(device, inode, generation, offset, checksum)
+            yield FilePosition(device, inode, generation, offset, checksum)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Change:
-    """Say that a file began, began anew or ended.
+class FileEvent:
+    """A file began, began anew or ended.
 
     Attributes:
         kind: ``APPEARED``: it is followed from now on, from ``file.position``, with the
@@ -66,13 +71,13 @@ class Change:
     """
 
     kind: str
-    file: FollowedFile
+    file: TailedFile
     path: str
     generation: int
 
 
-class Reading(NamedTuple):
-    """Hold what one look into a file gave.
+class ReadResult(NamedTuple):
+    """What one look into a file gave.
 
     Attributes:
         batches: The lines.
@@ -81,14 +86,14 @@ class Reading(NamedTuple):
         again: Whether to look again in the next round, even if nothing seems to change.
     """
 
-    batches: list[Batch]
+    batches: list[LineBatch]
     read_bytes: int
     more: bool
     again: bool
 
 
-class FollowedFile:
-    """Hold one file that is followed.
+class TailedFile:
+    """A file that is followed.
 
     Attributes:
         path: Where it is, as far as is known.
@@ -97,8 +102,8 @@ class FollowedFile:
         state: What the caller keeps for this generation, as JSON has it; it is saved with
             the commit after the next lines.
         version: The inode's version, None where it is unknown.
-        origin: Where it was found last by the paths that are followed.
-        mark: How far it was read.
+        found_path: Where it was found last by the paths that are followed.
+        fingerprint: How far it was read.
         skipping: Whether that is within a line that is too long.
         stamp: Its size and time when it was last looked for.
         visited_stamp: The same when it was last looked into.
@@ -111,12 +116,12 @@ class FollowedFile:
     __slots__ = (
         "_nul_at",
         "_nul_visits",
+        "fingerprint",
+        "found_path",
         "generation",
         "is_known",
         "key",
-        "mark",
         "missing",
-        "origin",
         "path",
         "saved",
         "saved_generation",
@@ -127,10 +132,10 @@ class FollowedFile:
         "visited_stamp",
     )
 
-    def __init__(self, key: Key, path: str, generation: int) -> None:
+    def __init__(self, key: FileKey, path: str, generation: int) -> None:
         self.key = key
         self.path = path
-        self.origin = path
+        self.found_path = path
         self.version: int | None = None
         self.stamp: Stamp | None = None
         self.visited_stamp: Stamp | None = None
@@ -141,57 +146,27 @@ class FollowedFile:
         self.begin(generation)
 
     def __repr__(self) -> str:
-        return f"<{self.path!r} generation {self.generation} offset {self.mark.offset}>"
+        return f"<{self.path!r} generation {self.generation} offset {self.fingerprint.offset}>"
 
     def begin(self, generation: int) -> None:
         """Begin at 0 with another content."""
         self.generation = generation
-        self.mark = Mark()
+        self.fingerprint = Fingerprint()
         self.skipping = False
         self.state: dict[str, Any] = {}
         self._nul_at = -1
         self._nul_visits = 0
 
-    @classmethod
-    def restore(cls, entry: Entry) -> FollowedFile:
-        """Return the file of a checkpoint's entry."""
-        file = cls(entry.key, entry.path, entry.generation)
-        file.origin = entry.origin
-        file.version = entry.version
-        file.mark = entry.mark
-        file.skipping = entry.skipping
-        file.state = entry.state
-        return file
-
-    def entry(self) -> Entry:
-        """Return what a checkpoint keeps once all that was read is delivered."""
-        return Entry(
-            self.key,
-            self.version,
-            self.path,
-            self.origin,
-            self.generation,
-            self.mark,
-            self.skipping,
-            self.state,
-        )
-
-    def birth_entry(self) -> Entry:
-        """Return what a checkpoint keeps before the first line of a generation is delivered.
-
-        It begins at 0, but only with the content that has this number.
-        """
-        mark = Mark(head_bytes=self.mark.head_bytes, head=self.mark.head)
-        return dataclasses.replace(self.entry(), mark=mark, skipping=False, state={})
-
     @property
-    def position(self) -> Position:
+    def position(self) -> FilePosition:
         """Return how far it was read."""
-        return Position(*self.key, self.generation, self.mark.offset, self.mark.checksum)
+        return FilePosition(
+            *self.key, self.generation, self.fingerprint.offset, self.fingerprint.checksum
+        )
 
     def read(
         self, fd: int, *, want_bytes: int, max_line_bytes: int, anomalies: FileAnomalies
-    ) -> Reading | None:
+    ) -> ReadResult | None:
         """Read the next whole lines.
 
         Args:
@@ -207,20 +182,21 @@ class FollowedFile:
             OSError: If the file cannot be read.
         """
         read_bytes = 0
+        fingerprint = self.fingerprint
+        trusted_nul = self._nul_at - fingerprint.offset if self._nul_visits >= NUL_VISITS else -1
         while True:
-            mark = self.mark
-            data = os.pread(fd, mark.tail_bytes + want_bytes, mark.begin)
-            if not mark.holds(fd, data):
+            data = os.pread(fd, fingerprint.tail_bytes + want_bytes, fingerprint.begin)
+            if not fingerprint.matches(fd, data):
                 return None
-            fresh = data[mark.tail_bytes :]
+            fresh = data[fingerprint.tail_bytes :]
             read_bytes += len(fresh)
             full = len(fresh) == want_bytes
-            found = cut(
+            found = split_lines(
                 fresh,
                 max_line_bytes=max_line_bytes,
                 full=full,
                 skipping=self.skipping,
-                trusted_nul=self._nul_at - mark.offset if self._nul_visits >= NUL_VISITS else -1,
+                trusted_nul=trusted_nul,
             )
             if not full or found.taken or found.waits_at is not None or want_bytes > max_line_bytes:
                 break
@@ -230,35 +206,35 @@ class FollowedFile:
         self.skipping = found.skipping
         batches, checksum = self._batches(found, fresh)
         if found.taken:
-            self.mark = mark.advance(data, found.taken, checksum)
+            self.fingerprint = fingerprint.advance(data, found.taken, checksum)
         if found.nuls:
             anomalies.count(NUL_FILLED)
             if full and found.taken == len(fresh):
                 self._pass_over_hole(fd)
         more = found.nuls > 0 or (full and found.taken > 0)
         again = found.taken > 0 or found.waits_at is not None
-        return Reading(batches, read_bytes, more, again)
+        return ReadResult(batches, read_bytes, more, again)
 
-    def _batches(self, found: Cut, fresh: bytes) -> tuple[list[Batch], int]:
+    def _batches(self, found: SplitLines, fresh: bytes) -> tuple[list[LineBatch], int]:
         """Return the lines with their positions, and the checksum of all that is taken."""
         batches = []
-        offset, checksum = self.mark.offset, self.mark.checksum
+        offset, checksum = self.fingerprint.offset, self.fingerprint.checksum
         done = 0
-        for piece in found.pieces:
-            before = zlib.crc32(fresh[done : piece.start], checksum)
-            checksum = zlib.crc32(fresh[piece.start : piece.end], before)
-            done = piece.end
-            start = Position(*self.key, self.generation, offset + piece.start, before)
-            end = Position(*self.key, self.generation, offset + piece.end, checksum)
-            batches.append(Batch(self, self.path, start, end, piece.lines))
+        for block in found.blocks:
+            before = zlib.crc32(fresh[done : block.start], checksum)
+            checksum = zlib.crc32(fresh[block.start : block.end], before)
+            done = block.end
+            start = FilePosition(*self.key, self.generation, offset + block.start, before)
+            end = FilePosition(*self.key, self.generation, offset + block.end, checksum)
+            batches.append(LineBatch(self, self.path, start, end, block.lines))
         return batches, zlib.crc32(fresh[done : found.taken - found.nuls], checksum)
 
-    def _wait_for_nuls(self, found: Cut) -> None:
+    def _wait_for_nuls(self, found: SplitLines) -> None:
         """Count the looks at a NUL byte that stays."""
         if found.waits_at is None:
             self._nul_at, self._nul_visits = -1, 0
             return
-        at = self.mark.offset + found.waits_at
+        at = self.fingerprint.offset + found.waits_at
         self._nul_visits = self._nul_visits + 1 if at == self._nul_at else 1
         self._nul_at = at
 
@@ -268,13 +244,135 @@ class FollowedFile:
         A writer that does not append leaves a hole as long as the log was before it was
         emptied. To read it would take as long.
         """
-        offset = self.mark.offset
+        offset = self.fingerprint.offset
         try:
             target = os.lseek(fd, offset, os.SEEK_DATA)
         except OSError:  # nothing but the hole, or a file system that does not say
             return
         if target >= offset + WINDOW_BYTES:
             tail = os.pread(fd, WINDOW_BYTES, target - WINDOW_BYTES)
-            self.mark = dataclasses.replace(
-                self.mark, offset=target, tail_bytes=len(tail), tail=digest(tail)
+            self.fingerprint = dataclasses.replace(
+                self.fingerprint, offset=target, tail_bytes=len(tail), tail=digest(tail)
             )
+
+
+class Block(NamedTuple):
+    """Lines that stand one after the other.
+
+    Attributes:
+        start: Where in the data the first line begins.
+        end: Where the last one ends, after its newline.
+        lines: The lines without their newlines.
+    """
+
+    start: int
+    end: int
+    lines: list[bytes]
+
+
+@dataclasses.dataclass(slots=True)
+class SplitLines:
+    """What was found in the data.
+
+    Attributes:
+        blocks: The whole lines.
+        taken: Bytes that are done with; what follows is read again with more of the file.
+        skipping: Whether the data end within a line that is too long.
+        too_long: Lines that were found to be too long.
+        nuls: NUL bytes that were passed over, the last of those taken.
+        waits_at: Where a NUL byte is that a network file system may yet fill, or None.
+    """
+
+    blocks: list[Block]
+    taken: int = 0
+    skipping: bool = False
+    too_long: int = 0
+    nuls: int = 0
+    waits_at: int | None = None
+
+
+def split_lines(
+    data: bytes,
+    *,
+    max_line_bytes: int,
+    full: bool,
+    skipping: bool = False,
+    trusted_nul: int = -1,
+) -> SplitLines:
+    r"""Split bytes into whole lines; never give the beginning of one.
+
+    NUL bytes stand in a log where a writer went on at its old offset after the file was
+    emptied, where a machine crashed, and, for a moment, where a network file system knows
+    the new size before the new bytes. So a line with a NUL waits until it is trusted.
+    NULs before a line are passed over then, and NULs within a line are its writer's.
+
+    Args:
+        data: Bytes from the beginning of a line, or from within one that is skipped.
+        max_line_bytes: The longest line, without its newline.
+        full: Whether more may follow at once, for the data fill what was asked for.
+        skipping: Whether the data begin within a line that is too long.
+        trusted_nul: Where a NUL byte is that was seen often enough.
+    """
+    found = SplitLines([])
+    start = 0
+    if skipping:
+        start = data.find(b"\n") + 1
+        if not start:
+            return SplitLines([], taken=len(data), skipping=True)
+    nul = data.find(b"\0", start)
+    stop = len(data) if nul < 0 else nul
+    found.taken = max(start, data.rfind(b"\n", start, stop) + 1)
+    _add(found, data, start, found.taken, max_line_bytes)
+    if nul >= 0 and _stops_at(
+        found, data, nul, max_line_bytes, full=full, trusted=nul == trusted_nul
+    ):
+        return found
+    if len(data) - found.taken > max_line_bytes and data.find(b"\n", found.taken) < 0:
+        found.too_long += 1
+        found.skipping = True
+        found.taken = len(data)
+    return found
+
+
+def _stops_at(
+    found: SplitLines, data: bytes, nul: int, max_line_bytes: int, *, full: bool, trusted: bool
+) -> bool:
+    """Deal with the line of a NUL byte; return whether that is all for now."""
+    line = found.taken
+    end = data.find(b"\n", nul) + 1
+    if not end and nul > line:
+        return False  # the beginning of a line, as any other
+    if not end and not full:
+        return True
+    if not trusted:
+        found.waits_at = nul
+    elif nul == line:
+        found.nuls = len(data) - line - len(data[line:].lstrip(b"\0"))
+        found.taken += found.nuls
+    else:
+        found.taken = end
+        _add(found, data, line, end, max_line_bytes)
+    return True
+
+
+def _add(found: SplitLines, data: bytes, start: int, end: int, max_line_bytes: int) -> None:
+    """Add the lines of a part of the data that ends in a newline."""
+    if start == end:
+        return
+    lines = data[start : end - 1].split(b"\n")
+    if end - start <= max_line_bytes or max(map(len, lines)) <= max_line_bytes:
+        found.blocks.append(Block(start, end, lines))
+        return
+    fit: list[bytes] = []
+    position = start
+    for line in lines:
+        position += len(line) + 1
+        if len(line) <= max_line_bytes:
+            fit.append(line)
+            continue
+        found.too_long += 1
+        if fit:
+            found.blocks.append(Block(start, position - len(line) - 1, fit))
+        start, fit = position, []
+    if fit:
+        found.blocks.append(Block(start, position, fit))

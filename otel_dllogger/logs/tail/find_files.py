@@ -1,4 +1,4 @@
-"""Which files there are to follow: paths, folders and globs, looked through anew each time.
+"""Find the files to follow: in paths, folders and globs, and under a new name after a rename.
 
 There is no inotify: it knows nothing of what other machines do on a shared file system.
 Looking costs one ``scandir`` a folder and one ``lstat`` a file.
@@ -22,21 +22,89 @@ from otel_dllogger.diagnostics import (
     PATH_MISSING,
 )
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.logs.tail.fingerprint import Key
+from otel_dllogger.logs.tail.fingerprint import FileKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from otel_dllogger.logs.tail.anomalies import FileAnomalies
+    from otel_dllogger.logs.tail.file_state import TailedFile
 
 NAMES = ("*.json", "*.jsonl", "*.log", "*.txt")
 """The names of log files in a folder, unless others are asked for."""
 
-_Matcher = tuple["re.Pattern[str] | None", ...]  # one for each name of a path; None is "**"
+
+class _Glob(NamedTuple):
+    """Match files below a folder, name by name, so that no folder is looked into in vain.
+
+    wcmatch, which reads the same globs, does not tell of a folder whether anything in it can
+    match, nor which folders it could not read; and its time grows by a power of the number
+    of ``**``: 1 s for a path of 60 names and five of them, where this takes 0.4 ms.
+
+    A path's "places" are the folder patterns that its next name may be matched by; after the
+    last of them comes the file's name.
+
+    Attributes:
+        base: The folder.
+        folders: What the names of the folders below it must match; None is ``**``.
+        name: What the file's name must match.
+    """
+
+    base: str
+    folders: tuple[re.Pattern[str] | None, ...]
+    name: re.Pattern[str]
+
+    @classmethod
+    def parse(cls, base: str, names: list[str]) -> _Glob:
+        """Make a pattern of what ``split_glob`` returns."""
+        *folders, name = (None if name == "**" else _pattern(name) for name in names)
+        if name is None:
+            folders.append(None)
+            name = _pattern("*")
+        return cls(base, tuple(folders), name)
+
+    def start(self) -> frozenset[int]:
+        """Return the places of a name in the base folder."""
+        return self._with_skipped({0})
+
+    def enter(self, places: frozenset[int], folder: str) -> frozenset[int]:
+        """Return the places of a name within a folder that has these itself."""
+        after = set()
+        for place in places:
+            if place == len(self.folders):
+                continue
+            pattern = self.folders[place]
+            if pattern is None:
+                if not folder.startswith("."):
+                    after.add(place)
+            elif pattern.match(folder):
+                after.add(place + 1)
+        return self._with_skipped(after)
+
+    def is_file(self, places: frozenset[int], name: str) -> bool:
+        """Return whether a name with these places is that of a file to follow."""
+        return len(self.folders) in places and self.name.match(name) is not None
+
+    def matches(self, path: str) -> bool:
+        """Return whether a whole path is that of a file to follow."""
+        if not _within(path, self.base):
+            return False
+        *folders, name = path[len(self.base.rstrip("/")) + 1 :].split("/")
+        places = self.start()
+        for folder in folders:
+            places = self.enter(places, folder)
+        return self.is_file(places, name)
+
+    def _with_skipped(self, places: set[int]) -> frozenset[int]:
+        """Add the places after each ``**``, which may stand for no folder at all."""
+        for place, pattern in enumerate(self.folders):
+            if pattern is None and place in places:
+                places.add(place + 1)
+        return frozenset(places)
 
 
-class Found(NamedTuple):
-    """Hold a file that was found.
+class FoundFile(NamedTuple):
+    """A file that was found.
 
     Attributes:
         path: Where, without links.
@@ -49,22 +117,22 @@ class Found(NamedTuple):
 
 @dataclasses.dataclass(slots=True)
 class Scan:
-    """Hold what one look found.
+    """What one look found.
 
     Attributes:
         files: The files.
         unread: Folders and paths that could not be looked into, so nothing is known of them.
     """
 
-    files: dict[Key, Found] = dataclasses.field(default_factory=dict)
+    files: dict[FileKey, FoundFile] = dataclasses.field(default_factory=dict)
     unread: list[str] = dataclasses.field(default_factory=list)
 
     def knows(self, path: str) -> bool:
-        """Tell whether a file that is not among ``files`` is not there."""
+        """Return whether a file that is not among ``files`` is not there."""
         return not any(path == folder or _within(path, folder) for folder in self.unread)
 
 
-class Discovery:
+class FileFinder:
     """Look through paths, folders and globs.
 
     A folder is looked through with all below it, for regular files with the names of logs.
@@ -79,7 +147,7 @@ class Discovery:
         anomalies: Where to count what is unusual.
 
     Raises:
-        ConfigurationError: If there is no path, or one that can be none.
+        ConfigurationError: If there is no path, or one that cannot be a path.
     """
 
     def __init__(
@@ -95,15 +163,15 @@ class Discovery:
         self._ignored_names = tuple(path.rpartition("/")[2] for path in self._ignored)
         self._anomalies = anomalies
         self._plain: list[str] = []
-        self._globs: list[tuple[str, _Matcher]] = []
+        self._globs: list[_Glob] = []
         for path in dict.fromkeys(os.fspath(path) for path in paths):
             if not path or "\0" in path:
                 raise ConfigurationError(f"{path!r} is not a path; name a file, a folder or a glob")
-            whole = os.path.abspath(path)  # noqa: PTH100 - links stay
-            if glob.has_magic(whole) and not os.path.lexists(whole):
-                self._globs.append(_parse_glob(whole))
+            base, names_below = split_glob(path)
+            if names_below:
+                self._globs.append(_Glob.parse(base, names_below))
             else:
-                self._plain.append(whole)
+                self._plain.append(base)
         if not self._plain and not self._globs:
             raise ConfigurationError("there is nothing to follow; name a file, a folder or a glob")
 
@@ -113,27 +181,25 @@ class Discovery:
         links: list[tuple[str, str]] = []
         for path in self._plain:
             self._look_at(path, scan, links)
-        for folder, matcher in self._globs:
-            self._walk(folder, matcher, scan, links)
+        for pattern in self._globs:
+            self._walk(pattern, scan, links)
         for link, base in links:  # last, so that a file goes by its own name
             self._follow_link(link, base, scan)
         return scan
 
     def covers(self, path: str) -> bool:
-        """Tell whether a file would be looked for at a path.
+        """Return whether a file would be looked for at a path.
 
         Args:
             path: Absolute, without links.
         """
-        for plain in self._plain:
-            if path in (plain, os.path.realpath(plain)):
-                return True
-            if _within(path, plain) and _matches(path, plain, (None, self._names)):
-                return True
         return any(
-            _within(path, folder) and _matches(path, folder, matcher)
-            for folder, matcher in self._globs
-        )
+            path in (plain, os.path.realpath(plain)) or self._below(plain).matches(path)
+            for plain in self._plain
+        ) or any(pattern.matches(path) for pattern in self._globs)
+
+    def _below(self, folder: str) -> _Glob:
+        return _Glob(folder, (None,), self._names)
 
     def _look_at(self, path: str, scan: Scan, links: list[tuple[str, str]]) -> None:
         """Look at a path that was given as it is."""
@@ -145,36 +211,35 @@ class Discovery:
             self._cannot_read(path, error, scan)
         else:
             if stat.S_ISDIR(status.st_mode):
-                self._walk(path, (None, self._names), scan, links)
+                self._walk(self._below(path), scan, links)
             elif stat.S_ISREG(status.st_mode):
                 # A link is followed to the file, which is still found once it leads elsewhere.
                 self._add(os.path.realpath(path) if os.path.islink(path) else path, status, scan)  # noqa: PTH114
             else:
                 self._anomalies.note(path, NOT_REGULAR)
 
-    def _walk(self, base: str, matcher: _Matcher, scan: Scan, links: list[tuple[str, str]]) -> None:
-        """Look through a folder and, as far as the matcher goes, through those below."""
-        folders = [(base, _places(matcher, {0}))]
+    def _walk(self, pattern: _Glob, scan: Scan, links: list[tuple[str, str]]) -> None:
+        """Look through a folder and, as far as the pattern goes, through those below."""
+        folders = [(pattern.base, pattern.start())]
         while folders:
             folder, places = folders.pop()
-            is_file_name = _any_of([matcher[i] for i in places if i == len(matcher) - 1])
             try:
                 with os.scandir(folder) as entries:
                     for entry in entries:
                         if entry.is_file(follow_symlinks=False):  # nearly all: asked first
-                            if is_file_name(entry.name):
+                            if pattern.is_file(places, entry.name):
                                 self._add_entry(entry, scan)
                         elif entry.is_symlink():
-                            if is_file_name(entry.name) or None in matcher:
-                                links.append((entry.path, base))
+                            if pattern.is_file(places, entry.name) or None in pattern.folders:
+                                links.append((entry.path, pattern.base))
                         elif entry.is_dir(follow_symlinks=False):
-                            if below := _step(matcher, places, entry.name):
+                            if below := pattern.enter(places, entry.name):
                                 folders.append((entry.path, below))
-                        elif is_file_name(entry.name):
+                        elif pattern.is_file(places, entry.name):
                             self._anomalies.note(entry.path, NOT_REGULAR)
             except FileNotFoundError:
-                if folder == base:
-                    self._anomalies.note(base, PATH_MISSING)
+                if folder == pattern.base:
+                    self._anomalies.note(folder, PATH_MISSING)
             except OSError as error:
                 self._cannot_read(folder, error, scan)
 
@@ -199,7 +264,7 @@ class Discovery:
             self._cannot_read(link, error, scan)
         else:
             if stat.S_ISREG(status.st_mode):
-                if Key(status.st_dev, status.st_ino) not in scan.files:
+                if FileKey(status.st_dev, status.st_ino) not in scan.files:
                     self._add(target, status, scan)
             elif not stat.S_ISDIR(status.st_mode):  # folders are looked through by themselves
                 self._anomalies.note(
@@ -207,7 +272,7 @@ class Discovery:
                 )
 
     def _add(self, path: str, status: os.stat_result, scan: Scan) -> None:
-        key = Key(status.st_dev, status.st_ino)
+        key = FileKey(status.st_dev, status.st_ino)
         found = scan.files.get(key)
         if found is not None and found.path != path:
             path = min(path, found.path)  # whatever order the folder is in
@@ -215,11 +280,30 @@ class Discovery:
         # Names first: to resolve every path would take a second for thousands of them.
         if path.endswith(self._ignored_names) and os.path.realpath(path) in self._ignored:
             return
-        scan.files[key] = Found(path, status)
+        scan.files[key] = FoundFile(path, status)
 
     def _cannot_read(self, path: str, error: OSError, scan: Scan) -> None:
         self._anomalies.note_error(path, error)
         scan.unread.append(path)
+
+
+def split_glob(path: str) -> tuple[str, list[str]]:
+    """Split a glob where its first wildcard is.
+
+    Args:
+        path: A path or a glob; what exists is not a glob, whatever its name is.
+
+    Returns:
+        The folder before the first wildcard, and the names from there on; the whole path and
+        nothing else if it is not a glob. Both are absolute.
+    """
+    whole = os.path.abspath(path)  # noqa: PTH100 - links stay
+    if not os.path.lexists(whole):
+        names = whole.split("/")
+        for i, name in enumerate(names):
+            if glob.has_magic(name):
+                return "/".join(names[:i]) or "/", names[i:]
+    return whole, []
 
 
 def _pattern(name: str) -> re.Pattern[str]:
@@ -228,55 +312,53 @@ def _pattern(name: str) -> re.Pattern[str]:
     return re.compile(f"(?:{hidden}{fnmatch.translate(name)})")
 
 
-def _parse_glob(path: str) -> tuple[str, _Matcher]:
-    """Return the folder that a glob begins in, and what follows."""
-    names = path.split("/")
-    first = next(i for i, name in enumerate(names) if glob.has_magic(name))
-    matcher = [None if name == "**" else _pattern(name) for name in names[first:]]
-    if matcher[-1] is None:
-        matcher.append(_pattern("*"))
-    return "/".join(names[:first]) or "/", tuple(matcher)
-
-
-def _places(matcher: _Matcher, places: set[int]) -> frozenset[int]:
-    """Add what a "**" that stands for no folder at all leads to."""
-    todo = list(places)
-    while todo:
-        place = todo.pop()
-        if matcher[place] is None:
-            places.add(place + 1)
-            todo.append(place + 1)
-    return frozenset(places)
-
-
-def _step(matcher: _Matcher, places: frozenset[int], folder: str) -> frozenset[int]:
-    """Return where in the matcher the names within a folder are."""
-    after = set()
-    for place in places:
-        pattern = matcher[place]
-        if pattern is None:
-            if not folder.startswith("."):
-                after.add(place)
-        elif place + 1 < len(matcher) and pattern.match(folder):
-            after.add(place + 1)
-    return _places(matcher, after)
-
-
-def _matches(path: str, base: str, matcher: _Matcher) -> bool:
-    *folders, name = path[len(base.rstrip("/")) + 1 :].split("/")
-    places = _places(matcher, {0})
-    for folder in folders:
-        places = _step(matcher, places, folder)
-    return bool(_any_of([matcher[i] for i in places if i == len(matcher) - 1])(name))
-
-
-def _any_of(patterns: list[re.Pattern[str] | None]) -> Callable[[str], object]:
-    """Return what tells whether a name matches; a matcher has but one last pattern."""
-    for pattern in patterns:
-        if pattern is not None:
-            return pattern.match
-    return lambda _name: False
-
-
 def _within(path: str, folder: str) -> bool:
     return path.startswith(folder.rstrip("/") + "/")
+
+
+class RenamedFiles:
+    """Look for files in the folders they were in; made anew for each round."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, dict[int, str]] = {}
+
+    def find(self, file: TailedFile) -> os.stat_result | None:
+        """Return the status of a file, and put its path right; None if it is not there.
+
+        Args:
+            file: The file.
+        """
+        status = _status_if(file.path, file.key)
+        if status is not None:
+            return status
+        if file.version is None and not file.fingerprint.offset:
+            return None  # nothing would tell another file with this inode from it
+        folder = os.path.dirname(file.path)  # noqa: PTH120 - a Path costs more than the call
+        if folder not in self._names:
+            self._names[folder] = _names_by_inode(folder)
+        name = self._names[folder].get(file.key.inode)
+        if name is None:
+            return None
+        path = f"{folder.rstrip('/')}/{name}"
+        status = _status_if(path, file.key)
+        if status is not None:
+            file.path = path
+        return status
+
+
+def _status_if(path: str, key: FileKey) -> os.stat_result | None:
+    """Return the status of a path if it is still this regular file."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    same = key == (status.st_dev, status.st_ino) and stat.S_ISREG(status.st_mode)
+    return status if same else None
+
+
+def _names_by_inode(folder: str) -> dict[int, str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.inode(): entry.name for entry in entries}
+    except OSError:
+        return {}

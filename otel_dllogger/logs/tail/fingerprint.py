@@ -1,4 +1,4 @@
-"""Whether a file is still the one that was read: its inode, and the bytes that were read.
+"""The fingerprint of a file: its inode, and hashes of what was read, tell a rewrite.
 
 An inode alone does not say it, since ext4 gives the inode of a deleted file to the next
 one at once. Neither does content alone, since files begin alike. So a file is known by
@@ -10,24 +10,16 @@ generation has begun, and it is read from 0.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import os
-import stat
 from typing import NamedTuple
 
 WINDOW_BYTES = 1024
 """Bytes that are hashed at the beginning of a file, and before the offset."""
 
-# _IOR('v', 1, long) of linux/fs.h. Where a system has another number for it, or a file
-# system no answer, it is refused, and the version is unknown.
-_FS_IOC_GETVERSION = 0x80087601
 
-_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW | os.O_NONBLOCK
-
-
-class Key(NamedTuple):
-    """Name a file of this machine at this moment.
+class FileKey(NamedTuple):
+    """What names a file of this machine at this moment.
 
     Attributes:
         device: The device's number.
@@ -38,8 +30,8 @@ class Key(NamedTuple):
     inode: int
 
 
-class Position(NamedTuple):
-    """Say where in all that was ever followed a line ends.
+class FilePosition(NamedTuple):
+    """Where a line ends, among all lines of all files that were ever followed.
 
     Two lines with equal positions are one line that was delivered twice. The checksum
     keeps apart what a file held before and after a rewrite that nobody saw.
@@ -60,12 +52,12 @@ class Position(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Mark:
-    """Hold how far a file was read, and what must stand before that.
+class Fingerprint:
+    """How far a file was read, and what must stand before that.
 
     Attributes:
         offset: Bytes that were read.
-        checksum: As in ``Position``.
+        checksum: As in ``FilePosition``.
         head_bytes: How many of the first bytes are hashed; 1 KiB once there are as many.
         head: Their hash.
         tail_bytes: How many bytes before the offset are hashed.
@@ -84,8 +76,8 @@ class Mark:
         """Return the offset to read from, so that the hashed bytes before are there too."""
         return self.offset - self.tail_bytes
 
-    def holds(self, fd: int, data: bytes) -> bool:
-        """Tell whether what was read still stands before the offset.
+    def matches(self, fd: int, data: bytes) -> bool:
+        """Return whether what was read still stands before the offset.
 
         The beginning of the file is looked at after ``data`` was read: where it is right,
         nobody emptied the file before.
@@ -104,8 +96,12 @@ class Mark:
         head = os.pread(fd, self.head_bytes, 0) if self.begin else data[: self.head_bytes]
         return digest(head) == self.head
 
-    def advance(self, data: bytes, taken: int, checksum: int) -> Mark:
-        """Return the mark after more bytes were read.
+    def at_start(self) -> Fingerprint:
+        """Return the fingerprint of the same content before anything was read of it."""
+        return Fingerprint(head_bytes=self.head_bytes, head=self.head)
+
+    def advance(self, data: bytes, taken: int, checksum: int) -> Fingerprint:
+        """Return the fingerprint after more bytes were read.
 
         Args:
             data: What stands at ``begin``.
@@ -119,49 +115,9 @@ class Mark:
             head_bytes = min(offset, WINDOW_BYTES)
             head = digest(before[:head_bytes])
         tail = before[-WINDOW_BYTES:]
-        return Mark(offset, checksum, head_bytes, head, len(tail), digest(tail))
+        return Fingerprint(offset, checksum, head_bytes, head, len(tail), digest(tail))
 
 
 def digest(data: bytes) -> str:
     """Return a hash that two different windows do not share by accident."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def open_regular(path: str, key: Key) -> int:
-    """Open a file for reading if it is the one that was meant; never wait for anybody.
-
-    Args:
-        path: The file, not a link.
-        key: What it must be.
-
-    Returns:
-        The descriptor.
-
-    Raises:
-        OSError: If it cannot be opened.
-        FileNotFoundError: Also if another file stands there by now.
-    """
-    fd = os.open(path, _OPEN_FLAGS)
-    try:
-        status = os.fstat(fd)
-    except OSError:
-        os.close(fd)
-        raise
-    if key == (status.st_dev, status.st_ino) and stat.S_ISREG(status.st_mode):
-        return fd
-    os.close(fd)
-    raise FileNotFoundError(f"{path} is another file by now")
-
-
-def inode_version(fd: int) -> int | None:
-    """Return the number that tells two lives of one inode apart, None where there is none.
-
-    Source: ioctl_iflags(2) and linux/fs.h, FS_IOC_GETVERSION: ext4, XFS and btrfs give an
-    inode a new one whenever they give it to a new file.
-    """
-    answer = bytearray(8)
-    try:
-        fcntl.ioctl(fd, _FS_IOC_GETVERSION, answer)
-    except OSError:
-        return None
-    return int.from_bytes(answer, "little") or None

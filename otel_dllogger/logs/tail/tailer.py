@@ -1,4 +1,4 @@
-r"""Growing files, followed by looking at them: whole lines, each with its position.
+r"""The tailer: follow growing files by looking at them, for whole lines with their positions.
 
 Nothing that was readable is lost, and without a kill nothing comes twice. A line is
 readable if it is whole, with its newline, when a round begins that gets to its file, and
@@ -33,21 +33,19 @@ from otel_dllogger.diagnostics import (
 )
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.logs.tail.anomalies import FileAnomalies
-from otel_dllogger.logs.tail.checkpoint import Checkpoint
-from otel_dllogger.logs.tail.descriptors import Descriptors
+from otel_dllogger.logs.tail.checkpoint import Checkpoint, CheckpointFile
 from otel_dllogger.logs.tail.file_state import (
     APPEARED,
     GONE,
     RESTARTED,
-    Batch,
-    Change,
-    FollowedFile,
-    Reading,
+    FileEvent,
+    LineBatch,
+    ReadResult,
+    TailedFile,
 )
-from otel_dllogger.logs.tail.find_files import NAMES, Discovery, Found, Scan
-from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, Key
-from otel_dllogger.logs.tail.ledger import Ledger
-from otel_dllogger.logs.tail.renames import Whereabouts
+from otel_dllogger.logs.tail.find_files import NAMES, FileFinder, FoundFile, RenamedFiles, Scan
+from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, FileKey
+from otel_dllogger.logs.tail.open_files import OpenFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -56,7 +54,7 @@ MISSING_ROUNDS = 2
 """Rounds without a file before it is gone: one that is renamed may be missed once."""
 
 
-class Follower:
+class Tailer:
     """Follow files that grow; for one thread.
 
     Call ``poll`` again and again, deal with what it returns, then ``commit``. What ``poll``
@@ -109,25 +107,25 @@ class Follower:
         self._round_bytes = round_bytes
         self._max_files = max_files
         self._idle_s = idle_s
-        self._descriptors = Descriptors(max_open)
-        self._files: dict[Key, FollowedFile] = {}
-        self._waiting: dict[Key, None] = {}  # who is looked into next comes first
+        self._open_files = OpenFiles(max_open)
+        self._files: dict[FileKey, TailedFile] = {}
+        self._waiting: dict[FileKey, None] = {}  # who is looked into next comes first
         # What a poll that raised had read is returned by the next one.
-        self._returned: list[Batch | Change] = []
+        self._returned: list[LineBatch | FileEvent] = []
         self.behind = False
         """Whether the last round left something that could be read at once."""
-        self.checkpoint = checkpoint
-        saved: Checkpoint | None = None
+        self.checkpoint_path = checkpoint
+        saved: CheckpointFile | None = None
         ignored: tuple[str, ...] = ()
         if checkpoint is not None:
-            saved = Checkpoint(checkpoint, anomalies=self._anomalies, sync=sync)
+            saved = CheckpointFile(checkpoint, anomalies=self._anomalies, sync=sync)
             ignored = (saved.path, saved.temporary_path)
-        self._discovery = Discovery(paths, names=names, ignored=ignored, anomalies=self._anomalies)
-        self._ledger = Ledger(
-            saved, self._files, covers=self._discovery.covers, anomalies=self._anomalies
+        self._finder = FileFinder(paths, names=names, ignored=ignored, anomalies=self._anomalies)
+        self._checkpoint = Checkpoint(
+            saved, self._files, covers=self._finder.covers, anomalies=self._anomalies
         )
 
-    def __enter__(self) -> Follower:  # noqa: PYI034 - Self came with Python 3.11
+    def __enter__(self) -> Tailer:  # noqa: PYI034 - Self came with Python 3.11
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -139,40 +137,35 @@ class Follower:
         return dict(self._anomalies.counts)
 
     def covers(self, path: str) -> bool:
-        """Tell whether a file would be followed at a path.
+        """Return whether a file would be followed at a path.
 
         Args:
             path: Absolute, without links.
         """
-        return self._discovery.covers(path)
+        return self._finder.covers(path)
 
     @property
-    def open_descriptors(self) -> int:
-        """Return how many files are open."""
-        return len(self._descriptors)
-
-    @property
-    def files(self) -> list[FollowedFile]:
+    def files(self) -> list[TailedFile]:
         """Return the files that are followed."""
         return list(self._files.values())
 
     def close(self) -> None:
         """Close all files; nothing is committed."""
-        self._descriptors.shrink(0)
+        self._open_files.shrink(0)
 
-    def poll(self) -> list[Batch | Change]:
+    def poll(self) -> list[LineBatch | FileEvent]:
         """Look once for files and for what was appended to them.
 
         Returns:
             Lines and changes, each file's in their order.
         """
-        scan = self._discovery.scan()
-        whereabouts = Whereabouts()
+        scan = self._finder.scan()
+        renamed = RenamedFiles()
         new = dict(scan.files)
         for file in list(self._files.values()):
             found = new.pop(file.key, None)
             if found is None:
-                self._look_for(file, scan, whereabouts)
+                self._look_for(file, scan, renamed)
             else:
                 self._take(file, found)
         oldest_s = time.time() - self._idle_s
@@ -182,7 +175,9 @@ class Follower:
             if found.status.st_mtime >= oldest_s:
                 self._begin(key, found)
         self._read_round()
-        self._ledger.save_births(item for item in self._returned if isinstance(item, Batch))
+        self._checkpoint.save_new_generations(
+            item for item in self._returned if isinstance(item, LineBatch)
+        )
         self._anomalies.end_round()
         returned, self._returned = self._returned, []
         return returned
@@ -196,11 +191,11 @@ class Follower:
         Raises:
             TypeError: If a file's ``state`` is not JSON.
         """
-        return self._ledger.commit()
+        return self._checkpoint.commit()
 
-    def touch(self, file: FollowedFile) -> None:
+    def touch(self, file: TailedFile) -> None:
         """Have a file's state saved with the next commit, though nothing of it was read."""
-        self._ledger.touch(file)
+        self._checkpoint.touch(file)
 
     def count(self, reason: str) -> None:
         """Count what the lines of a file show to be unusual.
@@ -214,63 +209,63 @@ class Follower:
         """Read all from 0, before the first ``poll``: the checkpoint's states are of no use."""
         self._anomalies.count(CHECKPOINT_ENTRY, len(self._files))
         for file in list(self._files.values()):
-            self._ledger.forget(file)
+            self._checkpoint.forget(file)
             del self._files[file.key]
 
-    def _tell(self, kind: str, file: FollowedFile) -> None:
-        self._returned.append(Change(kind, file, file.path, file.generation))
-        self._ledger.touch(file)
+    def _tell(self, kind: str, file: TailedFile) -> None:
+        self._returned.append(FileEvent(kind, file, file.path, file.generation))
+        self._checkpoint.touch(file)
 
-    def _begin(self, key: Key, found: Found) -> None:
+    def _begin(self, key: FileKey, found: FoundFile) -> None:
         """Follow a file from now on."""
         if len(self._files) >= self._max_files:
             self._anomalies.note(found.path, FILE_LIMIT)
             return
-        file = self._files[key] = FollowedFile(key, found.path, self._ledger.new_generation())
+        file = self._files[key] = TailedFile(key, found.path, self._checkpoint.new_generation())
         self._stamp(file, found.status)
 
-    def _take(self, file: FollowedFile, found: Found) -> None:
+    def _take(self, file: TailedFile, found: FoundFile) -> None:
         """Go on with a file that was found again."""
-        if file.path != found.path or file.origin != found.path:
-            file.path = file.origin = found.path
-            self._ledger.touch(file)
+        if file.path != found.path or file.found_path != found.path:
+            file.path = file.found_path = found.path
+            self._checkpoint.touch(file)
         file.missing = 0
         self._stamp(file, found.status)
 
-    def _stamp(self, file: FollowedFile, status: os.stat_result) -> None:
+    def _stamp(self, file: TailedFile, status: os.stat_result) -> None:
         """Have a file looked into if its size or time is another one."""
         stamp = (status.st_size, status.st_mtime_ns)
         if stamp != file.stamp:
             file.stamp = stamp
             self._waiting.setdefault(file.key)
 
-    def _look_for(self, file: FollowedFile, scan: Scan, whereabouts: Whereabouts) -> None:
+    def _look_for(self, file: TailedFile, scan: Scan, renamed: RenamedFiles) -> None:
         """Find a file that is not where it is looked for: renamed, deleted or out of sight."""
         if scan.knows(file.path):
             path = file.path
-            if (status := whereabouts.find(file)) is not None:
+            if (status := renamed.find(file)) is not None:
                 if file.path != path:
-                    self._ledger.touch(file)
+                    self._checkpoint.touch(file)
                 file.missing = 0
                 self._stamp(file, status)
                 return
             file.missing += 1
-        fd = self._descriptors.get(file.key)
+        fd = self._open_files.get(file.key)
         if fd is not None:
             with contextlib.suppress(OSError):
                 self._stamp(file, os.fstat(fd))
         if file.missing > MISSING_ROUNDS and (fd is None or file.key not in self._waiting):
-            left = file.stamp is not None and file.stamp[0] > file.mark.offset
+            left = file.stamp is not None and file.stamp[0] > file.fingerprint.offset
             self._forget(file, (UNREAD_LOST if fd is None else PARTIAL_LINE_LOST) if left else None)
 
-    def _forget(self, file: FollowedFile, reason: str | None) -> None:
+    def _forget(self, file: TailedFile, reason: str | None) -> None:
         if reason is not None:
             self._anomalies.count(reason)
         if file.is_known:
             self._tell(GONE, file)
-        self._descriptors.drop(file.key)
+        self._open_files.drop(file.key)
         self._waiting.pop(file.key, None)
-        self._ledger.forget(file)
+        self._checkpoint.forget(file)
         del self._files[file.key]
 
     def _read_round(self) -> None:
@@ -288,7 +283,7 @@ class Follower:
                 self._waiting[key] = None
                 raise
 
-    def _visit(self, file: FollowedFile) -> int:
+    def _visit(self, file: TailedFile) -> int:
         """Look into a file; return how many bytes that took."""
         reading = None
         try:
@@ -304,7 +299,7 @@ class Follower:
             return 0
         for batch in reading.batches:
             self._returned.append(batch)
-            self._ledger.touch(file)
+            self._checkpoint.touch(file)
         self.behind |= reading.more
         # What is written within a tick of the file system's clock does not change the time:
         # so one more look follows until nothing has changed between two.
@@ -313,9 +308,9 @@ class Follower:
         file.visited_stamp = file.stamp
         return reading.read_bytes
 
-    def _read(self, file: FollowedFile) -> Reading | None:
+    def _read(self, file: TailedFile) -> ReadResult | None:
         """Read, from 0 if the file holds something else by now."""
-        fd, is_reused = self._descriptors.open(file)
+        fd, is_reused = self._open_files.open(file)
         if is_reused:
             self._restart(file, INODE_REUSED)
         for _attempt in range(2):
@@ -330,26 +325,28 @@ class Follower:
             if reading is not None:
                 if not file.is_known:
                     file.is_known = True
-                    self._returned.append(Change(APPEARED, file, file.path, file.generation))
+                    self._returned.append(FileEvent(APPEARED, file, file.path, file.generation))
                 return reading
-            self._restart(file, TRUNCATED if os.fstat(fd).st_size < file.mark.offset else REWRITTEN)
+            self._restart(
+                file, TRUNCATED if os.fstat(fd).st_size < file.fingerprint.offset else REWRITTEN
+            )
         return None
 
-    def _restart(self, file: FollowedFile, reason: str) -> None:
+    def _restart(self, file: TailedFile, reason: str) -> None:
         """Begin another generation of a file."""
         self._anomalies.count(reason)
-        if file.path != file.origin:
+        if file.path != file.found_path:
             # Under a name that nobody asked for, only the rest of the old file is read.
             self._forget(file, None)
             return
-        file.begin(self._ledger.new_generation())
+        file.begin(self._checkpoint.new_generation())
         if file.is_known:
             self._tell(RESTARTED, file)
 
-    def _cannot_read(self, file: FollowedFile, error: OSError) -> None:
-        self._descriptors.drop(file.key)
+    def _cannot_read(self, file: TailedFile, error: OSError) -> None:
+        self._open_files.drop(file.key)
         if error.errno in (errno.EMFILE, errno.ENFILE):
             self._anomalies.count(DESCRIPTOR_LIMIT)
-            self._descriptors.shrink(len(self._descriptors) // 2)
+            self._open_files.shrink(len(self._open_files) // 2)
         else:
             self._anomalies.note_error(file.path, error)

@@ -1,4 +1,4 @@
-"""Lines a second of each dialect, beside what the JSON decoder alone takes.
+"""Lines a second that the parser of each format reads, beside what the JSON decoder alone takes.
 
 Time is that of the processor, since the machines are shared, and the median of rounds in
 which all cases take turns.
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from orjson import loads
 
-from otel_dllogger.logs.parsers.detect import FileContext, parse_line
+from otel_dllogger.logs.parsers.context import FileContext
+from otel_dllogger.logs.parsers.detect import parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,7 @@ _NAMES = ("train.loss", "train.total_ips", "train.data_time", "train.compute_tim
 
 
 def run() -> list[tuple[str, float, int | None]]:
-    """Measure all dialects.
+    """Measure all formats.
 
     Returns:
         Rows of (case, lines a second, least wanted).
@@ -68,7 +69,7 @@ def _parse(lines: list[bytes]) -> Callable[[], object]:
 
 
 def _logs() -> dict[str, list[bytes]]:
-    """Write a log of each dialect, four values a line."""
+    """Write a log of each format, four values a line."""
     values = random.Random(1)
     lines: dict[str, list[str]] = {}
     for number in range(LINES):
