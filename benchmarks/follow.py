@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 import orjson
 
-from otel_dllogger.bridge.otlp_forwarder import Delivery
-from otel_dllogger.bridge.outbox import Outbox
+from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder
 from otel_dllogger.logs.source import Source
 from otel_dllogger.logs.tail.file_state import LineBatch
 from otel_dllogger.logs.tail.tailer import Tailer
-from otel_dllogger.otlp.transport import Answer
+from otel_dllogger.otlp.encoder import Encoder
+from otel_dllogger.otlp.exporter import PatientExporter
+from otel_dllogger.otlp.transport import Answer, Outcome
 
 FILES = 1_000
 LINES_A_SECOND = 10
@@ -218,9 +219,11 @@ def written_kib_a_second(folder: Path) -> tuple[float, float]:
     for path in paths:
         path.write_bytes(_log_lines(0, DELIVERED_STEPS))
     stopping = threading.Event()
-    outbox = Outbox(_Collector(), timeout_s=1.0, stopping=stopping, tell=print)
-    delivery = Delivery(Source([str(logs)]), outbox, checkpoint=str(folder / "checkpoint"))
-    delivery.run_to_end()
+    exporter = PatientExporter(
+        _Collector(), Encoder(), timeout_s=1.0, stopping=stopping, tell=print
+    )
+    forwarder = OTLPForwarder(Source([str(logs)]), exporter, checkpoint=str(folder / "checkpoint"))
+    forwarder.run_to_end()
     ours_bytes, lines = 0, 0
     start_s, start_bytes = time.monotonic(), _written_bytes()
     while (took_s := time.monotonic() - start_s) < DELIVER_S:
@@ -228,9 +231,9 @@ def written_kib_a_second(folder: Path) -> tuple[float, float]:
         with paths[lines % DELIVERED_FILES].open("ab") as file:
             ours_bytes += file.write(line)
         lines += 1
-        delivery.poll()
+        forwarder.poll()
         time.sleep(1 / DELIVERED_LINES_A_SECOND)
-    delivery.close()
+    forwarder.close()
     written_kib = (_written_bytes() - start_bytes - ours_bytes) / 1024
     return written_kib / took_s, written_kib / lines
 
@@ -239,7 +242,7 @@ class _Collector:
     """Take every request."""
 
     def send(self, _request: bytes, _timeout_s: float) -> Answer:
-        return Answer(taken=True)
+        return Answer(Outcome.TAKEN)
 
     def close(self) -> None:
         """There is nothing to close."""

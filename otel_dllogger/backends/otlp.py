@@ -145,9 +145,9 @@ class OTLPBackend(RecordBackend):
         from otel_dllogger.metrics.data_points import Points  # noqa: PLC0415
         from otel_dllogger.metrics.decided_names import Names  # noqa: PLC0415
         from otel_dllogger.metrics.internal import View  # noqa: PLC0415
-        from otel_dllogger.metrics.resource import rank_resource  # noqa: PLC0415
         from otel_dllogger.otlp.batches import Backlog  # noqa: PLC0415
         from otel_dllogger.otlp.encoder import Encoder  # noqa: PLC0415
+        from otel_dllogger.otlp.exporter import Exporter  # noqa: PLC0415
         from otel_dllogger.otlp.replay import Replay  # noqa: PLC0415
         from otel_dllogger.otlp.sender import Sender  # noqa: PLC0415
 
@@ -162,15 +162,10 @@ class OTLPBackend(RecordBackend):
         points = Points(view, start_us=start_us, of_process=True)
         backlog = Backlog(max_queue_bytes - max_queue_bytes // QUEUE_SHARE)
         replay = Replay(self._queue, backlog, points, max_queue_bytes=max_queue_bytes)
-        resource = rank_resource(self.topology.run, self.topology.rank)
-        return Sender(
-            replay,
-            backlog,
-            Encoder(resource),
-            transport,
-            interval_s=interval_s,
-            timeout_s=options.timeout_s,
-        )
+        encoder = Encoder()
+        encoder.prepare((self.topology.run, self.topology.rank))  # as the environment is now
+        exporter = Exporter(transport, timeout_s=options.timeout_s)
+        return Sender(replay, backlog, encoder, exporter, interval_s=interval_s)
 
     def write_record(self, record: Record) -> None:
         """Take the values of one ``log`` call."""

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_dllogger.errors import BackfillError, in_words
-from otel_dllogger.logs.duplicates import has_json_twin
-from otel_dllogger.logs.parsers.formats import DLLOGGER_TEXT
-from otel_dllogger.logs.read_lines import read_lines
-from otel_dllogger.logs.reader import FileReader, ProcessStart, SeriesMetadata
-from otel_dllogger.logs.run_identity import RunIdentity, is_copy
-from otel_dllogger.logs.source import open_reader
+from otel_dllogger.logs.reader import ProcessStart, SeriesMetadata
+from otel_dllogger.logs.source import LogFiles, read_lines
 from otel_dllogger.logs.tail.anomalies import FileAnomalies
 from otel_dllogger.logs.tail.find_files import FileFinder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_dllogger.logs.source import Source
+    from otel_dllogger.logs.run_identity import RunIdentity
+    from otel_dllogger.logs.source import LogFile, Source
 
 _PEEKED_LINES = 1_000
 
 
-class LogFile(NamedTuple):
-    """Hold a log that was found.
+class FoundLog(NamedTuple):
+    """A log that was found.
 
     Attributes:
         path: Where it is.
@@ -40,7 +36,7 @@ class LogFile(NamedTuple):
     first_us: int
 
 
-def find_logs(source: Source) -> list[LogFile]:
+def find_logs(source: Source) -> list[FoundLog]:
     """Return the logs that there are, those of one rank in the order of their first records.
 
     What MMEngine wrote a second time is left out, and DLLogger's text beside its JSON lines.
@@ -52,16 +48,16 @@ def find_logs(source: Source) -> list[LogFile]:
         BackfillError: If there is none, or one that cannot be read.
         ConfigurationError: If a path, a pattern or the zone cannot mean anything.
     """
-    identities = source.identities()
     anomalies = FileAnomalies()
     finder = FileFinder(source.paths, anomalies=anomalies)
+    files = LogFiles(source, finder.covers)
     logs = []
     for found in finder.scan().files.values():
-        if not is_copy(found.path, finder.covers):
-            identity = identities.of(found.path)
-            first_us, is_text = _first_record(found.path, identity, source)
-            if not (is_text and has_json_twin(found.path, identities, finder.covers)):
-                logs.append(LogFile(found.path, identity, found.status.st_size, first_us))
+        if not files.is_copy(found.path):
+            log = files.open(found.path)
+            first_us, is_repeated = _first_record(log)
+            if not is_repeated:
+                logs.append(FoundLog(found.path, log.identity, found.status.st_size, first_us))
     missing = [
         path for path in source.paths if not FileFinder([path], anomalies=anomalies).scan().files
     ]
@@ -77,12 +73,13 @@ def find_logs(source: Source) -> list[LogFile]:
 
 
 def lines_of(log: LogFile) -> Iterator[bytes]:
-    """Yield the lines of a log, as ``read_lines``.
+    """Yield the lines of a log from its beginning, as ``read_lines``.
 
     Raises:
         BackfillError: If the file cannot be read.
     """
     try:
+        log.observe()
         yield from read_lines(log.path)
     except OSError as error:
         raise BackfillError(
@@ -90,25 +87,15 @@ def lines_of(log: LogFile) -> Iterator[bytes]:
         ) from error
 
 
-def reader_of(log: LogFile, source: Source) -> FileReader:
-    """Return a reader at the beginning of a log."""
-    reader = open_reader(source, log.identity, log.path)
-    status = os.stat(log.path)  # noqa: PTH116 - as everywhere where paths are text
-    reader.observe(size_bytes=status.st_size, modified_us=status.st_mtime_ns // 1000)
-    return reader
-
-
-def _first_record(path: str, identity: RunIdentity, source: Source) -> tuple[int, bool]:
-    """Return the time of the first record, and whether it is DLLogger's text.
+def _first_record(log: LogFile) -> tuple[int, bool]:
+    """Return the time of the first record, and whether JSON lines hold it as well.
 
     The files of a rank go in the order of these times.
     """
-    log = LogFile(path, identity, 0, 0)
-    reader = reader_of(log, source)
     for number, line in enumerate(lines_of(log)):
-        for _rank, item in reader.read(line):
+        for _rank, item in log.reader.read(line):
             if not isinstance(item, (SeriesMetadata, ProcessStart)):
-                return item.time_us, DLLOGGER_TEXT in reader.entries
+                return item.time_us, log.repeats_json([line])
         if number >= _PEEKED_LINES:
             break
     return 0, False

@@ -8,23 +8,23 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otel_dllogger.bridge.otlp_forwarder import Delivery
-from otel_dllogger.bridge.outbox import Refused, Stopped
+from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder
 from otel_dllogger.errors import BackfillError
 from otel_dllogger.logs.ranks import Ranks
+from otel_dllogger.otlp.exporter import Refused, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_dllogger.backfill.logs import LogFile
-    from otel_dllogger.bridge.outbox import Outbox
+    from otel_dllogger.backfill.logs import FoundLog
     from otel_dllogger.logs.source import Source
+    from otel_dllogger.otlp.exporter import PatientExporter
 
 
 def send_logs(
-    logs: Iterable[LogFile],
+    logs: Iterable[FoundLog],
     source: Source,
-    outbox: Outbox,
+    exporter: PatientExporter,
     folder: Path,
     *,
     target: str,
@@ -37,7 +37,7 @@ def send_logs(
     Args:
         logs: The logs, in the order in which they are to be read.
         source: How to read them.
-        outbox: Where points go.
+        exporter: Sends points.
         folder: Keeps how far each log was sent.
         target: The collector's URL, for errors.
         since_us: Points before are left out; microseconds since the Unix epoch.
@@ -53,17 +53,17 @@ def send_logs(
     ranks = Ranks(max_series=source.max_series)
     lines = 0
     for log in logs:
-        delivery = Delivery(
+        forwarder = OTLPForwarder(
             # The name of the run is decided by all paths that were given, not by this one.
             dataclasses.replace(source, paths=(log.path,), run=log.identity.run),
-            outbox,
+            exporter,
             ranks=ranks,
             checkpoint=str(folder / _digest(os.path.realpath(log.path))),
             since_us=since_us,
             until_us=until_us,
         )
         try:
-            delivery.run_to_end()
+            forwarder.run_to_end()
         except Refused as error:
             raise BackfillError(
                 f"{target} refuses the metrics ({error}): mend its address or what it asks for "
@@ -75,8 +75,8 @@ def send_logs(
                 "command again; it goes on where it was"
             ) from None
         finally:
-            delivery.close()
-        lines += delivery.lines
+            forwarder.close()
+        lines += forwarder.lines
         progress(log.size_bytes)
     return lines
 

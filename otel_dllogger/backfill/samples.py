@@ -6,16 +6,18 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from otel_dllogger.backfill.logs import LogFile, lines_of, reader_of
+from otel_dllogger.backfill.logs import lines_of
 from otel_dllogger.backfill.series import SeriesName
 from otel_dllogger.diagnostics import HARMLESS
 from otel_dllogger.logs.parsers.formats import FileRecord
-from otel_dllogger.logs.ranks import Rank, Ranks
+from otel_dllogger.logs.ranks import LoggedRank, Ranks
+from otel_dllogger.logs.source import LogFiles
 from otel_dllogger.metrics.naming import unit_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from otel_dllogger.backfill.logs import FoundLog
     from otel_dllogger.backfill.sorting import SampleSorter
     from otel_dllogger.logs.ranks import Point
     from otel_dllogger.logs.source import Source
@@ -25,8 +27,8 @@ _PROGRESS_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(slots=True)
-class Replayed:
-    """Count what logs held.
+class ReadLogs:
+    """What logs held that were read.
 
     Attributes:
         lines: Lines that were read.
@@ -48,7 +50,7 @@ class Replayed:
         return sum(count for reason, count in self.skipped.items() if reason not in HARMLESS)
 
 
-class Replay:
+class SampleReader:
     """Read logs, and give their samples to a sorter.
 
     All of each log is read, since counters count from its beginning.
@@ -70,16 +72,16 @@ class Replay:
         until_us: int | None = None,
         progress: Callable[[int], object] = lambda _bytes: None,
     ) -> None:
-        self._source = source
+        self._files = LogFiles(source)
         self._sorter = sorter
         self._since_us = -math.inf if since_us is None else since_us
         self._until_us = math.inf if until_us is None else until_us
         self._progress = progress
         self._ranks = Ranks(max_series=source.max_series)
-        self._numbers: dict[Rank, tuple[int, dict[Series, int]]] = {}
-        self.found = Replayed()
+        self._numbers: dict[LoggedRank, tuple[int, dict[Series, int]]] = {}
+        self.found = ReadLogs()
 
-    def run(self, logs: Iterable[LogFile]) -> Replayed:
+    def run(self, logs: Iterable[FoundLog]) -> ReadLogs:
         """Read logs to their ends.
 
         Args:
@@ -98,9 +100,9 @@ class Replay:
             self.found.ranks += rank.state.last_log_us is not None
         return self.found
 
-    def _read(self, log: LogFile) -> None:
-        reader = reader_of(log, self._source)
-        known: dict[int, Rank] = {}
+    def _read(self, found: FoundLog) -> None:
+        log = self._files.open(found.path)
+        known: dict[int, LoggedRank] = {}
         read_bytes = 0
         for line in lines_of(log):
             self.found.lines += 1
@@ -108,7 +110,7 @@ class Replay:
             if read_bytes >= _PROGRESS_BYTES:
                 self._progress(read_bytes)
                 read_bytes = 0
-            for number, item in reader.read(line):
+            for number, item in log.reader.read(line):
                 rank = known.get(number)
                 if rank is None:
                     rank = known[number] = self._ranks.of(log.identity, number)
@@ -116,7 +118,7 @@ class Replay:
                     if (
                         last_us is not None
                         and number == log.identity.rank
-                        and log.first_us < last_us
+                        and found.first_us < last_us
                     ):
                         self.found.shared.append(log.path)
                 if type(item) is FileRecord and item.interpolated:
@@ -124,10 +126,10 @@ class Replay:
                 self._append(rank, rank.points(item))
         self._progress(read_bytes)
         skipped = self.found.skipped
-        for reason, count in reader.skipped.items():
+        for reason, count in log.reader.skipped.items():
             skipped[reason] = skipped.get(reason, 0) + count
 
-    def _append(self, rank: Rank, points: Iterable[Point]) -> None:
+    def _append(self, rank: LoggedRank, points: Iterable[Point]) -> None:
         append = self._sorter.append
         since_us, until_us = self._since_us, self._until_us
         moves, numbers = self._numbers.get(rank, (-1, {}))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.bridge.pace import Commits, Turns
-from otel_dllogger.diagnostics import DIAGNOSTICS, FILE, LINE, REASONS
+from otel_dllogger.bridge.polling import CheckpointWriter, RetryingPoll
+from otel_dllogger.diagnostics import DIAGNOSTICS, LINE, REASONS
 from otel_dllogger.http.endpoint import MetricsEndpoint
-from otel_dllogger.logs.ingest import open_feed
+from otel_dllogger.logs.ingest import LogIngest
 from otel_dllogger.logs.ranks import DROPPED, Ranks
 from otel_dllogger.logs.tail.file_state import RESTARTED, FileEvent
 from otel_dllogger.logs.tail.tailer import Tailer
@@ -17,9 +17,9 @@ from otel_dllogger.metrics.internal import OF_RANKS
 from otel_dllogger.runtime.wakers import Waker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
-    from otel_dllogger.logs.ranks import Rank
+    from otel_dllogger.logs.ranks import LoggedRank
     from otel_dllogger.logs.source import Source
 
 POLL_INTERVAL_S = 0.5
@@ -57,13 +57,13 @@ class Bridge:
         self._tailer = Tailer(
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=expire_s
         )
-        self._feed = open_feed(source, self._ranks, self._tailer)
+        self._ingest = LogIngest(source, self._ranks, self._tailer)
         self._page = StorePage((*OF_RANKS, DROPPED), self._own_figures())
         self._behind = False
         self._stopped = False
         self._waker = Waker()
         self._last_line_s: float | None = None
-        self._commits = Commits(self._commit)
+        self._checkpoint = CheckpointWriter(self._ingest.commit)
         self._expire_at_s = 0.0
         self.endpoint = MetricsEndpoint(
             self._render, host=host, port=port, health=self._health, port_tries=1
@@ -71,10 +71,10 @@ class Bridge:
 
     def run(self) -> None:
         """Follow until ``stop`` is called, then save how far it came."""
-        turns = Turns("a look of the bridge at its logs", self.poll, POLL_INTERVAL_S)
+        polling = RetryingPoll("a look of the bridge at its logs", self.poll, POLL_INTERVAL_S)
         try:
             while not self._stopped:
-                wait_s = turns.take()
+                wait_s = polling.poll()
                 if wait_s:
                     self._waker.wait(wait_s)
         finally:
@@ -83,7 +83,7 @@ class Bridge:
     def close(self) -> None:
         """Save how far it came, and free the port and the files."""
         try:
-            self._commits.write()
+            self._checkpoint.write()
         finally:
             self.endpoint.close()
             self._tailer.close()
@@ -99,37 +99,32 @@ class Bridge:
         Returns:
             Whether there is more to read at once.
         """
-        lines = self._feed.lines
+        lines = self._ingest.lines
         returned = self._tailer.poll()
-        self._feed.handle(returned)
+        self._ingest.handle(returned)
         if any(isinstance(event, FileEvent) and event.kind == RESTARTED for event in returned):
-            self._commits.hasten()  # the checkpoint has nothing of the file's ranks at the moment
+            # The checkpoint has nothing of the file's ranks at the moment.
+            self._checkpoint.hasten()
         self._behind = self._tailer.behind  # which is not what it will be while it polls
         now_s = time.monotonic()
-        if self._feed.lines > lines:
+        if self._ingest.lines > lines:
             self._last_line_s = now_s
-        self._commits.write_if_due()
+        self._checkpoint.write_if_due()
         if now_s >= self._expire_at_s:
             self._expire_at_s = now_s + _EXPIRE_INTERVAL_S
             self._forget_expired()
         return self._behind
 
-    def _commit(self) -> bool:
-        self._feed.save_states()
-        return self._tailer.commit()
-
-    def _is_shown(self, rank: Rank, now_s: float) -> bool:
+    def _is_shown(self, rank: LoggedRank, now_s: float) -> bool:
         silent_s = now_s - rank.heartbeat_s
         return silent_s <= (RETIRE_S if rank.state.finished else self._expire_s)
 
     def _forget_expired(self) -> None:
         """Free ranks that are off the page and that no file can bring back."""
         now_s = time.time()
-        hidden = [rank for rank in self._ranks if not self._is_shown(rank, now_s)]
-        fed = self._feed.fed() if hidden else set()
-        for rank in hidden:
-            if (rank.run, rank.rank) not in fed:
-                self._ranks.forget(rank)
+        hidden = (rank for rank in self._ranks if not self._is_shown(rank, now_s))
+        for rank in self._ingest.unfed(hidden):
+            self._ranks.forget(rank)
 
     def _render(self, accept: str) -> tuple[str, bytes]:
         now_s = time.time()
@@ -148,20 +143,11 @@ class Bridge:
 
     def _own_figures(self) -> tuple[OwnFigure, ...]:
         """Return what the bridge knows of itself; its names begin with dllogger_bridge."""
-        tailer, feed = self._tailer, self._feed
+        tailer, ingest = self._tailer, self._ingest
+        no_skips = dict.fromkeys(REASONS[LINE], 0)
 
-        def unusual() -> Iterator[tuple[dict[str, str], float]]:
-            counts = tailer.counts
-            for reason in REASONS[FILE]:
-                yield {"reason": reason}, counts.get(reason, 0)
-
-        def skips() -> Iterator[tuple[dict[str, str], float]]:
-            for reason in REASONS[LINE]:
-                yield {"reason": reason}, feed.skipped.get(reason, 0)
-
-        def faults() -> Iterator[tuple[dict[str, str], float]]:
-            for reason, count in DIAGNOSTICS.dropped.copy().items():
-                yield {"reason": reason}, count
+        def by_reason(counts: Mapping[str, int]) -> list[tuple[dict[str, str], float]]:
+            return [({"reason": reason}, count) for reason, count in counts.items()]
 
         return (
             OwnFigure(
@@ -177,25 +163,25 @@ class Bridge:
             OwnFigure(
                 "dllogger_bridge_lines_total",
                 "Lines that were read",
-                lambda: (({}, feed.lines),),
+                lambda: (({}, ingest.lines),),
                 is_counter=True,
             ),
             OwnFigure(
                 "dllogger_bridge_skipped_total",
                 "What lines held beside records, by reason",
-                skips,
+                lambda: by_reason(no_skips | ingest.skipped),
                 is_counter=True,
             ),
             OwnFigure(
                 "dllogger_bridge_unusual_total",
                 "What was unusual about files, by reason",
-                unusual,
+                lambda: by_reason(tailer.counts),
                 is_counter=True,
             ),
             OwnFigure(
                 "dllogger_bridge_faults_total",
                 "What the bridge itself could not do, by reason",
-                faults,
+                lambda: by_reason(DIAGNOSTICS.dropped.copy()),
                 is_counter=True,
             ),
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otel_dllogger.cli.log_source import explain, is_log, open_outbox, say
+from otel_dllogger.cli.log_source import explain, is_log, open_exporter, say
 from otel_dllogger.cli.progress import Bar
 from otel_dllogger.cli.user_error import UserError
 from otel_dllogger.diagnostics import HARMLESS
@@ -19,8 +19,8 @@ from otel_dllogger.errors import BackfillError, ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from otel_dllogger.backfill.logs import LogFile
-    from otel_dllogger.backfill.samples import Replayed
+    from otel_dllogger.backfill.logs import FoundLog
+    from otel_dllogger.backfill.samples import ReadLogs
     from otel_dllogger.backfill.sorting import SampleSorter
     from otel_dllogger.cli.moment import Instant
     from otel_dllogger.logs.source import Source
@@ -105,14 +105,14 @@ def _check_options(options: BackfillOptions) -> None:
         raise UserError("--since is not before --until; there is nothing between the two")
 
 
-def _fill(options: BackfillOptions, logs: list[LogFile]) -> int:
+def _fill(options: BackfillOptions, logs: list[FoundLog]) -> int:
     """Sort the samples of all logs, and give them to a file or a database."""
-    from otel_dllogger.backfill.samples import Replay  # noqa: PLC0415
+    from otel_dllogger.backfill.samples import SampleReader  # noqa: PLC0415
     from otel_dllogger.backfill.sorting import SampleSorter  # noqa: PLC0415
 
     with Bar(hidden=options.quiet) as bar, SampleSorter(tempfile.gettempdir()) as sorter:
         total_bytes = sum(log.size_bytes for log in logs)
-        replayed = Replay(
+        found = SampleReader(
             options.source,
             sorter,
             since_us=options.since_us,
@@ -121,7 +121,7 @@ def _fill(options: BackfillOptions, logs: list[LogFile]) -> int:
         ).run(logs)
         samples = sorter.samples
         written = _write(options, sorter, samples, bar)
-    _report(options, logs, replayed, sorter, written)
+    _report(options, logs, found, sorter, written)
     if not samples:
         _warn(
             options,
@@ -172,7 +172,7 @@ def _write(options: BackfillOptions, sorter: SampleSorter, samples: int, bar: Ba
     return f"{_counted(sent.imported, 'sample')} imported, {sent.present:,} already there{kept}"
 
 
-def _send(options: BackfillOptions, logs: list[LogFile]) -> int:
+def _send(options: BackfillOptions, logs: list[FoundLog]) -> int:
     """Send every step of all logs to a collector, and remember how far that came."""
     from otel_dllogger.backfill.alone import alone  # noqa: PLC0415
     from otel_dllogger.backfill.otlp import (  # noqa: PLC0415 - needs the extra ``otlp``
@@ -189,50 +189,50 @@ def _send(options: BackfillOptions, logs: list[LogFile]) -> int:
     folder = options.checkpoint or checkpoint_folder(source, target, since, until)
     make_folder(folder)
     with alone(folder, doing=f"sending to {target}"), Bar(hidden=options.quiet) as bar:
-        outbox = open_outbox(
+        exporter = open_exporter(
             target, threading.Event(), say, patience_s=_PATIENCE_S, skips_refused=False
         )
         lines = send_logs(
             logs,
             source,
-            outbox,
+            exporter,
             folder,
             target=target,
             since_us=options.since_us,
             until_us=options.until_us,
             progress=bar.advance("sending", sum(log.size_bytes for log in logs)),
         )
-    refused = f", {outbox.refused:,} refused" if outbox.refused else ""
+    refused = f", {exporter.refused:,} refused" if exporter.refused else ""
     _tell(
         options,
-        f"{_counted(outbox.sent, 'point')} sent to {target}{refused}; "
+        f"{_counted(exporter.sent, 'point')} sent to {target}{refused}; "
         f"{_counted(lines, 'new line')} of {_counted(len(logs), 'file')}",
     )
-    return EXIT_UNFINISHED if outbox.refused else 0
+    return EXIT_UNFINISHED if exporter.refused else 0
 
 
 def _report(
     options: BackfillOptions,
-    logs: list[LogFile],
-    replayed: Replayed,
+    logs: list[FoundLog],
+    found: ReadLogs,
     sorter: SampleSorter,
     written: str,
 ) -> None:
-    if replayed.shared:
-        more = f" and {len(replayed.shared) - 1} more" if len(replayed.shared) > 1 else ""
+    if found.shared:
+        more = f" and {len(found.shared) - 1} more" if len(found.shared) > 1 else ""
         _warn(
             options,
-            f"{replayed.shared[0]}{more} is of the same run and rank as another log of that time: "
+            f"{found.shared[0]}{more} is of the same run and rank as another log of that time: "
             "where they are not, say how files are named, as --pattern 'log_{rank}.json'",
         )
-    if replayed.interpolated:
+    if found.interpolated:
         _warn(
             options,
-            f"{_counted(replayed.interpolated, 'record')} without a time: spread evenly over "
+            f"{_counted(found.interpolated, 'record')} without a time: spread evenly over "
             "the time from the run's start to the last change of the file, which a copy changes",
         )
-    if replayed.damaged:
-        reasons = ", ".join(f"{count} {name}" for name, count in _damage(replayed.skipped))
+    if found.damaged:
+        reasons = ", ".join(f"{count} {name}" for name, count in _damage(found.skipped))
         _tell(options, f"lines that gave no record: {reasons}; otel-dllogger check FILE shows them")
     duplicates = (
         f"; {sorter.duplicates:,} gave way to a later one of the same millisecond"
@@ -241,8 +241,8 @@ def _report(
     )
     _tell(
         options,
-        f"{written}{duplicates}; {_counted(replayed.lines, 'line')} of "
-        f"{_counted(len(logs), 'file')}, {_counted(replayed.ranks, 'rank')}",
+        f"{written}{duplicates}; {_counted(found.lines, 'line')} of "
+        f"{_counted(len(logs), 'file')}, {_counted(found.ranks, 'rank')}",
     )
 
 

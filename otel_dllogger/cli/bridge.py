@@ -9,7 +9,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from otel_dllogger.cli.log_source import explain, is_log, open_outbox, say
+from otel_dllogger.cli.log_source import explain, is_log, open_exporter, say
 from otel_dllogger.cli.user_error import UserError
 from otel_dllogger.errors import ConfigurationError, EndpointError
 from otel_dllogger.http.sockets import MAX_PORT
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from otel_dllogger.bridge.otlp_forwarder import Delivery
+    from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder
     from otel_dllogger.bridge.service import Bridge
     from otel_dllogger.logs.source import Source
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_DELIVERY_END_S = 1.0  # for a request under way; what it does not answer is sent again
+_FORWARDER_END_S = 1.0  # for a request under way; what it does not answer is sent again
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def run_bridge(options: BridgeOptions) -> int:
     stopping = threading.Event()  # for the other thread: a signal handler must not set it
     try:
         bridge = _open_bridge(options)
-        delivery = _open_delivery(options, stopping)
+        forwarder = _open_forwarder(options, stopping)
     except (ConfigurationError, ImportError, EndpointError) as error:
         raise UserError(explain(error)) from None
     for number in _SIGNALS:
@@ -71,18 +71,18 @@ def run_bridge(options: BridgeOptions) -> int:
             signal.signal(number, lambda *_: bridge.stop())
     if not options.quiet:
         say(f"metrics of the logs: {bridge.endpoint.url}")
-    sender = None
-    if delivery is not None:
-        sender = threading.Thread(
-            target=delivery.run, args=(stopping,), name="otel-dllogger-delivery", daemon=True
+    thread = None
+    if forwarder is not None:
+        thread = threading.Thread(
+            target=forwarder.run, args=(stopping,), name="otel-dllogger-forwarder", daemon=True
         )
-        sender.start()
+        thread.start()
     try:
         bridge.run()
     finally:
         stopping.set()
-        if sender is not None:
-            sender.join(_DELIVERY_END_S)
+        if thread is not None:
+            thread.join(_FORWARDER_END_S)
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # Python's own end would be a death by a second one
     return 0
@@ -100,14 +100,14 @@ def _open_bridge(options: BridgeOptions) -> Bridge:
     )
 
 
-def _open_delivery(options: BridgeOptions, stopping: threading.Event) -> Delivery | None:
+def _open_forwarder(options: BridgeOptions, stopping: threading.Event) -> OTLPForwarder | None:
     if options.otlp is None:
         return None
-    from otel_dllogger.bridge.otlp_forwarder import Delivery  # noqa: PLC0415
+    from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder  # noqa: PLC0415
 
-    outbox = open_outbox(options.otlp, stopping, say)
+    exporter = open_exporter(options.otlp, stopping, say)
     checkpoint = None if options.checkpoint is None else f"{options.checkpoint}.otlp"
-    return Delivery(options.source, outbox, checkpoint=checkpoint, idle_s=options.expire_s)
+    return OTLPForwarder(options.source, exporter, checkpoint=checkpoint, idle_s=options.expire_s)
 
 
 def parse_address(text: str) -> tuple[str, int]:

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from otel_dllogger.cli.user_error import in_options
-from otel_dllogger.logs.parsers.skipped import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
     from pathlib import Path
 
-    from otel_dllogger.bridge.outbox import Outbox
     from otel_dllogger.errors import ConfigurationError, EndpointError
+    from otel_dllogger.otlp.exporter import PatientExporter
 
 
 _LISTEN = "pass --listen with another address, as 127.0.0.1:0 for any free port"
@@ -41,29 +40,27 @@ def explain(error: ConfigurationError | EndpointError | ImportError) -> str:
 
 
 def is_log(path: Path) -> bool:
-    """Tell whether a file begins as a log does."""
-    from otel_dllogger.logs.parsers.context import FileContext  # noqa: PLC0415
-    from otel_dllogger.logs.parsers.detect import parse_line  # noqa: PLC0415
+    """Return whether a file begins as a log does."""
+    from otel_dllogger.logs.source import open_log, read_lines  # noqa: PLC0415
 
     if not path.is_file():
         return False
     try:
-        with path.open("rb") as file:
-            return bool(parse_line(file.readline(MAX_LINE_BYTES), FileContext()))
+        return bool(open_log(str(path)).reader.read(next(read_lines(str(path)), b"")))
     except OSError:
         return False
 
 
-def open_outbox(
+def open_exporter(
     url: str, stopping: threading.Event, tell: Callable[[str], object], **options: Any
-) -> Outbox:
-    """Return where points go on their way to a collector.
+) -> PatientExporter:
+    """Return what sends points to a collector.
 
     Args:
         url: The collector's.
         stopping: Set when the process is to end.
         tell: Takes a line for the user.
-        options: As ``Outbox`` takes them.
+        options: As ``PatientExporter`` takes them.
 
     Raises:
         ConfigurationError: If the URL, or a variable of OTLP, cannot mean anything.
@@ -74,6 +71,9 @@ def open_outbox(
 
     otlp = read_options(endpoint=url)
     transport = open_transport(otlp)
-    from otel_dllogger.bridge.outbox import Outbox  # noqa: PLC0415
+    from otel_dllogger.otlp.encoder import Encoder  # noqa: PLC0415
+    from otel_dllogger.otlp.exporter import PatientExporter  # noqa: PLC0415
 
-    return Outbox(transport, timeout_s=otlp.timeout_s, stopping=stopping, tell=tell, **options)
+    return PatientExporter(
+        transport, Encoder(), timeout_s=otlp.timeout_s, stopping=stopping, tell=tell, **options
+    )

@@ -6,27 +6,23 @@ import json
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS, FILE, HARMLESS, REASONS, REPEATED
-from otel_dllogger.logs.duplicates import has_json_twin, is_text
 from otel_dllogger.logs.parsers.formats import FileRecord
-from otel_dllogger.logs.parsers.times import parse_zone
-from otel_dllogger.logs.ranks import FAILED
+from otel_dllogger.logs.ranks import FAILED, LoggedRank
 from otel_dllogger.logs.reader import ProcessStart, SeriesMetadata
-from otel_dllogger.logs.run_identity import is_copy
-from otel_dllogger.logs.source import open_reader
+from otel_dllogger.logs.source import LogFiles
 from otel_dllogger.logs.tail.file_state import GONE, FileEvent, LineBatch, TailedFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_dllogger.logs.ranks import Rank, Ranks
-    from otel_dllogger.logs.reader import FileReader, RankEntry
-    from otel_dllogger.logs.run_identity import RunIdentity
-    from otel_dllogger.logs.source import Source
+    from otel_dllogger.logs.ranks import Ranks
+    from otel_dllogger.logs.reader import RankEntry
+    from otel_dllogger.logs.source import LogFile, Source
     from otel_dllogger.logs.tail.tailer import Tailer
 
 
-class _File:
-    """One file: who reads it, and whose lines it held."""
+class _IngestedFile:
+    """One file that is followed, and whose lines it held."""
 
     __slots__ = (
         "begun",
@@ -34,13 +30,15 @@ class _File:
         "is_left_out",
         "is_repeated",
         "is_restarted",
+        "log",
         "numbers",
         "reader",
     )
 
-    def __init__(self, identity: RunIdentity, reader: FileReader) -> None:
-        self.identity = identity
-        self.reader = reader
+    def __init__(self, log: LogFile) -> None:
+        self.log = log
+        self.identity = log.identity
+        self.reader = log.reader
         self.numbers: set[int] = set()  # of the ranks
         self.begun: set[int] = set()  # those of which this content has shown its first time
         self.is_restarted = False
@@ -48,13 +46,13 @@ class _File:
         self.is_left_out = False
 
 
-class LogFeed:
+class LogIngest:
     """Hand every line of files that are followed to the rank that it is of.
 
     Args:
         source: What is followed, and how to read it.
         ranks: Where ranks are kept.
-        tailer: Follows it.
+        tailer: Follows it; its checkpoint says with what to begin.
         take: Takes an item of a rank; by default the rank itself does.
         shares_ranks: Whether other files than those of the tailer may be of the ranks.
 
@@ -67,35 +65,37 @@ class LogFeed:
         source: Source,
         ranks: Ranks,
         tailer: Tailer,
-        take: Callable[[Rank, RankEntry], None] | None = None,
+        take: Callable[[LoggedRank, RankEntry], None] = LoggedRank.take,
         *,
         shares_ranks: bool = False,
     ) -> None:
-        parse_zone(source.zone)
-        self._source = source
-        self._identities = source.identities()
+        self._logs = LogFiles(source, tailer.covers)
         self._ranks = ranks
         self._tailer = tailer
-        self._covers = tailer.covers
-        self._take = take or _take
+        self._take = take
         self._shares_ranks = shares_ranks
-        self._sources: dict[TailedFile, _File] = {}
-        self._touched: dict[TailedFile, _File] = {}
+        self._files: dict[TailedFile, _IngestedFile] = {}
+        self._touched: dict[TailedFile, _IngestedFile] = {}
         self.lines = 0
         self.skipped: dict[str, int] = {}
+        if not self._restore(tailer.files):
+            tailer.start_over()
+        for reason, count in tailer.counts.items():
+            if count and reason.startswith("checkpoint_"):
+                DIAGNOSTICS.warn(reason, f"{tailer.checkpoint_path}: {REASONS[FILE][reason].words}")
 
-    def restore(self, files: Iterable[TailedFile]) -> bool:
-        """Go on with the files of a checkpoint as their states say; before the first poll.
+    def _restore(self, files: Iterable[TailedFile]) -> bool:
+        """Go on with the files of a checkpoint as their states say.
 
         Returns:
             Whether all could be understood; if not, nothing is known of any: ranks may be of
             several files, whose lines must not count twice.
         """
-        ranks: dict[tuple[str, int], Rank] = {}
-        sources: dict[TailedFile, _File] = {}
+        ranks: dict[tuple[str, int], LoggedRank] = {}
+        sources: dict[TailedFile, _IngestedFile] = {}
         try:
             for file in files:
-                if file.state and not is_copy(file.path, self._covers):
+                if file.state and not self._logs.is_copy(file.path):
                     sources[file] = self._restored(file, ranks)
         except Exception:  # damage, or of a version that knew less, or more
             return False
@@ -103,15 +103,17 @@ class LogFeed:
             file.is_known = True
         for rank in ranks.values():
             self._ranks.put(rank)
-        self._sources.update(sources)
+        self._files.update(sources)
         return True
 
-    def _restored(self, file: TailedFile, ranks: dict[tuple[str, int], Rank]) -> _File:
-        identity = self._identities.of(file.path)
+    def _restored(
+        self, file: TailedFile, ranks: dict[tuple[str, int], LoggedRank]
+    ) -> _IngestedFile:
         state = json.loads(file.state["reader"])
         if type(state) is not dict:
             raise TypeError(f"{state!r} is not a reader's state")
-        source = _File(identity, open_reader(self._source, identity, file.path, state))
+        source = _IngestedFile(self._logs.open(file.path, state))
+        identity = source.identity
         for number_text, text in file.state["ranks"].items():
             number = int(number_text)
             source.numbers.add(number)
@@ -126,7 +128,7 @@ class LogFeed:
     def expect(self, paths: Iterable[str]) -> None:
         """Know of the ranks of files before one of them is read, and so how many there are."""
         for path in paths:
-            identity = self._identities.of(path)
+            identity = self._logs.identities.of(path)
             self._ranks.of(identity, identity.rank)
 
     def handle(self, returned: Iterable[LineBatch | FileEvent]) -> None:
@@ -140,20 +142,21 @@ class LogFeed:
             except Exception as error:  # the other files go on
                 DIAGNOSTICS.caught(FAILED, f"bridge, {event.path}", error)
 
-    def touch(self, ranks: Iterable[Rank]) -> list[TailedFile]:
-        """Have the states of files saved that hold one of these ranks, and return the files."""
-        keys = {(rank.run, rank.rank) for rank in ranks}
-        files = {
-            file: source
-            for file, source in self._sources.items()
-            if any((source.identity.run, number) in keys for number in source.numbers)
-        }
-        self._touched.update(files)
-        return list(files)
+    def touch(self, ranks: Iterable[LoggedRank]) -> None:
+        """Have the files saved that hold one of these ranks, though nothing of them was read."""
+        keys = {rank.key for rank in ranks}
+        for file, source in self._files.items():
+            if any((source.identity.run, number) in keys for number in source.numbers):
+                self._touched[file] = source
+                self._tailer.touch(file)
 
-    def save_states(self) -> None:
-        """Put what is known of each file that was read into its state, for the next commit."""
-        texts: dict[Rank, str] = {}
+    def commit(self) -> bool:
+        """Save how far each file was read, and what is known of it.
+
+        Returns:
+            Whether it is saved.
+        """
+        texts: dict[LoggedRank, str] = {}
         for file, source in self._touched.items():
             saved = {}
             for number in source.numbers:
@@ -164,36 +167,40 @@ class LogFeed:
             reader = json.dumps(source.reader.state, separators=(",", ":"))
             file.state = {"reader": reader, "ranks": saved}
         self._touched.clear()
+        return self._tailer.commit()
 
-    def fed(self) -> set[tuple[str, int]]:
-        """Return run and rank of all whose files are followed."""
-        return {
-            (source.identity.run, number)
-            for source in self._sources.values()
-            for number in source.numbers
-        }
+    def unfed(self, ranks: Iterable[LoggedRank]) -> list[LoggedRank]:
+        """Return those of some ranks that no file which is followed can bring forward."""
+        ranks = list(ranks)
+        if not ranks:
+            return []
+        files = self._files.values()
+        fed = {(source.identity.run, number) for source in files for number in source.numbers}
+        return [rank for rank in ranks if rank.key not in fed]
 
     def _change(self, change: FileEvent) -> None:
         file = change.file
-        before = self._sources.pop(file, None)
+        before = self._files.pop(file, None)
         self._touched.pop(file, None)
-        if change.kind == GONE or is_copy(change.path, self._covers):
+        if change.kind == GONE or self._logs.is_copy(change.path):
             return
-        identity = self._identities.of(change.path)
-        source = _File(identity, open_reader(self._source, identity, change.path))
-        self._sources[file] = source
+        source = self._files[file] = _IngestedFile(self._logs.open(change.path))
         if before is not None:  # its ranks go on, though the file begins anew
             source.numbers = before.numbers
             source.is_restarted = True
             self._touched[file] = source
 
-    def _rank(self, source: _File, number: int) -> Rank:
+    def _rank(self, source: _IngestedFile, number: int) -> LoggedRank:
         source.numbers.add(number)
         return self._ranks.of(source.identity, number)
 
     def _begin(
-        self, batch: LineBatch, source: _File, number: int, items: list[tuple[int, RankEntry]]
-    ) -> Rank:
+        self,
+        batch: LineBatch,
+        source: _IngestedFile,
+        number: int,
+        items: list[tuple[int, RankEntry]],
+    ) -> LoggedRank:
         """Return a rank whose items are next; one that begins at 0 where they were counted before.
 
         A job that begins its log anew goes on in time, and so do its rank's counters. A
@@ -212,7 +219,7 @@ class LogFeed:
             return rank
         is_fed = self._shares_ranks or any(
             number in other.numbers and other.identity.run == rank.run and not file.missing
-            for file, other in self._sources.items()
+            for file, other in self._files.items()
             if other is not source
         )
         if is_fed and not source.is_restarted:
@@ -229,24 +236,21 @@ class LogFeed:
         return rank if is_fed else self._ranks.begin_anew(rank)
 
     def _read(self, batch: LineBatch) -> None:
-        source = self._sources.get(batch.file)
+        source = self._files.get(batch.file)
         if source is None:  # a copy of another file
             return
         if not source.is_left_out and not source.reader.entries:  # nothing was read of it yet
-            source.is_left_out = any(map(is_text, batch.lines)) and has_json_twin(
-                batch.path, self._identities, self._covers
-            )
+            source.is_left_out = source.log.repeats_json(batch.lines)
         if source.is_left_out:
             return
         self._touched[batch.file] = source
         reader = source.reader
         heartbeat_s = 0.0
         if batch.file.stamp is not None:
-            size_bytes, modified_ns = batch.file.stamp
-            heartbeat_s = modified_ns / 1e9
-            reader.observe(size_bytes=size_bytes, modified_us=modified_ns // 1000)
+            heartbeat_s = batch.file.stamp[1] / 1e9
+            source.log.observe(batch.file.stamp)
         skipped = reader.skipped
-        found: dict[int, Rank] = {}
+        found: dict[int, LoggedRank] = {}
         take = self._take
         for line in batch.lines:
             try:
@@ -265,7 +269,7 @@ class LogFeed:
             rank.heartbeat_s = max(rank.heartbeat_s, heartbeat_s)
         self._count(source, skipped)
 
-    def _count(self, source: _File, before: dict[str, int]) -> None:
+    def _count(self, source: _IngestedFile, before: dict[str, int]) -> None:
         for reason, count in source.reader.skipped.items():
             more = count - before.get(reason, 0)
             if more:
@@ -282,36 +286,3 @@ def _time_us(item: RankEntry) -> int | None:
     ):
         return None
     return item.time_us
-
-
-def _take(rank: Rank, item: RankEntry) -> None:
-    rank.take(item)
-
-
-def open_feed(
-    source: Source,
-    ranks: Ranks,
-    tailer: Tailer,
-    take: Callable[[Rank, RankEntry], None] | None = None,
-    *,
-    shares_ranks: bool = False,
-) -> LogFeed:
-    """Return what hands lines to ranks, with all that the tailer's checkpoint knows of them.
-
-    Args:
-        source: What is followed, and how to read it.
-        ranks: Where ranks are kept.
-        tailer: Follows its paths.
-        take: As ``LogFeed`` takes it.
-        shares_ranks: As ``LogFeed`` takes it.
-
-    Raises:
-        ConfigurationError: If a pattern or the zone cannot mean anything.
-    """
-    feed = LogFeed(source, ranks, tailer, take, shares_ranks=shares_ranks)
-    if not feed.restore(tailer.files):
-        tailer.start_over()
-    for reason, count in tailer.counts.items():
-        if count and reason.startswith("checkpoint_"):
-            DIAGNOSTICS.warn(reason, f"{tailer.checkpoint_path}: {REASONS[FILE][reason].words}")
-    return feed

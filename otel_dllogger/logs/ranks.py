@@ -10,8 +10,9 @@ from otel_dllogger.diagnostics import DAMAGE
 from otel_dllogger.identity import Topology, host_name
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.reader import ProcessStart, SeriesMetadata
-from otel_dllogger.metrics.data_points import FIGURES_INTERVAL_S, Points, Series
+from otel_dllogger.metrics.data_points import Points, Series
 from otel_dllogger.metrics.decided_names import Names
+from otel_dllogger.metrics.figures_schedule import FiguresSchedule
 from otel_dllogger.metrics.internal import DROPPED_TEXT, Figure, View
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
 from otel_dllogger.record import Info, Metadata, Record, is_parameter_step, step_position
@@ -23,14 +24,16 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.run_identity import RunIdentity
     from otel_dllogger.metrics.rank_state import RankState
 
-_INTERVAL_US = int(FIGURES_INTERVAL_S * 1e6)
 _LAST_TIME_US = 2**63 // 1000 - 1  # nanoseconds of 64 bits: the year 2262
 
 Point = tuple[Series, int, float]
 """A series, microseconds since the Unix epoch, and a value."""
 
+Observation = tuple[int, int]
+"""When a rank's figures are observed, and how many items it has taken by then."""
 
-class Rank(View):
+
+class LoggedRank(View):
     """Hold one rank of one run: what it logged, and who it is.
 
     Args:
@@ -40,23 +43,26 @@ class Rank(View):
         max_series: Series that it has at most.
 
     Attributes:
+        key: The run's name and the rank.
         heartbeat_s: When a file of it last grew, seconds since the Unix epoch.
         dropped: Lines that gave no record though they should have, by reason.
         moves: How often metadata that came late has moved series to other names.
         saves: How often it was saved: of two texts the one of more saves is newer.
+        schedule: When its figures are due, by the times of its items.
     """
 
     __slots__ = (
         "_last_us",
         "_moved_us",
-        "_observe_at_us",
         "_points",
         "dropped",
         "heartbeat_s",
+        "key",
         "moves",
         "rank",
         "run",
         "saves",
+        "schedule",
     )
 
     def __init__(
@@ -67,12 +73,13 @@ class Rank(View):
         super().__init__(store, Names(store), topology)
         self.run = run
         self.rank = rank
+        self.key = (run, rank)
         self.heartbeat_s = 0.0
         self.dropped: dict[str, int] = {}
         self.moves = 0
         self.saves = 0
         self._points = Points(self, start_us=0, of_process=False)
-        self._observe_at_us: int | None = None
+        self.schedule = FiguresSchedule()
         self._moved_us = -1
         self._last_us = -1  # the latest time so far, whatever came after it
 
@@ -109,14 +116,13 @@ class Rank(View):
         if not isinstance(item, (SeriesMetadata, ProcessStart)):
             time_us = min(max(item.time_us, 0), _LAST_TIME_US)
             self._last_us = max(self._last_us, time_us)
-        due_us = self._observe_at_us
-        if time_us is not None and due_us is not None and time_us > due_us:
+        if time_us is not None and self.schedule.is_due(time_us):
             yield from self.observed()
         self.take(item)
         if self.store.changed_metadata and self.names.take_changes():
             self.moves += 1
-        if time_us is not None and self._observe_at_us is None:
-            self._observe_at_us = (time_us // _INTERVAL_US + 1) * _INTERVAL_US
+        if time_us is not None:
+            self.schedule.note(time_us)
         if time_us is None or not isinstance(item, Record) or is_parameter_step(item.step):
             return
         state = self.state
@@ -128,23 +134,10 @@ class Rank(View):
             yield series, time_us, value
 
     @property
-    def observable(self) -> tuple[int, int] | None:
-        """Return the moment that the figures are due of, None if they were observed since.
-
-        That is the time that they will have, and how many items were taken by now.
-        """
-        if self._observe_at_us is None:
-            return None
-        return self._observe_at_us, self.state.logs + sum(self.state.calls.values())
-
-    def is_due(self, before_us: int | None) -> bool:
-        """Tell whether figures were not observed since the last record, and it is time to.
-
-        Args:
-            before_us: Only if the time to was before that; None: whenever it is.
-        """
-        due_us = self._observe_at_us
-        return due_us is not None and (before_us is None or due_us < before_us)
+    def next_observation(self) -> Observation | None:
+        """Return the observation that is due, None where nothing came since the last one."""
+        due_us, state = self.schedule.due_us, self.state
+        return None if due_us is None else (due_us, state.logs + sum(state.calls.values()))
 
     def observed(self, *, at_end: bool = False) -> Iterator[Point]:
         """Yield the figures as they are, unless they were observed since the last record.
@@ -153,7 +146,7 @@ class Rank(View):
             at_end: They have the time of the latest item, since nobody knows of a later one;
                 otherwise that of the quarter minute after it.
         """
-        time_us, self._observe_at_us = self._observe_at_us, None
+        time_us = self.schedule.take()
         if time_us is not None:
             if at_end and self._last_us >= 0:
                 time_us = self._last_us
@@ -188,7 +181,7 @@ class Rank(View):
                 "host": self.topology.host,
                 "heartbeat_s": self.heartbeat_s,
                 "saves": self.saves,
-                "observe_at_us": self._observe_at_us,
+                "observe_at_us": self.schedule.due_us,
                 "dropped": self.dropped,
                 "store": self.store.to_plain(),
             },
@@ -209,7 +202,7 @@ class Rank(View):
         self.heartbeat_s = float(plain["heartbeat_s"])
         self.saves = int(plain["saves"])
         due_us = plain["observe_at_us"]
-        self._observe_at_us = None if due_us is None else int(due_us)
+        self.schedule.due_us = None if due_us is None else int(due_us)
         self._points.start_us = self.state.start_us
         self.dropped = {reason: int(count) for reason, count in plain["dropped"].items()}
 
@@ -221,7 +214,7 @@ DROPPED_REASONS = (FAILED, *DAMAGE)
 
 
 def _dropped(view: View) -> Iterator[tuple[dict[str, str], float]]:
-    if isinstance(view, Rank):
+    if isinstance(view, LoggedRank):
         for reason in DROPPED_REASONS:
             yield {**view.of_process(), "reason": reason}, float(view.dropped.get(reason, 0))
 
@@ -240,13 +233,13 @@ class Ranks:
     def __init__(self, *, max_series: int = DEFAULT_MAX_SERIES) -> None:
         self._max_series = max_series
         self._host = host_name()
-        self._runs: dict[str, dict[int, Rank]] = {}
+        self._runs: dict[str, dict[int, LoggedRank]] = {}
 
-    def __iter__(self) -> Iterator[Rank]:
+    def __iter__(self) -> Iterator[LoggedRank]:
         """Iterate over the ranks of all runs."""
         return (rank for ranks in list(self._runs.values()) for rank in list(ranks.values()))
 
-    def of(self, identity: RunIdentity, number: int) -> Rank:
+    def of(self, identity: RunIdentity, number: int) -> LoggedRank:
         """Return a rank, a new one where it is not yet known.
 
         Args:
@@ -259,16 +252,16 @@ class Ranks:
             self.put(found)
         return found
 
-    def find(self, run: str, rank: int) -> Rank | None:
+    def find(self, run: str, rank: int) -> LoggedRank | None:
         """Return a rank, None where it is not yet known."""
         return self._runs.get(run, {}).get(rank)
 
-    def make(self, identity: RunIdentity, number: int) -> Rank:
+    def make(self, identity: RunIdentity, number: int) -> LoggedRank:
         """Return a rank that is not yet kept; where no host is named it is of this one."""
         host = identity.host or self._host
-        return Rank(identity.run, number, host, max_series=self._max_series)
+        return LoggedRank(identity.run, number, host, max_series=self._max_series)
 
-    def put(self, rank: Rank) -> None:
+    def put(self, rank: LoggedRank) -> None:
         """Keep a rank, in the place of another one of its number."""
         ranks = self._runs.setdefault(rank.run, {})
         ranks[rank.rank] = rank
@@ -278,15 +271,15 @@ class Ranks:
             if each.topology.world_size != size:
                 each.topology = dataclasses.replace(each.topology, world_size=size)
 
-    def begin_anew(self, rank: Rank) -> Rank:
+    def begin_anew(self, rank: LoggedRank) -> LoggedRank:
         """Put another one in the place of a rank, with figures that begin at 0."""
         host = rank.topology.host
-        fresh = Rank(rank.run, rank.rank, host, max_series=self._max_series)
+        fresh = LoggedRank(rank.run, rank.rank, host, max_series=self._max_series)
         fresh.saves = rank.saves
         self.put(fresh)
         return fresh
 
-    def forget(self, rank: Rank) -> None:
+    def forget(self, rank: LoggedRank) -> None:
         """Keep a rank no longer."""
         ranks = self._runs.get(rank.run, {})
         if ranks.pop(rank.rank, None) is not None and not ranks:

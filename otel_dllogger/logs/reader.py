@@ -17,7 +17,7 @@ from otel_dllogger.record import Info, Metadata, Record, is_parameter_step
 from otel_dllogger.values import key_text, to_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from otel_dllogger.logs.run_identity import RunIdentity
 
@@ -108,6 +108,10 @@ class FileReader:
         run_start_us: When the run started, as ``identity.find_start_us`` finds it, for lines
             without times; microseconds since the Unix epoch.
         state: Where to go on, as an earlier reader of the file had it; empty: at 0.
+        context: Makes the file's context, by the arguments of ``FileContext``.
+
+    Attributes:
+        context: What is known of the file by now.
 
     Raises:
         ConfigurationError: If there is no such zone.
@@ -121,30 +125,31 @@ class FileReader:
         conventions: bool = True,
         run_start_us: int | None = None,
         state: dict[str, Any] | None = None,
+        context: Callable[..., FileContext] = FileContext,
     ) -> None:
         self.identity = identity
         self._conventions = conventions
         self._ranks: dict[int, _Rank] = {}
         self._raw: dict[str, dict[str, str | None]] = {}
         if not state:
-            self._context = FileContext(zone=zone, run_start_us=run_start_us)
+            self.context = context(zone=zone, run_start_us=run_start_us)
         else:
-            context = state["context"]
-            self._context = FileContext(**context if zone is None else {**context, "zone": zone})
+            fields = state["context"]
+            self.context = context(**fields if zone is None else {**fields, "zone": zone})
             self._raw = {name: dict(raw) for name, raw in state["metadata"].items()}
-            self._ranks = {rank: _Rank(**fields) for rank, fields in state["ranks"]}
-        self._context.rank = identity.rank
+            self._ranks = {rank: _Rank(**known) for rank, known in state["ranks"]}
+        self.context.rank = identity.rank
         self._names = sum(len(rank.known) - 1 for rank in self._ranks.values())
 
     @property
     def skipped(self) -> dict[str, int]:
         """Return how much gave nothing, by reason (``REASONS[LINE]``)."""
-        return dict(self._context.skipped)
+        return dict(self.context.skipped)
 
     @property
     def entries(self) -> dict[str, int]:
         """Return how many entries lines held, by format; ``""`` is INFO lines."""
-        return dict(self._context.entries)
+        return dict(self.context.entries)
 
     @property
     def attempts(self) -> dict[int, int]:
@@ -158,14 +163,14 @@ class FileReader:
         Other encoders may refuse what names can hold: halves of surrogate pairs.
         """
         return {
-            "context": dataclasses.asdict(self._context),
+            "context": dataclasses.asdict(self.context),
             "metadata": {name: dict(raw) for name, raw in self._raw.items()},
             "ranks": [[number, rank.to_plain()] for number, rank in self._ranks.items()],
         }
 
     def observe(self, *, size_bytes: int, modified_us: int) -> None:
         """Note the file's state, as ``FileContext.observe``."""
-        self._context.observe(size_bytes=size_bytes, modified_us=modified_us)
+        self.context.observe(size_bytes=size_bytes, modified_us=modified_us)
 
     def read(self, line: bytes) -> list[tuple[int, RankEntry]]:
         """Read one line.
@@ -177,7 +182,7 @@ class FileReader:
             What it gives, each with the rank whose store takes it.
         """
         items: list[tuple[int, RankEntry]] = []
-        for entry in parse_line(line, self._context):
+        for entry in parse_line(line, self.context):
             if type(entry) is FileRecord:
                 self._read_record(entry, line, items)
             elif type(entry) is Metadata:

@@ -1,23 +1,32 @@
-"""What to follow, and how to read it."""
+"""What logs to read, and how; each of their files is opened for reading here."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+import os
+import re
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from otel_dllogger.logs.parsers.context import FileContext
+from otel_dllogger.logs.parsers.skipped import MAX_LINE_BYTES
+from otel_dllogger.logs.parsers.times import parse_zone
 from otel_dllogger.logs.reader import FileReader
-from otel_dllogger.logs.run_identity import RunIdentities, find_start_us
+from otel_dllogger.logs.run_identity import RunIdentities, find_start_us, is_copy
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from otel_dllogger.logs.run_identity import RunIdentity
+
+_HEAD_BYTES = 1 << 16
+_JSON = b"DLLL {"
+_TEXT = re.compile(rb"DLLL? \d{4}-\d\d-\d\d ")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Source:
-    """Say what to follow, and how to read it.
+    """Say what to read, and how.
 
     Attributes:
         paths: Files, folders and globs.
@@ -35,33 +44,151 @@ class Source:
     conventions: bool = True
     max_series: int = DEFAULT_MAX_SERIES
 
-    def identities(self) -> RunIdentities:
-        """Return what tells whose lines a file holds.
 
-        Raises:
-            ConfigurationError: If a pattern can mean nothing.
-        """
-        return RunIdentities(self.paths, run=self.run, patterns=self.patterns)
-
-
-def open_reader(
-    source: Source, identity: RunIdentity, path: str, state: dict[str, Any] | None = None
-) -> FileReader:
-    """Return what reads one of the files.
+class LogFiles:
+    """Open files of a source.
 
     Args:
-        source: How to read it.
-        identity: Whose lines it holds.
-        path: Where it is.
-        state: Where to go on, as an earlier reader of the file had it; None: at 0.
+        source: How to read them.
+        covers: Returns whether the file at a path is read at all; what a file that is not
+            read repeats is no reason to leave out another one.
+
+    Attributes:
+        identities: Whose lines a file holds.
 
     Raises:
-        ConfigurationError: If there is no such zone.
+        ConfigurationError: If a pattern or the zone cannot mean anything.
     """
-    return FileReader(
-        identity,
-        zone=source.zone,
-        conventions=source.conventions,
-        run_start_us=find_start_us(path, zone=source.zone),
-        state=state,
-    )
+
+    def __init__(self, source: Source, covers: Callable[[str], bool] = lambda _path: True) -> None:
+        parse_zone(source.zone)
+        self._source = source
+        self._covers = covers
+        self.identities = RunIdentities(source.paths, run=source.run, patterns=source.patterns)
+
+    def is_copy(self, path: str) -> bool:
+        """Return whether MMEngine wrote the scalars of a file to another one as well."""
+        return is_copy(path, self._covers)
+
+    def open(
+        self,
+        path: str,
+        state: dict[str, Any] | None = None,
+        *,
+        context: Callable[..., FileContext] = FileContext,
+    ) -> LogFile:
+        """Open a file, with a reader at its beginning or where an earlier one was.
+
+        Args:
+            path: Where it is.
+            state: Where to go on, as an earlier reader of the file had it; None: at 0.
+            context: As ``FileReader`` takes it.
+        """
+        source, identity = self._source, self.identities.of(path)
+        reader = FileReader(
+            identity,
+            zone=source.zone,
+            conventions=source.conventions,
+            run_start_us=find_start_us(path, zone=source.zone),
+            state=state,
+            context=context,
+        )
+        return LogFile(path, identity, reader, self)
+
+    def has_json_twin(self, path: str) -> bool:
+        """Return whether DLLogger's JSON lines stand beside its text, of the same run and rank.
+
+        Scripts have both backends as a rule, and ``| tee train.log``. The JSON lines hold more.
+
+        Args:
+            path: A file with records of DLLogger's StdOutBackend.
+        """
+        folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 - links stay
+        identity = self.identities.of(path)
+        try:
+            with os.scandir(folder) as entries:
+                return any(
+                    entry.name != name
+                    and entry.is_file()
+                    and self._covers(entry.path)
+                    and self.identities.of(entry.path)[:2] == identity[:2]
+                    and _JSON in _head(entry.path)
+                    for entry in entries
+                )
+        except OSError:
+            return False
+
+
+class LogFile:
+    """One log file that is open for reading.
+
+    Attributes:
+        path: Where it was when it was opened.
+        identity: Whose lines it holds.
+        reader: Reads its lines.
+    """
+
+    __slots__ = ("_files", "identity", "path", "reader")
+
+    def __init__(
+        self, path: str, identity: RunIdentity, reader: FileReader, files: LogFiles
+    ) -> None:
+        self.path = path
+        self.identity = identity
+        self.reader = reader
+        self._files = files
+
+    def observe(self, stamp: tuple[int, int] | None = None) -> None:
+        """Take note of the file's state before what was added to it is read.
+
+        Args:
+            stamp: Its length in bytes, and when it was changed, nanoseconds since the Unix
+                epoch; None: as the file system has it now.
+
+        Raises:
+            OSError: If the file system does not say.
+        """
+        if stamp is None:
+            status = os.stat(self.path)  # noqa: PTH116 - as everywhere where paths are text
+            stamp = (status.st_size, status.st_mtime_ns)
+        size_bytes, modified_ns = stamp
+        self.reader.observe(size_bytes=size_bytes, modified_us=modified_ns // 1000)
+
+    def repeats_json(self, lines: Iterable[bytes]) -> bool:
+        """Return whether its first records are DLLogger's text, with their JSON lines beside it.
+
+        Args:
+            lines: The file's first lines.
+        """
+        return any(map(_TEXT.search, lines)) and self._files.has_json_twin(self.path)
+
+
+def open_log(path: str, *, context: Callable[..., FileContext] = FileContext) -> LogFile:
+    """Open one file by itself, as ``LogFiles.open``."""
+    return LogFiles(Source([path])).open(path, context=context)
+
+
+def read_lines(path: str) -> Iterator[bytes]:
+    """Yield the lines of a file; of one that is too long its beginning, which is too long.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    with open(path, "rb") as file:  # noqa: PTH123 - as everywhere where paths are text
+        while line := file.readline(MAX_LINE_BYTES + 2):
+            yield line
+            if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
+                _skip_line(file)
+
+
+def _skip_line(file: BinaryIO) -> None:
+    while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+        pass
+
+
+def _head(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - as everywhere where paths are text
+            return file.read(_HEAD_BYTES)
+    except OSError:
+        return b""

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from otel_dllogger.metrics.rank_state import RankState
     from otel_dllogger.record import Record
 
-FIGURES_INTERVAL_S = 15.0
-"""Seconds between two observations of what the package knows itself, as between scrapes."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Description:

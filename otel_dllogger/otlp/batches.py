@@ -12,7 +12,12 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from otel_dllogger.metrics.data_points import Series
+
+ResourceKey = tuple[str, int]
+"""The run and the rank whose OpenTelemetry resource points are sent with."""
 
 MAX_POINTS = 2_000
 """Points of a batch: with labels of any length it stays below gRPC's limit of 4 MiB."""
@@ -43,17 +48,18 @@ class Batch:
     """Points that are sent in one request.
 
     Attributes:
-        columns: The points by series.
+        columns: The points by resource and series.
         start_us: The time of its first entry, microseconds since the Unix epoch.
         last_us: The time of its last entry.
         points: How many points it has.
         logged: How many of them are values that the user logged.
     """
 
-    __slots__ = ("columns", "last_us", "logged", "points", "start_us")
+    __slots__ = ("_series", "columns", "last_us", "logged", "points", "start_us")
 
     def __init__(self, start_us: int) -> None:
-        self.columns: dict[Series, Column] = {}
+        self.columns: dict[ResourceKey, dict[Series, Column]] = {}
+        self._series = 0
         self.start_us = self.last_us = start_us
         self.points = 0
         self.logged = 0
@@ -61,10 +67,10 @@ class Batch:
     @property
     def size_bytes(self) -> int:
         """Return what it takes in memory, by estimate."""
-        return _COLUMN_BYTES * len(self.columns) + _POINT_BYTES * self.points
+        return _COLUMN_BYTES * self._series + _POINT_BYTES * self.points
 
     def has_room(self, time_us: int, points: int) -> bool:
-        """Tell whether an entry of this time and size belongs in here as well."""
+        """Return whether an entry of this time and size belongs in here as well."""
         if abs(time_us - self.start_us) > MAX_SPAN_US:
             return False
         # A receiver that keeps milliseconds must see the points of one together, or it takes
@@ -73,14 +79,30 @@ class Batch:
             self.points <= MAX_POINTS and _same_millisecond(self.last_us, time_us)
         )
 
-    def add(self, series: Series, time_us: int, value: float) -> None:
-        """Add a point; the caller counts ``logged``."""
-        column = self.columns.get(series)
-        if column is None:
-            column = self.columns[series] = Column()
-        column.values.append(value)  # refuses what is no number, before a time is there
-        column.times_us.append(time_us)
-        self.points += 1
+    def add(
+        self, resource: ResourceKey, time_us: int, values: Iterable[tuple[Series, float]]
+    ) -> int:
+        """Add points of one time, and return how many.
+
+        Args:
+            resource: Whose they are.
+            time_us: Microseconds since the Unix epoch.
+            values: The series and their values.
+        """
+        before = self.points
+        columns = self.columns.get(resource)
+        if columns is None:
+            columns = self.columns[resource] = {}
+        for series, value in values:
+            column = columns.get(series)
+            if column is None:
+                column = columns[series] = Column()
+                self._series += 1
+            column.values.append(value)  # refuses what is not a number, before a time is there
+            column.times_us.append(time_us)
+            self.points += 1
+        self.last_us = time_us
+        return self.points - before
 
 
 class Backlog:
@@ -119,7 +141,6 @@ class Backlog:
         if batch is None or not batch.has_room(time_us, points):
             batch = self._open = Batch(time_us)
             self._batches.append(batch)
-        batch.last_us = time_us
         return batch
 
     def take_oldest(self) -> Batch:

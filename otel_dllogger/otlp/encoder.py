@@ -31,59 +31,80 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMessage
 
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.instruments import SCOPE
+from otel_dllogger.metrics.resource import rank_resource
 from otel_dllogger.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from opentelemetry.sdk.resources import Resource
-
     from otel_dllogger.metrics.data_points import Description, Series
-    from otel_dllogger.otlp.batches import Batch, Column
+    from otel_dllogger.otlp.batches import Batch, Column, ResourceKey
 
 # The tag of a field is its number and how its length is known: 1 is 8 bytes, 2 is a length.
 _TIME = NumberDataPoint.TIME_UNIX_NANO_FIELD_NUMBER << 3 | 1
 _DOUBLE = NumberDataPoint.AS_DOUBLE_FIELD_NUMBER << 3 | 1
 _POINT = struct.Struct("<BQBd")
-# A value that is none: a receiver ends the series there, as a scrape that no longer has it.
+# A value that is not one: a receiver ends the series there, as a scrape that no longer has it.
 # The NaN is sent along, for those who keep what was logged.
 _NO_VALUE = bytes((NumberDataPoint.FLAGS_FIELD_NUMBER << 3, 1))
 
 
 class Encoder:
-    """Encode batches of one process.
+    """Encode batches; each resource of their points once."""
 
-    Args:
-        resource: Who sends.
-    """
-
-    def __init__(self, resource: Resource) -> None:
-        self._resource = ResourceMetrics(
-            resource=ResourceMessage(attributes=key_values(resource.attributes)),
-            schema_url=resource.schema_url,
-        ).SerializeToString()
+    def __init__(self) -> None:
+        self._resources: dict[ResourceKey, bytes] = {}
         scope = InstrumentationScope(name=SCOPE, version=__version__)
         self._scope = ScopeMetrics(scope=scope).SerializeToString()
+
+    def prepare(self, key: ResourceKey) -> bytes:
+        """Return a resource as a message; what the environment says of it is read once."""
+        known = self._resources.get(key)
+        if known is None:
+            resource = rank_resource(*key)
+            known = self._resources[key] = ResourceMetrics(
+                resource=ResourceMessage(attributes=key_values(resource.attributes)),
+                schema_url=resource.schema_url,
+            ).SerializeToString()
+        return known
+
+    def forget(self, key: ResourceKey) -> None:
+        """Keep nothing of a resource whose points were all sent."""
+        self._resources.pop(key, None)
 
     def encode(self, batch: Batch) -> bytes:
         """Return a batch as the bytes of an ``ExportMetricsServiceRequest``.
 
-        Args:
-            batch: The points; those of a series are sorted by time.
+        Points of a resource that cannot be encoded are left out and counted as a fault, so
+        that they hold up no others; where nothing is left, the bytes are empty.
+        """
+        encoded = []
+        for (run, rank), columns in batch.columns.items():
+            try:
+                encoded.append(self._encode((run, rank), columns))
+            except Exception as error:
+                DIAGNOSTICS.caught("backend_failed", f"points of {run}, rank {rank}", error)
+        return b"".join(encoded)
+
+    def _encode(self, key: ResourceKey, columns: Mapping[Series, Column]) -> bytes:
+        """Return the points of one resource.
+
+        A request with several of these fields, one after the other, has several resources.
         """
         metrics: dict[tuple[str, str, bool], list[bytes]] = {}
         texts: dict[tuple[str, str, bool], str] = {}
-        for series, column in batch.columns.items():
+        for series, column in columns.items():
             description = series.describe()
-            key = (description.name, description.unit, description.start_us is not None)
-            texts[key] = description.text
-            points = metrics.setdefault(key, [])
+            metric_key = (description.name, description.unit, description.start_us is not None)
+            texts[metric_key] = description.text
+            points = metrics.setdefault(metric_key, [])
             points += _points(_prefix(series, description), column)
         encoded = [self._scope]
-        for key, points in metrics.items():
-            name, unit, is_sum = key
-            head = Metric(name=name, unit=unit, description=texts[key]).SerializeToString()
+        for metric_key, points in metrics.items():
+            name, unit, is_sum = metric_key
+            head = Metric(name=name, unit=unit, description=texts[metric_key]).SerializeToString()
             if is_sum:
                 # Fields may come in any order, and more than once: these join the points.
                 points.append(_SUM)
@@ -91,7 +112,7 @@ class Encoder:
             metric = head + _field(field, b"".join(points))
             encoded.append(_field(ScopeMetrics.METRICS_FIELD_NUMBER, metric))
         scope = _field(ResourceMetrics.SCOPE_METRICS_FIELD_NUMBER, b"".join(encoded))
-        return _field(1, self._resource + scope)  # resource_metrics of the request
+        return _field(1, self.prepare(key) + scope)  # resource_metrics of the request
 
 
 _SUM = Sum(

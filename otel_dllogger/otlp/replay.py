@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.metrics.data_points import FIGURES_INTERVAL_S
+from otel_dllogger.metrics.figures_schedule import FiguresSchedule
 from otel_dllogger.otlp.queue import QUEUE_SHARE, Finish, count_values
 from otel_dllogger.record import (
     ITERATION,
@@ -57,10 +57,11 @@ class Replay:
         self._backlog = backlog
         self._points = points
         self._store = points.view.store
+        self._resource = (points.view.topology.run, points.view.topology.rank)
         self._max_queue_bytes = max_queue_bytes
         self._clock = clock
         self._current: Entry | None = None
-        self._observe_at_s: float | None = None  # with the first entries
+        self._schedule = FiguresSchedule()  # which begins with the first entries
 
     def close(self) -> int:
         """Take nothing any more; return how many logged values did not become points."""
@@ -75,7 +76,7 @@ class Replay:
             observe: Observe the figures even if it is not yet time to.
         """
         count, dropped = self._queue.begin_take()
-        first = self._observe_at_s is None and bool(count)
+        first = self._schedule.due_us is None and bool(count)
         for _ in range(count):
             self._current = self._queue.pop()
             try:
@@ -84,10 +85,10 @@ class Replay:
                 DIAGNOSTICS.caught("backend_failed", "OTLPBackend", error)
         self._current = None
         self._points.view.names.take_changes()
-        now_s = self._clock()
-        due = self._observe_at_s is not None and now_s >= self._observe_at_s
-        if first or due or observe:
-            self._observe_at_s = now_s + FIGURES_INTERVAL_S
+        now_us = int(self._clock() * 1e6)
+        if first or observe or self._schedule.is_due(now_us):
+            self._schedule.take()
+            self._schedule.note(now_us)  # again, though nothing be logged: the rank is alive
             self._observe()
         dropped += self._backlog.shrink()
         left_bytes = self._max_queue_bytes - self._backlog.size_bytes
@@ -124,15 +125,11 @@ class Replay:
             return
         time_us = min(max(record.time_us, 0), _MAX_TIME_US)
         batch = self._backlog.batch_at(time_us, len(record.convert().numbers) + 2)
-        for series, value in self._points.logged(record, state, granularity):
-            batch.add(series, time_us, value)
-            batch.logged += 1
-        for series, value in self._points.moved(state):
-            batch.add(series, time_us, value)
+        logged = self._points.logged(record, state, granularity)
+        batch.logged += batch.add(self._resource, time_us, logged)
+        batch.add(self._resource, time_us, self._points.moved(state))
 
     def _observe(self) -> None:
         time_us = time.time_ns() // 1000
         found = list(self._points.observed())
-        batch = self._backlog.batch_at(time_us, len(found))
-        for series, value in found:
-            batch.add(series, time_us, value)
+        self._backlog.batch_at(time_us, len(found)).add(self._resource, time_us, found)

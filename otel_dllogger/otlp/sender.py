@@ -1,4 +1,4 @@
-"""The thread that sends: batch after batch, again after a failure, and not for ever at exit."""
+"""The thread that sends: batch after batch, and not for ever at exit."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.otlp.backoff import backoff_s
-from otel_dllogger.otlp.transport import Answer
+from otel_dllogger.otlp.transport import Answer, Outcome
 from otel_dllogger.runtime.closing import CLOSE_S
 from otel_dllogger.runtime.wakers import Waker
 
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 
     from otel_dllogger.otlp.batches import Backlog, Batch
     from otel_dllogger.otlp.encoder import Encoder
+    from otel_dllogger.otlp.exporter import Exporter
     from otel_dllogger.otlp.replay import Replay
-    from otel_dllogger.otlp.transport import Transport
 
 THREAD_NAME = "otel-dllogger-otlp"
 
@@ -37,9 +36,8 @@ class Sender:
         replay: Turns what was logged into points.
         backlog: Where it puts them.
         encoder: Turns a batch into bytes.
-        transport: Sends the bytes.
+        exporter: Sends the bytes.
         interval_s: Seconds that a value waits for others to share a request, about.
-        timeout_s: Seconds that a request may take.
         clock: Monotonic seconds.
     """
 
@@ -48,25 +46,21 @@ class Sender:
         replay: Replay,
         backlog: Backlog,
         encoder: Encoder,
-        transport: Transport,
+        exporter: Exporter,
         *,
         interval_s: float,
-        timeout_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._replay = replay
         self._backlog = backlog
         self._encoder = encoder
-        self._transport = transport
+        self._exporter = exporter
         self._interval_s = interval_s
-        self._timeout_s = timeout_s
         self._clock = clock
         self._waker = Waker()
         # Over what is being sent, never held while it is; reentrant for signal handlers.
         self._lock = threading.RLock()
         self._sending: Batch | None = None
-        self._failures = 0
-        self._send_at_s = 0.0
         self._hurry = False
         self._hurried_s: float | None = None  # since when, without an answer
         self._close_by_s: float | None = None
@@ -114,7 +108,7 @@ class Sender:
             lost = self._replay.close() + self._backlog.logged
             if self._sending is not None:
                 lost += self._sending.logged
-        self._transport.close()
+        self._exporter.close()
         return lost
 
     def _run(self) -> None:
@@ -134,23 +128,23 @@ class Sender:
     def _cycle(self) -> None:
         hurry, self._hurry = self._hurry, False
         if hurry:
-            self._send_at_s = 0.0
+            self._exporter.hasten()
         self._replay.take(observe=hurry)
         self._send_all()
 
     def _finish(self) -> None:
         """Send the rest, without a second try where the collector was not there before."""
-        attempts = 1 if self._failures else _ATTEMPTS_AT_EXIT
-        self._send_at_s = 0.0
+        exporter = self._exporter
+        attempts = 1 if exporter.failures else _ATTEMPTS_AT_EXIT
+        exporter.hasten()
         self._replay.take(observe=True)
         while self._backlog and attempts and not self._given_up:
             self._send_all()
             attempts -= 1
-            wait_s = self._send_at_s - self._clock()
-            if self._failures and attempts:
-                if wait_s > self._left_s():
+            if exporter.failures and attempts:
+                if exporter.wait_s > self._left_s():
                     return
-                self._waker.wait(wait_s)
+                self._waker.wait(exporter.wait_s)
 
     def _left_s(self) -> float:
         """Return the seconds until the end of closing, endless before it has begun."""
@@ -159,46 +153,44 @@ class Sender:
     def _wait_s(self) -> float:
         """Return how long to wait; the ranks of a run should not all send at one moment."""
         interval_s = self._interval_s * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
-        if not self._failures:
+        if not self._exporter.failures:
             return interval_s
         # What is logged is taken meanwhile, so that the queue does not fill.
-        return min(self._send_at_s - self._clock(), interval_s)
+        return min(self._exporter.wait_s, interval_s)
 
     def _send_all(self) -> None:
         """Send the batches that there are now; those that come meanwhile grow until later."""
         for _ in range(len(self._backlog)):
-            if self._clock() < self._send_at_s or (left_s := self._left_s()) <= 0:
+            if self._exporter.wait_s > 0 or (left_s := self._left_s()) <= 0:
                 return
             with self._lock:
                 if self._given_up or not self._backlog:
                     return
                 batch = self._sending = self._backlog.take_oldest()
-            answer = self._send(batch, min(left_s, self._timeout_s))
+            answer = self._send(batch, left_s)
             with self._lock:
                 self._sending = None
                 if self._given_up:
                     return
-                if not answer.taken and answer.retry:
+                if answer.outcome is Outcome.RETRY:
                     self._backlog.put_back(batch)
-            if not answer.taken and answer.retry:
-                self._failed(answer)
+            if answer.outcome is Outcome.RETRY:
+                self._warn_of_outage(answer)
                 return
-            self._failures = 0
             self._hurried_s = None
             self._read(answer, batch)
             if self._close_by_s is None:
                 self._replay.take()
 
-    def _send(self, batch: Batch, timeout_s: float) -> Answer:
-        try:
-            return self._transport.send(self._encoder.encode(batch), timeout_s)
-        except Exception as error:  # a bug: no second try would change it
-            DIAGNOSTICS.caught("backend_failed", "OTLPBackend cannot send a batch", error)
-            return Answer(taken=False, message="a batch that cannot be sent")
+    def _send(self, batch: Batch, most_s: float) -> Answer:
+        request = self._encoder.encode(batch)
+        if not request:  # a bug: no second try would change it
+            return Answer(Outcome.REFUSED, message="a batch that cannot be encoded")
+        return self._exporter.attempt(request, most_s)
 
     def _read(self, answer: Answer, batch: Batch) -> None:
         """Count what a collector did not want; sending it again would change nothing."""
-        if not answer.taken:
+        if answer.outcome is Outcome.REFUSED:
             self._refused(batch.logged, answer.message)
         elif answer.refused:
             self._refused(min(answer.refused, batch.points), answer.message)
@@ -209,12 +201,8 @@ class Sender:
         if count:
             DIAGNOSTICS.count("otlp_refused", f"a collector refused values: {message}", count=count)
 
-    def _failed(self, answer: Answer) -> None:
-        """Say when to try again."""
-        wait_s = backoff_s(self._failures, answer.retry_after_s)
-        self._failures += 1
-        self._send_at_s = self._clock() + wait_s
-        if self._failures > 1:  # once is a restart, or a connection that was idle for long
+    def _warn_of_outage(self, answer: Answer) -> None:
+        if self._exporter.failures > 1:  # once is a restart, or a connection that was idle
             DIAGNOSTICS.warn(
                 "otlp_outage",
                 f"no collector takes the metrics, they are kept and sent later: {answer.message}",

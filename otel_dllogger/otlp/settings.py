@@ -225,7 +225,7 @@ def _headers(argument: Mapping[str, str] | None, encoding: str) -> dict[str, str
 
 
 def _is_header(name: object, value: object, encoding: str) -> bool:
-    """Tell whether both can be sent (RFC 9110, 5.1 and 5.5)."""
+    """Return whether both can be sent (RFC 9110, 5.1 and 5.5)."""
     return (
         isinstance(name, str)
         and _HEADER_NAME.fullmatch(name) is not None

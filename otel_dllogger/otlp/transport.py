@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import email.utils
+import enum
 import gzip
 import math
 import time
@@ -35,23 +36,27 @@ _RETRYABLE_CODES = frozenset(
 _EXPORT = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 
 
+class Outcome(enum.Enum):
+    """What became of a request."""
+
+    TAKEN = enum.auto()  # as a whole or in part
+    RETRY = enum.auto()  # the same request may be taken later
+    MISDIRECTED = enum.auto()  # it is the address or the permission, which somebody may mend
+    REFUSED = enum.auto()  # no repetition will help
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """Say what became of a request.
+    """The answer to a request.
 
     Attributes:
-        taken: Whether a collector took it, as a whole or in part.
-        retry: Whether to send it again, where it was not taken.
-        misdirected: Whether it is the address or the permission that is wrong, and not the
-            request: somebody may mend that.
+        outcome: What became of it.
         retry_after_s: Seconds that the collector asks to wait, if it does.
         refused: How many points were refused of a request that was taken in part.
         message: What to tell the user, in one line; empty if there is nothing to tell.
     """
 
-    taken: bool
-    retry: bool = False
-    misdirected: bool = False
+    outcome: Outcome
     retry_after_s: float | None = None
     refused: int = 0
     message: str = ""
@@ -125,13 +130,16 @@ class _HTTPTransport:
                 body = next(response.iter_content(_MAX_ANSWER_BYTES), b"")
                 status, headers = response.status_code, response.headers
         except (self._errors, OSError) as error:
-            return Answer(taken=False, retry=True, message=self._safe(in_words(error, named=True)))
+            return Answer(Outcome.RETRY, message=self._safe(in_words(error, named=True)))
         if 200 <= status < 300:
             return _partly(body, self._safe)
+        outcome = Outcome.REFUSED
+        if status in _RETRYABLE_STATUSES:
+            outcome = Outcome.RETRY
+        elif 300 <= status < 400 or status in _MISDIRECTED_STATUSES:
+            outcome = Outcome.MISDIRECTED
         return Answer(
-            taken=False,
-            retry=status in _RETRYABLE_STATUSES,
-            misdirected=300 <= status < 400 or status in _MISDIRECTED_STATUSES,
+            outcome,
             retry_after_s=parse_retry_after(headers.get("retry-after")),
             message=self._safe(f"HTTP status {status} {response.reason or ''}: {one_line(body)}"),
         )
@@ -182,7 +190,7 @@ class _GRPCTransport:
         except self._error as error:
             return self._failed(error)
         except ValueError as error:  # the channel was closed
-            return Answer(taken=False, retry=True, message=self._safe(in_words(error, named=True)))
+            return Answer(Outcome.RETRY, message=self._safe(in_words(error, named=True)))
 
     def _taken(self, request: bytes, timeout_s: float) -> Answer:
         answer = self._export(request, timeout=timeout_s, metadata=self._metadata)
@@ -191,12 +199,14 @@ class _GRPCTransport:
     def _failed(self, error: Any) -> Answer:
         code = error.code().name
         delay_s = self._delay_s(error)
+        outcome = Outcome.REFUSED
+        # Out of resources is final unless the collector says when it will not be.
+        if code in _RETRYABLE_CODES or (code == "RESOURCE_EXHAUSTED" and delay_s is not None):
+            outcome = Outcome.RETRY
+        elif code in _MISDIRECTED_CODES:
+            outcome = Outcome.MISDIRECTED
         return Answer(
-            taken=False,
-            # Out of resources is final unless the collector says when it will not be.
-            misdirected=code in _MISDIRECTED_CODES,
-            retry=code in _RETRYABLE_CODES
-            or (code == "RESOURCE_EXHAUSTED" and delay_s is not None),
+            outcome,
             retry_after_s=delay_s,
             message=self._safe(f"gRPC status {code}: {one_line(error.details())}"),
         )
@@ -247,10 +257,10 @@ def _partly(body: bytes, safe: _Safe) -> Answer:
     try:
         answer = metrics_service_pb2.ExportMetricsServiceResponse.FromString(body)
     except Exception:  # of a server that answers in words of its own
-        return Answer(taken=True)
+        return Answer(Outcome.TAKEN)
     partial = answer.partial_success
     return Answer(
-        taken=True,
+        Outcome.TAKEN,
         refused=max(partial.rejected_data_points, 0),
         message=safe(one_line(partial.error_message)),
     )

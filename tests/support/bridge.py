@@ -130,15 +130,15 @@ def read_page(bridge: Bridge) -> Page:
         bridge.poll()
         while bridge._tailer.behind:
             bridge.poll()
-    bridge._commit()
+    bridge._ingest.commit()
     return parse_page(bridge._render("")[1].decode())
 
 
 _COMMITTING = """
 import sys
-from otel_dllogger.bridge import pace
+from otel_dllogger.bridge import polling
 from otel_dllogger.cli.main import main
-pace.COMMIT_INTERVAL_S = {}
+polling.COMMIT_INTERVAL_S = {}
 sys.exit(main())
 """
 

@@ -10,7 +10,7 @@ import pytest
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from tests.support.bridge import LOOKS, append, log_line, open_bridge, read_page, steps, value_of
 from tests.support.collector import HTTPCollector
-from tests.unit.test_otlp_forwarder import START_US, open_delivery
+from tests.unit.test_otlp_forwarder import START_US, open_forwarder
 
 LATER_US = START_US + 10**9
 
@@ -134,12 +134,12 @@ def test_an_older_copy_is_delivered_with_figures_from_0(tmp_path):
         for lines, expected in ((None, 100), (steps(0, 40), 40), (None, 40)):
             if lines is not None:
                 replace(log, lines, "in place")
-            delivery = open_delivery(log.parent, collector.url, checkpoint)
-            delivery._outbox._stopping = threading.Event()
+            forwarder = open_forwarder(log.parent, collector.url, checkpoint)
+            forwarder._exporter._stopping = threading.Event()
             for _ in range(LOOKS):
-                delivery.poll()
-            delivery.run_to_end()
-            assert 1 == len(delivery._outbox._encoders) or lines is None
-            delivery.close()
+                forwarder.poll()
+            forwarder.run_to_end()
+            assert 1 == len(forwarder._exporter._encoder._resources) or lines is None
+            forwarder.close()
             assert expected == collector.values("dllogger.steps")[-1]
     assert 0 == DIAGNOSTICS.dropped["backend_failed"]

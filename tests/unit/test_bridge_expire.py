@@ -133,14 +133,14 @@ def test_a_fault_in_one_line_or_one_file_stops_no_other(tmp_path, monkeypatch, c
 
     monkeypatch.setattr(RankState, "advance", fail)
     with open_bridge(tmp_path) as bridge:
-        identity = bridge._feed._identities.of
+        identity = bridge._ingest._logs.identities.of
 
         def of(path):
             if "a_rank0" in path:
                 raise ZeroDivisionError
             return identity(path)
 
-        monkeypatch.setattr(bridge._feed._identities, "of", of)
+        monkeypatch.setattr(bridge._ingest._logs.identities, "of", of)
         page = read_page(bridge)
     assert {"b": 10} == counts(page)
     assert value_of(page, "dllogger_iteration") == 9

@@ -14,6 +14,8 @@ import time
 
 import pytest
 
+from otel_dllogger.cli.check.log_report import describe_log
+from otel_dllogger.logs import reader as log_reader
 from tests.support.command import COMMAND, assert_user_error, environment, otel_dllogger
 from tests.support.paths import TESTS
 
@@ -430,6 +432,22 @@ def test_the_first_lines_of_each_reason_are_shown_and_the_rest_is_counted(check)
         "      line 6: a LOG line without data\n",
         "2 things are wrong.",
     )
+
+
+def test_no_line_is_read_twice(tmp_path, monkeypatch):
+    """What a damaged line leaves out is known from its one reading."""
+    read = []
+    parse = log_reader.parse_line
+    monkeypatch.setattr(
+        log_reader, "parse_line", lambda line, context: (read.append(line), parse(line, context))[1]
+    )
+    path = tmp_path / "log.json"
+    path.write_text(GOOD + log_line("A", '"step": 1') + "noise\nDLLL {\n")
+    lines = path.read_bytes().splitlines(keepends=True)
+    report = describe_log(path, lines)
+    assert lines == read
+    assert 2 == len(report.wrong)
+    assert "unknown type 'A'" in report.wrong[0]
 
 
 def test_several_faults_of_one_line_are_one_entry(check):

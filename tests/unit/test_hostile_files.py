@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from otel_dllogger import identity
 from otel_dllogger.backfill.data_folder import DataFolder, read_meta
 from otel_dllogger.backfill.installed import Installed
-from otel_dllogger.bridge.journal import Journal
+from otel_dllogger.bridge.sent_offsets import SentOffsets
 from otel_dllogger.http import service_discovery
 from otel_dllogger.http.service_discovery import DiscoveryFile, sweep_stale
 from otel_dllogger.identity import Topology, host_name, read_process
@@ -172,7 +172,7 @@ def test_what_is_not_a_file_is_survived(tmp_path, dead, counted, kind, monkeypat
     make_odd(tmp_path / "state", kind)
     make_odd(tmp_path / "state.sent", kind)
     assert () == CheckpointFile(tmp_path / "state", anomalies=FileAnomalies()).read().files
-    journal = Journal(str(tmp_path / "state.sent"))
+    journal = SentOffsets(str(tmp_path / "state.sent"))
     assert 0 == journal.sent_until(FilePosition(1, 1, 1, 0, 0))
     journal.close()
 
@@ -217,7 +217,7 @@ def test_a_journal_is_read_whatever_it_says(tmp_path_factory, lines, value, fiel
     path.write_bytes(
         b"\n".join([*lines, dumped([[entry], []]), b"[[[1, 2, 3, 44]], []]", b"[[[1, 2"])
     )
-    assert 44 == Journal(str(path)).sent_until(FilePosition(1, 2, 3, 0, 0))
+    assert 44 == SentOffsets(str(path)).sent_until(FilePosition(1, 2, 3, 0, 0))
 
 
 CHECKPOINT_ENTRY = {

@@ -15,7 +15,8 @@ import pytest
 from otel_dllogger import ConfigurationError, JSONStreamBackend, Logger, Verbosity
 from otel_dllogger.backends.otlp import OTLPBackend
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.otlp import backoff
+from otel_dllogger.metrics import figures_schedule
+from otel_dllogger.otlp import exporter as exporter_module
 from otel_dllogger.otlp import sender as sender_module
 from otel_dllogger.record import Info, Metadata, Record
 from otel_dllogger.version import __version__
@@ -54,7 +55,7 @@ def http() -> Iterator[HTTPCollector]:
 @pytest.fixture
 def open_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., OTLPBackend]]:
     """Make backends that send soon and repeat soon, and close them in the end."""
-    monkeypatch.setattr(backoff, "FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr(exporter_module, "FIRST_WAIT_S", 0.02)
     made = []
 
     def make(collector: Any = None, **options: Any) -> OTLPBackend:
@@ -272,7 +273,7 @@ def test_idle_ranks_are_seen_to_be_alive(
     http: HTTPCollector, open_backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Figures come again while nothing is logged; what was logged does not."""
-    monkeypatch.setattr("otel_dllogger.otlp.replay.FIGURES_INTERVAL_S", 0.05)
+    monkeypatch.setattr(figures_schedule, "FIGURES_INTERVAL_US", 50_000)
     log(open_backend(http), 1, 1.0)
     assert 3 <= len(http.wait_for("dllogger.last_log_timestamp", 3))
     assert [1.0] == http.values("dl.loss")
@@ -515,7 +516,7 @@ def test_an_outage_loses_nothing_while_there_is_room(protocol: str, open_backend
     backend = open_backend(endpoint=f"http://127.0.0.1:{port}", protocol=protocol)
     for step in range(1000):
         log(backend, step, float(step))
-    wait_until(lambda: backend._sender._failures >= 3, 60)
+    wait_until(lambda: backend._sender._exporter.failures >= 3, 60)
     for step in range(1000, 2000):
         log(backend, step, float(step))
     with PROTOCOLS[protocol](port) as collector:
@@ -810,7 +811,7 @@ def test_the_wait_before_a_repetition(
     failures: int, retry_after_s: float | None, least_s: float, most_s: float
 ) -> None:
     """It is doubled up to half a minute, and what a collector asks for holds within reason."""
-    waits_s = [backoff.backoff_s(failures, retry_after_s) for _ in range(1000)]
+    waits_s = [exporter_module.backoff_s(failures, retry_after_s) for _ in range(1000)]
     assert least_s <= min(waits_s) <= max(waits_s) <= most_s
     if least_s < most_s:  # not all ranks at one moment: the whole range is used
         middle_s = (least_s + most_s) / 2

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from otel_dllogger.bridge.journal import Journal
-from otel_dllogger.bridge.otlp_forwarder import Delivery
-from otel_dllogger.bridge.outbox import Outbox, Stopped
+from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder
+from otel_dllogger.bridge.sent_offsets import SentOffsets
 from otel_dllogger.logs.source import Source
 from otel_dllogger.logs.tail.fingerprint import FilePosition
-from otel_dllogger.otlp import backoff
+from otel_dllogger.otlp import exporter as exporter_module
 from otel_dllogger.otlp.batches import MAX_POINTS
 from otel_dllogger.otlp.encoder import Encoder
+from otel_dllogger.otlp.exporter import PatientExporter, Stopped
 from otel_dllogger.otlp.settings import read_options
 from otel_dllogger.otlp.transport import open_transport
 from tests.support.bridge import (
@@ -177,21 +177,26 @@ def test_a_collector_that_hangs_holds_up_neither_page_nor_end(tmp_path: Path, lo
     assert 1 == bridge.errors().count("\n")
 
 
-def open_delivery(
+def open_forwarder(
     logs: Path,
     url: str,
     checkpoint: Path | None,
     tell=print,
     patience_s: float = 0.0,
     idle_s: float = math.inf,
-) -> Delivery:
-    """Return a delivery in this process, whose patience ends at once unless told otherwise."""
+) -> OTLPForwarder:
+    """Return a forwarder in this process, whose patience ends at once unless told otherwise."""
     transport = open_transport(read_options(endpoint=url))
-    outbox = Outbox(
-        transport, timeout_s=5, stopping=threading.Event(), tell=tell, patience_s=patience_s
+    exporter = PatientExporter(
+        transport,
+        Encoder(),
+        timeout_s=5,
+        stopping=threading.Event(),
+        tell=tell,
+        patience_s=patience_s,
     )
     path = None if checkpoint is None else str(checkpoint)
-    return Delivery(Source([str(logs)]), outbox, checkpoint=path, idle_s=idle_s)
+    return OTLPForwarder(Source([str(logs)]), exporter, checkpoint=path, idle_s=idle_s)
 
 
 def test_the_answers_of_a_round_are_noted_until_it_is_saved(tmp_path: Path, logs: Path) -> None:
@@ -199,7 +204,7 @@ def test_the_answers_of_a_round_are_noted_until_it_is_saved(tmp_path: Path, logs
     append(logs / "log_rank0.json", steps(0, 2_000) + b"noise\n")
     append(logs / "log_rank1.json", b"noise\n" + steps(0, 10))
     checkpoint = tmp_path / "checkpoint"
-    journal = tmp_path / "checkpoint.sent"
+    sent = tmp_path / "checkpoint.sent"
     with HTTPCollector() as collector:
         takes = 1
 
@@ -209,19 +214,19 @@ def test_the_answers_of_a_round_are_noted_until_it_is_saved(tmp_path: Path, logs
             return (200 if takes >= 0 else 503), {}, b""
 
         collector.answer = answer
-        delivery = open_delivery(logs / "log_rank0.json", collector.url, checkpoint)
+        forwarder = open_forwarder(logs / "log_rank0.json", collector.url, checkpoint)
         with pytest.raises(Stopped):
-            delivery.run_to_end()
-        delivery.close()
-        assert journal.exists()
-        with journal.open("ab") as file:
+            forwarder.run_to_end()
+        forwarder.close()
+        assert sent.exists()
+        with sent.open("ab") as file:
             file.write(b"[[1, 2, 3, 4], [5, ")  # as a kill may leave it
         takes = 1_000
         for _ in range(2):  # the second time there is nothing
-            delivery = open_delivery(logs / "log_rank0.json", collector.url, checkpoint)
-            delivery.run_to_end()
-            delivery.close()
-            assert not journal.exists()
+            forwarder = open_forwarder(logs / "log_rank0.json", collector.url, checkpoint)
+            forwarder.run_to_end()
+            forwarder.close()
+            assert not sent.exists()
     assert times_us(0, 2_000) == received_us(collector)
     assert len(received_us(collector, "dllogger.steps")) >= 1
 
@@ -231,15 +236,15 @@ def test_the_end_of_the_process_does_not_wait_for_a_round(tmp_path: Path, logs: 
     append(logs / "log_rank0.json", steps(0, 1_500))
     checkpoint = tmp_path / "checkpoint"
     with HTTPCollector() as collector:
-        delivery = open_delivery(logs, collector.url, checkpoint)
-        stopping = delivery._outbox._stopping
+        forwarder = open_forwarder(logs, collector.url, checkpoint)
+        stopping = forwarder._exporter._stopping
         collector.answer = lambda _points: (stopping.set(), (200, {}, b""))[1]
-        delivery.run(stopping)
+        forwarder.run(stopping)
         assert 1 == len(collector.requests)
-        delivery = open_delivery(logs, collector.url, checkpoint)
-        delivery._outbox._stopping = threading.Event()
-        delivery.run_to_end()
-        delivery.close()
+        forwarder = open_forwarder(logs, collector.url, checkpoint)
+        forwarder._exporter._stopping = threading.Event()
+        forwarder.run_to_end()
+        forwarder.close()
     assert times_us(0, 1_500) == received_us(collector)
 
 
@@ -251,14 +256,14 @@ def test_figures_that_were_not_yet_sent_come_after_the_restart(tmp_path: Path, l
     )
     checkpoint = tmp_path / "checkpoint"
     with HTTPCollector() as collector:
-        delivery = open_delivery(log, collector.url, checkpoint)
-        assert delivery.poll()
-        delivery.close()
+        forwarder = open_forwarder(log, collector.url, checkpoint)
+        assert forwarder.poll()
+        forwarder.close()
         assert [] == collector.values("dllogger.run_finished")
         for _ in range(2):
-            delivery = open_delivery(log, collector.url, checkpoint)
-            delivery.run_to_end()
-            delivery.close()
+            forwarder = open_forwarder(log, collector.url, checkpoint)
+            forwarder.run_to_end()
+            forwarder.close()
             assert [1.0] == collector.values("dllogger.run_finished")
         assert [10.0] == collector.values("dllogger.steps")
         # And counters still begin when the run did.
@@ -272,16 +277,16 @@ def test_what_a_collector_refuses_is_told_and_the_rest_goes_on(logs: Path) -> No
     told: list[str] = []
     with HTTPCollector() as collector:
         collector.answer = lambda _points: (400, {}, b"too old")
-        delivery = open_delivery(logs, collector.url, None, told.append)
-        delivery.run_to_end()
+        forwarder = open_forwarder(logs, collector.url, None, told.append)
+        forwarder.run_to_end()
         collector.answer = lambda _points: (200, {}, b"")
         append(logs / "log_rank0.json", steps(10, 20))
-        delivery.run_to_end()
-        delivery.close()
+        forwarder.run_to_end()
+        forwarder.close()
     assert times_us(10, 20) == received_us(collector)
     (told_once,) = told  # not for each request
     assert "a collector refused 31 points so far: HTTP status 400" in told_once  # with the epoch
-    assert delivery._outbox.refused >= 31
+    assert forwarder._exporter.refused >= 31
 
 
 @pytest.mark.parametrize("status", [301, 401, 404])
@@ -292,10 +297,10 @@ def test_a_wrong_address_or_token_is_waited_out(logs: Path, status: int) -> None
     with HTTPCollector() as collector:
         answers = [status, status]
         collector.answer = lambda _points: (answers.pop() if answers else 200, {}, b"")
-        delivery = open_delivery(logs, collector.url, None, told.append, DEADLINE_S)
-        delivery.run_to_end()
-        delivery.close()
-        assert delivery._outbox.refused == 0
+        forwarder = open_forwarder(logs, collector.url, None, told.append, DEADLINE_S)
+        forwarder.run_to_end()
+        forwarder.close()
+        assert forwarder._exporter.refused == 0
         assert len(told) == 1
         assert str(status) in told[0]
     assert set(times_us(0, 10)) <= set(received_us(collector))
@@ -303,22 +308,23 @@ def test_a_wrong_address_or_token_is_waited_out(logs: Path, status: int) -> None
 
 def test_a_bug_in_the_transport_is_waited_out(logs: Path, counted, monkeypatch) -> None:
     """What nobody foresaw is counted, and the same request is sent again, ever later."""
-    monkeypatch.setattr(backoff, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(exporter_module, "FIRST_WAIT_S", 0.01)
     append(logs / "log_rank0.json", steps(0, 10))
     faults = [RuntimeError("never seen before")] * 3
     told: list[str] = []
     with HTTPCollector() as collector:
-        delivery = open_delivery(logs, collector.url, None, told.append, DEADLINE_S)
-        send = delivery._outbox._transport.send
+        forwarder = open_forwarder(logs, collector.url, None, told.append, DEADLINE_S)
+        transport = forwarder._exporter._exporter._transport
+        send = transport.send
 
         def fail(request, timeout_s):
             if faults:
                 raise faults.pop()
             return send(request, timeout_s)
 
-        monkeypatch.setattr(delivery._outbox._transport, "send", fail)
-        delivery.run_to_end()
-        delivery.close()
+        monkeypatch.setattr(transport, "send", fail)
+        forwarder.run_to_end()
+        forwarder.close()
     assert times_us(0, 10) == received_us(collector)
     assert {"backend_failed": 3} == counted()
     assert "never seen before" in told[0]
@@ -328,29 +334,27 @@ def test_a_rank_that_cannot_be_encoded_holds_up_no_other(logs: Path, counted, mo
     """Its points are lost and counted; those of the same request that can be sent are sent."""
     append(logs / "a_rank0.json", steps(0, 10))
     append(logs / "b_rank0.json", steps(0, 10))
-    encode = Encoder.encode
-    first: list[Encoder] = []
+    encode = Encoder._encode
 
-    def fail(encoder, batch):
-        first[:] = first or [encoder]
-        if encoder is first[0]:
+    def fail(encoder, key, columns):
+        if key == ("a", 0):
             raise RuntimeError("never seen before")
-        return encode(encoder, batch)
+        return encode(encoder, key, columns)
 
-    monkeypatch.setattr(Encoder, "encode", fail)
+    monkeypatch.setattr(Encoder, "_encode", fail)
     with HTTPCollector() as collector:
-        delivery = open_delivery(logs, collector.url, None)
-        delivery.run_to_end()
-        delivery.close()
+        forwarder = open_forwarder(logs, collector.url, None)
+        forwarder.run_to_end()
+        forwarder.close()
     assert times_us(0, 10) == received_us(collector)
     assert counted()["backend_failed"] >= 1
 
 
-def test_a_journal_that_cannot_be_written_is_none(tmp_path: Path) -> None:
+def test_sent_offsets_that_cannot_be_written_are_none(tmp_path: Path) -> None:
     """Without one, and on a full disk, more is sent again, and that is all."""
-    for path in (None, str(tmp_path / "missing" / "journal"), str(tmp_path)):
-        journal = Journal(path)
-        journal.note({(1, 2, 3): 4})
-        journal.clear({})
-        assert 0 == journal.sent_until(FilePosition(1, 2, 3, 4, 5))
-        journal.close()
+    for path in (None, str(tmp_path / "missing" / "sent"), str(tmp_path)):
+        sent = SentOffsets(path)
+        sent.note({(1, 2, 3): 4})
+        sent.clear({})
+        assert 0 == sent.sent_until(FilePosition(1, 2, 3, 4, 5))
+        sent.close()

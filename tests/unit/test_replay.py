@@ -26,6 +26,7 @@ from otel_dllogger.record import Info, Metadata, Record
 from tests.support.command import assert_forked_child_answers
 
 START_US = 1_700_000_000_000_000
+RESOURCE = ("r", 0)
 ROOM_BYTES = 1 << 20
 FIGURES_INTERVAL_S = 15.0  # as the documentation of OTLPBackend says
 SPARE_SHARE = 16  # of its limit, which a queue frees at once when it is full
@@ -61,7 +62,8 @@ class Pipeline:
         return [
             (series.describe().name, value)
             for batch in self.batches()
-            for series, column in batch.columns.items()
+            for columns in batch.columns.values()
+            for series, column in columns.items()
             for value in column.values
         ]
 
@@ -93,17 +95,17 @@ def test_an_entry_that_fails_costs_only_itself():
 
 
 def test_figures_are_observed_at_the_interval_of_a_scrape():
-    """With the first entry, again once the interval is over, and whenever it is asked for."""
+    """With the first entry, again once a quarter minute is over, and whenever it is asked for."""
     pipeline = Pipeline()
     assert not observed(pipeline.take())
     pipeline.log(1, loss=1.0)
     assert observed(pipeline.take())
-    for _ in range(2):
-        pipeline.now_s += FIGURES_INTERVAL_S - 0.1
+    for number in (1, 2):
+        pipeline.now_s = number * FIGURES_INTERVAL_S
         pipeline.log(2, loss=1.0)
         assert not observed(pipeline.take())
         pipeline.now_s += 0.1
-        assert observed(pipeline.take())
+        assert observed(pipeline.take())  # though nothing was logged
     assert observed(pipeline.take(observe=True))
 
 
@@ -124,7 +126,8 @@ def test_a_point_says_what_it_is():
     pipeline = Pipeline()
     pipeline.log(7, **{"val.loss": 1.0})
     pipeline.replay.take()
-    described = [series.describe() for series in pipeline.backlog.take_oldest().columns]
+    (columns,) = pipeline.backlog.take_oldest().columns.values()
+    described = [series.describe() for series in columns]
     assert {"dl.loss": "Last value logged as loss"}.items() <= {
         one.name: one.text for one in described
     }.items()
@@ -175,7 +178,8 @@ def test_figures_have_the_time_at_which_they_were_observed():
     before_us = time.time_ns() // 1000
     pipeline.replay.take(observe=True)
     (batch,) = pipeline.batches()
-    times_us = {time_us for column in batch.columns.values() for time_us in column.times_us}
+    columns = batch.columns[RESOURCE]
+    times_us = {time_us for column in columns.values() for time_us in column.times_us}
     assert before_us <= min(times_us) <= max(times_us) <= time.time_ns() // 1000
     assert 0 == batch.logged
 
@@ -221,7 +225,7 @@ def test_the_queue_has_the_room_that_the_backlog_leaves(backlog, expected):
     pipeline = Pipeline(max_queue_bytes=100 * ENTRY_BYTES)
     batch, series = Batch(START_US), Series()
     while batch.size_bytes + 18 <= backlog * ENTRY_BYTES:
-        batch.add(series, START_US, 1.0)
+        batch.add(RESOURCE, START_US, [(series, 1.0)])
     if backlog:
         pipeline.backlog.put_back(batch)
     pipeline.replay.take()
@@ -432,7 +436,7 @@ def filled(points, *, start_us=START_US, logged=0):
     """Make a batch with points of one series at one time."""
     batch, series = Batch(start_us), Series()
     for _ in range(points):
-        batch.add(series, start_us, 1.0)
+        batch.add(RESOURCE, start_us, [(series, 1.0)])
     batch.logged = logged
     return batch
 
@@ -462,8 +466,7 @@ def test_the_millisecond_of_a_batch_is_that_of_its_last_entry():
     batch = backlog.batch_at(START_US, MAX_POINTS)
     series = Series()
     assert batch is backlog.batch_at(START_US + 5000, 0)
-    for _ in range(MAX_POINTS):
-        batch.add(series, START_US + 5000, 1.0)
+    assert MAX_POINTS == batch.add(RESOURCE, START_US + 5000, [(series, 1.0)] * MAX_POINTS)
     assert batch is backlog.batch_at(START_US + 5000, 1)
     other = backlog.batch_at(START_US, 1)
     assert (True, 2) == (batch is not other, len(backlog))
@@ -472,11 +475,11 @@ def test_the_millisecond_of_a_batch_is_that_of_its_last_entry():
 def test_what_is_no_number_leaves_a_column_whole():
     """There is no time without a value, and no point is counted."""
     batch, series = Batch(START_US), Series()
-    batch.add(series, START_US, 1.0)
+    batch.add(RESOURCE, START_US, [(series, 1.0)])
     with pytest.raises(TypeError):
-        batch.add(series, START_US, "text")
-    batch.add(series, START_US + 1, 2.0)
-    column = batch.columns[series]
+        batch.add(RESOURCE, START_US, [(series, "text")])
+    batch.add(RESOURCE, START_US + 1, [(series, 2.0)])
+    column = batch.columns[RESOURCE][series]
     assert ([START_US, START_US + 1], [1.0, 2.0]) == (
         column.times_us.tolist(),
         column.values.tolist(),

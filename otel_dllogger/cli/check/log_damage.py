@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.cli.check.report import printable
 from otel_dllogger.diagnostics import HARMLESS, LINE, REASONS, TORN
 from otel_dllogger.logs.parsers.context import FileContext
-from otel_dllogger.logs.parsers.detect import parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from otel_dllogger.logs.reader import FileReader
 
 MAX_LINES_SHOWN = 5
 """Lines of a reason that are shown; the rest is counted."""
@@ -23,19 +20,35 @@ _NULS = re.compile(rb"\0+")
 _BEGINNING, _END = 48, 24  # characters of a line that are shown
 
 
+@dataclasses.dataclass(slots=True)
+class _Context(FileContext):
+    """Keep what is left out of lines as well, with the reason, in its order."""
+
+    left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+    def skip(self, reason: str, detail: str = "") -> None:
+        """Count something that gave no record, and keep why."""
+        FileContext.skip(self, reason, detail)  # slots made another class of this one
+        self.left_out.append((reason, detail))
+
+
 class Damage:
-    """Follow a reader, and keep the first lines that it could not read.
+    """Keep the first lines of a log that could not be read."""
 
-    Args:
-        reader: Reads the lines, each before it comes here.
-    """
-
-    def __init__(self, reader: FileReader) -> None:
-        self._reader = reader
-        self._skipped: dict[str, int] = {}
+    def __init__(self) -> None:
+        self._left_out: list[tuple[str, str]] = []  # of the line that was read last
+        self._counts: dict[str, int] = {}
         self._shown: dict[str, list[str]] = {}
         self._left: dict[str, int] = {}
         self._last: dict[str, int] = {}
+
+    def context(self, **fields: Any) -> FileContext:
+        """Return a context for the log's reader, which tells what it leaves out.
+
+        Args:
+            fields: As ``FileContext`` takes them.
+        """
+        return _Context(**fields, left_out=self._left_out)
 
     def look(self, number: int, line: bytes) -> None:
         """Take note of the line that was read last.
@@ -44,28 +57,31 @@ class Damage:
             number: Its number, from 1.
             line: The line.
         """
-        skipped = self._reader.skipped
-        if skipped != self._skipped:
-            before, self._skipped = self._skipped, skipped
-            for reason, count in skipped.items():
-                more = count - before.get(reason, 0)
-                if more and reason not in HARMLESS:
-                    self._add(reason, more, number, line)
+        left_out = self._left_out
+        if left_out:
+            for reason in dict.fromkeys(reason for reason, _detail in left_out):
+                if reason not in HARMLESS:
+                    details = [detail for one, detail in left_out if one == reason]
+                    self._add(reason, details, number, line)
+            left_out.clear()
 
     def is_in(self, number: int) -> bool:
-        """Tell whether the line of this number, the last one read, is damaged."""
+        """Return whether the line of this number, the last one read, is damaged."""
         return number in self._last.values()
 
     def findings(self) -> Iterator[str]:
         """Yield what is wrong, one of several lines for each reason."""
         for reason, shown in self._shown.items():
-            lines = [f"{self._skipped[reason]:,} {reason}: {REASONS[LINE][reason].words}", *shown]
+            lines = [f"{self._counts[reason]:,} {reason}: {REASONS[LINE][reason].words}", *shown]
             if self._left[reason]:
                 left, last = self._left[reason], self._last[reason]
                 lines.append(f"and {left:,} more, the last in line {last:,}")
             yield "\n      ".join(lines)
 
-    def _add(self, reason: str, count: int, number: int, line: bytes) -> None:
+    def _add(self, reason: str, details: list[str], number: int, line: bytes) -> None:
+        """Take a damaged line, with a detail for each time that the reason is found in it."""
+        count = len(details)
+        self._counts[reason] = self._counts.get(reason, 0) + count
         self._last[reason] = number
         shown = self._shown.setdefault(reason, [])
         left = self._left.setdefault(reason, 0)
@@ -79,25 +95,8 @@ class Damage:
                 "holds back what is missing"
             )
             return
-        details = ", ".join(dict.fromkeys(_details(reason, line)))
-        shown.append(f"line {number:,}{times}: {printable(details) or _excerpt(line)}")
-
-
-@dataclasses.dataclass(slots=True)
-class _Skips(FileContext):
-    """Keep everything that a line's reading leaves out, in its order."""
-
-    found: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-
-    def skip(self, reason: str, detail: str = "") -> None:
-        self.found.append((reason, detail))
-
-
-def _details(reason: str, line: bytes) -> list[str]:
-    """Return what a reason leaves open, as the formats say it; most reasons leave nothing."""
-    context = _Skips()  # a line's damage does not depend on the lines before
-    parse_line(line, context)
-    return [detail for found, detail in context.found if found == reason and detail]
+        said = ", ".join(dict.fromkeys(filter(None, details)))
+        shown.append(f"line {number:,}{times}: {printable(said) or _excerpt(line)}")
 
 
 def _excerpt(line: bytes) -> str:

@@ -18,7 +18,7 @@ from otel_dllogger.cli.check.report import (
 from otel_dllogger.diagnostics import BLANK, HARMLESS, NOISE, NOT_A_RECORD
 from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS
 from otel_dllogger.logs.run_identity import is_copy
-from otel_dllogger.logs.source import Source, open_reader
+from otel_dllogger.logs.source import open_log
 from otel_dllogger.metrics.naming import parse_goal
 
 if TYPE_CHECKING:
@@ -45,12 +45,11 @@ class _Log:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        source = Source([str(path)])
-        self._identity = source.identities().of(str(path))
-        self._reader = open_reader(source, self._identity, str(path))
-        status = path.stat()
-        self._reader.observe(size_bytes=status.st_size, modified_us=status.st_mtime_ns // 1000)
-        self._damage = Damage(self._reader)
+        self._damage = Damage()
+        log = open_log(str(path), context=self._damage.context)
+        log.observe()
+        self._identity = log.identity
+        self._reader = log.reader
         self._summary = LogSummary()
         self._report = Report()
 
@@ -203,7 +202,7 @@ class _Log:
                 )
 
     def _find_several_writers(self) -> None:
-        glued = self._reader.state["context"]["glued"]
+        glued = self._reader.context.glued
         if glued:
             self._report.warnings.append(
                 f"{count_of(glued, 'line')} with more than one record: several writers have one "

@@ -1,4 +1,4 @@
-"""When a checkpoint is due, and when to retry after a fault: for processes that run for weeks."""
+"""Looks at logs and checkpoints, again and again: for processes that run for weeks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.otlp.backoff import backoff_s
+from otel_dllogger.otlp.exporter import backoff_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ COMMIT_SHARE = 0.05
 """The part of all time that checkpoints may take."""
 
 
-class Commits:
+class CheckpointWriter:
     """Write a checkpoint now and then: each holds all files, whichever of them grew.
 
     Args:
@@ -54,29 +54,29 @@ class Commits:
                 )
 
 
-class Turns:
-    """Repeat something, whatever it raises.
+class RetryingPoll:
+    """Poll again and again, whatever a poll raises.
 
     Args:
         what: What it is, for the warning.
-        turn: Does it once, and returns whether there is more to do at once.
+        poll: Polls once, and returns whether there is more to read at once.
         interval_s: Seconds to wait where there is not.
     """
 
-    def __init__(self, what: str, turn: Callable[[], bool], interval_s: float) -> None:
+    def __init__(self, what: str, poll: Callable[[], bool], interval_s: float) -> None:
         self._what = what
-        self._turn = turn
+        self._poll = poll
         self._interval_s = interval_s
         self._failures = 0
 
-    def take(self) -> float:
-        """Do it once; a fault is counted and reported.
+    def poll(self) -> float:
+        """Poll once; a fault is counted and reported.
 
         Returns:
             Seconds to wait before the next time: longer with each fault in a row.
         """
         try:
-            more = self._turn()
+            more = self._poll()
         except Exception as error:
             DIAGNOSTICS.caught("backend_failed", self._what, error)
             self._failures += 1

@@ -13,18 +13,16 @@ from otel_dllogger.runtime.files import read_regular, replacing
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_dllogger.logs.ranks import Observation
     from otel_dllogger.logs.tail.fingerprint import FilePosition
 
 _Content = tuple[int, int, int]  # device, inode, generation
 
-Moment = tuple[int, int]
-"""When the figures of a rank are due, and how many items it had taken by then."""
-
 MAX_BYTES = 1 << 20
-"""Size from which the journal is rewritten without what later notes have replaced."""
+"""Size from which the file is rewritten without what later notes have replaced."""
 
 
-class Journal:
+class SentOffsets:
     """Note after each request how far every file is sent, until a commit says it.
 
     It is not synced: it is for a kill, after which the kernel still has it. Where it cannot
@@ -40,7 +38,7 @@ class Journal:
         self._size_bytes = 0
         self._max_bytes = MAX_BYTES
         self._ends: dict[_Content, int] = {}
-        self._figures: dict[tuple[str, int], Moment] = {}
+        self._figures: dict[tuple[str, int], Observation] = {}
         if path is not None:
             with contextlib.suppress(OSError):
                 os.unlink(f"{path}.tmp")  # noqa: PTH108 - no Path here
@@ -62,20 +60,20 @@ class Journal:
         """Return up to which offset the content was sent that a position is in."""
         return self._ends.get((position.device, position.inode, position.generation), 0)
 
-    def has_sent_figures(self, run: str, rank: int, of: Moment) -> bool:
-        """Tell whether the figures of a rank were sent as they were at a moment."""
-        return self._figures.get((run, rank)) == of
+    def has_sent_figures(self, rank: tuple[str, int], observation: Observation) -> bool:
+        """Return whether the figures of a rank were sent as they were at an observation."""
+        return self._figures.get(rank) == observation
 
     def note(
         self,
         ends: Mapping[_Content, int],
-        figures: Mapping[tuple[str, int], Moment] | None = None,
+        figures: Mapping[tuple[str, int], Observation] | None = None,
     ) -> None:
         """Note what was sent.
 
         Args:
             ends: The offset up to which contents were sent, by device, inode and generation.
-            figures: The moments whose figures were sent, by run and rank.
+            figures: The observations of figures that were sent, by run and rank.
         """
         if self._path is None:
             return
@@ -90,7 +88,7 @@ class Journal:
         self,
         path: str,
         ends: Mapping[_Content, int],
-        figures: Mapping[tuple[str, int], Moment],
+        figures: Mapping[tuple[str, int], Observation],
     ) -> None:
         if self._fd is None:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
@@ -99,7 +97,7 @@ class Journal:
         self._size_bytes += os.write(self._fd, _format(ends, figures))
 
     def _compact(self, path: str) -> bool:
-        """Write anew what still holds, and tell whether that worked."""
+        """Write anew what still holds, and return whether that worked."""
         self.close()
         notes = _format(self._ends, self._figures)
         try:
@@ -115,9 +113,9 @@ class Journal:
         """Keep nothing of a file that is gone."""
         self._ends.pop(content, None)
 
-    def forget_rank(self, run: str, rank: int) -> None:
+    def forget_rank(self, rank: tuple[str, int]) -> None:
         """Keep nothing of a rank that is forgotten."""
-        self._figures.pop((run, rank), None)
+        self._figures.pop(rank, None)
 
     def clear(self, read: Mapping[_Content, int]) -> None:
         """Forget what a checkpoint says by now, but not what is yet to be read again.
@@ -149,10 +147,10 @@ def _checked_int(value: object) -> int:
     return value
 
 
-def _format(ends: Mapping[_Content, int], figures: Mapping[tuple[str, int], Moment]) -> bytes:
+def _format(ends: Mapping[_Content, int], figures: Mapping[tuple[str, int], Observation]) -> bytes:
     notes = [
         [(*content, end) for content, end in ends.items()],
-        [(*rank, *moment) for rank, moment in figures.items()],
+        [(*rank, *observation) for rank, observation in figures.items()],
     ]
     # A line of its own, though a kill may have left half a line.
     return b"\n" + orjson.dumps(notes) + b"\n"

@@ -1,0 +1,240 @@
+"""What sends to one collector: again, and ever later, until it has taken or refused a request."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+import time
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from otel_dllogger.diagnostics import DIAGNOSTICS
+from otel_dllogger.otlp.batches import MAX_POINTS, Batch
+from otel_dllogger.otlp.transport import Answer, Outcome
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable
+
+    from otel_dllogger.metrics.data_points import Series
+    from otel_dllogger.otlp.batches import ResourceKey
+    from otel_dllogger.otlp.encoder import Encoder
+    from otel_dllogger.otlp.transport import Transport
+
+FIRST_WAIT_S = 0.5
+"""Seconds before the first repetition of a request; doubled each time, with jitter."""
+
+LONGEST_WAIT_S = 30.0
+
+MAX_RETRY_AFTER_S = 300.0
+"""The longest wait that a collector is granted; more is as likely a mistake."""
+
+_MAX_DOUBLINGS = 30
+_TELL_INTERVAL_S = 60.0
+
+
+def backoff_s(failures: int, retry_after_s: float | None) -> float:
+    """Return the seconds until the next attempt; the ranks of a run should not all come at once.
+
+    Args:
+        failures: How many attempts failed before the last one.
+        retry_after_s: What the collector asked for, None if it did not.
+    """
+    wait_s: float = min(FIRST_WAIT_S * 2 ** min(failures, _MAX_DOUBLINGS), LONGEST_WAIT_S)
+    wait_s *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+    if retry_after_s is None:
+        return wait_s
+    return min(max(retry_after_s, wait_s), MAX_RETRY_AFTER_S)
+
+
+class Exporter:
+    """Send requests to one collector, an attempt at a time, and know when the next one is due.
+
+    Args:
+        transport: Sends a request.
+        timeout_s: Seconds that a request may take.
+        waits_for_mending: Repeat a request as well where the address or the permission is
+            wrong; otherwise that is a refusal.
+        clock: Monotonic seconds.
+
+    Attributes:
+        failures: How many attempts in a row failed, and may succeed later.
+        due_s: When the next attempt is due, by the clock.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        timeout_s: float,
+        waits_for_mending: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._transport = transport
+        self._timeout_s = timeout_s
+        self._misdirected = Outcome.RETRY if waits_for_mending else Outcome.REFUSED
+        self._clock = clock
+        self.failures = 0
+        self.due_s = clock()
+
+    def attempt(self, request: bytes, most_s: float = math.inf) -> Answer:
+        """Send a request once.
+
+        Args:
+            request: The request.
+            most_s: Seconds that it may take at most, however many a request has as a rule.
+
+        Returns:
+            The answer, whose outcome is ``TAKEN``, ``REFUSED`` or ``RETRY``: that is due after
+            ``wait_s``. What a transport raises may pass, as a collector's failures do.
+        """
+        try:
+            answer = self._transport.send(request, min(self._timeout_s, most_s))
+        except Exception as error:
+            DIAGNOSTICS.caught("backend_failed", "a request to a collector", error)
+            answer = Answer(Outcome.RETRY, message=f"{type(error).__name__}: {error}")
+        if answer.outcome is Outcome.MISDIRECTED:
+            answer = dataclasses.replace(answer, outcome=self._misdirected)
+        if answer.outcome is Outcome.RETRY:
+            self.due_s = self._clock() + backoff_s(self.failures, answer.retry_after_s)
+            self.failures += 1
+        else:
+            self.failures = 0
+        return answer
+
+    @property
+    def wait_s(self) -> float:
+        """Return the seconds until the next attempt is due; 0 or less if it is."""
+        return self.due_s - self._clock()
+
+    def hasten(self) -> None:
+        """Have the next attempt due now."""
+        self.due_s = self._clock()
+
+    def close(self) -> None:
+        """Close the transport."""
+        self._transport.close()
+
+
+class Stopped(BaseException):
+    """Raised where the process is to end while a collector did not take what there is.
+
+    It is not an Exception: what is to catch the faults of single lines must let it through.
+    """
+
+
+class Refused(Stopped):
+    """Raised where a collector does not want what there is, now or later."""
+
+
+class PatientExporter:
+    """Send points of many ranks, and wait until a collector has taken them.
+
+    Nothing is dropped for want of room: whoever reads the logs waits, and the logs keep
+    what was not yet read.
+
+    Args:
+        transport: Sends a request.
+        encoder: Encodes it.
+        timeout_s: Seconds that a request may take.
+        stopping: Set when the process is to end.
+        tell: Takes a line for the user: what failed, and what was refused.
+        patience_s: Seconds of failures after which it gives up; None: never.
+        skips_refused: Go on after a request that a collector refuses as a whole; otherwise it
+            gives up, and the points do not count as sent.
+
+    Attributes:
+        sent: Points that were taken.
+        refused: Points that a collector did not want.
+        on_answer: Called when all points that were added are off.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        encoder: Encoder,
+        *,
+        timeout_s: float,
+        stopping: threading.Event,
+        tell: Callable[[str], object],
+        patience_s: float | None = None,
+        skips_refused: bool = True,
+    ) -> None:
+        self._exporter = Exporter(transport, timeout_s=timeout_s, waits_for_mending=skips_refused)
+        self._encoder = encoder
+        self._stopping = stopping
+        self._tell = tell
+        self._patience_s = math.inf if patience_s is None else patience_s
+        self._skips_refused = skips_refused
+        self._told_at_s = -_TELL_INTERVAL_S
+        self._batch: Batch | None = None
+        self.sent = 0
+        self.refused = 0
+        self.on_answer: Callable[[], object] = lambda: None
+
+    def add(self, resource: ResourceKey, points: Iterable[tuple[Series, int, float]]) -> None:
+        """Take the points of one item; some may be sent at once.
+
+        Args:
+            resource: Whose they are.
+            points: Series, microseconds since the Unix epoch, values.
+
+        Raises:
+            Stopped: If the process is to end, or patience did.
+        """
+        for time_us, group in groupby(points, itemgetter(1)):
+            values = ((series, value) for series, _time_us, value in group)
+            while part := list(islice(values, MAX_POINTS)):
+                batch = self._batch
+                if batch is not None and not batch.has_room(time_us, len(part)):
+                    if self._stopping.is_set():
+                        raise Stopped("the process is to end")
+                    self.flush()
+                    batch = None
+                if batch is None:
+                    batch = self._batch = Batch(time_us)
+                batch.add(resource, time_us, part)
+
+    def forget(self, resource: ResourceKey) -> None:
+        """Keep nothing of a resource whose points were all sent."""
+        self._encoder.forget(resource)
+
+    def flush(self) -> None:
+        """Send what there is, until a collector has taken it.
+
+        Raises:
+            Stopped: If the process is to end, or patience did.
+        """
+        batch = self._batch
+        if batch is not None:
+            self._count(self._send(self._encoder.encode(batch)), batch.points)
+            self._batch = None
+            self.on_answer()
+
+    def _send(self, request: bytes) -> Answer:
+        exporter, since_s = self._exporter, time.monotonic()
+        while True:
+            answer = exporter.attempt(request)
+            if answer.outcome is Outcome.REFUSED and not self._skips_refused:
+                raise Refused(answer.message.rstrip(": "))
+            if answer.outcome is not Outcome.RETRY:
+                return answer
+            if exporter.failures == 1:
+                self._tell(f"no collector takes the metrics, trying again: {answer.message}")
+            wait_s = exporter.wait_s
+            if time.monotonic() - since_s + wait_s > self._patience_s:
+                raise Stopped(answer.message)
+            if self._stopping.wait(wait_s):
+                raise Stopped(answer.message)
+
+    def _count(self, answer: Answer, points: int) -> None:
+        refused = min(answer.refused, points) if answer.outcome is Outcome.TAKEN else points
+        now_s = time.monotonic()
+        if refused and now_s >= self._told_at_s + _TELL_INTERVAL_S:
+            self._told_at_s = now_s
+            why = answer.message.rstrip(": ")
+            self._tell(f"a collector refused {self.refused + refused} points so far: {why}")
+        self.refused += refused
+        self.sent += points - refused
