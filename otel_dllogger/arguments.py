@@ -157,4 +157,4 @@ def refuse(name: str, value: Any, rule: str, step: str) -> NoReturn:
     shown = " ".join(safe_repr(value).split())
     if len(shown) > _SHOWN_CHARACTERS:
         shown = f"{shown[:_SHOWN_CHARACTERS]}..."
-    raise ConfigurationError(f"{name}={shown} is not {rule}; {step}")
+    raise ConfigurationError(f"{name}={shown} is not {rule}", step=step, argument=name)

@@ -18,19 +18,21 @@ import threading
 import time
 from _thread import get_ident
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from otel_dllogger.errors import one_line
+from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
-from otel_dllogger.runtime.locks import MAIN_THREAD, Impatient, Patient
+from otel_dllogger.runtime.locks import MAIN_THREAD, LockTimeout, TimedLock
 from otel_dllogger.runtime.wakers import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 WARNING_INTERVAL_S = 60.0
 """Seconds between two warnings of one reason."""
 
-MAX_UNSAID = 100
+MAX_UNWRITTEN = 100
 """Warnings that wait to be written at most."""
 
 MAX_REASONS = 1_000
@@ -42,24 +44,160 @@ DRAIN_S = 2.0
 RAISE_VARIABLE = "OTEL_DLLOGGER_RAISE"
 """Set to 1, it turns caught faults back into exceptions: for tests, not for training."""
 
+PROCESS, OTLP, LINE, FILE = "process", "otlp", "line", "file"
+"""Where something is counted.
+
+``DIAGNOSTICS`` counts the first two, those of OTLP only where there is an ``OTLPBackend``. Of a
+log that is read, ``FileContext`` counts what its lines held beside records, and ``FileAnomalies``
+what is unusual about the file.
+"""
+
+# Of lines.
+BLANK = "blank"
+NOT_A_RECORD = "not_a_record"
+NOISE = "noise"
+TORN = "torn"
+MALFORMED = "malformed"
+MISSING_FIELDS = "missing_fields"
+UNKNOWN_TYPE = "unknown_type"
+UNREADABLE_DATA = "unreadable_data"
+NO_TIME = "no_time"
+NUL_BYTES = "nul_bytes"
+INVALID_UTF8 = "invalid_utf8"
+LINE_TOO_LONG = "line_too_long"  # of files as well
+NESTED_TOO_DEEP = "nested_too_deep"
+NUMBER_TOO_LONG = "number_too_long"
+
+# Of files.
+TRUNCATED = "truncated"
+REWRITTEN = "rewritten"
+INODE_REUSED = "inode_reused"
+REPEATED = "repeated"
+NUL_FILLED = "nul_filled"
+PARTIAL_LINE_LOST = "partial_line_lost"
+UNREAD_LOST = "unread_lost"
+PERMISSION_DENIED = "permission_denied"
+UNREADABLE = "unreadable"
+NOT_REGULAR = "not_regular"
+LINK_OUTSIDE = "link_outside"
+LINK_BROKEN = "link_broken"
+HARD_LINK = "hard_link"
+PATH_MISSING = "path_missing"
+FILE_LIMIT = "file_limit"
+DESCRIPTOR_LIMIT = "descriptor_limit"
+CHECKPOINT_CORRUPT = "checkpoint_corrupt"
+CHECKPOINT_FOREIGN = "checkpoint_foreign"
+CHECKPOINT_VERSION = "checkpoint_version"
+CHECKPOINT_UNREADABLE = "checkpoint_unreadable"
+CHECKPOINT_ENTRY = "checkpoint_entry"
+CHECKPOINT_FAILED = "checkpoint_failed"
+
+
+class Reason(NamedTuple):
+    """What a value of the label ``reason`` means.
+
+    Attributes:
+        words: What it counts, for people.
+        unit: What is counted: ``lines``, ``values``, or ``events``.
+        is_harmless: Whether nothing is lost by it.
+    """
+
+    words: str
+    unit: str = "events"
+    is_harmless: bool = False
+
+
 REASONS = {
-    "backend_failed": "a backend or a user's function raised",
-    "discovery": "a discovery file could not be written",
-    "disk_full": "lines that a full or broken disk did not take",
-    "endpoint": "no port could be had for the metrics page",
-    "file_replaced": "lines that went with a log file that was deleted under us",
-    "format_failed": "a format function or format string raised; the plain value was printed",
-    "instrument": "OpenTelemetry refused an instrument",
-    "scrape": "a metrics page could not be rendered",
-    "series_limit": "values of series beyond the limit",
-    "statistic_failed": "a statistic of smoothed scalars could not be computed",
-    "stdout": "lines that the standard output did not take",
-    "torn_line": "a log file ended in half a line, from an earlier kill",
+    PROCESS: {
+        "backend_failed": Reason("a backend or a user's function raised"),
+        "discovery": Reason("a discovery file could not be written"),
+        "disk_full": Reason("lines that a full or broken disk did not take", "lines"),
+        "endpoint": Reason("no port could be had for the metrics page"),
+        "file_replaced": Reason(
+            "lines that went with a log file that was deleted under us", "lines"
+        ),
+        "format_failed": Reason(
+            "a format function or format string raised; the plain value was printed",
+            is_harmless=True,
+        ),
+        "instrument": Reason("OpenTelemetry refused an instrument"),
+        "scrape": Reason("a metrics page could not be rendered"),
+        "series_limit": Reason("values of series beyond the limit", "values"),
+        "statistic_failed": Reason(
+            "a statistic of smoothed scalars could not be computed", "values"
+        ),
+        "stdout": Reason("lines that the standard output did not take", "lines"),
+        "torn_line": Reason(
+            "a log file ended in half a line, from an earlier kill", is_harmless=True
+        ),
+    },
+    OTLP: {
+        "otlp_queue": Reason(
+            "values that were dropped, the oldest first, while no collector took them", "values"
+        ),
+        "otlp_refused": Reason("values that a collector refused", "values"),
+        "otlp_exit": Reason("values that no collector had taken when the process ended", "values"),
+    },
+    LINE: {
+        BLANK: Reason("lines of nothing but white space", "lines", is_harmless=True),
+        NOT_A_RECORD: Reason("lines of other programs", "lines", is_harmless=True),
+        NOISE: Reason("text of others on the line of a record", "lines", is_harmless=True),
+        TORN: Reason("a record breaks off", "lines"),
+        MALFORMED: Reason("a record is not a valid JSON object", "lines"),
+        MISSING_FIELDS: Reason("a record lacks what its type must have", "lines"),
+        UNKNOWN_TYPE: Reason("a record is neither LOG nor METADATA nor INFO", "lines"),
+        UNREADABLE_DATA: Reason("the data are not a dict, as TCAP DLLogger writes them", "lines"),
+        NO_TIME: Reason("a record does not say when it was", "lines"),
+        NUL_BYTES: Reason("NULs, as a machine leaves behind that lost its power", "lines"),
+        INVALID_UTF8: Reason("bytes that are not text in UTF-8", "lines"),
+        LINE_TOO_LONG: Reason("a line of more than 1,048,576 bytes", "lines"),
+        NESTED_TOO_DEEP: Reason("a record of more than 100 levels", "lines"),
+        NUMBER_TOO_LONG: Reason("a number of more than 4,300 digits", "lines"),
+    },
+    FILE: {
+        TRUNCATED: Reason("a file became shorter than what was read of it: it is read from 0"),
+        REWRITTEN: Reason("other bytes stand where lines were read: the file is read from 0"),
+        INODE_REUSED: Reason("a new file has the inode of one that is gone: it is read from 0"),
+        REPEATED: Reason(
+            "files with lines that were counted before, as an older copy of a log has them"
+        ),
+        LINE_TOO_LONG: Reason("lines beyond the limit of bytes, passed over"),
+        NUL_FILLED: Reason("runs of NUL bytes before a line, passed over"),
+        PARTIAL_LINE_LOST: Reason("files that went with half a line at their end"),
+        UNREAD_LOST: Reason("files that were deleted before all of them was read"),
+        PERMISSION_DENIED: Reason("files or folders that may not be read"),
+        UNREADABLE: Reason("files or folders that cannot be read, for another reason"),
+        NOT_REGULAR: Reason("pipes, sockets and devices where a file was looked for"),
+        LINK_OUTSIDE: Reason("symbolic links that leave the watched folder: not followed"),
+        LINK_BROKEN: Reason("symbolic links that lead nowhere"),
+        HARD_LINK: Reason("second names of a file that is followed under another one"),
+        PATH_MISSING: Reason("paths that were asked for and are not there"),
+        FILE_LIMIT: Reason("files beyond the limit of files: not followed"),
+        DESCRIPTOR_LIMIT: Reason("opens that the process's limit of descriptors refused"),
+        CHECKPOINT_CORRUPT: Reason(
+            "checkpoints that are not JSON, or empty: files are read from 0"
+        ),
+        CHECKPOINT_FOREIGN: Reason("checkpoints that something else wrote: files are read from 0"),
+        CHECKPOINT_VERSION: Reason("checkpoints of another version: files are read from 0"),
+        CHECKPOINT_UNREADABLE: Reason("checkpoints that could not be read: files are read from 0"),
+        CHECKPOINT_ENTRY: Reason("entries of a checkpoint that make no sense here: left out"),
+        CHECKPOINT_FAILED: Reason("checkpoints that could not be written"),
+    },
 }
-"""The values of the ``reason`` label; each exists at 0 from the start, so that rates work."""
+"""All values of the label ``reason``, by where they are counted.
+
+Each exists at 0 from the start, so that rates work. Counters, ``otel-dllogger check``, documents
+and alerts have them from here, or a test compares them.
+"""
+
+HARMLESS = frozenset(name for name, reason in REASONS[LINE].items() if reason.is_harmless)
+"""What lines may hold beside records without anything being lost."""
+
+DAMAGE = tuple(name for name in REASONS[LINE] if name not in HARMLESS)
+"""Why a line gave no record though it should have."""
 
 
-class Faults:
+class Diagnostics:
     """Count what was not written or not exported, and warn about it now and then.
 
     Any thread may call any method at any time, and so may a signal handler: none waits for a
@@ -70,6 +208,8 @@ class Faults:
 
     Attributes:
         dropped: What was lost, by reason.
+        log_ns: Nanoseconds spent in ``log``, over all Loggers. Additions of two threads at one
+            moment may lose one of the two: a lock would cost more than what is counted.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -78,22 +218,29 @@ class Faults:
         self._warned_at: dict[str, float] = {}
         self._uncounted: deque[tuple[str, int]] = deque()
         self._counting = threading.RLock()
-        self._patient = Patient(self._counting)
+        self._timed_lock = TimedLock(self._counting)
         self._is_counting = False
-        self._unsaid: deque[str] = deque()
-        self._voice = Worker("otel-dllogger-warnings", self._speak)
-        self.dropped = dict.fromkeys(REASONS, 0)
-        os.register_at_fork(after_in_child=self._after_fork_in_child)
+        self._unwritten: deque[str] = deque()
+        self._captured: list[tuple[str, str]] | None = None
+        self._writer = Worker("otel-dllogger-warnings", self._write)
+        self.log_ns = 0
+        self.dropped = dict.fromkeys(REASONS[PROCESS], 0)
+        fork.register(self)
 
-    def _after_fork_in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Say nothing from now on: whatever is lost here is not the training's."""
         self._silent = True
         self._counting = threading.RLock()
-        self._patient = Patient(self._counting)
+        self._timed_lock = TimedLock(self._counting)
         self._is_counting = False
-        self._unsaid.clear()
-        self._voice.after_fork_in_child()
+        self._unwritten.clear()
 
-    def drop(self, reason: str, message: str, *, count: int = 1) -> None:
+    def count_from_zero(self, where: str) -> None:
+        """Show the reasons of a part that is in use from now on, as ``OTLP``, at 0."""
+        for reason in REASONS[where]:
+            self.dropped.setdefault(reason, 0)
+
+    def count(self, reason: str, message: str, *, count: int = 1) -> None:
         """Count a loss and warn about it, at most once a minute per reason.
 
         Args:
@@ -103,7 +250,7 @@ class Faults:
         """
         self._uncounted.append((reason, count))
         try:
-            with self._counting if get_ident() == MAIN_THREAD.ident else self._patient:
+            with self._counting if get_ident() == MAIN_THREAD.ident else self._timed_lock:
                 if not self._is_counting:  # else a signal handler came in the middle of a sum
                     self._is_counting = True
                     try:
@@ -113,12 +260,15 @@ class Faults:
                             self._uncounted.popleft()
                     finally:
                         self._is_counting = False
-        except Impatient:  # it is counted with the next one
+        except LockTimeout:  # it is counted with the next one
             pass
-        self.warn(reason, f'{message} (counted in dllogger_dropped_total{{reason="{reason}"}})')
+        self._warn(reason, message, f' (counted in dllogger_dropped_total{{reason="{reason}"}})')
 
     def warn(self, reason: str, message: str) -> None:
         """Warn without counting, at most once a minute per reason."""
+        self._warn(reason, message)
+
+    def _warn(self, reason: str, message: str, more: str = "") -> None:
         now_s = self._clock()
         warned_at = self._warned_at.get(reason)
         if self._silent or (warned_at is not None and now_s - warned_at < WARNING_INTERVAL_S):
@@ -126,9 +276,22 @@ class Faults:
         if len(self._warned_at) >= MAX_REASONS:  # some have a name in them
             self._warned_at.clear()
         self._warned_at[reason] = now_s
-        if len(self._unsaid) < MAX_UNSAID:
-            self._unsaid.append(message)
-        self._voice.ask()
+        if self._captured is not None:
+            self._captured.append((reason, message))
+            return
+        if len(self._unwritten) < MAX_UNWRITTEN:
+            self._unwritten.append(message + more)
+        self._writer.ask()
+
+    @contextlib.contextmanager
+    def captured(self) -> Iterator[list[tuple[str, str]]]:
+        """Hand warnings over instead of writing them, each as its reason and its message."""
+        captured: list[tuple[str, str]] = []
+        self._captured = captured
+        try:
+            yield captured
+        finally:
+            self._captured = None
 
     def caught(self, reason: str, where: str, error: Exception) -> None:
         """Account for an exception that stopped at the fault barrier.
@@ -145,7 +308,9 @@ class Faults:
         let_through(error)
         if os.environ.get(RAISE_VARIABLE) == "1":
             raise error
-        self.drop(reason, f"{where}: {type(error).__name__}: {_one_line(error)}")
+        self.count(
+            reason, f"{where}: {type(error).__name__}: {one_line(error, most=300, redacted=True)}"
+        )
 
     def drain(self, most_s: float = DRAIN_S) -> None:
         """Wait until the warnings so far are written, at the end of a process for example.
@@ -153,57 +318,30 @@ class Faults:
         Args:
             most_s: Seconds to wait at most, for a handler that is slow.
         """
-        if not self._unsaid or self._silent:
+        if not self._unwritten or self._silent:
             return
-        if self._voice.ask():
-            self._voice.run(most_s)
+        if self._writer.ask():
+            self._writer.run(most_s)
         else:
-            self._speak()
+            self._write()
 
-    def _speak(self) -> None:
+    def _write(self) -> None:
         import logging  # noqa: PLC0415 - 10 ms that most runs never need
 
         logger = logging.getLogger("otel_dllogger")
-        while self._unsaid:
-            message = self._unsaid[0]
+        while self._unwritten:
+            message = self._unwritten[0]
             with contextlib.suppress(Exception):  # a broken handler is not training's problem
                 # Where logging is not configured, a line does not show by itself whose it is.
                 logger.warning(
                     "%s", message if logger.hasHandlers() else f"otel_dllogger: {message}"
                 )
             with contextlib.suppress(IndexError):
-                self._unsaid.popleft()
+                self._unwritten.popleft()
 
 
-def _one_line(error: Exception) -> str:
-    from otel_dllogger.redaction import redact  # noqa: PLC0415 - of use after a fault only
-
-    try:
-        return redact(" ".join(str(error).split())[:300])
-    except Exception as another:
-        let_through(another)
-        return "(its message cannot be shown)"
-
-
-FAULTS = Faults()
+DIAGNOSTICS = Diagnostics()
 """The faults of this process: every backend counts here, the metrics show it."""
 
 # Registered before any backend's own, so it runs after them all: they have things to say.
-atexit.register(FAULTS.drain)
-
-
-class LogTime:
-    """Add up nanoseconds spent in ``log``.
-
-    Additions of two threads at one moment may lose one of the two: a lock would cost
-    more than what it counts.
-    """
-
-    __slots__ = ("nanoseconds",)
-
-    def __init__(self) -> None:
-        self.nanoseconds = 0
-
-
-LOG_TIME = LogTime()
-"""The sum over all Loggers of this process."""
+atexit.register(DIAGNOSTICS.drain)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otel_dllogger import arguments, settings
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.values import HASH_CHARACTERS, short_hash
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _whole_number(environ: Mapping[str, str], name: str) -> int | None:
     if not text:
         return None
     if not _WHOLE_NUMBER.fullmatch(text):
-        FAULTS.warn(
+        DIAGNOSTICS.warn(
             f"environment {name}",
             f"{name}={text[:40]!r} is ignored: it must be a whole number from 0 up, or -1 for 0; "
             "correct or unset it, or pass rank and run as arguments",

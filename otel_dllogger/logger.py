@@ -11,7 +11,7 @@ from math import isnan
 from time import monotonic_ns, time_ns
 from typing import Any, Protocol
 
-from otel_dllogger.diagnostics import FAULTS, LOG_TIME
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.record import Info, Metadata, Record, microseconds
 from otel_dllogger.values import safe_repr, to_number, to_plain
@@ -245,7 +245,7 @@ class Logger:
                     _caught(backend, "log", error)
         except Exception as error:  # what stands for the backends cannot be gone through
             _caught(self, "log", error)
-        LOG_TIME.nanoseconds += monotonic_ns() - start_ns
+        DIAGNOSTICS.log_ns += monotonic_ns() - start_ns
 
     def metadata(self, metric: Any, metadata: Any) -> None:
         """Say what a metric is.
@@ -369,7 +369,7 @@ def _level(verbosity: object) -> float:
     number = to_number(to_plain(verbosity))
     if number is not None and not isnan(number):
         return number
-    FAULTS.warn(
+    DIAGNOSTICS.warn(
         "verbosity",
         f"verbosity={safe_repr(verbosity)[:80]} of a log call is not a number: taking it for 0; "
         "pass Verbosity.DEFAULT or Verbosity.VERBOSE",
@@ -386,4 +386,4 @@ def _caller_of(method: str) -> Callable[[Any], object]:
 
 
 def _caught(backend: object, method: str, error: Exception) -> None:
-    FAULTS.caught("backend_failed", f"{type(backend).__name__}.{method} failed", error)
+    DIAGNOSTICS.caught("backend_failed", f"{type(backend).__name__}.{method} failed", error)

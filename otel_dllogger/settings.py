@@ -6,7 +6,7 @@ import os
 import re
 
 from otel_dllogger import arguments
-from otel_dllogger.diagnostics import FAULTS, RAISE_VARIABLE
+from otel_dllogger.diagnostics import DIAGNOSTICS, RAISE_VARIABLE
 
 HOST = "OTEL_EXPORTER_PROMETHEUS_HOST"
 PORT = "OTEL_EXPORTER_PROMETHEUS_PORT"
@@ -77,7 +77,7 @@ def misread_switches() -> list[str]:
 def warn_of_unknown() -> None:
     """Warn of unknown variables and of switches that turn nothing on, once per process."""
     for line in unknown_variables() + misread_switches():
-        FAULTS.warn(f"environment {re.split('[ =]', line, maxsplit=1)[0]}", line)
+        DIAGNOSTICS.warn(f"environment {re.split('[ =]', line, maxsplit=1)[0]}", line)
 
 
 def _known_as(name: str) -> str:
@@ -143,7 +143,7 @@ def number(
     if least <= value <= most and (value.is_integer() or not whole):
         return value
     kind = "whole number" if whole else "number"
-    FAULTS.warn(
+    DIAGNOSTICS.warn(
         f"environment {variable}",
         f"{variable}={raw!r} is not a {kind} from {_shown(least)} to {_shown(most)}: using "
         f"{_shown(default)}; correct it or unset it",

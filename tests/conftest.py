@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from otel_dllogger.diagnostics import FAULTS, REASONS
+from otel_dllogger.diagnostics import DIAGNOSTICS, PROCESS, REASONS
 from otel_dllogger.identity import RANK_VARIABLES
 from tests.support.prometheus import Prometheus
 from tests.support.spoken import SpokenLog
@@ -45,22 +45,22 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def no_faults() -> None:
     """Begin with no fault counted and no warning spent: the counters belong to the process."""
-    FAULTS.drain()
-    FAULTS.dropped.clear()  # an OTLPBackend adds reasons of its own
-    FAULTS.dropped.update(dict.fromkeys(REASONS, 0))
-    FAULTS._warned_at.clear()
+    DIAGNOSTICS.drain()
+    DIAGNOSTICS.dropped.clear()  # an OTLPBackend adds reasons of its own
+    DIAGNOSTICS.dropped.update(dict.fromkeys(REASONS[PROCESS], 0))
+    DIAGNOSTICS._warned_at.clear()
 
 
 @pytest.fixture
 def caplog(caplog: pytest.LogCaptureFixture) -> SpokenLog:
     """Wait for the package's warnings before what was logged is looked at."""
-    return SpokenLog(caplog, FAULTS)
+    return SpokenLog(caplog, DIAGNOSTICS)
 
 
 @pytest.fixture
 def counted() -> Callable[[], dict[str, int]]:
     """Return what was dropped in this test, by reason."""
-    return lambda: {reason: count for reason, count in FAULTS.dropped.items() if count}
+    return lambda: {reason: count for reason, count in DIAGNOSTICS.dropped.items() if count}
 
 
 @pytest.fixture

@@ -19,9 +19,10 @@ from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
+from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
-from otel_dllogger.runtime.locks import MAIN_THREAD, Impatient, Patient
+from otel_dllogger.runtime.locks import MAIN_THREAD, LockTimeout, TimedLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,8 +56,21 @@ _PASSING_ERRNOS = frozenset(
     )
 )
 
-_open_files: weakref.WeakValueDictionary[str, AppendFile] = weakref.WeakValueDictionary()
-_open_files_lock = threading.RLock()
+
+class _OpenFiles:
+    """The files that this process has open, and the lock under which they are opened."""
+
+    def __init__(self) -> None:
+        self.by_path: weakref.WeakValueDictionary[str, AppendFile] = weakref.WeakValueDictionary()
+        self.lock = threading.RLock()
+        fork.register(self)
+
+    def after_fork_in_child(self) -> None:
+        """Wait for no thread that is not in this process."""
+        self.lock = threading.RLock()
+
+
+_open_files = _OpenFiles()
 
 
 def open_append_file(path: str | os.PathLike[str], *, append: bool) -> AppendFile:
@@ -71,16 +85,16 @@ def open_append_file(path: str | os.PathLike[str], *, append: bool) -> AppendFil
         OSError: If the file cannot be opened, for a reason that will not pass.
     """
     key = os.path.realpath(path)
-    with _open_files_lock:
-        file = _open_files.get(key)
+    with _open_files.lock:
+        file = _open_files.by_path.get(key)
         if file is not None and not file.closed:
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 "shared_path", f"{key} is open already: its lines go to one and the same file"
             )
             return file
         file = AppendFile(path, append=append)
         if file.regular:
-            _open_files[key] = file
+            _open_files.by_path[key] = file
         return file
 
 
@@ -110,7 +124,7 @@ class AppendFile:
         self._path = os.path.abspath(path)  # noqa: PTH100 - links stay
         self._write = write
         self._lock = threading.RLock()
-        self._patient = Patient(self._lock)
+        self._timed_lock = TimedLock(self._lock)
         self._state = _BEHIND
         self._line = b""  # what is being written, or was refused
         self._written = 0  # bytes of it that are in the file
@@ -130,7 +144,7 @@ class AppendFile:
             self._say_failed(error)
         else:
             self._state = _READY
-        _files.add(self)
+        fork.register(self)
 
     def __del__(self) -> None:
         if self._fd >= 0:
@@ -172,14 +186,16 @@ class AppendFile:
         if truncate and alone:
             os.ftruncate(fd, 0)
         elif truncate:
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 "shared_path",
                 f"{self._path} is being written by another process: appending instead of "
                 "emptying it; give each rank its own file, as in 'log_rank{rank}.json'",
             )
         if self._is_torn(fd, looks=1 if alone else _LOOKS):
             os.write(fd, b"\n")
-            FAULTS.drop("torn_line", f"{self._path} ended in a torn line: a newline closes it")
+            DIAGNOSTICS.count(
+                "torn_line", f"{self._path} ended in a torn line: a newline closes it"
+            )
         # The kernel gives the one lock up before it takes the other: who wants to empty
         # the file may come between, as long as nothing of ours is in it.
         deadline_s = time.monotonic() + _LOCK_WAIT_S
@@ -223,7 +239,7 @@ class AppendFile:
         """
         size = len(line)
         try:
-            with self._lock if get_ident() == MAIN_THREAD.ident else self._patient:
+            with self._lock if get_ident() == MAIN_THREAD.ident else self._timed_lock:
                 if self._state is not _READY:
                     self._keep(line)
                     if self._state is not _WRITING:  # else it is a signal handler that logs
@@ -254,7 +270,7 @@ class AppendFile:
                     self._line, self._written, self._mark = line, written, -1
                     self._state = _BEHIND  # a handler may raise before the next call begins
                 self._drain(MAX_WRITES_A_CALL)
-        except Impatient:
+        except LockTimeout:
             self._write_beside(line)
 
     def _write_beside(self, line: bytes) -> None:
@@ -280,7 +296,7 @@ class AppendFile:
         while self._pending_bytes > MAX_PENDING_BYTES and len(self._pending) > 1:
             size = len(self._pending.popleft())
             self._pending_bytes -= size
-            FAULTS.drop(
+            DIAGNOSTICS.count(
                 "disk_full", f"{self._path} takes no lines: the oldest kept ones are dropped"
             )
 
@@ -405,7 +421,7 @@ class AppendFile:
         if self._fd < 0 or self._line or self._pending:
             self._state = _BEHIND
         if links:
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 "file_moved",
                 f"{self._path} was moved: lines go to a new file of that name, as soon as "
                 "there can be one",
@@ -414,7 +430,7 @@ class AppendFile:
             self._count_deleted(lines)
 
     def _count_deleted(self, lines: int) -> None:
-        FAULTS.drop(
+        DIAGNOSTICS.count(
             "file_replaced",
             f"{self._path} was deleted: the lines of the last second went with it, the next "
             "ones go to a new file",
@@ -424,13 +440,13 @@ class AppendFile:
     def _do(self, what: Callable[[], object]) -> None:
         """Do something that may as well be left undone where another thread is at work."""
         try:
-            with self._lock if get_ident() == MAIN_THREAD.ident else self._patient:
+            with self._lock if get_ident() == MAIN_THREAD.ident else self._timed_lock:
                 what()
-        except Impatient:
+        except LockTimeout:
             pass
 
     def _say_failed(self, error: OSError) -> None:
-        FAULTS.warn(
+        DIAGNOSTICS.warn(
             "write_failed",
             f"{self._path} takes no lines now ({error.strerror}): up to "
             f"{MAX_PENDING_BYTES >> 20} MiB are kept, and written once it does",
@@ -458,7 +474,7 @@ class AppendFile:
         if self._state is _WRITING:
             return
         if lost := len(self._pending) + bool(self._line):
-            FAULTS.drop(
+            DIAGNOSTICS.count(
                 "disk_full",
                 f"the last lines of {self._path} are lost, {lost} of them: the disk took none "
                 "until the end",
@@ -481,12 +497,13 @@ class AppendFile:
         self._pending.clear()
         self._pending_bytes = 0
 
-    def _after_fork_in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Keep nothing of the parent's lines, and open the file anew with the next line."""
         # What is pending is the parent's to write, and its lock may be held by a thread that
         # does not exist here. The descriptor shares the parent's flock: a child that
         # outlives it would keep the next run from emptying the file.
         self._lock = threading.RLock()
-        self._patient = Patient(self._lock)
+        self._timed_lock = TimedLock(self._lock)
         self._forget()
         if self._fd >= 0 and self.regular:
             fd, self._fd = self._fd, -1
@@ -525,16 +542,3 @@ def _flock(fd: int, operation: int) -> bool:
         let_through(error)
         return True
     return True
-
-
-_files: weakref.WeakSet[AppendFile] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    global _open_files_lock  # noqa: PLW0603 - the old one may be held for ever
-    _open_files_lock = threading.RLock()
-    for file in list(_files):
-        file._after_fork_in_child()  # noqa: SLF001 - this module's own class
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

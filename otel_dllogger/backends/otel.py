@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger import arguments, settings
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
@@ -121,7 +121,7 @@ class OTelBackend(RecordBackend):
         try:
             self._instruments.register_new()
         except Exception as error:
-            FAULTS.drop("instrument", f"an instrument could not be made: {error}")
+            DIAGNOSTICS.count("instrument", f"an instrument could not be made: {error}")
 
     def close(self) -> None:
         """Say that the run is finished; the provider stays the application's.

@@ -9,11 +9,10 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger import arguments, settings
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS, OTLP
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
-from otel_dllogger.otlp.losses import AT_EXIT, count_from_zero
 from otel_dllogger.otlp.queue import QUEUE_SHARE, EntryQueue, Finish
 from otel_dllogger.record import Info
 from otel_dllogger.runtime import closing
@@ -109,7 +108,7 @@ class OTLPBackend(RecordBackend):
         if settings.text(settings.SDK_DISABLED, "").lower() == "true":
             self._queue.silence()
             return
-        count_from_zero()
+        DIAGNOSTICS.count_from_zero(OTLP)
         from otel_dllogger.otlp.settings import read_options  # noqa: PLC0415
 
         self._sender = self._make_sender(
@@ -224,8 +223,8 @@ class OTLPBackend(RecordBackend):
         closing.remove(self)
         lost = self._sender.close()
         if lost:
-            FAULTS.drop(
-                AT_EXIT,
+            DIAGNOSTICS.count(
+                "otlp_exit",
                 "the process ends before a collector took the last values; the JSON log has them",
                 count=lost,
             )

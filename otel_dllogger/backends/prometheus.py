@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_dllogger import arguments, settings
 from otel_dllogger.backends.otel import OTelBackend
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import EndpointError
 from otel_dllogger.metrics.resource import rank_resource
 from otel_dllogger.runtime import closing
@@ -49,6 +49,9 @@ class PrometheusBackend(OTelBackend):
         max_series: Series at most; OTEL_DLLOGGER_MAX_SERIES, else 10,000.
         text_parameters: Export parameters that are text as well, as a label.
 
+    Attributes:
+        problems: Why there is no page, or no discovery file; each was counted and warned of.
+
     Raises:
         ConfigurationError: If an argument cannot mean anything.
     """
@@ -81,6 +84,7 @@ class PrometheusBackend(OTelBackend):
         )
         self.endpoint: MetricsEndpoint | None = None
         self.discovery: DiscoveryFile | None = None
+        self.problems: list[EndpointError] = []
         self._rendering_id: int | None = None  # of the thread that collects at the moment
         self._ending_s: float | None = None  # when it began to close
         self._end_scraped = Waker()
@@ -136,10 +140,14 @@ class PrometheusBackend(OTelBackend):
         try:
             endpoint = MetricsEndpoint(self._render, host=host, port=port, health=self._health)
         except EndpointError as error:
-            FAULTS.drop("endpoint", f"no metrics are served: {error}")
+            problem = EndpointError(
+                f"no metrics are served: {error.problem}", step=error.step, argument=error.argument
+            )
+            DIAGNOSTICS.count("endpoint", str(problem))
+            self.problems.append(problem)
             return None
         if port not in (0, endpoint.port):
-            FAULTS.warn("port_taken", f"port {port} is taken: metrics are at {endpoint.url}")
+            DIAGNOSTICS.warn("port_taken", f"port {port} is taken: metrics are at {endpoint.url}")
         logging.getLogger("otel_dllogger").info(
             "rank %d serves its metrics at %s", self.topology.rank, endpoint.url
         )
@@ -152,7 +160,10 @@ class PrometheusBackend(OTelBackend):
         if not directory or self.endpoint is None:
             return None
         address = self.endpoint.url.removeprefix("http://").removesuffix("/metrics")
-        return DiscoveryFile(directory, self.topology, address=address)
+        discovery = DiscoveryFile(directory, self.topology, address=address)
+        if discovery.problem is not None:
+            self.problems.append(discovery.problem)
+        return discovery
 
     def _render(self, accept: str) -> tuple[str, bytes]:
         from otel_dllogger.http.content_negotiation import choose_format  # noqa: PLC0415

@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, TextIO
 
 from otel_dllogger import arguments, settings
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import MAX_NAMES, RecordBackend
 from otel_dllogger.record import parse_rank
@@ -131,7 +131,7 @@ class StdOutBackend(RecordBackend):
                 self._metadata.setdefault(metadata.metric, {}).update(metadata.metadata)
         except Exception as error:  # not a mapping, or not a name
             let_through(error)
-            FAULTS.drop(
+            DIAGNOSTICS.count(
                 "format_failed",
                 f"the metadata of {safe_repr(metadata.metric)} are not a dict: pass one, as in "
                 "metadata('loss', {'unit': 's'})",
@@ -187,7 +187,9 @@ class StdOutBackend(RecordBackend):
     def _print(self, line: str) -> None:
         stream = sys.stdout
         if stream is None or self._errors_in_a_row >= MAX_ERRORS_IN_A_ROW:
-            FAULTS.drop("stdout", "nothing more is printed: the standard output takes no lines")
+            DIAGNOSTICS.count(
+                "stdout", "nothing more is printed: the standard output takes no lines"
+            )
             return
         try:
             write_line(stream, line + "\n")
@@ -195,7 +197,7 @@ class StdOutBackend(RecordBackend):
         except (OSError, ValueError) as error:  # full, broken pipe; closed
             let_through(error)
             self._errors_in_a_row += 1
-            FAULTS.drop("stdout", f"the standard output does not take a line: {error}")
+            DIAGNOSTICS.count("stdout", f"the standard output does not take a line: {error}")
 
 
 def write_line(stream: TextIO, line: str) -> None:
@@ -232,7 +234,7 @@ def _unformatted(what: str, value: object, error: Exception, template: object = 
     """
     let_through(error)
     of = "" if template is None else f" with format {safe_repr(template)}"
-    FAULTS.drop(
+    DIAGNOSTICS.count(
         "format_failed",
         f"{what}{of} raised {type(error).__name__}: the line shows the plain value instead",
     )

@@ -7,7 +7,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from otel_dllogger.backfill.faults import BackfillError
+from otel_dllogger.errors import BackfillError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from otel_dllogger.backfill.faults import BackfillError
-from otel_dllogger.logs.tail.checkpoint import read_regular
+from otel_dllogger.errors import BackfillError
+from otel_dllogger.runtime.files import read_regular
 
 FOLDER = "otel-dllogger-backfill"
 """The folder in the data folder that is ours; Prometheus ignores it.
@@ -93,7 +93,7 @@ def is_block(path: Path) -> bool:
 def read_meta(block: Path) -> dict[str, Any] | None:
     """Return what a block says of itself; None for one that is not whole, or is gone."""
     try:
-        meta: dict[str, Any] = orjson.loads(read_regular(str(block / "meta.json")))
+        meta: dict[str, Any] = orjson.loads(read_regular(block / "meta.json"))
         is_whole = type(meta["minTime"]) is int and type(meta["maxTime"]) is int
         return meta if is_whole else None
     except (OSError, ValueError, TypeError, KeyError):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_dllogger.backfill.faults import BackfillError
-from otel_dllogger.errors import in_words
+from otel_dllogger.errors import BackfillError, in_words
 from otel_dllogger.logs.reader import ProcessStart
 from otel_dllogger.logs.source import LogFiles, read_lines
+from otel_dllogger.logs.tail.anomalies import FileAnomalies
 from otel_dllogger.logs.tail.find_files import FileFinder
-from otel_dllogger.logs.tail.oddities import Oddities
 from otel_dllogger.record import SeriesMetadata
 
 if TYPE_CHECKING:
@@ -50,8 +49,8 @@ def find_logs(source: Source) -> list[FoundLog]:
         BackfillError: If there is none, or one that cannot be read.
         ConfigurationError: If a path, a pattern or the zone cannot mean anything.
     """
-    oddities = Oddities()
-    finder = FileFinder(source.paths, oddities=oddities)
+    anomalies = FileAnomalies()
+    finder = FileFinder(source.paths, anomalies=anomalies)
     files = LogFiles(source, finder.covers)
     logs = []
     for found in finder.scan().files.values():
@@ -61,7 +60,7 @@ def find_logs(source: Source) -> list[FoundLog]:
             if not is_repeated:
                 logs.append(FoundLog(found.path, log.identity, found.status.st_size, first_us))
     missing = [
-        path for path in source.paths if not FileFinder([path], oddities=oddities).scan().files
+        path for path in source.paths if not FileFinder([path], anomalies=anomalies).scan().files
     ]
     if missing:
         paths = " ".join(missing)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import orjson
 
-from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.backfill.series import finite_only
-from otel_dllogger.errors import in_words
+from otel_dllogger.errors import BackfillError, in_words
 from otel_dllogger.metrics import text_format
 from otel_dllogger.metrics.text_format import format_head
+from otel_dllogger.runtime.files import replacing
 
 if TYPE_CHECKING:
     from array import array
@@ -44,7 +44,6 @@ def write_openmetrics(chunks: Iterable[Chunk], path: str | os.PathLike[str]) -> 
         BackfillError: If it cannot be written.
     """
     path = os.fspath(path)
-    temporary = None
     try:
         if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - no Path
             with open(path, "wb") as device:  # noqa: PTH123 - a pipe, /dev/stdout
@@ -52,22 +51,13 @@ def write_openmetrics(chunks: Iterable[Chunk], path: str | os.PathLike[str]) -> 
         # Next to the file that a link leads to, or the link would be lost.
         path = os.path.realpath(path)
         descriptor, temporary = _open_temporary(path)
-        with os.fdopen(descriptor, "wb") as file:
-            samples = write_to(chunks, file)
-            file.flush()
-            os.fchmod(descriptor, 0o666 & ~_umask())
-            os.fsync(descriptor)
-        os.replace(temporary, path)  # noqa: PTH105 - no Path here
-        temporary = None
+        mode = 0o666 & ~_umask()
+        with replacing(path, temporary, descriptor=descriptor, mode=mode, sync=os.fsync) as file:
+            return write_to(chunks, file)
     except OSError as error:
         raise BackfillError(
             f"{path} cannot be written ({in_words(error)}): name another file, or make room"
         ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)  # noqa: PTH108 - no Path here
-    return samples
 
 
 def _open_temporary(path: str) -> tuple[int, str]:

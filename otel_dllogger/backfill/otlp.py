@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder
+from otel_dllogger.errors import BackfillError
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.otlp.exporter import Refused, Stopped
 

@@ -23,12 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.backfill.alone import alone
 from otel_dllogger.backfill.data_folder import FOLDER, DataFolder, is_block, read_meta, remove_tree
-from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.backfill.installed import Installed
 from otel_dllogger.backfill.openmetrics import write_to
 from otel_dllogger.backfill.parts import Parts
 from otel_dllogger.backfill.series import Chunk, finite_only
-from otel_dllogger.errors import in_words
+from otel_dllogger.errors import BackfillError, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

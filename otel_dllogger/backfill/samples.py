@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.backfill.logs import lines_of
 from otel_dllogger.backfill.series import SeriesName
+from otel_dllogger.diagnostics import HARMLESS
 from otel_dllogger.logs.parsers.formats import FileRecord
-from otel_dllogger.logs.parsers.skipped import HARMLESS
 from otel_dllogger.logs.ranks import LoggedRank, Ranks
 from otel_dllogger.logs.source import LogFiles
 from otel_dllogger.metrics.naming import unit_suffix
@@ -35,7 +35,7 @@ class ReadLogs:
         ranks: Ranks that they are of.
         interpolated: Records whose times are worked out, since the log has none.
         shared: Files that went back to a time before what another one of their rank held.
-        skipped: What lines held beside records, by reason (``parsers.skipped.REASONS``).
+        skipped: What lines held beside records, by reason (``REASONS[LINE]``).
     """
 
     lines: int = 0

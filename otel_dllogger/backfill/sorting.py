@@ -16,9 +16,8 @@ from bisect import bisect_right
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.backfill.series import Chunk
-from otel_dllogger.errors import in_words
+from otel_dllogger.errors import BackfillError, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -16,10 +16,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import orjson
 
-from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.backfill.openmetrics import format_series
 from otel_dllogger.backfill.series import Chunk, finite_only, keep
-from otel_dllogger.errors import in_words
+from otel_dllogger.errors import BackfillError, in_words, one_line
 from otel_dllogger.version import USER_AGENT
 
 if TYPE_CHECKING:
@@ -264,7 +263,7 @@ class _Server:
                     return True
                 why, final = _refusal(response), response.status_code not in _RETRYABLE
         except (self._errors, OSError) as error:
-            why, final = _one_line(error), False
+            why, final = in_words(error, named=True), False
         if final:
             raise BackfillError(
                 f"{self._url} does not take the samples ({why}): give the address of "
@@ -284,7 +283,7 @@ class _Server:
             try:
                 return self._export(chunks)
             except (self._errors, OSError, ValueError, KeyError, TypeError) as error:
-                self._wait(attempt, self._query_url, _one_line(error))
+                self._wait(attempt, self._query_url, in_words(error, named=True))
                 attempt += 1
 
     def _export(self, chunks: list[Chunk]) -> dict[_Labels, dict[int, float]]:
@@ -409,13 +408,4 @@ def _parse_url(url: str) -> tuple[str, Any]:
 
 def _refusal(response: Any) -> str:
     body: bytes = next(response.iter_content(_ANSWER_BYTES), b"")
-    return f"HTTP status {response.status_code}: {_text(body.decode(errors='replace'))}"
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {_text(in_words(error))}"
-
-
-def _text(text: str) -> str:
-    text = "".join(c if c.isprintable() else " " for c in text[:1000])
-    return " ".join(text.split())[:300]
+    return f"HTTP status {response.status_code}: {one_line(body, most=300)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.otlp.exporter import backoff_s
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ class CheckpointWriter:
         try:
             is_written = self._write()
         except Exception as error:
-            FAULTS.caught("backend_failed", "the checkpoint of a bridge", error)
+            DIAGNOSTICS.caught("backend_failed", "the checkpoint of a bridge", error)
         else:
             if not is_written:
-                FAULTS.warn(
+                DIAGNOSTICS.warn(
                     "checkpoint_failed", "the checkpoint cannot be written: it stays as it was"
                 )
 
@@ -78,7 +78,7 @@ class RetryingPoll:
         try:
             more = self._poll()
         except Exception as error:
-            FAULTS.caught("backend_failed", self._what, error)
+            DIAGNOSTICS.caught("backend_failed", self._what, error)
             self._failures += 1
             return backoff_s(self._failures - 1, None)
         self._failures = 0

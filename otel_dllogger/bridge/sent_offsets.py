@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from otel_dllogger.logs.tail.checkpoint import read_regular
+from otel_dllogger.runtime.files import read_regular, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,27 +91,21 @@ class SentOffsets:
         figures: Mapping[tuple[str, int], Observation],
     ) -> None:
         if self._fd is None:
-            self._fd = _open(path, os.O_APPEND)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+            self._fd = os.open(path, flags, 0o600)
             self._size_bytes = os.fstat(self._fd).st_size
-        notes = [
-            [(*content, end) for content, end in ends.items()],
-            [(*rank, *observation) for rank, observation in figures.items()],
-        ]
-        # A line of its own, though a kill may have left half a line.
-        self._size_bytes += os.write(self._fd, b"\n" + orjson.dumps(notes) + b"\n")
+        self._size_bytes += os.write(self._fd, _format(ends, figures))
 
     def _compact(self, path: str) -> bool:
         """Write anew what still holds, and return whether that worked."""
         self.close()
-        temporary = f"{path}.tmp"
+        notes = _format(self._ends, self._figures)
         try:
-            self._fd = _open(temporary, os.O_APPEND | os.O_TRUNC)
-            self._size_bytes = 0
-            self._append(temporary, self._ends, self._figures)
-            os.replace(temporary, path)  # noqa: PTH105 - no Path here
+            with replacing(path, f"{path}.tmp") as file:
+                file.write(notes)
         except OSError:
-            self.close()
             return False
+        self._size_bytes = len(notes)
         self._max_bytes = max(MAX_BYTES, 2 * self._size_bytes)
         return True
 
@@ -153,5 +147,10 @@ def _checked_int(value: object) -> int:
     return value
 
 
-def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+def _format(ends: Mapping[_Content, int], figures: Mapping[tuple[str, int], Observation]) -> bytes:
+    notes = [
+        [(*content, end) for content, end in ends.items()],
+        [(*rank, *observation) for rank, observation in figures.items()],
+    ]
+    # A line of its own, though a kill may have left half a line.
+    return b"\n" + orjson.dumps(notes) + b"\n"

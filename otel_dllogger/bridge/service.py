@@ -6,10 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.bridge.polling import CheckpointWriter, RetryingPoll
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS, LINE, REASONS
 from otel_dllogger.http.endpoint import MetricsEndpoint
 from otel_dllogger.logs.ingest import LogIngest
-from otel_dllogger.logs.parsers import skipped
 from otel_dllogger.logs.ranks import DROPPED, Ranks
 from otel_dllogger.logs.tail.file_state import RESTARTED, FileEvent
 from otel_dllogger.logs.tail.tailer import Tailer
@@ -145,7 +144,7 @@ class Bridge:
     def _own_metrics(self) -> tuple[InternalMetric, ...]:
         """Return what the bridge knows of itself; its names begin with dllogger_bridge."""
         tailer, ingest = self._tailer, self._ingest
-        no_skips = dict.fromkeys(skipped.REASONS, 0)
+        no_skips = dict.fromkeys(REASONS[LINE], 0)
 
         def by_reason(counts: Mapping[str, int]) -> list[tuple[dict[str, str], float]]:
             return [({"reason": reason}, count) for reason, count in counts.items()]
@@ -182,7 +181,7 @@ class Bridge:
             InternalMetric(
                 "dllogger.bridge_faults",
                 "What the bridge itself could not do, by reason",
-                lambda: by_reason(FAULTS.dropped.copy()),
+                lambda: by_reason(DIAGNOSTICS.dropped.copy()),
                 is_counter=True,
             ),
         )

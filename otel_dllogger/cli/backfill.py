@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.cli.log_source import explain, is_log, open_exporter, say
 from otel_dllogger.cli.progress import Bar
 from otel_dllogger.cli.user_error import UserError
-from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.diagnostics import HARMLESS
+from otel_dllogger.errors import BackfillError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -251,8 +251,6 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _damage(skipped: dict[str, int]) -> Iterable[tuple[str, int]]:
-    from otel_dllogger.logs.parsers.skipped import HARMLESS  # noqa: PLC0415
-
     return sorted((name, count) for name, count in skipped.items() if name not in HARMLESS)
 
 

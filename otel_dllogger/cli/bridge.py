@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from otel_dllogger.cli.log_source import explain, is_log, open_exporter, say
 from otel_dllogger.cli.user_error import UserError
 from otel_dllogger.errors import ConfigurationError, EndpointError
-from otel_dllogger.http.listener import PORT_MAX
+from otel_dllogger.http.sockets import MAX_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,9 +117,9 @@ def parse_address(text: str) -> tuple[str, int]:
         UserError: If it is none of them.
     """
     host, _, port = text.strip().rpartition(":")
-    if not (port.isascii() and port.isdigit() and int(port) <= PORT_MAX):
+    if not (port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
         raise UserError(
-            f"--listen {text} is not a HOST:PORT with a port from 0 to {PORT_MAX}; write it as "
+            f"--listen {text} is not a HOST:PORT with a port from 0 to {MAX_PORT}; write it as "
             "127.0.0.1:9464"
         )
     return host.strip("[]") or "127.0.0.1", int(port)

@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from otel_dllogger.errors import EndpointError
+from otel_dllogger.cli.user_error import in_options
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
     from pathlib import Path
 
+    from otel_dllogger.errors import ConfigurationError, EndpointError
     from otel_dllogger.otlp.exporter import PatientExporter
+
+
+_LISTEN = "pass --listen with another address, as 127.0.0.1:0 for any free port"
+_STEPS = {
+    "host": _LISTEN,
+    "port": _LISTEN,
+    "endpoint": "give {example} or the like, or set OTEL_EXPORTER_OTLP_ENDPOINT",
+}
 
 
 def say(message: str) -> None:
@@ -23,15 +32,11 @@ def say(message: str) -> None:
         click.echo(f"otel-dllogger: {message}", err=True)
 
 
-def explain(error: Exception) -> str:
+def explain(error: ConfigurationError | EndpointError | ImportError) -> str:
     """Return what an error says in the words of the command line."""
-    message = str(error)
     if isinstance(error, ImportError):
         return f"this needs the package {error.name}: pip install 'otel-dllogger[otlp]'"
-    if isinstance(error, EndpointError):
-        head = message.partition(";")[0]
-        return f"{head}; pass --listen with another address, as 127.0.0.1:0 for any free port"
-    return message.replace("pass endpoint='http://localhost:4318'", "give http://localhost:4318")
+    return in_options(error, _STEPS)
 
 
 def is_log(path: Path) -> bool:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from otel_dllogger.settings import HOST, PORT
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_dllogger.errors import ConfigurationError, EndpointError
 
 EXIT_CODE = 2
 
@@ -15,19 +20,13 @@ class UserError(click.ClickException):
     exit_code = EXIT_CODE
 
 
-def in_options(message: str) -> str:
-    """Return a message of the package's in the words of the command line.
+def in_options(error: ConfigurationError | EndpointError, steps: Mapping[str, str]) -> str:
+    """Return what an error says, with a next step that is one of the command line.
 
     Args:
-        message: One that advises to pass arguments, as ``pass port=0 or set VARIABLE``.
+        error: The error.
+        steps: What to do about each argument that is an option here; ``{example}`` stands for a
+            value that is right.
     """
-    words = (
-        ("pass port=0", "pass --port 0"),
-        ("pass host='127.0.0.1'", "pass --host 127.0.0.1"),
-        ("pass discovery_dir or OTEL_DLLOGGER_DISCOVERY_DIR with", "pass --discovery-dir with"),
-        (f" or set {PORT}", ""),
-        (f" or set {HOST}", ""),
-    )
-    for in_python, on_command_line in words:
-        message = message.replace(in_python, on_command_line)
-    return message
+    step = steps.get(error.argument, "").format(example=error.example) or error.step
+    return f"{error.problem}; {step}" if step else error.problem

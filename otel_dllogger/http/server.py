@@ -28,8 +28,8 @@ from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 
-from otel_dllogger.diagnostics import FAULTS
-from otel_dllogger.http.sockets import OWN, own_pair
+from otel_dllogger.diagnostics import DIAGNOSTICS
+from otel_dllogger.http.sockets import BACKLOG, OWN, own_pair
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -47,9 +47,6 @@ STALLED_S = 20.0
 
 IDLE_S = 75.0
 """Seconds a connection may stay open between requests."""
-
-BACKLOG = 1024
-"""Connections that the kernel keeps for the server to accept."""
 
 _SEND_BUFFER_BYTES = 128 * 1024
 _TURN_S = 1.0
@@ -308,4 +305,4 @@ def count_fault(what: str, error: Exception) -> None:
     """Count what the endpoint could not do; never raise."""
     # Under OTEL_DLLOGGER_RAISE=1 it comes back, but these threads have nobody to catch it.
     with contextlib.suppress(Exception):
-        FAULTS.caught("scrape", what, error)
+        DIAGNOSTICS.caught("scrape", what, error)

@@ -10,20 +10,20 @@ relabelling and drops them afterwards, so that nothing here can collide with the
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import ipaddress
 import json
 import os
 import re
 import secrets
-import stat
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
+from otel_dllogger.errors import EndpointError
 from otel_dllogger.identity import Topology, host_name, read_process
+from otel_dllogger.runtime.files import read_regular, replacing
 
 _LABEL_PREFIX = "__meta_dllogger_"
 _FILE_SIZE_BYTES_MAX = 65536
@@ -77,6 +77,10 @@ class DiscoveryFile:
         topology: Whose endpoint it is; gives the file its name.
         address: ``host:port`` where the endpoint listens. A wildcard host (0.0.0.0 or ::) is
             announced as the host's name.
+
+    Attributes:
+        path: The file.
+        problem: Why it could not be written, None where it was.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class DiscoveryFile:
         self.path = Path(directory, _file_name(topology))
         self._pid = os.getpid()
         self._content = b""
+        self.problem: EndpointError | None = None
         announced = _announced(address, topology.host)
         content = _format_content(topology, announced)
         try:
@@ -92,12 +97,14 @@ class DiscoveryFile:
             _write(self.path, content)
             _unmark(self.path)
         except (OSError, ValueError) as error:
-            FAULTS.drop(
-                "discovery",
+            self.problem = EndpointError(
                 f"no discovery file in {str(directory)!r} ({error}): Prometheus must be told of "
-                f"{address} by hand; pass discovery_dir or OTEL_DLLOGGER_DISCOVERY_DIR with a "
-                "folder that can be written",
+                f"{address} by hand",
+                step="pass discovery_dir or OTEL_DLLOGGER_DISCOVERY_DIR with a folder that can be "
+                "written",
+                argument="discovery_dir",
             )
+            DIAGNOSTICS.count("discovery", str(self.problem))
         else:
             self._content = content
             sweep_stale(directory, grace_s=GRACE_S, taken=announced)
@@ -116,7 +123,7 @@ class DiscoveryFile:
         except FileNotFoundError:
             pass
         except OSError as error:
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 "discovery",
                 f"{str(self.path)!r} stays behind ({error}): Prometheus shows the rank as down; "
                 "delete the file",
@@ -155,7 +162,7 @@ def sweep_stale(
         except OSError:
             pass  # another rank was faster, or it is not ours to remove
         except Exception as error:
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 "discovery_sweep",
                 f"{name!r} in {str(directory)!r} is left as it is ({type(error).__name__}: "
                 f"{error}); delete it if no rank of this host has it",
@@ -246,7 +253,11 @@ def _discard(path: Path, content: bytes) -> bool:
     # again: what is not what we meant to remove goes back.
     aside = _temporary_path(path.parent)
     path.rename(aside)
-    if _read(aside) != content:
+    try:
+        is_meant = _read(aside) == content
+    except OSError:  # it is something else by now, which cannot be read
+        is_meant = False
+    if not is_meant:
         aside.rename(path)
         return False
     aside.unlink()
@@ -254,28 +265,14 @@ def _discard(path: Path, content: bytes) -> bool:
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = _temporary_path(path.parent)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(descriptor, 0o644)  # a private umask would hide it from Prometheus' user
-            stream.write(content)
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    # A private umask would hide it from Prometheus' user.
+    with replacing(path, _temporary_path(path.parent), exclusive=True, mode=0o644) as file:
+        file.write(content)
 
 
 def _read(path: Path) -> bytes:
     # Not a link nor a pipe, which a folder open to others may hold.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return os.read(descriptor, _FILE_SIZE_BYTES_MAX)
-    finally:
-        os.close(descriptor)
+    return read_regular(path, max_bytes=_FILE_SIZE_BYTES_MAX, follow=False)
 
 
 def _this_process() -> _Owner:

@@ -37,7 +37,7 @@ from otel_dllogger import (
     PrometheusBackend,
     Verbosity,
 )
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import in_words
 from otel_dllogger.training.records import describe, describe_again, with_mode
 
@@ -115,7 +115,7 @@ class DLLoggerVisBackend(BaseVisBackend):
             try:
                 backends.append(JSONStreamBackend(1, self._json_path(), append=True))
             except OSError as error:  # one rank that fails would leave the others waiting
-                FAULTS.drop(
+                DIAGNOSTICS.count(
                     "disk_full",
                     f"no JSON lines are written to {error.filename!r}: {in_words(error)}; "
                     "pass another save_dir",
@@ -194,7 +194,7 @@ class DLLoggerVisBackend(BaseVisBackend):
         try:
             self._add_scalars(logger, dict(scalar_dict), step, file_path)
         except Exception as error:  # of values that are not what MMEngine's are
-            FAULTS.caught("backend_failed", "DLLoggerVisBackend.add_scalars failed", error)
+            DIAGNOSTICS.caught("backend_failed", "DLLoggerVisBackend.add_scalars failed", error)
 
     def _add_scalars(
         self, logger: Logger, values: dict[str, Any], step: int, file_path: str | None
@@ -244,7 +244,7 @@ class DLLoggerVisBackend(BaseVisBackend):
         try:
             describe(logger, data, mode)
         except Exception as error:  # of metadata that the user gave
-            FAULTS.caught("backend_failed", "what the names of scalars say", error)
+            DIAGNOSTICS.caught("backend_failed", "what the names of scalars say", error)
         logger.log(step, data, Verbosity.DEFAULT)
 
     def close(self) -> None:
@@ -318,7 +318,7 @@ class DLLoggerHook(Hook):
             for backend in self._backends:
                 backend.add_results(tag)
         except Exception as error:  # of a processor of the user's own
-            FAULTS.caught("statistic_failed", "the results of the test", error)
+            DIAGNOSTICS.caught("statistic_failed", "the results of the test", error)
 
     def _each(self, method: str, *args: Any, **kwargs: Any) -> None:
         for backend in self._backends:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS, FILE, HARMLESS, REASONS, REPEATED
 from otel_dllogger.logs.parsers.formats import FileRecord
-from otel_dllogger.logs.parsers.skipped import HARMLESS
 from otel_dllogger.logs.ranks import FAILED, LoggedRank
 from otel_dllogger.logs.reader import ProcessStart
 from otel_dllogger.logs.source import LogFiles
-from otel_dllogger.logs.tail import oddities
 from otel_dllogger.logs.tail.file_state import GONE, FileEvent, LineBatch, TailedFile
 from otel_dllogger.record import SeriesMetadata
 
@@ -85,7 +83,7 @@ class LogIngest:
             tailer.start_over()
         for reason, count in tailer.counts.items():
             if count and reason.startswith("checkpoint_"):
-                FAULTS.warn(reason, f"{tailer.checkpoint_path}: {oddities.REASONS[reason]}")
+                DIAGNOSTICS.warn(reason, f"{tailer.checkpoint_path}: {REASONS[FILE][reason].words}")
 
     def _restore(self, files: Iterable[TailedFile]) -> bool:
         """Go on with the files of a checkpoint as their states say.
@@ -143,7 +141,7 @@ class LogIngest:
                 else:
                     self._read(event)
             except Exception as error:  # the other files go on
-                FAULTS.caught(FAILED, f"bridge, {event.path}", error)
+                DIAGNOSTICS.caught(FAILED, f"bridge, {event.path}", error)
 
     def touch(self, ranks: Iterable[LoggedRank]) -> None:
         """Have the files saved that hold one of these ranks, though nothing of them was read."""
@@ -229,10 +227,10 @@ class LogIngest:
             return rank  # two logs of one rank
         if not source.is_repeated:
             source.is_repeated = True
-            self._tailer.count(oddities.REPEATED)
+            self._tailer.count(REPEATED)
             what = "now count twice" if is_fed else "count once: its ranks begin at 0"
-            FAULTS.warn(
-                oddities.REPEATED,
+            DIAGNOSTICS.warn(
+                REPEATED,
                 f"{batch.path} has lines from before the last one that was read of it, as an "
                 f"older copy: they {what}",
             )
@@ -264,7 +262,7 @@ class LogIngest:
                         rank = found[number] = self._begin(batch, source, number, items)
                     take(rank, item)
             except Exception as error:  # the other lines go on
-                FAULTS.caught(FAILED, f"bridge, a line of {batch.path}", error)
+                DIAGNOSTICS.caught(FAILED, f"bridge, a line of {batch.path}", error)
                 dropped = self._rank(source, source.identity.rank).dropped
                 dropped[FAILED] = dropped.get(FAILED, 0) + 1
             self.lines += 1

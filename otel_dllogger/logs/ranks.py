@@ -6,10 +6,9 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
+from otel_dllogger.diagnostics import DAMAGE
 from otel_dllogger.identity import Topology, host_name
-from otel_dllogger.logs.parsers import skipped
 from otel_dllogger.logs.parsers.formats import FileRecord
-from otel_dllogger.logs.parsers.skipped import HARMLESS
 from otel_dllogger.logs.reader import ProcessStart
 from otel_dllogger.metrics.data_points import DataPoints, Series
 from otel_dllogger.metrics.exported_store import ExportedStore
@@ -201,7 +200,7 @@ class LoggedRank(ExportedStore):
 
 FAILED = "backend_failed"
 
-DROPPED_REASONS = (FAILED, *(reason for reason in skipped.REASONS if reason not in HARMLESS))
+DROPPED_REASONS = (FAILED, *DAMAGE)
 """Why a line gave no record though it should have: each exists at 0 from the start."""
 
 

@@ -127,7 +127,7 @@ class FileReader:
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Return how much gave nothing, by reason (``skipped.REASONS``)."""
+        """Return how much gave nothing, by reason (``REASONS[LINE]``)."""
         return dict(self.context.skipped)
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.naming import label_text
 from otel_dllogger.metrics.text_format import format_series
 
@@ -92,7 +92,7 @@ class ExportedStore:
                 continue
             shown = label_text(before.metric)
             if key in self._moved:
-                FAULTS.warn(
+                DIAGNOSTICS.warn(
                     "metadata_changed",
                     f"the metadata of {shown!r} changed again: the log has it, the exported "
                     f"series stays {before.prometheus_name}",
@@ -100,7 +100,7 @@ class ExportedStore:
                 continue
             old, new = _series(before, other=mapped), _series(mapped, other=before)
             if old != new:  # else only a unit that no name shows
-                FAULTS.warn(
+                DIAGNOSTICS.warn(
                     "metadata_late",
                     f"the metadata of {shown!r} came after its first export: its series moves "
                     f"from {old} to {new}, once; call metadata() before the first log()",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.exported_store import ExportedStore
 from otel_dllogger.metrics.internal import PROCESS_METRICS, RANK_METRICS, InternalMetric
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
@@ -121,7 +121,9 @@ class Instruments:
                     is_counter=False,
                 )
             except Exception as error:
-                FAULTS.caught("instrument", f"the instrument {mapped.otel_name} is refused", error)
+                DIAGNOSTICS.caught(
+                    "instrument", f"the instrument {mapped.otel_name} is refused", error
+                )
         labels = self._exported.series_labels(name, state.rank, granularity)
         series.append(_Series(cell, name, labels))
 

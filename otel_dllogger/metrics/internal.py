@@ -9,7 +9,7 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS, LOG_TIME
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.naming import label_text
 
 if TYPE_CHECKING:
@@ -128,13 +128,13 @@ def _parameters(exported: ExportedStore, state: RankState) -> Observations:
 
 
 def _dropped(exported: ExportedStore) -> Observations:
-    for reason, count in FAULTS.dropped.copy().items():
+    for reason, count in DIAGNOSTICS.dropped.copy().items():
         yield {**exported.process_labels(), "reason": reason}, float(count)
 
 
 def _log_time(exported: ExportedStore) -> Observations:
     # Threads that add at one moment can make the sum go back, a counter must not.
-    exported.log_seconds = max(exported.log_seconds, LOG_TIME.nanoseconds / 1e9)
+    exported.log_seconds = max(exported.log_seconds, DIAGNOSTICS.log_ns / 1e9)
     yield exported.process_labels(), exported.log_seconds
 
 

@@ -6,15 +6,13 @@ objects of OpenTelemetry are worked out when somebody collects (``instruments.py
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from _thread import get_ident
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.naming import (
     MAX_LABEL_CHARACTERS,
     MappedMetric,
@@ -25,8 +23,9 @@ from otel_dllogger.metrics.naming import (
 )
 from otel_dllogger.metrics.rank_state import RankState
 from otel_dllogger.record import Info, Metadata, Record, parse_rank
+from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
-from otel_dllogger.runtime.locks import MAIN_THREAD, Impatient, Patient
+from otel_dllogger.runtime.locks import MAIN_THREAD, LockTimeout, TimedLock
 from otel_dllogger.values import is_finite, to_number
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class SeriesStore:
         self._names: dict[str, str] = {}  # as they were logged, where keys are others
         self._minimize: dict[str, bool] = {}
         self.max_series = max_series
-        self._series = len(FAULTS.dropped) + _SERIES_OF_A_PROCESS + _SERIES_OF_A_RANK
+        self._series = len(DIAGNOSTICS.dropped) + _SERIES_OF_A_PROCESS + _SERIES_OF_A_RANK
         self._name_characters = 0
         self._full = False
         self.silent = False
@@ -85,12 +84,12 @@ class SeriesStore:
         self.revision = 0
         """How often there were new series, or new names for old ones."""
         self._lock = threading.RLock()
-        self._patient = Patient(self._lock)
+        self._timed_lock = TimedLock(self._lock)
         self._is_taking = False
         self._interrupting: deque[Callable[[], object]] = deque()
         self._own = RankState(rank, start_us)
         self.ranks[rank] = self._own
-        _stores.add(self)
+        fork.register(self)
 
     def take(self, entry: Entry | SeriesMetadata) -> RankState | None:
         """Take what one call of a Logger, or a line of a log, says.
@@ -118,15 +117,15 @@ class SeriesStore:
         position = None if record.is_pair else record.position
         revision = self.revision
         try:
-            with self._lock if get_ident() == MAIN_THREAD.ident else self._patient:
+            with self._lock if get_ident() == MAIN_THREAD.ident else self._timed_lock:
                 if self._is_taking:
-                    raise Impatient  # noqa: TRY301 - as for a thread that waits for this one
+                    raise LockTimeout  # noqa: TRY301 - as for a thread that waits for this one
                 self._is_taking = True
                 try:
                     state = self._record(record, numbers, position, finite)
                 finally:
                     self._is_taking = False
-        except Impatient:
+        except LockTimeout:
             self._interrupting.append(partial(self._record, record, numbers, position, finite))
             return None
         if self._interrupting:
@@ -187,15 +186,15 @@ class SeriesStore:
         """
         revision = self.revision
         try:
-            with self._lock if get_ident() == MAIN_THREAD.ident else self._patient:
+            with self._lock if get_ident() == MAIN_THREAD.ident else self._timed_lock:
                 if self._is_taking:
-                    raise Impatient  # noqa: TRY301 - as in ``_take_record``
+                    raise LockTimeout  # noqa: TRY301 - as in ``_take_record``
                 self._is_taking = True
                 try:
                     take()
                 finally:
                     self._is_taking = False
-        except Impatient:
+        except LockTimeout:
             self._interrupting.append(take)
             return
         if self._interrupting:
@@ -333,7 +332,7 @@ class SeriesStore:
         return True
 
     def _overflow(self, count: int) -> None:
-        FAULTS.drop(
+        DIAGNOSTICS.count(
             "series_limit",
             f"more than {self.max_series} series in this process, or long names of more than "
             f"{MAX_LONG_NAMES_CHARACTERS >> 20} MiB together: new ones are not exported; "
@@ -406,9 +405,10 @@ class SeriesStore:
                 ):
                     state.texts[name] = label_text(value)
 
-    def _after_fork_in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Export nothing from now on, and wait for no thread of the parent's."""
         self._lock = threading.RLock()
-        self._patient = Patient(self._lock)
+        self._timed_lock = TimedLock(self._lock)
         self._is_taking = False
         self.silent = True  # the series are the parent's to export
         self.on_new_series = lambda: None
@@ -461,14 +461,3 @@ def _count_nonfinite(
     for name, value in numbers.items():
         if not is_finite(value) and name in cell:
             state.nonfinite[name] += 1
-
-
-_stores: weakref.WeakSet[SeriesStore] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for store in list(_stores):
-        store._after_fork_in_child()  # noqa: SLF001 - this module's own class
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

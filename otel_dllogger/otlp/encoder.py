@@ -31,7 +31,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMessage
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.instruments import SCOPE
 from otel_dllogger.metrics.resource import rank_resource
 from otel_dllogger.version import __version__
@@ -85,7 +85,7 @@ class Encoder:
             try:
                 encoded.append(self._encode((run, rank), columns))
             except Exception as error:
-                FAULTS.caught("backend_failed", f"points of {run}, rank {rank}", error)
+                DIAGNOSTICS.caught("backend_failed", f"points of {run}, rank {rank}", error)
         return b"".join(encoded)
 
     def _encode(self, key: ResourceKey, columns: Mapping[Series, Column]) -> bytes:

@@ -10,7 +10,7 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.otlp.batches import MAX_POINTS, Batch
 from otel_dllogger.otlp.transport import Answer, Outcome
 
@@ -93,7 +93,7 @@ class Exporter:
         try:
             answer = self._transport.send(request, min(self._timeout_s, most_s))
         except Exception as error:
-            FAULTS.caught("backend_failed", "a request to a collector", error)
+            DIAGNOSTICS.caught("backend_failed", "a request to a collector", error)
             answer = Answer(Outcome.RETRY, message=f"{type(error).__name__}: {error}")
         if answer.outcome is Outcome.MISDIRECTED:
             answer = dataclasses.replace(answer, outcome=self._misdirected)

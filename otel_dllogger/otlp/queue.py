@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS
-from otel_dllogger.otlp.losses import AT_EXIT
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.record import Info, Metadata, Record
+from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
 
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ class EntryQueue:
         self._dropped = self._told = 0
         self._closed = False
         self._silent = False
-        _queues.add(self)
+        fork.register(self)
 
     def put(self, entry: QueueEntry) -> None:
         """Append an entry.
@@ -86,7 +84,7 @@ class EntryQueue:
             entry = taken
         values = count_values(entry)
         if values and not self._silent:
-            FAULTS.drop(AT_EXIT, "logged after the OTLPBackend was closed", count=values)
+            DIAGNOSTICS.count("otlp_exit", "logged after the OTLPBackend was closed", count=values)
 
     def _relieve(self) -> None:
         if not self._pressed:
@@ -139,8 +137,8 @@ class EntryQueue:
         """Take nothing any more, and count nothing of it."""
         self._closed = self._silent = True
 
-    def _after_fork_in_child(self) -> None:
-        # What is in it is the parent's to send.
+    def after_fork_in_child(self) -> None:
+        """Forget what is in it, which is the parent's to send."""
         self.silence()
         self._entries = deque()
 
@@ -165,14 +163,3 @@ def _numbers_of(entry: QueueEntry) -> Mapping[str, float]:
     if isinstance(entry, tuple):
         return entry[3]
     return entry.numbers if isinstance(entry, Record) else {}
-
-
-_queues: weakref.WeakSet[EntryQueue] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for queue in list(_queues):
-        queue._after_fork_in_child()  # noqa: SLF001 - this module's own class
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -10,9 +10,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.figures_schedule import FiguresSchedule
-from otel_dllogger.otlp.losses import FULL
 from otel_dllogger.otlp.queue import QUEUE_SHARE, Finish, count_values
 from otel_dllogger.record import Record
 
@@ -76,7 +75,7 @@ class Replay:
             try:
                 self._take_entry(self._current)
             except Exception as error:
-                FAULTS.caught("backend_failed", "OTLPBackend", error)
+                DIAGNOSTICS.caught("backend_failed", "OTLPBackend", error)
         self._current = None
         self._points.exported.apply_late_metadata()
         now_us = int(self._clock() * 1e6)
@@ -88,8 +87,8 @@ class Replay:
         left_bytes = self._max_queue_bytes - self._backlog.size_bytes
         self._queue.make_room(max(left_bytes, self._max_queue_bytes // QUEUE_SHARE))
         if dropped:
-            FAULTS.drop(
-                FULL,
+            DIAGNOSTICS.count(
+                "otlp_queue",
                 "no collector takes the metrics, and the queue is full: the oldest values are "
                 "dropped; the JSON log has them",
                 count=dropped,

@@ -8,8 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import FAULTS
-from otel_dllogger.otlp.losses import REFUSED
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.otlp.transport import Answer, Outcome
 from otel_dllogger.runtime.closing import CLOSE_S
 from otel_dllogger.runtime.wakers import Waker
@@ -124,7 +123,7 @@ class Sender:
         try:
             do()
         except Exception as error:
-            FAULTS.caught("backend_failed", "OTLPBackend", error)
+            DIAGNOSTICS.caught("backend_failed", "OTLPBackend", error)
 
     def _cycle(self) -> None:
         hurry, self._hurry = self._hurry, False
@@ -196,15 +195,15 @@ class Sender:
         elif answer.refused:
             self._refused(min(answer.refused, batch.points), answer.message)
         elif answer.message:
-            FAULTS.warn("otlp_message", f"the collector says: {answer.message}")
+            DIAGNOSTICS.warn("otlp_message", f"the collector says: {answer.message}")
 
     def _refused(self, count: int, message: str) -> None:
         if count:
-            FAULTS.drop(REFUSED, f"a collector refused values: {message}", count=count)
+            DIAGNOSTICS.count("otlp_refused", f"a collector refused values: {message}", count=count)
 
     def _warn_of_outage(self, answer: Answer) -> None:
         if self._exporter.failures > 1:  # once is a restart, or a connection that was idle
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 "otlp_outage",
                 f"no collector takes the metrics, they are kept and sent later: {answer.message}",
             )

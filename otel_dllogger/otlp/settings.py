@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from otel_dllogger import arguments, settings
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.redaction import redact_address
 
@@ -118,7 +118,7 @@ def _choose(option: str, argument: str | None, allowed: tuple[str, ...]) -> str:
     variable = _set_variable(option.upper())
     text = settings.text(variable, "").lower()
     if text and text not in allowed:
-        FAULTS.warn(
+        DIAGNOSTICS.warn(
             f"environment {option}",
             f"{variable}={text!r} is not one of {', '.join(allowed)}: "
             f"using {allowed[0]}; correct it or unset it",
@@ -187,8 +187,10 @@ def _not_an_address(variable: str | None, url: str, example: str) -> Configurati
         else f"set it to {example} or the like"
     )
     return ConfigurationError(
-        f"{variable or 'endpoint'}={redact_address(url)!r} is not the address of a collector; "
-        f"{step}"
+        f"{variable or 'endpoint'}={redact_address(url)!r} is not the address of a collector",
+        step=step,
+        argument="" if variable else "endpoint",
+        example=example,
     )
 
 
@@ -206,7 +208,7 @@ def _headers(argument: Mapping[str, str] | None, encoding: str) -> dict[str, str
         if equals and _is_header(name, value, encoding):
             headers[name.lower()] = value
         else:
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 "environment headers",
                 "OTEL_EXPORTER_OTLP_HEADERS has an entry that is not name=value, or not in "
                 f"{encoding}: it is left out; separate entries by commas, and encode other "

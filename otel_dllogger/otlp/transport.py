@@ -16,7 +16,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from otel_dllogger.errors import in_words
+from otel_dllogger.errors import in_words, one_line
 from otel_dllogger.otlp.settings import GRPC
 from otel_dllogger.redaction import REDACTED, redact
 from otel_dllogger.version import USER_AGENT
@@ -130,7 +130,7 @@ class _HTTPTransport:
                 body = next(response.iter_content(_MAX_ANSWER_BYTES), b"")
                 status, headers = response.status_code, response.headers
         except (self._errors, OSError) as error:
-            return Answer(Outcome.RETRY, message=self._safe(_one_line(error)))
+            return Answer(Outcome.RETRY, message=self._safe(in_words(error, named=True)))
         if 200 <= status < 300:
             return _partly(body, self._safe)
         outcome = Outcome.REFUSED
@@ -141,7 +141,7 @@ class _HTTPTransport:
         return Answer(
             outcome,
             retry_after_s=parse_retry_after(headers.get("retry-after")),
-            message=self._safe(f"HTTP status {status} {response.reason or ''}: {_text(body)}"),
+            message=self._safe(f"HTTP status {status} {response.reason or ''}: {one_line(body)}"),
         )
 
     def close(self) -> None:
@@ -190,7 +190,7 @@ class _GRPCTransport:
         except self._error as error:
             return self._failed(error)
         except ValueError as error:  # the channel was closed
-            return Answer(Outcome.RETRY, message=self._safe(_one_line(error)))
+            return Answer(Outcome.RETRY, message=self._safe(in_words(error, named=True)))
 
     def _taken(self, request: bytes, timeout_s: float) -> Answer:
         answer = self._export(request, timeout=timeout_s, metadata=self._metadata)
@@ -208,7 +208,7 @@ class _GRPCTransport:
         return Answer(
             outcome,
             retry_after_s=delay_s,
-            message=self._safe(f"gRPC status {code}: {_text(str(error.details()).encode())}"),
+            message=self._safe(f"gRPC status {code}: {one_line(error.details())}"),
         )
 
     def _delay_s(self, error: Any) -> float | None:
@@ -262,7 +262,7 @@ def _partly(body: bytes, safe: _Safe) -> Answer:
     return Answer(
         Outcome.TAKEN,
         refused=max(partial.rejected_data_points, 0),
-        message=safe(_text(partial.error_message.encode())),
+        message=safe(one_line(partial.error_message)),
     )
 
 
@@ -288,12 +288,3 @@ def _content(path: str | None) -> bytes | None:
         return None
     with open(path, "rb") as file:  # noqa: PTH123 - pathlib takes longer to import
         return file.read()
-
-
-def _text(body: bytes) -> str:
-    text = "".join(c if c.isprintable() else " " for c in body[:1000].decode(errors="replace"))
-    return " ".join(text.split())
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {_text(in_words(error).encode(errors='replace'))}"

@@ -17,7 +17,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +136,7 @@ class ExitStatus:
         if stop.is_code_0 is not None:
             return stop.is_code_0
         guess = stop.leaves_with_result
-        FAULTS.warn(
+        DIAGNOSTICS.warn(
             "exit_status",
             "the script ended by `raise SystemExit(...)`, whose exit code cannot be seen: the run "
             f"counts as {'finished' if guess else 'failed'}; call sys.exit(...) instead",

@@ -10,18 +10,19 @@ itself, in a ``with``, which no exception of a handler can come into the middle 
 
 from __future__ import annotations
 
-import os
 from _thread import get_ident
 from typing import TYPE_CHECKING
+
+from otel_dllogger.runtime import fork
 
 if TYPE_CHECKING:
     import threading
 
-PATIENCE_S = 0.5
+LOCK_TIMEOUT_S = 0.5
 """Seconds that a thread waits for what another does in microseconds."""
 
 
-class Impatient(Exception):  # noqa: N818 - not an error of anybody's
+class LockTimeout(Exception):  # noqa: N818 - not an error of anybody's
     """Raised where a lock was not to be had in time."""
 
 
@@ -32,7 +33,7 @@ class MainThread:
         ident: What ``get_ident`` returns there.
     """
 
-    __slots__ = ("ident",)
+    __slots__ = ("__weakref__", "ident")
 
     def __init__(self) -> None:
         import threading  # noqa: PLC0415 - for this alone
@@ -45,10 +46,10 @@ class MainThread:
 
 
 MAIN_THREAD = MainThread()
-os.register_at_fork(after_in_child=MAIN_THREAD.after_fork_in_child)
+fork.register(MAIN_THREAD)
 
 
-class Patient:
+class TimedLock:
     """A lock as other threads than the main one take it.
 
     Args:
@@ -61,8 +62,8 @@ class Patient:
         self._lock = lock
 
     def __enter__(self) -> None:
-        if not self._lock.acquire(timeout=PATIENCE_S):
-            raise Impatient
+        if not self._lock.acquire(timeout=LOCK_TIMEOUT_S):
+            raise LockTimeout
 
     def __exit__(self, *_error: object) -> None:
         self._lock.release()

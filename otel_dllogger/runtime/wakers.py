@@ -8,6 +8,7 @@ from _thread import start_new_thread
 from collections import deque
 from typing import TYPE_CHECKING
 
+from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Worker:
         self._waiting: deque[threading.Lock] = deque()
         self._running = threading.Lock()
         self._thread_id: int | None = None
+        fork.register(self)
 
     def ask(self) -> bool:
         """Have the task run soon, from its beginning; never wait for it.

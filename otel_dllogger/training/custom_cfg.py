@@ -6,7 +6,7 @@ import inspect
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.training.faults import MisuseError, MisuseTypeError
 from otel_dllogger.training.history_buffer import HistoryBuffer
 from otel_dllogger.training.loop_state import MODES
@@ -40,7 +40,7 @@ def check_items(custom_cfg: list[dict[str, Any]], *, by_epoch: bool) -> None:
                 raise MisuseError(f"{item} has a {key} that is not text: pass {key}='...'")
         mode, slash, name = cfg["data_src"].partition("/")
         if slash and mode in MODES:
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 f"data_src {cfg['data_src']}",
                 f"{item} is of no scalar: its data_src begins with a mode, write {name!r}",
             )

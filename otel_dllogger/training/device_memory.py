@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 
 _BYTES_PER_MIB = 1024 * 1024
 
@@ -31,6 +31,6 @@ def take_peak_memory_mib(device: Any = None) -> int | None:
                 accelerator.reset_peak_memory_stats()
                 return peak_bytes // _BYTES_PER_MIB
         except Exception as error:  # an accelerator that failed, or one used in a forked child
-            FAULTS.caught("statistic_failed", "the peak memory", error)
+            DIAGNOSTICS.caught("statistic_failed", "the peak memory", error)
             return None
     return None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.training.device_block import DeviceBlock, DeviceValue
 from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.number_series import NumberSeries
@@ -495,13 +495,13 @@ def _picklable(methods: dict[str, Callable[..., Any]]) -> dict[str, Callable[...
             pickle.dumps(method)
             found[name] = method
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 f"statistic {name}",
                 f"the statistic {name!r} is not in the checkpoint ({error}): define it at the top "
                 "of a module, where another process can import it",
             )
         except Exception as error:  # of an object of the user's own
-            FAULTS.caught("backend_failed", f"the statistic {name!r} cannot be pickled", error)
+            DIAGNOSTICS.caught("backend_failed", f"the statistic {name!r} cannot be pickled", error)
     return found
 
 

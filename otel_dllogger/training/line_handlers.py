@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.backends.append_file import open_append_file
 from otel_dllogger.backends.stdout import write_line
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.values import safe_repr, safe_text
 
@@ -65,7 +65,7 @@ class LineFormatter(logging.Formatter):
         try:
             return super().format(record)
         except Exception as error:
-            FAULTS.caught(
+            DIAGNOSTICS.caught(
                 "format_failed",
                 f"the line shows the plain values of {safe_repr(record.msg)[:100]} and its "
                 "arguments, which do not go together",
@@ -178,7 +178,7 @@ class CountingFile(logging.FileHandler):
         try:
             line = self.format(record)
         except Exception as error:  # of a formatter of the user's own
-            FAULTS.caught("format_failed", f"{self.baseFilename} does without a line", error)
+            DIAGNOSTICS.caught("format_failed", f"{self.baseFilename} does without a line", error)
             return False
         formatted = logging.makeLogRecord({**record.__dict__, _LINE: line})
         me = os.getpid(), threading.get_ident()
@@ -302,7 +302,7 @@ def open_file_handler(
 def _caught(reason: str, where: str) -> None:
     error = sys.exc_info()[1]
     if isinstance(error, Exception):
-        FAULTS.caught(reason, where, error)
+        DIAGNOSTICS.caught(reason, where, error)
 
 
 def _colour(level: int) -> str:

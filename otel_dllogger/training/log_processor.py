@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.training.custom_cfg import check_items, check_statistics
 from otel_dllogger.training.device_memory import take_peak_memory_mib
 from otel_dllogger.training.faults import MisuseError
@@ -333,7 +333,7 @@ class LogProcessor:
                 return f"{float(value):.{self.num_digits}f}"
             return f"\n{value}\n" if separated and _is_array(value) else f"{value}"
         except Exception as error:  # of the value's own methods
-            FAULTS.caught("format_failed", f"{name!r} cannot be shown in its line", error)
+            DIAGNOSTICS.caught("format_failed", f"{name!r} cannot be shown in its line", error)
             return safe_text(value)
 
 
@@ -344,7 +344,7 @@ def _leave_out(name: str, error: Exception, left_out: dict[str, type[Exception]]
     """
     if left_out.get(name) is not type(error):
         left_out[name] = type(error)
-        FAULTS.caught("statistic_failed", f"the statistic of {name!r}", error)
+        DIAGNOSTICS.caught("statistic_failed", f"the statistic of {name!r}", error)
 
 
 def _statistic(history: Any, cfg: dict[str, Any], item: Mapping[str, Any]) -> Any:

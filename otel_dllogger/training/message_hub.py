@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.history_buffer import HistoryBuffer
 from otel_dllogger.training.named_instance import NamedInstance
@@ -274,7 +274,9 @@ class MessageHub(NamedInstance):
                 for moment in MOMENTS:  # MMEngine has logged it
                     history.mark(moment)
             else:
-                FAULTS.warn(f"resume {key}", f"{key!r} is not a HistoryBuffer: it is not resumed")
+                DIAGNOSTICS.warn(
+                    f"resume {key}", f"{key!r} is not a HistoryBuffer: it is not resumed"
+                )
         for key, value in list(state["runtime_info"].items()):
             self._runtime_info[key] = copied(key, value)
         for key, resumed in list(state["resumed_keys"].items()):

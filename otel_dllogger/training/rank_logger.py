@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from otel_dllogger.backends.stdout import write_line
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.identity import Topology, detect_topology
 from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.line_handlers import ConsoleHandler, FirstWarnings, open_file_handler
@@ -113,7 +113,7 @@ class MMLogger(logging.Logger, NamedInstance):
                 try:
                     handler.handle(record)
                 except Exception as error:
-                    FAULTS.caught("backend_failed", f"a {type(handler).__name__}", error)
+                    DIAGNOSTICS.caught("backend_failed", f"a {type(handler).__name__}", error)
 
 
 def print_log(
@@ -135,7 +135,7 @@ def print_log(
         try:
             write_line(sys.stdout, f"{safe_text(msg)}\n")
         except Exception as error:
-            FAULTS.caught("stdout", "the standard output does not take a line", error)
+            DIAGNOSTICS.caught("stdout", "the standard output does not take a line", error)
     elif isinstance(logger, logging.Logger):
         logger.log(level, msg, stacklevel=2)  # the place in the line is that of our caller
     elif logger == "current":

@@ -7,7 +7,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.logger import Logger, Verbosity
 from otel_dllogger.logs.parsers.formats import MMENGINE_SCALARS, conventional_metadata
 from otel_dllogger.training.faults import MisuseError
@@ -102,7 +102,7 @@ def send(logger: Logger, state: LoopState, processor: LogProcessor | None) -> st
         # In a context of its own, which ends with the call whatever a signal handler raises.
         step, data = copy_context().run(_process_without_what_fails, state, processor)
     except Exception as error:
-        FAULTS.caught("statistic_failed", "a record of the hub's scalars is lost", error)
+        DIAGNOSTICS.caught("statistic_failed", "a record of the hub's scalars is lost", error)
         return ""
     finally:
         if state.batch_idx is None:
@@ -110,11 +110,11 @@ def send(logger: Logger, state: LoopState, processor: LogProcessor | None) -> st
     try:
         describe(logger, data, state.mode)
     except Exception as error:  # of metadata that the user gave
-        FAULTS.caught("backend_failed", "what the names of scalars say", error)
+        DIAGNOSTICS.caught("backend_failed", "what the names of scalars say", error)
     try:
         logger.log(step, data, verbosity=Verbosity.DEFAULT)
     except Exception as error:  # of a class of the user's own
-        FAULTS.caught("backend_failed", f"{type(logger).__name__}.log failed", error)
+        DIAGNOSTICS.caught("backend_failed", f"{type(logger).__name__}.log failed", error)
     return data.line
 
 
@@ -126,7 +126,7 @@ def _process_without_what_fails(
     try:
         return process(state, processor)
     except Exception as error:  # of a class of the user's own
-        FAULTS.caught("statistic_failed", f"a {type(processor).__name__}", error)
+        DIAGNOSTICS.caught("statistic_failed", f"a {type(processor).__name__}", error)
         return process(state, processor, of_base=True)
 
 
@@ -183,7 +183,7 @@ def _warn_of_homeless(keys: Iterable[str]) -> None:
             return
         if isinstance(key, str) and not key.startswith(MODES) and key not in _homeless:
             _homeless.add(key)
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 f"scalar {key}",
                 f"{key!r} in the hub is not logged: its name begins with none of "
                 f"{', '.join(MODES)}; call it 'train/{key}'",

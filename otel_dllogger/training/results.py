@@ -6,7 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.history_buffer import HistoryBuffer
 from otel_dllogger.training.loop_state import MODES
@@ -78,7 +78,7 @@ def keep(hub: Any, mode: str, results: Mapping[str, Any]) -> Scope:
         except MisuseError:  # not a single number: shown and logged, as MMEngine does
             is_number = False
         except Exception as error:  # of the value's own methods
-            FAULTS.caught("statistic_failed", f"{key!r} cannot be read as a number", error)
+            DIAGNOSTICS.caught("statistic_failed", f"{key!r} cannot be read as a number", error)
             is_number = False
         else:
             is_number = True
@@ -98,7 +98,7 @@ def copied(key: str, value: Any) -> Any:
     try:
         return copy.deepcopy(value)
     except Exception as error:
-        FAULTS.caught(
+        DIAGNOSTICS.caught(
             "backend_failed", f"{key!r} cannot be copied: a reference to it is kept", error
         )
         return value
@@ -131,7 +131,7 @@ def warn_of_unlogged(hub: Any) -> None:
         before, counts[key] = counts.get(key, 0), history.since(RESULTS)
         if 0 < before < counts[key] == history.since() and len(_unlogged) < MAX_SAID:
             _unlogged.add(key)
-            FAULTS.warn(
+            DIAGNOSTICS.warn(
                 f"unlogged {key}",
                 f"{key!r} in the hub is not logged: call log_results({{}}, mode={mode!r}) after "
                 "the loop, with what else it gave",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import otel_dllogger
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.logger import Logger
 from otel_dllogger.training.custom_cfg import check_statistics
 from otel_dllogger.training.faults import MisuseError
@@ -283,7 +283,7 @@ def _measured(hub: MessageHub, key: str, seconds: float) -> None:
     try:
         hub.update_scalar(key, seconds, 1, hub.is_resumed(key))
     except Exception as error:  # of a class of the user's own
-        FAULTS.caught("statistic_failed", f"{key!r} cannot be put into the hub", error)
+        DIAGNOSTICS.caught("statistic_failed", f"{key!r} cannot be put into the hub", error)
 
 
 def _checked(hub: MessageHub | None, logger: Logger | None) -> MessageHub:
@@ -334,7 +334,7 @@ def _note(
     try:
         _note_eta(hub, state)
     except Exception as error:  # of a device, or of a history that is not there any more
-        FAULTS.caught("statistic_failed", "the ETA", error)
+        DIAGNOSTICS.caught("statistic_failed", "the ETA", error)
     _log(state, logger, processor)
 
 
@@ -366,7 +366,7 @@ def _length(loader: Any) -> int | None:
     except TypeError:  # an iterator, or a loader of a stream
         return None
     except Exception as error:  # of the loader's own
-        FAULTS.caught("statistic_failed", "the number of batches of the loader", error)
+        DIAGNOSTICS.caught("statistic_failed", "the number of batches of the loader", error)
         return None
 
 
@@ -381,7 +381,7 @@ def _log(state: LoopState, logger: Logger | None, processor: LogProcessor) -> st
         try:
             MMLogger.get_current_instance().info("%s", line)
         except Exception as error:  # of a filter or a class of the user's own
-            FAULTS.caught("backend_failed", "the current MMLogger failed", error)
+            DIAGNOSTICS.caught("backend_failed", "the current MMLogger failed", error)
     return line
 
 

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 from otel_dllogger import ConfigurationError
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.integrations.mmengine import DLLoggerHook, DLLoggerVisBackend
 from tests.frameworks.toy import toy_config
 from tests.support.command import environment
@@ -419,9 +419,9 @@ def test_a_file_that_cannot_be_opened_does_not_end_the_training(
     """Training goes on without the file, which is counted."""
     (tmp_path / "taken").write_text("")
     runner = run(tmp_path, "taken", hook={"prometheus": False, "save_dir": str(tmp_path / "taken")})
-    before = FAULTS.dropped["disk_full"]
+    before = DIAGNOSTICS.dropped["disk_full"]
     runner.train()
-    assert before + 1 == FAULTS.dropped["disk_full"]
+    assert before + 1 == DIAGNOSTICS.dropped["disk_full"]
     (said,) = [r.getMessage() for r in caplog.records if "no JSON lines" in r.getMessage()]
     assert f"are written to '{tmp_path / 'taken'}" in said
 
@@ -449,7 +449,7 @@ def test_names_and_values_that_are_none_do_not_reach_the_training(tmp_path: Path
     backend.close()
     logged = [data for _, data in records_of(tmp_path)]
     assert [{"val/3": 1.0, "val/loss": 2.0}, {"val/loss": 3.0}] == logged
-    assert 1 == FAULTS.dropped["backend_failed"]
+    assert 1 == DIAGNOSTICS.dropped["backend_failed"]
 
 
 def records_of(folder: Path) -> list[tuple[Any, dict[str, Any]]]:

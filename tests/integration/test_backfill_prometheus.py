@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from otel_dllogger.backfill.data_folder import FOLDER
-from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.backfill.prometheus import RECENT_MS, Backfilled, backfill_prometheus
 from otel_dllogger.backfill.series import SeriesName
+from otel_dllogger.errors import BackfillError
 from tests.support.command import environment
 from tests.support.paths import ROOT
 from tests.support.prometheus import Prometheus, find_program, wait_for

@@ -17,9 +17,9 @@ from urllib.parse import parse_qs
 import pytest
 
 from otel_dllogger.backfill import victoriametrics
-from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.backfill.series import SeriesName
 from otel_dllogger.backfill.victoriametrics import Imported, import_victoriametrics
+from otel_dllogger.errors import BackfillError
 from otel_dllogger.version import USER_AGENT
 from tests.support.prometheus import wait_for
 from tests.support.samples import as_chunks, count

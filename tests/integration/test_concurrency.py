@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from otel_dllogger import JSONStreamBackend, Logger, PrometheusBackend
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.record import Record
 from tests.support.command import uncovered
 from tests.support.http import ask
@@ -166,7 +166,7 @@ def test_counters_are_exact_under_threads(tmp_path, rapid_switches):
                 values[sample.name] = sample.value
     expected = {"log": THREADS * logs, "metadata": 80, "info": 80, "parameter": 80}
     assert expected == calls
-    assert 0 == FAULTS.dropped["backend_failed"]
+    assert 0 == DIAGNOSTICS.dropped["backend_failed"]
     assert {f"dl_metric{thread}_seconds": logs - 1 for thread in range(THREADS)} == values
     assert THREADS * logs / 10 == nonfinite["shared"]
     assert THREADS * (logs + 30) == len(records_in(tmp_path / "log"))

@@ -250,8 +250,8 @@ watch()
 RUNNER = """
 __name__ = "runpy"
 import json, os, sys, watched
-from otel_dllogger.diagnostics import FAULTS
-FAULTS.warn = lambda _reason, message: print(message, file=sys.stderr)  # else silent in a child
+from otel_dllogger.diagnostics import DIAGNOSTICS
+DIAGNOSTICS.warn = lambda _reason, message: print(message, file=sys.stderr)  # a child is silent
 cases = json.load(open("cases.json"))
 codes = []
 for number, source in enumerate(cases):

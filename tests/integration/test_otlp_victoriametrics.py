@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otel_dllogger import Logger, PrometheusBackend
 from otel_dllogger.backends.otlp import OTLPBackend
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics import naming
 from otel_dllogger.record import Record
 from tests.support.http import ask
@@ -51,7 +51,7 @@ def test_every_step_is_stored_with_its_own_time(victoria_metrics: VictoriaMetric
         assert pytest.approx(values, rel=1e-11) == series["values"]
         (place,) = victoria_metrics.export(f'dllogger_iteration{{run="steps",rank="{rank}"}}')
         assert list(steps) == place["values"][: len(steps)]
-    assert 0 == sum(FAULTS.dropped.values())
+    assert 0 == sum(DIAGNOSTICS.dropped.values())
 
 
 def names_and_labels(samples: Any) -> set[tuple[str, ...]]:

@@ -20,16 +20,16 @@ import faulthandler, json, signal, sys, threading
 faulthandler.dump_traceback_later(60, exit=True)
 import otel_dllogger as dllogger
 from otel_dllogger.runtime import locks
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 
-locks.PATIENCE_S = 0.02  # a test has less of it
+locks.LOCK_TIMEOUT_S = 0.02  # a test has less of it
 dllogger.init([dllogger.JSONStreamBackend(1, sys.argv[1]), dllogger.PrometheusBackend(1, port=0)])
 logged = [0, 0]
 
 def work():
     while not stop.is_set():
         dllogger.log((1, logged[1]), {"worker": 1.0, f"m{logged[1] % 50}": 1.0})
-        FAULTS.drop("stdout", "of the worker")
+        DIAGNOSTICS.count("stdout", "of the worker")
         logged[1] += 1
 
 def handle(*_):
@@ -44,11 +44,11 @@ for turn in range(60):
     signal.setitimer(signal.ITIMER_REAL, 0.004 + turn * 1e-5)
     while not stop.is_set():
         dllogger.log((0, logged[0]), {"main": 1.0})
-        FAULTS.drop("stdout", "of the main thread")
+        DIAGNOSTICS.count("stdout", "of the main thread")
         logged[0] += 1
 dllogger.shutdown()
-FAULTS.drop("stdout", "the last")
-print(json.dumps([logged, FAULTS.dropped["stdout"]]))
+DIAGNOSTICS.count("stdout", "the last")
+print(json.dumps([logged, DIAGNOSTICS.dropped["stdout"]]))
 """
 
 

@@ -233,13 +233,6 @@ def test_objectives_leave_out_every_physical_unit_of_the_package():
     assert not re.fullmatch(pattern, "dl_loss")
 
 
-def test_description_of_dropped_records_has_every_reason():
-    """Whoever is on call finds the reason of the alert in its description."""
-    (rule,) = (rule for rule in alerts() if rule["alert"] == "DLLoggerRecordsDropped")
-    description = rule["annotations"]["description"]
-    assert {reason for reason in dllogger.faults.REASONS if reason not in description} == set()
-
-
 def test_thresholds_are_plain_numbers_in_the_first_group():
     """The place to change one is a list of vector(number), each named after what it counts."""
     groups = yaml.safe_load((ROOT / "prometheus" / "rules" / "alerts.yml").read_text())["groups"]

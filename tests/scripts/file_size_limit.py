@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from otel_dllogger import JSONStreamBackend, Logger
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 
 path = Path(sys.argv[1])
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
@@ -20,4 +20,4 @@ for number in range(200):
 kept = path.read_bytes().count(b"\n")
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 logger.close()
-print(json.dumps([kept, FAULTS.dropped["disk_full"]]))
+print(json.dumps([kept, DIAGNOSTICS.dropped["disk_full"]]))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import otel_dllogger as dllogger
 from otel_dllogger.backends import append_file
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 
 
 def report(folder, **what):
@@ -35,8 +35,8 @@ def locks(folder, json_backend, metrics):
             json_backend.file._lock,
             metrics._store._lock,
             metrics._instruments._lock,
-            FAULTS._counting,
-            append_file._open_files_lock,
+            DIAGNOSTICS._counting,
+            append_file._open_files.lock,
         ):
             held.set()
             release.wait()
@@ -49,7 +49,7 @@ def locks(folder, json_backend, metrics):
         signal.alarm(20)
         dllogger.metadata("loss", {"unit": "s"})
         dllogger.log((0, 1), {"loss": 1})
-        FAULTS.drop("scrape", "counted in the child")
+        DIAGNOSTICS.count("scrape", "counted in the child")
         dllogger.JSONStreamBackend(1, f"{folder}/other").close()
         dllogger.flush()
         sys.exit(0)

@@ -19,7 +19,7 @@ import traceback
 from pathlib import Path
 
 from otel_dllogger import JSONStreamBackend, Logger
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 
 OPENED, TORN, ACKNOWLEDGED, FAILED = range(4)
 
@@ -27,7 +27,7 @@ OPENED, TORN, ACKNOWLEDGED, FAILED = range(4)
 def write(path, writer, size, shared):
     """Log until the end comes from outside."""
     logger = Logger([JSONStreamBackend(1, path, append=True)])
-    shared[TORN] = FAULTS.dropped["torn_line"]
+    shared[TORN] = DIAGNOSTICS.dropped["torn_line"]
     shared[OPENED] = 1
     filler = "x" * size
     number = 0

@@ -19,7 +19,7 @@ import time
 
 import otel_dllogger as dllogger
 from otel_dllogger.backends.otlp import OTLPBackend
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 
 
 def child_main():
@@ -32,7 +32,7 @@ def fork(backend):
     held, release = threading.Event(), threading.Event()
 
     def hold():
-        with backend._sender._lock, FAULTS._counting:
+        with backend._sender._lock, DIAGNOSTICS._counting:
             held.set()
             release.wait()
 

@@ -24,7 +24,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import otel_dllogger as dllogger
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 
 how, folder, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
 faulthandler.dump_traceback_later(100, exit=True)
@@ -70,7 +70,7 @@ class Handler(logging.Handler):
 
     def emit(self, _record):
         enter()
-        FAULTS._warned_at.clear()
+        DIAGNOSTICS._warned_at.clear()
 
 
 class Finalized:
@@ -131,7 +131,7 @@ elif how == "logging":
 for turn in range(rounds):
     call_all()
     if how == "logging":
-        FAULTS.warn(f"turn {turn}", "something is odd")
+        DIAGNOSTICS.warn(f"turn {turn}", "something is odd")
     elif how == "del":
         Finalized()
         if not turn % 5:  # else the collector comes when it pleases, in the middle of anything
@@ -148,6 +148,6 @@ if how == "signal":  # one handler after the other ends all, while the main thre
     signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-3)
     dllogger.shutdown()
     signal.setitimer(signal.ITIMER_REAL, 0)
-FAULTS.drain(50)
+DIAGNOSTICS.drain(50)
 dllogger.shutdown()
 print(json.dumps([next(logged), next(foreign)]), file=sys.__stdout__)

@@ -13,7 +13,7 @@ import signal
 import sys
 
 import otel_dllogger as dllogger
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 
 
 class Limit(Exception):  # noqa: N818 - as in scripts
@@ -73,6 +73,8 @@ signal.signal(signal.SIGALRM, signal.SIG_IGN)
 dllogger.log((1, number), {"number": number})
 dllogger.shutdown()
 print(
-    json.dumps([raised, arrived, acknowledged, {k: v for k, v in FAULTS.dropped.items() if v}]),
+    json.dumps(
+        [raised, arrived, acknowledged, {k: v for k, v in DIAGNOSTICS.dropped.items() if v}]
+    ),
     file=sys.__stdout__,
 )

@@ -12,7 +12,7 @@ import sys
 import time
 
 from otel_dllogger import Logger
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.training import (
     HistoryBuffer,
     LogProcessor,
@@ -83,7 +83,7 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 values, counts = hub.get_scalar("train/loss").data
 print("lost", 2 * updates - len(values), len(values) - len(counts), len(values) > 100)
 print("since", hub.get_scalar("train/loss").since() - len(values))
-print("twice", handled > 10, {k: n for k, n in FAULTS.dropped.items() if n})
+print("twice", handled > 10, {k: n for k, n in DIAGNOSTICS.dropped.items() if n})
 
 # A handler that raises: what was given before stays, nothing is there twice.
 buffer, cutting, given = HistoryBuffer(), True, 0

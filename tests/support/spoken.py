@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from otel_dllogger.diagnostics import Faults
+    from otel_dllogger.diagnostics import Diagnostics
 
 
 class SpokenLog:
@@ -13,12 +13,12 @@ class SpokenLog:
 
     Args:
         caplog: pytest's own.
-        faults: What warns.
+        diagnostics: What warns.
     """
 
-    def __init__(self, caplog: Any, faults: Faults) -> None:
+    def __init__(self, caplog: Any, diagnostics: Diagnostics) -> None:
         self._caplog = caplog
-        self._faults = faults
+        self._faults = diagnostics
 
     def __getattr__(self, name: str) -> Any:
         self._faults.drain()

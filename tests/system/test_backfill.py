@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from otel_dllogger import JSONStreamBackend, Logger, StdOutBackend
 from otel_dllogger.backends.otlp import OTLPBackend
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from tests.support.bridge import BridgeProcess, Page
 from tests.support.collector import HTTPCollector
 from tests.support.command import assert_user_error, environment, otel_dllogger
@@ -223,7 +223,7 @@ def test_an_outage_is_repaired_from_the_log_without_duplicates(
     )
     with Logger([JSONStreamBackend(1, path), down]) as logger:
         log_steps(logger, range(300))
-    assert 300 == FAULTS.dropped["otlp_exit"]
+    assert 300 == DIAGNOSTICS.dropped["otlp_exit"]
     up = OTLPBackend(1, endpoint=server.otlp, run="outage", rank=0, interval_s=0.05)
     with Logger([JSONStreamBackend(1, path, append=True), up]) as logger:
         log_steps(logger, range(300, 400))

@@ -43,14 +43,14 @@ RUN, FINISHED = "resnet", "bert"
 WORLD_SIZE = 8
 NAN_RANK, STOPPED_RANK, RESTARTED_RANK, SLOW_RANK = 2, 3, 5, 7
 LOST_RANK = 1  # at the very end
-FAULTS = {
+DIAGNOSTICS = {
     NAN_RANK: {"fault": "nan", "at_s": 25, "for_s": 5},
     STOPPED_RANK: {"fault": "stops", "at_s": 28},
     RESTARTED_RANK: {"fault": "restart", "at_s": 18},
     SLOW_RANK: {"fault": "slow"},
 }
 PARTS = [
-    *(Part(RUN, rank, WORLD_SIZE, **FAULTS.get(rank, {})) for rank in range(WORLD_SIZE)),
+    *(Part(RUN, rank, WORLD_SIZE, **DIAGNOSTICS.get(rank, {})) for rank in range(WORLD_SIZE)),
     *(Part(FINISHED, rank, 2, seconds=20) for rank in range(2)),
 ]
 FACTOR = 10.0

@@ -14,7 +14,7 @@ import pytest
 
 from otel_dllogger.backends import append_file
 from otel_dllogger.backends.append_file import AppendFile, open_append_file
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from tests.support.command import assert_forked_child_answers
 
 pytestmark = pytest.mark.newest_only
@@ -85,7 +85,7 @@ def test_a_torn_end_is_mended_at_once(content, expected, torn, tmp_path):
     """A file that ends in half a line gets its newline when it is opened, and that is counted."""
     (tmp_path / "log").write_bytes(content)
     AppendFile(tmp_path / "log", append=True).close()
-    assert (expected, torn) == ((tmp_path / "log").read_bytes(), FAULTS.dropped["torn_line"])
+    assert (expected, torn) == ((tmp_path / "log").read_bytes(), DIAGNOSTICS.dropped["torn_line"])
 
 
 def test_a_torn_end_is_mended_while_others_write(tmp_path, lock):
@@ -109,7 +109,7 @@ def test_a_line_that_is_being_written_is_no_tear(tmp_path):
             AppendFile(path, append=True).close()
         assert (0, size + 1) == (writer.returncode, path.stat().st_size)
     path.unlink()  # nobody should keep files of this size
-    assert (True, 0) == (0 < begun < size, FAULTS.dropped["torn_line"])
+    assert (True, 0) == (0 < begun < size, DIAGNOSTICS.dropped["torn_line"])
 
 
 def test_a_file_that_may_not_be_read_is_appended_to(tmp_path, monkeypatch):

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.backfill.openmetrics import write_openmetrics
 from otel_dllogger.backfill.series import Chunk, SeriesName
+from otel_dllogger.errors import BackfillError
 
 pytestmark = pytest.mark.newest_only
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from tests.support.bridge import LOOKS, append, log_line, open_bridge, read_page, steps, value_of
 from tests.support.collector import HTTPCollector
 from tests.unit.test_otlp_forwarder import START_US, open_forwarder
@@ -142,4 +142,4 @@ def test_an_older_copy_is_delivered_with_figures_from_0(tmp_path):
             assert 1 == len(forwarder._exporter._encoder._resources) or lines is None
             forwarder.close()
             assert expected == collector.values("dllogger.steps")[-1]
-    assert 0 == FAULTS.dropped["backend_failed"]
+    assert 0 == DIAGNOSTICS.dropped["backend_failed"]

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from otel_dllogger.bridge import service
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.rank_state import RankState
 from tests.support.bridge import (
     BridgeProcess,
@@ -189,5 +189,5 @@ def test_the_series_limit_is_said(tmp_path, caplog):
         values = {f"metric_{number}": number for number in range(60)}
         append(tmp_path / "b_rank0.json", log_line(0, values, time_us=START_US))
         read_page(bridge)
-    assert FAULTS.dropped["series_limit"] > 0
+    assert DIAGNOSTICS.dropped["series_limit"] > 0
     assert "more than 40 series" in caplog.text

@@ -11,7 +11,7 @@ import pytest
 
 from otel_dllogger.bridge import otlp_forwarder, sent_offsets
 from otel_dllogger.bridge.polling import RetryingPoll
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.logs.tail.fingerprint import FilePosition
 from otel_dllogger.metrics.data_points import DataPoints
 from otel_dllogger.otlp import exporter as exporter_module
@@ -401,4 +401,4 @@ def test_a_port_is_free_again_after_a_bridge(tmp_path):
         bridge.close()
         bridge.close()
     assert free_port()
-    assert 0 == FAULTS.dropped["backend_failed"]
+    assert 0 == DIAGNOSTICS.dropped["backend_failed"]

@@ -14,10 +14,8 @@ import time
 
 import pytest
 
-from otel_dllogger.cli.check.log_damage import WORDS
 from otel_dllogger.cli.check.log_report import describe_log
 from otel_dllogger.logs import reader as log_reader
-from otel_dllogger.logs.parsers.skipped import HARMLESS, REASONS
 from tests.support.command import COMMAND, assert_user_error, environment, otel_dllogger
 from tests.support.paths import TESTS
 
@@ -471,11 +469,6 @@ def test_a_damaged_line_is_shown_by_its_ends(check):
     assert 'line 4: DLLL {"a": "?[2Jxx' in done.stdout
     assert "xx ... xx" in done.stdout
     assert "xxthe end\n" in done.stdout
-
-
-def test_every_reason_has_words():
-    """A reason that backfill prints is one that check explains."""
-    assert set(REASONS) - HARMLESS == set(WORDS)
 
 
 DATA = TESTS / "data"

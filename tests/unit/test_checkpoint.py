@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from otel_dllogger.logs.tail.anomalies import FileAnomalies
 from otel_dllogger.logs.tail.checkpoint import FORMAT, CheckpointFile, set_entry
 from otel_dllogger.logs.tail.file_state import TailedFile
 from otel_dllogger.logs.tail.fingerprint import FileKey, Fingerprint, digest
-from otel_dllogger.logs.tail.oddities import Oddities
 
 FIELDS = {
     "key": FileKey(65024, (1 << 64) - 1),
@@ -33,10 +33,10 @@ def path(tmp_path):
 
 def read(path):
     """Return the next generation, the fields of the files, and what was counted."""
-    oddities = Oddities()
-    saved = CheckpointFile(path, oddities=oddities).read()
+    anomalies = FileAnomalies()
+    saved = CheckpointFile(path, anomalies=anomalies).read()
     files = [{name: getattr(file, name) for name in FIELDS} for file in saved.files]
-    counts = {reason: count for reason, count in oddities.counts.items() if count}
+    counts = {reason: count for reason, count in anomalies.counts.items() if count}
     return saved.next_generation, files, counts
 
 
@@ -50,7 +50,7 @@ def entry(fields):
 
 
 def write(path, *files, next_generation=9):
-    return CheckpointFile(path, oddities=Oddities()).write(next_generation, map(entry, files))
+    return CheckpointFile(path, anomalies=FileAnomalies()).write(next_generation, map(entry, files))
 
 
 def test_what_is_written_is_read(path):
@@ -164,14 +164,14 @@ def test_a_failed_write_keeps_what_was_saved(path):
     def fail(fd):
         raise OSError(28, "No space left on device")
 
-    oddities = Oddities()
-    checkpoint = CheckpointFile(path, oddities=oddities, sync=fail)
+    anomalies = FileAnomalies()
+    checkpoint = CheckpointFile(path, anomalies=anomalies, sync=fail)
     assert not checkpoint.write(10, [])
-    assert 1 == oddities.counts["checkpoint_failed"]
+    assert 1 == anomalies.counts["checkpoint_failed"]
     assert (9, [FIELDS], {}) == read(path)
-    gone = CheckpointFile(path.parent / "nowhere" / "checkpoint", oddities=oddities)
+    gone = CheckpointFile(path.parent / "nowhere" / "checkpoint", anomalies=anomalies)
     assert not gone.write(10, [])
-    assert 2 == oddities.counts["checkpoint_failed"]
+    assert 2 == anomalies.counts["checkpoint_failed"]
 
 
 def test_the_file_then_its_name_is_synced(path, monkeypatch):
@@ -187,7 +187,7 @@ def test_the_file_then_its_name_is_synced(path, monkeypatch):
         done.append(Path(f"/proc/self/fd/{fd}").readlink().name)
 
     monkeypatch.setattr(os, "replace", note_replace)
-    assert CheckpointFile(path, oddities=Oddities(), sync=sync).write(1, [])
+    assert CheckpointFile(path, anomalies=FileAnomalies(), sync=sync).write(1, [])
     assert ["checkpoint.json.tmp", "rename", path.parent.name] == done
     assert [path] == list(path.parent.iterdir())
 

@@ -14,7 +14,7 @@ import pytest
 
 from otel_dllogger import Logger, PrometheusBackend
 from otel_dllogger.backends.otlp import OTLPBackend
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.otlp import sender as sender_module
 from otel_dllogger.runtime import closing
 from tests.support.collector import BlackHole, HTTPCollector
@@ -82,7 +82,7 @@ def test_collectors_that_are_silent_are_waited_for_together(
     one_s = seconds(close, backends(1))
     five_s = seconds(close, backends(5))
     assert five_s < 2 * one_s
-    assert 6 == FAULTS.dropped["otlp_exit"] == sum(FAULTS.dropped.values())
+    assert 6 == DIAGNOSTICS.dropped["otlp_exit"] == sum(DIAGNOSTICS.dropped.values())
 
 
 @HOW
@@ -96,7 +96,7 @@ def test_a_silent_one_takes_nothing_from_the_others(
         seconds(close, backends)
         assert [1.0] * 3 == http.values("dl.loss")
         assert 3 == sum(http.values("dllogger.run_finished"))
-    assert 2 == FAULTS.dropped["otlp_exit"]
+    assert 2 == DIAGNOSTICS.dropped["otlp_exit"]
 
 
 def test_a_backend_that_goes_on_is_not_given_less_time_later() -> None:
@@ -110,7 +110,7 @@ def test_a_backend_that_goes_on_is_not_given_less_time_later() -> None:
         Logger([second]).log((0, 2), {"loss": 2.0})
         second.close()
         assert [1.0, 2.0] == http.values("dl.loss")
-    assert 0 == sum(FAULTS.dropped.values())
+    assert 0 == sum(DIAGNOSTICS.dropped.values())
 
 
 @HOW
@@ -209,7 +209,7 @@ def test_a_signal_handler_may_close_an_otlp_backend(
             logger.close()
             assert not backend._sender._thread.is_alive()
             arrived = len(http.values("dl.loss"))
-            assert logged == arrived + FAULTS.dropped["otlp_exit"], line
+            assert logged == arrived + DIAGNOSTICS.dropped["otlp_exit"], line
             assert 0 == len(closing._open)
     assert line > 5
 
@@ -234,4 +234,4 @@ def test_a_signal_handler_may_close_amid_the_close_of_a_page(
         assert not backend.endpoint._server.sockets, line
         assert [] == caplog.messages, line
     assert line > 30
-    assert 0 == sum(FAULTS.dropped.values())
+    assert 0 == sum(DIAGNOSTICS.dropped.values())

@@ -18,7 +18,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from otel_dllogger import Logger, PrometheusBackend
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.http.content_negotiation import accepts_gzip, choose_format
 from otel_dllogger.http.endpoint import MetricsEndpoint
 from otel_dllogger.identity import Topology
@@ -172,7 +172,7 @@ def test_any_request_is_answered(ports, said, method, path, headers):
             parse = parse_openmetrics if is_open else parse_text
             assert "dl_loss" in {family.name for family in parse(body.decode())}
         assert [] == said
-        assert 0 == sum(FAULTS.dropped.values())
+        assert 0 == sum(DIAGNOSTICS.dropped.values())
 
 
 @EXAMPLES
@@ -193,7 +193,7 @@ def test_any_bytes_are_survived(ports, said, parts):
         connect(port, b"".join(parts)).close()
         assert ask(port).status == 200
     assert [] == said
-    assert 0 == sum(FAULTS.dropped.values())
+    assert 0 == sum(DIAGNOSTICS.dropped.values())
 
 
 def test_pages_are_kept_by_format(monkeypatch):

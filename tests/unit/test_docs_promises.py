@@ -7,8 +7,7 @@ import re
 
 import pytest
 
-from otel_dllogger.diagnostics import REASONS
-from otel_dllogger.otlp import losses
+from otel_dllogger.diagnostics import OTLP, PROCESS, REASONS
 from tests.support.paths import ROOT, TESTS
 
 TEXT = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
@@ -109,10 +108,13 @@ def test_every_row_of_a_promise_names_a_test():
 
 
 def test_the_table_of_reasons_has_them_all():
-    """Each once, and no other."""
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", TEXT, re.MULTILINE)
-    assert sorted({*REASONS, *losses.REASONS}) == sorted(reason for reason, _ in rows)
-    assert {"lines", "values", "events"} == {counts for _, counts in rows}
+    """Each once, and no other, with its unit and the words in which ``check`` says it."""
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \|", TEXT, re.MULTILINE)
+    known = {**REASONS[PROCESS], **REASONS[OTLP]}
+    assert sorted(known) == sorted(name for name, *_ in rows)
+    assert [] == [row for row in rows if row[1] != known[row[0]].unit]
+    assert [] == [row for row in rows if not row[2].startswith(known[row[0]].words)]
+    assert {"lines", "values", "events"} == {unit for _, unit, _ in rows}
 
 
 def test_links_lead_somewhere():

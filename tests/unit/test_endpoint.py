@@ -22,10 +22,10 @@ import psutil
 import pytest
 
 from otel_dllogger import JSONStreamBackend, Logger, PrometheusBackend
-from otel_dllogger.diagnostics import FAULTS, RAISE_VARIABLE
+from otel_dllogger.diagnostics import DIAGNOSTICS, RAISE_VARIABLE
 from otel_dllogger.errors import EndpointError
 from otel_dllogger.http import endpoint as module
-from otel_dllogger.http import listener, server
+from otel_dllogger.http import server, sockets
 from otel_dllogger.http.endpoint import MetricsEndpoint
 from tests.support.http import SCRAPE, ask, connect, read_to_end, scrape_at_once, wait_until
 
@@ -256,13 +256,13 @@ def test_a_failing_rendering_is_500_and_counted(serve, monkeypatch, raising):
             raise ValueError("secret\nof the run")
         return small(accept)
 
-    port, before = serve(render).port, FAULTS.dropped.get("scrape", 0)
+    port, before = serve(render).port, DIAGNOSTICS.dropped.get("scrape", 0)
     answer = ask(port)
     assert (answer.status, answer.body) == (
         500,
         b"500: rendering the metrics page raised ValueError\n",
     )
-    assert FAULTS.dropped.get("scrape", 0) - before == (0 if raising == "1" else 1)
+    assert DIAGNOSTICS.dropped.get("scrape", 0) - before == (0 if raising == "1" else 1)
     broken[0] = False
     assert ask(port).status == 200
 
@@ -355,7 +355,7 @@ def test_errors_are_one_line(serve, options, line):
 def test_refusals_that_root_never_sees(number, line):
     """The words for errors that cannot be had on demand."""
     error = OSError(number, os.strerror(number))
-    assert listener._refusal(error, "127.0.0.1", 80).startswith(line)
+    assert str(sockets._refusal(error, "127.0.0.1", 80)).startswith(line)
 
 
 def test_ipv6_is_bracketed(serve):
@@ -703,5 +703,8 @@ def test_training_goes_on_without_a_page(host, counted, tmp_path):
     logger.log((0, 1), {"loss": 1.0})
     logger.close()
     assert page.url is None
+    (problem,) = page.problems
+    assert "host" == problem.argument
+    assert str(problem).startswith("no metrics are served: host ")
     assert {"endpoint": 1} == counted()
     assert 1 == len((tmp_path / "log").read_text().splitlines())

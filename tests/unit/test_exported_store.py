@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.identity import Topology
 from otel_dllogger.metrics.data_points import DataPoints
 from otel_dllogger.metrics.exported_store import ExportedStore
@@ -57,7 +57,7 @@ def test_all_that_is_exported_has_the_same_labels():
 )
 def test_a_late_move_is_said_as_what_it_is(first, late, move, caplog, monkeypatch):
     """Name and labels that change are in the warning; where neither does, there is none."""
-    monkeypatch.setattr(FAULTS, "_warned_at", {})
+    monkeypatch.setattr(DIAGNOSTICS, "_warned_at", {})
     store = SeriesStore(run="r", rank=0, start_us=0)
     store.take(Metadata(0, 0, "loss", first))
     store.take(Record(0, 0, (0, 1), {"loss": 1.0}))

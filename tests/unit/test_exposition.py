@@ -18,7 +18,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.identity import Topology
 from otel_dllogger.metrics.exported_store import ExportedStore
 from otel_dllogger.metrics.exposition import StorePage
@@ -138,7 +138,7 @@ def test_it_says_it_beyond_the_limit_of_series():
         stores.take(number % 3, ((0, number), data), 1_700_000_000_000_000)
     for expected, found in stores.read_pages():
         assert expected == found
-    assert FAULTS.dropped["series_limit"]
+    assert DIAGNOSTICS.dropped["series_limit"]
 
 
 def test_a_rank_that_left_leaves_the_page():

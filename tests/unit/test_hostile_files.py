@@ -22,9 +22,9 @@ from otel_dllogger.bridge.sent_offsets import SentOffsets
 from otel_dllogger.http import service_discovery
 from otel_dllogger.http.service_discovery import DiscoveryFile, sweep_stale
 from otel_dllogger.identity import Topology, host_name, read_process
+from otel_dllogger.logs.tail.anomalies import FileAnomalies
 from otel_dllogger.logs.tail.checkpoint import CheckpointFile
 from otel_dllogger.logs.tail.fingerprint import FilePosition
-from otel_dllogger.logs.tail.oddities import Oddities
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,7 +171,7 @@ def test_what_is_not_a_file_is_survived(tmp_path, dead, counted, kind, monkeypat
 
     make_odd(tmp_path / "state", kind)
     make_odd(tmp_path / "state.sent", kind)
-    assert () == CheckpointFile(tmp_path / "state", oddities=Oddities()).read().files
+    assert () == CheckpointFile(tmp_path / "state", anomalies=FileAnomalies()).read().files
     journal = SentOffsets(str(tmp_path / "state.sent"))
     assert 0 == journal.sent_until(FilePosition(1, 1, 1, 0, 0))
     journal.close()
@@ -251,7 +251,7 @@ def test_a_checkpoint_is_read_whatever_it_says(tmp_path_factory, content, value,
     }
     for raw in (content, dumped(saved), dumped({**saved, "files": value})):
         path.write_bytes(raw)
-        for file in CheckpointFile(path, oddities=Oddities()).read().files:
+        for file in CheckpointFile(path, anomalies=FileAnomalies()).read().files:
             assert file.generation < 2
 
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_dllogger import identity
-from otel_dllogger.diagnostics import Faults
+from otel_dllogger.diagnostics import Diagnostics
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.identity import ProcessStat, clean_run, detect_topology, read_process
 from tests.support.spoken import SpokenLog
@@ -78,17 +78,17 @@ def launch(wrapper: list[str] | None = None) -> list[dict]:
 
 
 @pytest.fixture
-def faults(monkeypatch):
-    """Give the module faults of its own, so that no warning is held back."""
-    faults = Faults()
-    monkeypatch.setattr(identity, "FAULTS", faults)
-    return faults
+def diagnostics(monkeypatch):
+    """Give the module diagnostics of its own, so that no warning is held back."""
+    diagnostics = Diagnostics()
+    monkeypatch.setattr(identity, "DIAGNOSTICS", diagnostics)
+    return diagnostics
 
 
 @pytest.fixture
-def caplog(caplog, faults):
-    """What was logged, the warnings of these faults included."""
-    return SpokenLog(caplog, faults)
+def caplog(caplog, diagnostics):
+    """What was logged, the warnings of these diagnostics included."""
+    return SpokenLog(caplog, diagnostics)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_ranks_come_from_the_first_family_alone(environ, expected):
 
 
 @pytest.mark.parametrize("garbage", ["two", "1.0", "-2", "1_0", "٣", "9" * 5000, "\udc80"])
-def test_garbage_is_ignored_with_one_line(garbage, faults, caplog):
+def test_garbage_is_ignored_with_one_line(garbage, diagnostics, caplog):
     """A variable that is no number is skipped, and the warning names it."""
     with caplog.at_level(logging.WARNING, "otel_dllogger"):
         found = detect_topology({"RANK": garbage, "SLURM_PROCID": "3", "SLURM_NTASKS": "4"})
@@ -151,7 +151,7 @@ def test_garbage_is_ignored_with_one_line(garbage, faults, caplog):
     assert expected == (found.rank, found.world_size)
     (message,) = caplog.messages
     assert f"RANK={garbage[:40]!r} is ignored: it must be a whole number" in message
-    assert not any(faults.dropped.values())
+    assert not any(diagnostics.dropped.values())
 
 
 def test_the_rank_argument_wins():

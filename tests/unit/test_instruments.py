@@ -19,7 +19,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from otel_dllogger.diagnostics import FAULTS, LOG_TIME
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.identity import Topology
 from otel_dllogger.metrics.instruments import Instruments
 from otel_dllogger.metrics.naming import map_metric, parse_metadata
@@ -141,11 +141,11 @@ def test_the_page_is_this_byte_by_byte(page: Page, monkeypatch: pytest.MonkeyPat
     page.log((0, 20), {"train.loss": NAN, "ips": True, "text": "x", "list": [1]}, at_s=3)
     page.log((0,), {"train.loss": 0.75}, at_s=4)
     page.store.take(Info(T0_US + 4 * S, 4 * S, "hello"))
-    FAULTS.dropped["disk_full"] += 3
-    monkeypatch.setattr(LOG_TIME, "nanoseconds", 250_000_000)
+    DIAGNOSTICS.dropped["disk_full"] += 3
+    monkeypatch.setattr(DIAGNOSTICS, "log_ns", 250_000_000)
     text = page.text()
     none_dropped = re.compile(r'dllogger_dropped_total\{rank="1",reason="(\w+)",run="r"\} 0.0\n')
-    assert set(FAULTS.dropped) - {"disk_full"} == set(none_dropped.findall(text))
+    assert set(DIAGNOSTICS.dropped) - {"disk_full"} == set(none_dropped.findall(text))
     assert PAGE == none_dropped.sub("", text)
 
 
@@ -234,7 +234,7 @@ def test_an_instrument_that_is_refused_costs_no_other_metric() -> None:
     page.log((0, 1), {"first": 1, "bad": 2, "last": 3})
     page.log((0,), {"bad": 2, "next": 4})
     assert {"dl_first": 1.0, "dl_last": 3.0, "dl_next": 4.0} == logged_on(page)
-    assert 1 == FAULTS.dropped["instrument"]
+    assert 1 == DIAGNOSTICS.dropped["instrument"]
 
 
 NAMES = [
@@ -334,7 +334,7 @@ def test_counters_never_go_back(page: Page, monkeypatch: pytest.MonkeyPatch) -> 
     def shown() -> float:
         return page.families()["dllogger_log_seconds"].samples[0].value
 
-    monkeypatch.setattr(LOG_TIME, "nanoseconds", 2_000_000_000)
+    monkeypatch.setattr(DIAGNOSTICS, "log_ns", 2_000_000_000)
     assert 2.0 == shown()
-    monkeypatch.setattr(LOG_TIME, "nanoseconds", 1_000_000_000)
+    monkeypatch.setattr(DIAGNOSTICS, "log_ns", 1_000_000_000)
     assert 2.0 == shown()

@@ -91,6 +91,6 @@ def test_no_barrier_keeps_an_exception_of_a_signal_handler(path):
     for handler in (one for one in ast.walk(tree) if isinstance(one, ast.ExceptHandler)):
         raises = any(isinstance(one, ast.Raise) for one in ast.walk(handler))
         passes = {"let_through", "_unformatted", "_caught"} & set(calls_in(handler))
-        if getattr(handler.type, "id", "") == "Impatient":  # which is the package's own
+        if getattr(handler.type, "id", "") == "LockTimeout":  # which is the package's own
             continue
         assert raises or passes, f"{path}:{handler.lineno}"

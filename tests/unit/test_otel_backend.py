@@ -21,7 +21,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 
 from otel_dllogger import ConfigurationError, Logger, OTelBackend, Verbosity
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.instruments import lift_cardinality_limit
 from tests.support.command import assert_forked_child_answers
 from tests.support.http import wait_until
@@ -254,7 +254,7 @@ def test_the_limit_of_series_holds(provider: MeterProvider, reader: InMemoryMetr
     found = points(reader)
     assert [2.0] == [point.value for point in found["dl.known"]]
     exported = [name for name in found if name.startswith("dl.name_")]
-    assert 100 == len(exported) + FAULTS.dropped["series_limit"]
+    assert 100 == len(exported) + DIAGNOSTICS.dropped["series_limit"]
     assert 90 < sum(map(len, found.values())) <= 100
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from otel_dllogger import ConfigurationError, JSONStreamBackend, Logger, Verbosity
 from otel_dllogger.backends.otlp import OTLPBackend
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics import figures_schedule
 from otel_dllogger.otlp import exporter as exporter_module
 from otel_dllogger.otlp import sender as sender_module
@@ -334,7 +334,7 @@ def test_threads_that_log_lose_and_repeat_nothing(collector: Any, open_backend: 
     logger.close()
     for number in range(8):
         assert list(range(1000)) == collector.values(f"dl.loss_{number}")
-    assert 0 == sum(FAULTS.dropped.values())
+    assert 0 == sum(DIAGNOSTICS.dropped.values())
 
 
 def test_points_of_a_series_are_sorted_within_a_request(
@@ -392,7 +392,7 @@ def test_a_request_that_failed_is_sent_again(collector: Any, open_backend: Any) 
         log(backend, step, float(step))
     assert list(map(float, range(100))) == collector.wait_for("dl.loss", 100)
     assert 3 == sum(request.status != 200 for request in collector.requests)
-    assert 0 == sum(FAULTS.dropped.values())
+    assert 0 == sum(DIAGNOSTICS.dropped.values())
 
 
 def retry_after(protocol: str) -> dict[str, Any]:
@@ -444,7 +444,7 @@ def test_what_is_refused_is_counted_and_not_repeated(
     assert [1.0] * 3 == collector.values("dl.loss")
     refused = [request for request in collector.requests if request.status != 200]
     assert 1 == len(refused)
-    assert 5 == FAULTS.dropped["otlp_refused"] == sum(FAULTS.dropped.values())
+    assert 5 == DIAGNOSTICS.dropped["otlp_refused"] == sum(DIAGNOSTICS.dropped.values())
     (warning,) = caplog.messages
     assert "no thirteens" in warning or "INVALID_ARGUMENT" in warning
 
@@ -457,12 +457,12 @@ def test_no_other_status_is_one_to_repeat(
     http.answer = lambda _points: (status, {"Location": http.url}, b"")
     backend = open_backend(http)
     log(backend, 1, 1.0)
-    wait_until(lambda: FAULTS.dropped["otlp_refused"])
+    wait_until(lambda: DIAGNOSTICS.dropped["otlp_refused"])
     http.answer = lambda _points: (200, {}, b"")
     log(backend, 2, 2.0)
     backend.close()
     assert [2.0] == http.values("dl.loss")
-    assert 1 == FAULTS.dropped["otlp_refused"] == sum(FAULTS.dropped.values())
+    assert 1 == DIAGNOSTICS.dropped["otlp_refused"] == sum(DIAGNOSTICS.dropped.values())
 
 
 def test_resources_exhausted_without_a_time_is_final(open_backend: Any) -> None:
@@ -471,8 +471,8 @@ def test_resources_exhausted_without_a_time_is_final(open_backend: Any) -> None:
         collector.answer = lambda _points: ("RESOURCE_EXHAUSTED", {}, b"")
         backend = open_backend(collector, protocol="grpc")
         log(backend, 1, 1.0)
-        wait_until(lambda: FAULTS.dropped["otlp_refused"])
-    assert 1 == FAULTS.dropped["otlp_refused"]
+        wait_until(lambda: DIAGNOSTICS.dropped["otlp_refused"])
+    assert 1 == DIAGNOSTICS.dropped["otlp_refused"]
 
 
 def test_points_that_are_refused_of_a_request_are_counted(
@@ -491,7 +491,7 @@ def test_points_that_are_refused_of_a_request_are_counted(
     log(backend, 1, 1.0)
     backend.close()
     assert [1.0] == collector.values("dl.loss")
-    assert 2 * len(collector.requests) == FAULTS.dropped["otlp_refused"]
+    assert 2 * len(collector.requests) == DIAGNOSTICS.dropped["otlp_refused"]
     assert "too old" in caplog.text
 
 
@@ -524,7 +524,7 @@ def test_an_outage_loses_nothing_while_there_is_room(protocol: str, open_backend
         times_us = [point.time_us for point in collector.named("dl.loss")]
         assert [START_US + step * 1000 for step in range(2000)] == times_us
         backend.close()
-    assert 0 == sum(FAULTS.dropped.values())
+    assert 0 == sum(DIAGNOSTICS.dropped.values())
 
 
 def test_a_full_queue_drops_the_oldest_and_counts_them(
@@ -543,8 +543,8 @@ def test_a_full_queue_drops_the_oldest_and_counts_them(
         collector.wait_for("dl.loss", 1)
         backend.close()
         arrived = collector.values("dl.loss")
-    dropped = FAULTS.dropped["otlp_queue"]
-    assert 0 < dropped == sum(FAULTS.dropped.values())
+    dropped = DIAGNOSTICS.dropped["otlp_queue"]
+    assert 0 < dropped == sum(DIAGNOSTICS.dropped.values())
     assert list(map(float, range(dropped, count))) == arrived
     assert 1 == sum("the queue is full" in one for one in caplog.messages)
 
@@ -562,8 +562,8 @@ def test_a_thread_that_comes_to_nothing_drops_and_counts_as_well(
     assert backend._queue._bytes <= 128 << 10
     http.hold.set()
     backend.close()
-    dropped = FAULTS.dropped["otlp_queue"]
-    assert 0 < dropped == sum(FAULTS.dropped.values())
+    dropped = DIAGNOSTICS.dropped["otlp_queue"]
+    assert 0 < dropped == sum(DIAGNOSTICS.dropped.values())
     assert [0.0, *map(float, range(1 + dropped, 1000))] == http.values("dl.loss")
 
 
@@ -575,7 +575,7 @@ def test_a_queue_that_fills_is_looked_at_before_its_time(
     for step in range(100):
         log(backend, step, float(step))
     http.wait_for("dl.loss", 1)
-    assert 0 == sum(FAULTS.dropped.values())
+    assert 0 == sum(DIAGNOSTICS.dropped.values())
 
 
 def test_what_was_given_up_is_counted_once(
@@ -592,7 +592,7 @@ def test_what_was_given_up_is_counted_once(
     http.hold.set()
     backend._sender._thread.join(60)
     assert 1 == len(http.requests)
-    assert 1 == FAULTS.dropped["otlp_exit"] == sum(FAULTS.dropped.values())
+    assert 1 == DIAGNOSTICS.dropped["otlp_exit"] == sum(DIAGNOSTICS.dropped.values())
 
 
 def test_series_beyond_the_limit_are_not_sent(http: HTTPCollector, open_backend: Any) -> None:
@@ -603,7 +603,7 @@ def test_series_beyond_the_limit_are_not_sent(http: HTTPCollector, open_backend:
     logger.log((0, 3), {"known": 2})
     logger.close()
     sent = {point.name for point in http.points if point.name.startswith("dl.name_")}
-    assert 100 == len(sent) + FAULTS.dropped["series_limit"]
+    assert 100 == len(sent) + DIAGNOSTICS.dropped["series_limit"]
     assert [1.0, 2.0] == http.values("dl.known")
 
 
@@ -622,12 +622,12 @@ def test_close_is_quick_and_counts_what_no_collector_took(
         start_s = time.monotonic()
         backend.close()
         took_s = time.monotonic() - start_s
-        assert 15 == FAULTS.dropped["otlp_exit"] == sum(FAULTS.dropped.values())
+        assert 15 == DIAGNOSTICS.dropped["otlp_exit"] == sum(DIAGNOSTICS.dropped.values())
         assert 1.5 < took_s < 4
         log(backend, 15, 1.0)
         backend.flush()
         backend.close()
-    assert 16 == FAULTS.dropped["otlp_exit"]
+    assert 16 == DIAGNOSTICS.dropped["otlp_exit"]
     assert any("before a collector took the last values" in one for one in caplog.messages)
 
 
@@ -648,7 +648,7 @@ def test_values_that_the_thread_has_not_come_to_are_counted_at_the_end(
         log(backend, step, 1.0)
     backend.close()
     go_on.set()
-    assert 10 == FAULTS.dropped["otlp_exit"]
+    assert 10 == DIAGNOSTICS.dropped["otlp_exit"]
     backend._sender._thread.join(60)
     assert [] == http.requests
 
@@ -746,7 +746,7 @@ def test_sdk_disabled_sends_nothing(
     assert not [one for one in threading.enumerate() if one.name == sender_module.THREAD_NAME]
     logger.close()
     assert [] == http.requests
-    assert 0 == sum(FAULTS.dropped.values())
+    assert 0 == sum(DIAGNOSTICS.dropped.values())
 
 
 @pytest.mark.parametrize(

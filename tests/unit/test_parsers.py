@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from otel_dllogger.diagnostics import HARMLESS, LINE, REASONS
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.logs.parsers.context import FileContext
 from otel_dllogger.logs.parsers.detect import parse_line
@@ -29,7 +30,7 @@ from otel_dllogger.logs.parsers.formats import (
     FileRecord,
     conventional_metadata,
 )
-from otel_dllogger.logs.parsers.skipped import HARMLESS, MAX_LINE_BYTES, REASONS
+from otel_dllogger.logs.parsers.skipped import MAX_LINE_BYTES
 from otel_dllogger.metrics.naming import MetricMetadata, map_metric, parse_metadata
 from otel_dllogger.record import Info, Metadata, step_position
 from tests.support.paths import ROOT, TESTS
@@ -600,7 +601,7 @@ def test_a_bad_line_is_counted_by_its_reason(line, reason):
     entries, context = read([log_line(), line, log_line()])
     assert [(0, 1)] * 2 == [entry.step for entry in entries]
     assert {reason} == set(context.skipped)
-    assert reason in REASONS
+    assert reason in REASONS[LINE]
 
 
 def test_what_a_reason_leaves_open_is_said():
@@ -615,7 +616,7 @@ def test_what_a_reason_leaves_open_is_said():
 
 def test_every_reason_has_a_line_and_the_harmless_ones_lose_nothing():
     """The table above is whole."""
-    assert {*REASONS} == {reason for _, reason in BAD} | {"noise"}
+    assert {*REASONS[LINE]} == {reason for _, reason in BAD} | {"noise"}
     assert {"blank", "not_a_record", "noise"} == HARMLESS
 
 

@@ -25,7 +25,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from otel_dllogger import JSONStreamBackend, Logger, PrometheusBackend, StdOutBackend
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.naming import label_text
 from otel_dllogger.values import convert, to_plain
 from tests.support.http import ask
@@ -324,15 +324,15 @@ def expected_series(done):
 def test_anything_gives_one_line_each_and_a_valid_page(tmp_path_factory, everything, done):
     """No call raises; each is one line that parses; each finite number is on the page."""
     path = tmp_path_factory.mktemp("any") / "log"
-    before = dict(FAULTS.dropped)
+    before = dict(DIAGNOSTICS.dropped)
     metrics = PrometheusBackend(1, port=0)
     with logger_on(StdOutBackend(1), JSONStreamBackend(1, path), metrics) as logger:
         for name, *arguments in done:
             getattr(logger, name)(*arguments)
             getattr(everything, name)(*arguments)
         text = check_page(metrics.endpoint.port, expected_series(done))
-    assert before["backend_failed"] == FAULTS.dropped["backend_failed"]
-    assert before["series_limit"] == FAULTS.dropped["series_limit"]
+    assert before["backend_failed"] == DIAGNOSTICS.dropped["backend_failed"]
+    assert before["series_limit"] == DIAGNOSTICS.dropped["series_limit"]
     check_lines(path.read_bytes(), done)
     counted = {
         dict(pairs)["type"]: value
@@ -396,7 +396,7 @@ def test_every_name_with_every_unit_is_on_one_valid_page(unit, tmp_path):
             {(label_text(name), "iteration"): index for index, name in enumerate(SEEN_NAMES)},
         )
         promtool(metrics.endpoint.port)
-    assert 0 == FAULTS.dropped["backend_failed"] + FAULTS.dropped["instrument"]
+    assert 0 == DIAGNOSTICS.dropped["backend_failed"] + DIAGNOSTICS.dropped["instrument"]
 
 
 @pytest.mark.parametrize("letter", ["a", "\x00", "🔥", "\u2028", "a\n", "/", " ", "1"])
@@ -454,4 +454,4 @@ def test_a_step_of_any_size_keeps_the_page(step, tmp_path):
     assert {"dllogger_epoch", "dllogger_iteration", "dllogger_steps_total"} <= names_found
     assert 0.5 in [value for (name, _), value in page.items() if name == "dl_loss"]
     assert 5 == len((tmp_path / "log").read_text().splitlines())
-    assert 0 == FAULTS.dropped["backend_failed"]
+    assert 0 == DIAGNOSTICS.dropped["backend_failed"]

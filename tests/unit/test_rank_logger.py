@@ -612,7 +612,7 @@ def test_print_log_refuses_what_is_no_logger():
 FAILING = """
 import logging, sys
 logging.getLogger("otel_dllogger").disabled = True
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.training.rank_logger import MMLogger, print_log
 logger = MMLogger.get_instance("a", log_file=sys.argv[1] if len(sys.argv) > 1 else None)
 if len(sys.argv) > 2:
@@ -622,7 +622,7 @@ for number in range(100):
 print_log("printed")
 for handler in logger.handlers:
     handler.close()
-counts = {reason: count for reason, count in FAULTS.dropped.items() if count}
+counts = {reason: count for reason, count in DIAGNOSTICS.dropped.items() if count}
 sys.stderr.write(f"{counts}\\n")  # in one piece: a thread may say a warning meanwhile
 """
 

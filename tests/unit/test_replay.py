@@ -6,13 +6,12 @@ import time
 
 import pytest
 
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS, OTLP
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.metrics.data_points import DataPoints, Series
 from otel_dllogger.metrics.exported_store import ExportedStore
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.otlp.batches import MAX_POINTS, MAX_SPAN_US, Backlog, Batch
-from otel_dllogger.otlp.losses import count_from_zero
 from otel_dllogger.otlp.queue import (
     ENTRY_BYTES,
     NUMBER_BYTES,
@@ -42,7 +41,7 @@ class Pipeline:
         self.points = DataPoints(
             ExportedStore(self.store, topology), start_us=START_US, of_process=True
         )
-        count_from_zero()
+        DIAGNOSTICS.count_from_zero(OTLP)
         self.queue = EntryQueue(max_queue_bytes, lambda: None)
         self.backlog = Backlog(backlog_bytes)
         self.replay = Replay(
@@ -91,7 +90,7 @@ def test_an_entry_that_fails_costs_only_itself():
     points = logged(pipeline.take())
     assert {"dl.a": 1.0, "dl.b": 2.0, "dl.c": 3.0, "dl.d": 4.0, "dl.e": 5.0} == points
     assert 0 == pipeline.replay.close()
-    assert 1 == FAULTS.dropped["backend_failed"] == sum(FAULTS.dropped.values())
+    assert 1 == DIAGNOSTICS.dropped["backend_failed"] == sum(DIAGNOSTICS.dropped.values())
 
 
 def test_figures_are_observed_at_the_interval_of_a_scrape():
@@ -111,11 +110,11 @@ def test_figures_are_observed_at_the_interval_of_a_scrape():
 
 def test_values_beyond_the_limit_of_series_are_warned_of(caplog):
     """The warning names the limit and what to do; the counter says how many there were."""
-    pipeline = Pipeline(max_series=len(FAULTS.dropped) + 20)
+    pipeline = Pipeline(max_series=len(DIAGNOSTICS.dropped) + 20)
     for step in range(100):
         pipeline.log(step, **{f"name_{step}": 1.0})
     points = pipeline.take()
-    assert 100 == len(logged(points)) + FAULTS.dropped["series_limit"]
+    assert 100 == len(logged(points)) + DIAGNOSTICS.dropped["series_limit"]
     (message,) = caplog.messages
     assert f"more than {pipeline.store.max_series} series" in message
     assert "max_series=" in message
@@ -169,7 +168,7 @@ def test_every_kind_of_entry_counts():
     assert ("dllogger.run_finished", 0.0) in points
     pipeline.queue.put(Finish())
     assert ("dllogger.run_finished", 1.0) in pipeline.take(observe=True)
-    assert 0 == sum(FAULTS.dropped.values())
+    assert 0 == sum(DIAGNOSTICS.dropped.values())
 
 
 def test_figures_have_the_time_at_which_they_were_observed():
@@ -202,11 +201,11 @@ def test_what_queue_and_backlog_drop_is_counted_together(caplog):
     pipeline = Pipeline(max_queue_bytes=8 * (ENTRY_BYTES + NUMBER_BYTES), backlog_bytes=1)
     pipeline.log(0, loss=1.0)
     pipeline.replay.take(observe=True)  # what came last is kept, however little room there is
-    assert (1, 1) == (len(pipeline.backlog), FAULTS.dropped["otlp_queue"])
+    assert (1, 1) == (len(pipeline.backlog), DIAGNOSTICS.dropped["otlp_queue"])
     for step in range(10):
         pipeline.log(step * 100_000, loss=1.0)  # more than a batch spans apart
     pipeline.replay.take(observe=True)
-    assert 11 == FAULTS.dropped["otlp_queue"] == sum(FAULTS.dropped.values())
+    assert 11 == DIAGNOSTICS.dropped["otlp_queue"] == sum(DIAGNOSTICS.dropped.values())
     (message,) = caplog.messages
     assert "the queue is full" in message
 
@@ -216,7 +215,7 @@ def test_nothing_is_said_while_there_is_room(caplog):
     pipeline = Pipeline()
     pipeline.log(1, loss=1.0)
     pipeline.replay.take()
-    assert ([], 0) == (caplog.messages, sum(FAULTS.dropped.values()))
+    assert ([], 0) == (caplog.messages, sum(DIAGNOSTICS.dropped.values()))
 
 
 @pytest.mark.parametrize(("backlog", "expected"), [(0, 100), (60, 40), (90, 25), (200, 25)])
@@ -385,7 +384,7 @@ def test_a_closed_queue_counts_what_it_refuses(counted):
     for _ in range(3):
         queue.put(entry(a=1.0, b=1.0))
     assert 6 == queue.close()
-    FAULTS.dropped["otlp_exit"] = 0
+    DIAGNOSTICS.dropped["otlp_exit"] = 0
     queue.put(Finish())
     queue.put(entry(a=1.0, b=1.0, rank=0))
     assert ([], 0) == taken(queue)
@@ -403,7 +402,7 @@ def test_a_silenced_queue_takes_and_counts_nothing(counted):
 def test_a_forked_child_has_an_empty_queue():
     """What was logged before the fork is the parent's to send, and a thread may be in a put."""
     assert_forked_child_answers("""
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.otlp.queue import ENTRY_BYTES, QUEUE_SHARE, EntryQueue
 
 def put(step):
@@ -421,7 +420,7 @@ def answers():
     for step in range(3, 100):
         put(step)
     taken = queue.begin_take(), queue.pop(), queue.close()
-    return taken == ((0, 0), None, 0) and not sum(FAULTS.dropped.values())
+    return taken == ((0, 0), None, 0) and not sum(DIAGNOSTICS.dropped.values())
 """)
 
 

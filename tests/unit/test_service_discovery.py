@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_dllogger.diagnostics import Faults
+from otel_dllogger.diagnostics import Diagnostics
 from otel_dllogger.http import service_discovery
 from otel_dllogger.http.service_discovery import DiscoveryFile, sweep_stale
 from otel_dllogger.identity import Topology, host_name
@@ -115,22 +115,22 @@ def write_variant(path, source, **changes):
 
 
 @pytest.fixture
-def faults(monkeypatch):
-    """Give the module faults of its own, so that counts start at zero."""
-    faults = Faults()
-    monkeypatch.setattr(service_discovery, "FAULTS", faults)
-    return faults
+def diagnostics(monkeypatch):
+    """Give the module diagnostics of its own, so that counts start at zero."""
+    diagnostics = Diagnostics()
+    monkeypatch.setattr(service_discovery, "DIAGNOSTICS", diagnostics)
+    return diagnostics
 
 
 @pytest.fixture
-def caplog(caplog, faults):
-    """What was logged, the warnings of these faults included."""
-    return SpokenLog(caplog, faults)
+def caplog(caplog, diagnostics):
+    """What was logged, the warnings of these diagnostics included."""
+    return SpokenLog(caplog, diagnostics)
 
 
-def lost(faults):
+def lost(diagnostics):
     """Return the reasons that have counted anything."""
-    return {reason: count for reason, count in faults.dropped.items() if count}
+    return {reason: count for reason, count in diagnostics.dropped.items() if count}
 
 
 @pytest.fixture
@@ -234,30 +234,32 @@ def test_separators_within_the_parts_do_not_collide():
 
 
 @pytest.mark.parametrize("below", ["file", "file/folder", "nul\0"])
-def test_a_folder_that_cannot_be_is_counted(below, tmp_path, faults, caplog):
+def test_a_folder_that_cannot_be_is_counted(below, tmp_path, diagnostics, caplog):
     """What cannot be written never raises: it is counted, named, and removed without effect."""
     (tmp_path / "file").write_text("in the way")
     file = DiscoveryFile(tmp_path / below, make_topology(), address=ADDRESS)
     file.remove()
     expected = {"discovery": 1}
-    assert expected == lost(faults)
+    assert expected == lost(diagnostics)
     (message,) = caplog.messages
     assert f"{str(tmp_path / below)!r}" in message
     assert "127.0.0.1:9464 by hand; pass discovery_dir or OTEL_DLLOGGER_DISCOVERY_DIR" in message
+    assert message.startswith(str(file.problem))
+    assert file.problem.argument == "discovery_dir"
     untouched = ["file"]
     assert untouched == names(tmp_path)
 
 
-def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, faults):
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, diagnostics):
     """A full disk costs the announcement, not a temporary file as well."""
 
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     DiscoveryFile(tmp_path, make_topology(), address=ADDRESS)
     expected = ({"discovery": 1}, [])
-    assert expected == (lost(faults), names(tmp_path))
+    assert expected == (lost(diagnostics), names(tmp_path))
 
 
 def test_remove_is_idempotent(tmp_path):
@@ -277,7 +279,7 @@ def test_remove_leaves_a_file_taken_over(tmp_path):
     assert expected == json.loads(second.path.read_bytes())[0]["targets"]
 
 
-def test_remove_accepts_a_file_that_is_gone(tmp_path, faults, caplog):
+def test_remove_accepts_a_file_that_is_gone(tmp_path, diagnostics, caplog):
     """A folder that somebody has emptied is as good as removed."""
     file = DiscoveryFile(tmp_path, make_topology(), address=ADDRESS)
     file.path.unlink()
@@ -285,7 +287,7 @@ def test_remove_accepts_a_file_that_is_gone(tmp_path, faults, caplog):
     assert not caplog.messages
 
 
-def test_remove_that_fails_warns(tmp_path, faults, caplog, monkeypatch):
+def test_remove_that_fails_warns(tmp_path, diagnostics, caplog, monkeypatch):
     """A file that cannot be removed is named, and training goes on."""
 
     def denied(source, target):

@@ -9,7 +9,7 @@ import pytest
 
 import otel_dllogger as dllogger
 from otel_dllogger import settings
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from tests.support.command import otel_dllogger
 from tests.support.paths import ROOT
 
@@ -22,7 +22,7 @@ VARIABLE = "OTEL_DLLOGGER_LINGER_SECONDS"
 @pytest.fixture
 def said(monkeypatch, caplog):
     """Return the warnings so far, with none held back."""
-    monkeypatch.setattr(FAULTS, "_warned_at", {})
+    monkeypatch.setattr(DIAGNOSTICS, "_warned_at", {})
     return lambda: caplog.messages
 
 

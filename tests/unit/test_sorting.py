@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_dllogger.backfill.faults import BackfillError
 from otel_dllogger.backfill.series import SeriesName
 from otel_dllogger.backfill.sorting import CHUNK_SAMPLES, SampleSorter
+from otel_dllogger.errors import BackfillError
 from tests.support.command import uncovered
 
 pytestmark = pytest.mark.newest_only
@@ -190,7 +190,7 @@ _FULL = """
 import resource, signal, sys
 from array import array
 from otel_dllogger.backfill.sorting import SampleSorter
-from otel_dllogger.backfill.faults import BackfillError
+from otel_dllogger.errors import BackfillError
 from otel_dllogger.backfill.series import SeriesName
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -34,12 +34,12 @@ LOGGING = """
 import logging, sys
 logging.getLogger("otel_dllogger").disabled = True
 from otel_dllogger import Logger, StdOutBackend
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 logger = Logger([StdOutBackend(1, prefix_format=lambda timestamp: "")])
 for step in range(int(sys.argv[1])):
     logger.log(step, {"loss": 1.0})
 logger.close()
-print({reason: count for reason, count in FAULTS.dropped.items() if count}, file=sys.stderr)
+print({reason: count for reason, count in DIAGNOSTICS.dropped.items() if count}, file=sys.stderr)
 """
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_dllogger.diagnostics import REASONS
+from otel_dllogger.diagnostics import PROCESS, REASONS
 from otel_dllogger.json_encoding import encode_record
 from otel_dllogger.metrics.naming import MetricMetadata
 from otel_dllogger.metrics.store import MAX_LONG_NAMES_CHARACTERS, SeriesStore
@@ -19,7 +19,7 @@ from otel_dllogger.record import Info, Metadata, Record, SeriesMetadata
 # Series that there are before anything is logged: what a rank has (dllogger_records_total
 # counts as 4), what the process has, and target_info.
 A_RANK = 12
-A_PROCESS = len(REASONS) + 2
+A_PROCESS = len(REASONS[PROCESS]) + 2
 
 
 class Store(SeriesStore):

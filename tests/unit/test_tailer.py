@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from otel_dllogger.diagnostics import FILE, REASONS
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.logs.tail import open_files
 from otel_dllogger.logs.tail.file_state import NUL_VISITS, FileEvent, LineBatch, split_lines
 from otel_dllogger.logs.tail.fingerprint import FileKey, FilePosition
-from otel_dllogger.logs.tail.oddities import REASONS
 from otel_dllogger.logs.tail.tailer import MISSING_ROUNDS, Tailer
 from tests.support.paths import TESTS
 
@@ -804,7 +804,7 @@ def test_an_error_of_the_disk_is_counted_and_passes(logs, follow, monkeypatch):
 
 def test_every_reason_exists_from_the_start(logs, follow):
     """So that rates of the counters work."""
-    assert dict.fromkeys(REASONS, 0) == follow(logs).counts
+    assert dict.fromkeys(REASONS[FILE], 0) == follow(logs).counts
 
 
 # Checkpoints

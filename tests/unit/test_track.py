@@ -15,7 +15,7 @@ import pytest
 
 import otel_dllogger
 from otel_dllogger import Logger, Verbosity
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.logger import Backend
 from otel_dllogger.training import (
     HistoryBuffer,
@@ -1312,7 +1312,7 @@ def test_what_a_validation_leaves_unlogged_is_warned_of(hub, options, caplog):
     """A scalar that no progress shows, and whose results nobody logs, is named once."""
     for epoch in range(3):
         finish(track(range(2), **options))
-        FAULTS._warned_at.clear()  # minutes pass
+        DIAGNOSTICS._warned_at.clear()  # minutes pass
         for _ in track(range(2), mode="val", **options):
             hub.update_scalars({"val/forgotten": 0.5, "val/loss_x": 1.0})
             hub.update_scalar("test/logged", 1.0)

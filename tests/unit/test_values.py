@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 from otel_dllogger import JSONStreamBackend, Logger
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.json_encoding import encode_plain, encode_values
 from otel_dllogger.values import (
     MAX_ARRAY_ELEMENTS,
@@ -497,7 +497,7 @@ def test_a_dict_that_changes_all_the_time_is_written(tmp_path):
     lines = [json.loads(line[5:]) for line in (tmp_path / "log").read_text().splitlines()]
     assert [[0, number] for number in range(1500)] == [line["step"] for line in lines]
     assert all(line["data"]["loss"] == 0.5 for line in lines)
-    assert 0 == FAULTS.dropped["backend_failed"]
+    assert 0 == DIAGNOSTICS.dropped["backend_failed"]
 
 
 def test_types_made_in_a_loop_do_not_pile_up():

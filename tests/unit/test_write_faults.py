@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from otel_dllogger import JSONStreamBackend, Logger
 from otel_dllogger.backends import append_file
 from otel_dllogger.backends.append_file import AppendFile
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from tests.support.http import wait_until
 from tests.support.paths import TESTS
 
@@ -66,10 +66,10 @@ class FailingDisk:
 @contextmanager
 def dropped(reason):
     """Collect how many of a reason are dropped within the block."""
-    before = FAULTS.dropped[reason]
+    before = DIAGNOSTICS.dropped[reason]
     counted = []
     yield counted
-    counted.append(FAULTS.dropped[reason] - before)
+    counted.append(DIAGNOSTICS.dropped[reason] - before)
 
 
 def line_of(number):
@@ -557,7 +557,7 @@ def test_a_flush_completes_a_line_that_was_cut(tmp_path):
     file.flush()
     assert b"first\n" == path.read_bytes()
     file.close()
-    assert 0 == sum(FAULTS.dropped.values())
+    assert 0 == sum(DIAGNOSTICS.dropped.values())
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link to nowhere"])

@@ -7,45 +7,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.cli.check.report import printable
+from otel_dllogger.diagnostics import HARMLESS, LINE, REASONS, TORN
 from otel_dllogger.logs.parsers.context import FileContext
-from otel_dllogger.logs.parsers.skipped import (
-    HARMLESS,
-    INVALID_UTF8,
-    LINE_TOO_LONG,
-    MALFORMED,
-    MAX_DIGITS,
-    MAX_LINE_BYTES,
-    MAX_NESTING,
-    MISSING_FIELDS,
-    NESTED_TOO_DEEP,
-    NO_TIME,
-    NUL_BYTES,
-    NUMBER_TOO_LONG,
-    TORN,
-    UNKNOWN_TYPE,
-    UNREADABLE_DATA,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_LINES_SHOWN = 5
 """Lines of a reason that are shown; the rest is counted."""
-
-WORDS = {
-    TORN: "a record breaks off",
-    MALFORMED: "a record is not a valid JSON object",
-    MISSING_FIELDS: "a record lacks what its type must have",
-    UNKNOWN_TYPE: "a record is neither LOG nor METADATA nor INFO",
-    UNREADABLE_DATA: "the data are not a dict, as TCAP DLLogger writes them",
-    NO_TIME: "a record does not say when it was",
-    NUL_BYTES: "NULs, as a machine leaves behind that lost its power",
-    INVALID_UTF8: "bytes that are not text in UTF-8",
-    LINE_TOO_LONG: f"a line of more than {MAX_LINE_BYTES:,} bytes",
-    NESTED_TOO_DEEP: f"a record of more than {MAX_NESTING} levels",
-    NUMBER_TOO_LONG: f"a number of more than {MAX_DIGITS:,} digits",
-}
-"""What each reason means, but for those that are harmless."""
 
 _NULS = re.compile(rb"\0+")
 _BEGINNING, _END = 48, 24  # characters of a line that are shown
@@ -103,7 +72,7 @@ class Damage:
     def findings(self) -> Iterator[str]:
         """Yield what is wrong, one of several lines for each reason."""
         for reason, shown in self._shown.items():
-            lines = [f"{self._counts[reason]:,} {reason}: {WORDS[reason]}", *shown]
+            lines = [f"{self._counts[reason]:,} {reason}: {REASONS[LINE][reason].words}", *shown]
             if self._left[reason]:
                 left, last = self._left[reason], self._last[reason]
                 lines.append(f"and {left:,} more, the last in line {last:,}")

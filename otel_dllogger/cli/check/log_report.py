@@ -15,12 +15,7 @@ from otel_dllogger.cli.check.report import (
     format_number,
     format_table,
 )
-from otel_dllogger.logs.parsers.skipped import (
-    BLANK,
-    HARMLESS,
-    NOISE,
-    NOT_A_RECORD,
-)
+from otel_dllogger.diagnostics import BLANK, HARMLESS, NOISE, NOT_A_RECORD
 from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS
 from otel_dllogger.logs.run_identity import is_copy
 from otel_dllogger.logs.source import open_log

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from otel_dllogger.cli.check.log_damage import WORDS
 from otel_dllogger.cli.check.report import (
     Report,
     count_of,
@@ -15,9 +14,7 @@ from otel_dllogger.cli.check.report import (
     format_table,
 )
 from otel_dllogger.cli.scrape import UnreadablePageError, parse_page
-from otel_dllogger.diagnostics import REASONS
-from otel_dllogger.logs.tail import oddities
-from otel_dllogger.otlp import losses
+from otel_dllogger.diagnostics import FILE, LINE, OTLP, PROCESS, REASONS, Reason
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -27,15 +24,14 @@ STALE_S = 60.0
 """Seconds without a record after which a rank that is not finished is called silent."""
 
 _STALE_STEPS = 10
-DROPS = {**REASONS, **losses.REASONS, **WORDS}
+DROPS = {**REASONS[LINE], **REASONS[OTLP], **REASONS[PROCESS]}
 """What each reason of ``dllogger_dropped_total`` means, of a training process or of a log."""
 
-_UNKNOWN = "unknown to this version"
+_UNKNOWN = Reason("unknown to this version")
 _OF_BRIDGE = {
     "dllogger_bridge_faults_total": DROPS,
-    "dllogger_bridge_unusual_total": oddities.REASONS,
+    "dllogger_bridge_unusual_total": REASONS[FILE],
 }
-_HARMLESS_DROPS = frozenset(("format_failed", "torn_line"))
 _PAGE_TYPES = ("text/plain", "application/openmetrics-text")
 
 _RankKey = tuple[str, str]
@@ -189,11 +185,14 @@ class _Page:
         for one in self._by_name.get("dllogger_dropped_total", []):
             if one.value:
                 reason = one.labels.get("reason", "?")
-                where = self._report.warnings if reason in _HARMLESS_DROPS else self._report.wrong
-                more = "this command says of its log" if reason in WORDS else "its stderr says"
+                drop = DROPS.get(reason, _UNKNOWN)
+                where = self._report.warnings if drop.is_harmless else self._report.wrong
+                by = (
+                    "this command says of its log" if reason in REASONS[LINE] else "its stderr says"
+                )
                 where.append(
                     f"rank {one.labels.get('rank', '?')} dropped {format_number(one.value)} "
-                    f"({reason}): {DROPS.get(reason, _UNKNOWN)}; {more} more"
+                    f"({reason}): {drop.words}; {by} more"
                 )
         for name, meanings in _OF_BRIDGE.items():
             for one in self._by_name.get(name, []):
@@ -201,7 +200,7 @@ class _Page:
                     reason = one.labels.get("reason", "?")
                     self._report.warnings.append(
                         f"the bridge counted {format_number(one.value)} ({reason}): "
-                        f"{meanings.get(reason, _UNKNOWN)}"
+                        f"{meanings.get(reason, _UNKNOWN).words}"
                     )
 
     def _describe_nonfinite(self, one: Sample) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from otel_dllogger.backends.prometheus import PrometheusBackend
 from otel_dllogger.cli.user_error import UserError, in_options
-from otel_dllogger.diagnostics import FAULTS
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_STEPS = {
+    "host": "pass --host 127.0.0.1",
+    "port": "pass --port 0",
+    "discovery_dir": "pass --discovery-dir with a folder that can be written",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +65,14 @@ def open_page(options: PageOptions) -> tuple[PrometheusBackend, list[str]]:
     Raises:
         UserError: If no port or no discovery file could be had.
     """
-    logger = logging.getLogger("otel_dllogger")
-    messages = _Messages()
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(messages)
-    try:
-        backend = options.open()
-    except ConfigurationError as error:
-        raise UserError(in_options(str(error))) from error
-    finally:
-        FAULTS.drain()
-        logger.removeHandler(messages)
-        logger.propagate = propagate
-    if FAULTS.dropped["endpoint"] or FAULTS.dropped["discovery"]:
+    with DIAGNOSTICS.captured() as warnings:
+        try:
+            backend = options.open()
+        except ConfigurationError as error:
+            raise UserError(in_options(error, _STEPS)) from error
+    messages = [message for reason, message in warnings if reason not in ("endpoint", "discovery")]
+    if backend.problems:
         backend.close()
-        raise UserError(in_options("; ".join(messages.lines)))
-    return backend, messages.lines
-
-
-class _Messages(logging.Handler):
-    """Keep what the backend would warn of, without the name of the counter."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage().partition(" (counted in ")[0])
+        problems = [in_options(problem, _STEPS) for problem in backend.problems]
+        raise UserError("; ".join([*messages, *problems]))
+    return backend, messages

@@ -36,7 +36,7 @@ class FileContext:
         units: The unit of each metric, as text lines showed it last.
         entries: Lines' entries given so far, by format; ``""`` for INFO lines, which the
             package writes as TCAP DLLogger does.
-        skipped: What was not given, by reason (``skipped.REASONS``).
+        skipped: What was not given, by reason (``REASONS[LINE]``).
         skips: The sum of ``skipped``: whoever wants to know of one line compares it.
         glued: Lines of more than one record, whole or damaged: several writers had one file.
         detail: What the last reason leaves open, in words: the type, the field missing.

@@ -10,20 +10,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from otel_dllogger.logs.parsers import mmengine, text_lines
-from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON
-from otel_dllogger.logs.parsers.json_lines import Entry, decode_json, find_end, read_entry
-from otel_dllogger.logs.parsers.skipped import (
+from otel_dllogger.diagnostics import (
     BLANK,
     INVALID_UTF8,
     LINE_TOO_LONG,
-    MAX_LINE_BYTES,
     NOISE,
     NOT_A_RECORD,
     NUL_BYTES,
     TORN,
-    SkippedError,
 )
+from otel_dllogger.logs.parsers import mmengine, text_lines
+from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON
+from otel_dllogger.logs.parsers.json_lines import Entry, decode_json, find_end, read_entry
+from otel_dllogger.logs.parsers.skipped import MAX_LINE_BYTES, SkippedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

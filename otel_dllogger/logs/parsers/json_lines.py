@@ -11,13 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from orjson import JSONDecodeError, loads
 
-from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON, FileRecord
-from otel_dllogger.logs.parsers.literals import parse_repr
-from otel_dllogger.logs.parsers.skipped import (
+from otel_dllogger.diagnostics import (
     INVALID_UTF8,
     MALFORMED,
-    MAX_DIGITS,
-    MAX_NESTING,
     MISSING_FIELDS,
     NESTED_TOO_DEEP,
     NO_TIME,
@@ -26,8 +22,10 @@ from otel_dllogger.logs.parsers.skipped import (
     TORN,
     UNKNOWN_TYPE,
     UNREADABLE_DATA,
-    SkippedError,
 )
+from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON, FileRecord
+from otel_dllogger.logs.parsers.literals import parse_repr
+from otel_dllogger.logs.parsers.skipped import MAX_DIGITS, MAX_NESTING, SkippedError
 from otel_dllogger.logs.parsers.times import MAX_TIME_US
 from otel_dllogger.record import Info, Metadata, Record
 from otel_dllogger.values import safe_repr

@@ -14,14 +14,8 @@ from typing import Any
 
 from orjson import JSONDecodeError, loads
 
-from otel_dllogger.logs.parsers.skipped import (
-    MAX_DIGITS,
-    MAX_NESTING,
-    NESTED_TOO_DEEP,
-    NUMBER_TOO_LONG,
-    UNREADABLE_DATA,
-    SkippedError,
-)
+from otel_dllogger.diagnostics import NESTED_TOO_DEEP, NUMBER_TOO_LONG, UNREADABLE_DATA
+from otel_dllogger.logs.parsers.skipped import MAX_DIGITS, MAX_NESTING, SkippedError
 
 _DIGITS = rf"\d{{1,{MAX_DIGITS}}}"
 NUMBER = re.compile(

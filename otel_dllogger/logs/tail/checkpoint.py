@@ -11,37 +11,34 @@ positions mean equal lines.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import re
-import stat
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import orjson
 
-from otel_dllogger.logs.tail.file_state import TailedFile
-from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, FileKey, Fingerprint
-from otel_dllogger.logs.tail.oddities import (
+from otel_dllogger.diagnostics import (
     CHECKPOINT_CORRUPT,
     CHECKPOINT_ENTRY,
     CHECKPOINT_FAILED,
     CHECKPOINT_FOREIGN,
     CHECKPOINT_UNREADABLE,
     CHECKPOINT_VERSION,
-    Oddities,
 )
+from otel_dllogger.logs.tail.file_state import TailedFile
+from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, FileKey, Fingerprint
+from otel_dllogger.runtime.files import read_regular, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from otel_dllogger.logs.tail.anomalies import FileAnomalies
     from otel_dllogger.logs.tail.file_state import LineBatch
 
 FORMAT = "otel_dllogger.follow"
 VERSION = 1
-MAX_BYTES = 1 << 28
-"""The longest checkpoint that is read: hundreds of thousands of files."""
 
 _DIGEST = re.compile(r"[0-9a-f]{32}\Z|\Z")
 _NUMBERS = 1 << 64
@@ -64,7 +61,7 @@ class CheckpointFile:
 
     Args:
         path: The file; its folder must exist. One process at a time may use it.
-        oddities: Where to count what is unusual.
+        anomalies: Where to count what is unusual.
         sync: ``os.fsync``, or what stands in for it in a test.
     """
 
@@ -72,12 +69,12 @@ class CheckpointFile:
         self,
         path: str | os.PathLike[str],
         *,
-        oddities: Oddities,
+        anomalies: FileAnomalies,
         sync: Callable[[int], object] = os.fsync,
     ) -> None:
         self.path = os.path.abspath(os.fspath(path))  # noqa: PTH100 - links stay
         self.temporary_path = f"{self.path}.tmp"
-        self._oddities = oddities
+        self._anomalies = anomalies
         self._sync = sync
 
     def read(self) -> Saved:
@@ -109,13 +106,13 @@ class CheckpointFile:
             except (KeyError, TypeError, ValueError):
                 file = None
             if file is None or file.key in found:
-                self._oddities.count(CHECKPOINT_ENTRY)
+                self._anomalies.count(CHECKPOINT_ENTRY)
             else:
                 found[file.key] = file
         return Saved(next_generation, tuple(found.values()))
 
     def _fall_back(self, reason: str) -> Saved:
-        self._oddities.count(reason)
+        self._anomalies.count(reason)
         return Saved(1, ())
 
     def write(self, next_generation: int, entries: Iterable[bytes]) -> bool:
@@ -135,29 +132,12 @@ class CheckpointFile:
             b",\n".join(entries),
         )
         try:
-            self._replace(raw)
+            with replacing(self.path, self.temporary_path, sync=self._sync) as file:
+                file.write(raw)
         except OSError:
-            self._oddities.count(CHECKPOINT_FAILED)
+            self._anomalies.count(CHECKPOINT_FAILED)
             return False
         return True
-
-    def _replace(self, raw: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(self.temporary_path, flags | os.O_NONBLOCK, 0o600)
-        try:
-            rest = memoryview(raw)
-            while rest:
-                rest = rest[os.write(fd, rest) :]
-            self._sync(fd)
-        finally:
-            os.close(fd)
-        os.replace(self.temporary_path, self.path)  # noqa: PTH105 - no Path here
-        folder = os.open(os.path.dirname(self.path), os.O_RDONLY | os.O_CLOEXEC)  # noqa: PTH120
-        try:
-            with contextlib.suppress(OSError):  # some file systems cannot sync a folder
-                self._sync(folder)
-        finally:
-            os.close(folder)
 
 
 class Checkpoint:
@@ -167,7 +147,7 @@ class Checkpoint:
         checkpoint_file: Where to save; None: nowhere.
         files: The followed files, which this fills with those of the checkpoint.
         covers: What tells whether a path is one of those that are followed.
-        oddities: Where to count what is unusual.
+        anomalies: Where to count what is unusual.
     """
 
     def __init__(
@@ -176,7 +156,7 @@ class Checkpoint:
         files: dict[FileKey, TailedFile],
         *,
         covers: Callable[[str], bool],
-        oddities: Oddities,
+        anomalies: FileAnomalies,
     ) -> None:
         self._checkpoint_file = checkpoint_file
         self._files = files
@@ -191,7 +171,7 @@ class Checkpoint:
             # A file under another name is followed only next to where it was found.
             folders = {os.path.dirname(path) for path in (file.path, file.found_path)}  # noqa: PTH120
             if len(folders) > 1 or not covers(file.found_path):
-                oddities.count(CHECKPOINT_ENTRY)
+                anomalies.count(CHECKPOINT_ENTRY)
             else:
                 files[file.key] = file
 
@@ -250,23 +230,6 @@ class Checkpoint:
     def _write(self, checkpoint_file: CheckpointFile) -> bool:
         entries = [file.saved for file in self._files.values() if file.saved is not None]
         return checkpoint_file.write(self._next_generation, entries)
-
-
-def read_regular(path: str) -> bytes:
-    """Read a file whole, if it is one and not too large; never wait for anybody.
-
-    Raises:
-        OSError: If it is not, or cannot be read.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            raise OSError(f"{path} is not a regular file, or too large")
-        with open(fd, "rb", closefd=False) as file:
-            return file.read(MAX_BYTES)
-    finally:
-        os.close(fd)
 
 
 def set_entry(file: TailedFile, *, at_start: bool = False) -> None:

@@ -7,6 +7,8 @@ import os
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from otel_dllogger.diagnostics import LINE_TOO_LONG, NUL_FILLED
+from otel_dllogger.logs.tail.anomalies import FileAnomalies
 from otel_dllogger.logs.tail.fingerprint import (
     WINDOW_BYTES,
     FileKey,
@@ -14,10 +16,11 @@ from otel_dllogger.logs.tail.fingerprint import (
     Fingerprint,
     digest,
 )
-from otel_dllogger.logs.tail.oddities import LINE_TOO_LONG, NUL_FILLED, Oddities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from otel_dllogger.logs.tail.anomalies import FileAnomalies
 
 APPEARED, RESTARTED, GONE = "appeared", "restarted", "gone"
 
@@ -162,7 +165,7 @@ class TailedFile:
         )
 
     def read(
-        self, fd: int, *, want_bytes: int, max_line_bytes: int, oddities: Oddities
+        self, fd: int, *, want_bytes: int, max_line_bytes: int, anomalies: FileAnomalies
     ) -> ReadResult | None:
         """Read the next whole lines.
 
@@ -170,7 +173,7 @@ class TailedFile:
             fd: The file.
             want_bytes: How much to read, unless a line is longer.
             max_line_bytes: The longest line that is not passed over.
-            oddities: Where to count what is unusual.
+            anomalies: Where to count what is unusual.
 
         Returns:
             What was read, None if the file does not hold what it did before.
@@ -198,14 +201,14 @@ class TailedFile:
             if not full or found.taken or found.waits_at is not None or want_bytes > max_line_bytes:
                 break
             want_bytes = max_line_bytes + 1
-        oddities.count(LINE_TOO_LONG, found.too_long)
+        anomalies.count(LINE_TOO_LONG, found.too_long)
         self._wait_for_nuls(found)
         self.skipping = found.skipping
         batches, checksum = self._batches(found, fresh)
         if found.taken:
             self.fingerprint = fingerprint.advance(data, found.taken, checksum)
         if found.nuls:
-            oddities.count(NUL_FILLED)
+            anomalies.count(NUL_FILLED)
             if full and found.taken == len(fresh):
                 self._pass_over_hole(fd)
         more = found.nuls > 0 or (full and found.taken > 0)

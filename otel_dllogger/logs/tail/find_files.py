@@ -14,20 +14,20 @@ import re
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.logs.tail.fingerprint import FileKey
-from otel_dllogger.logs.tail.oddities import (
+from otel_dllogger.diagnostics import (
     HARD_LINK,
     LINK_BROKEN,
     LINK_OUTSIDE,
     NOT_REGULAR,
     PATH_MISSING,
-    Oddities,
 )
+from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.logs.tail.fingerprint import FileKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from otel_dllogger.logs.tail.anomalies import FileAnomalies
     from otel_dllogger.logs.tail.file_state import TailedFile
 
 NAMES = ("*.json", "*.jsonl", "*.log", "*.txt")
@@ -144,7 +144,7 @@ class FileFinder:
         paths: Files, folders and globs; those that are not there are waited for.
         names: The names of log files in a folder, as globs.
         ignored: Paths that are never followed.
-        oddities: Where to count what is unusual.
+        anomalies: Where to count what is unusual.
 
     Raises:
         ConfigurationError: If there is no path, or one that cannot be a path.
@@ -156,12 +156,12 @@ class FileFinder:
         *,
         names: Iterable[str] = NAMES,
         ignored: Iterable[str] = (),
-        oddities: Oddities,
+        anomalies: FileAnomalies,
     ) -> None:
         self._names = re.compile("|".join(_pattern(name).pattern for name in names) or "(?!)")
         self._ignored = frozenset(os.path.realpath(path) for path in ignored)
         self._ignored_names = tuple(path.rpartition("/")[2] for path in self._ignored)
-        self._oddities = oddities
+        self._anomalies = anomalies
         self._plain: list[str] = []
         self._globs: list[_Glob] = []
         for path in dict.fromkeys(os.fspath(path) for path in paths):
@@ -206,7 +206,7 @@ class FileFinder:
         try:
             status = os.stat(path)  # noqa: PTH116 - a Path costs more than the call
         except (FileNotFoundError, NotADirectoryError):
-            self._oddities.note(path, PATH_MISSING)
+            self._anomalies.note(path, PATH_MISSING)
         except OSError as error:
             self._cannot_read(path, error, scan)
         else:
@@ -216,7 +216,7 @@ class FileFinder:
                 # A link is followed to the file, which is still found once it leads elsewhere.
                 self._add(os.path.realpath(path) if os.path.islink(path) else path, status, scan)  # noqa: PTH114
             else:
-                self._oddities.note(path, NOT_REGULAR)
+                self._anomalies.note(path, NOT_REGULAR)
 
     def _walk(self, pattern: _Glob, scan: Scan, links: list[tuple[str, str]]) -> None:
         """Look through a folder and, as far as the pattern goes, through those below."""
@@ -236,10 +236,10 @@ class FileFinder:
                             if below := pattern.enter(places, entry.name):
                                 folders.append((entry.path, below))
                         elif pattern.is_file(places, entry.name):
-                            self._oddities.note(entry.path, NOT_REGULAR)
+                            self._anomalies.note(entry.path, NOT_REGULAR)
             except FileNotFoundError:
                 if folder == pattern.base:
-                    self._oddities.note(folder, PATH_MISSING)
+                    self._anomalies.note(folder, PATH_MISSING)
             except OSError as error:
                 self._cannot_read(folder, error, scan)
 
@@ -254,12 +254,12 @@ class FileFinder:
     def _follow_link(self, link: str, base: str, scan: Scan) -> None:
         target = os.path.realpath(link)
         if not _within(target + "/", os.path.realpath(base)):  # the folder itself is within
-            self._oddities.note(link, LINK_OUTSIDE)
+            self._anomalies.note(link, LINK_OUTSIDE)
             return
         try:
             status = os.lstat(target)
         except FileNotFoundError:
-            self._oddities.note(link, LINK_BROKEN)
+            self._anomalies.note(link, LINK_BROKEN)
         except OSError as error:
             self._cannot_read(link, error, scan)
         else:
@@ -267,7 +267,7 @@ class FileFinder:
                 if FileKey(status.st_dev, status.st_ino) not in scan.files:
                     self._add(target, status, scan)
             elif not stat.S_ISDIR(status.st_mode):  # folders are looked through by themselves
-                self._oddities.note(
+                self._anomalies.note(
                     link, LINK_BROKEN if stat.S_ISLNK(status.st_mode) else NOT_REGULAR
                 )
 
@@ -276,14 +276,14 @@ class FileFinder:
         found = scan.files.get(key)
         if found is not None and found.path != path:
             path = min(path, found.path)  # whatever order the folder is in
-            self._oddities.note(path, HARD_LINK)
+            self._anomalies.note(path, HARD_LINK)
         # Names first: to resolve every path would take a second for thousands of them.
         if path.endswith(self._ignored_names) and os.path.realpath(path) in self._ignored:
             return
         scan.files[key] = FoundFile(path, status)
 
     def _cannot_read(self, path: str, error: OSError, scan: Scan) -> None:
-        self._oddities.note_error(path, error)
+        self._anomalies.note_error(path, error)
         scan.unread.append(path)
 
 

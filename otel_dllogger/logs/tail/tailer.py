@@ -21,7 +21,18 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from otel_dllogger.diagnostics import (
+    CHECKPOINT_ENTRY,
+    DESCRIPTOR_LIMIT,
+    FILE_LIMIT,
+    INODE_REUSED,
+    PARTIAL_LINE_LOST,
+    REWRITTEN,
+    TRUNCATED,
+    UNREAD_LOST,
+)
 from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.logs.tail.anomalies import FileAnomalies
 from otel_dllogger.logs.tail.checkpoint import Checkpoint, CheckpointFile
 from otel_dllogger.logs.tail.file_state import (
     APPEARED,
@@ -34,17 +45,6 @@ from otel_dllogger.logs.tail.file_state import (
 )
 from otel_dllogger.logs.tail.find_files import NAMES, FileFinder, FoundFile, RenamedFiles, Scan
 from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, FileKey
-from otel_dllogger.logs.tail.oddities import (
-    CHECKPOINT_ENTRY,
-    DESCRIPTOR_LIMIT,
-    FILE_LIMIT,
-    INODE_REUSED,
-    PARTIAL_LINE_LOST,
-    REWRITTEN,
-    TRUNCATED,
-    UNREAD_LOST,
-    Oddities,
-)
 from otel_dllogger.logs.tail.open_files import OpenFiles
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Tailer:
         for name, (value, minimum) in least.items():
             if value < minimum:
                 raise ConfigurationError(f"{name}={value!r} is too small; pass {minimum} or more")
-        self._oddities = Oddities()
+        self._anomalies = FileAnomalies()
         self._max_line_bytes = max_line_bytes
         self._file_bytes = file_bytes
         self._round_bytes = round_bytes
@@ -118,11 +118,11 @@ class Tailer:
         saved: CheckpointFile | None = None
         ignored: tuple[str, ...] = ()
         if checkpoint is not None:
-            saved = CheckpointFile(checkpoint, oddities=self._oddities, sync=sync)
+            saved = CheckpointFile(checkpoint, anomalies=self._anomalies, sync=sync)
             ignored = (saved.path, saved.temporary_path)
-        self._finder = FileFinder(paths, names=names, ignored=ignored, oddities=self._oddities)
+        self._finder = FileFinder(paths, names=names, ignored=ignored, anomalies=self._anomalies)
         self._checkpoint = Checkpoint(
-            saved, self._files, covers=self._finder.covers, oddities=self._oddities
+            saved, self._files, covers=self._finder.covers, anomalies=self._anomalies
         )
 
     def __enter__(self) -> Tailer:  # noqa: PYI034 - Self came with Python 3.11
@@ -133,8 +133,8 @@ class Tailer:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return what was unusual, by reason, as ``oddities.REASONS`` explains."""
-        return dict(self._oddities.counts)
+        """Return what was unusual, by reason, as ``REASONS[FILE]`` explains."""
+        return dict(self._anomalies.counts)
 
     def covers(self, path: str) -> bool:
         """Return whether a file would be followed at a path.
@@ -178,7 +178,7 @@ class Tailer:
         self._checkpoint.save_new_generations(
             item for item in self._returned if isinstance(item, LineBatch)
         )
-        self._oddities.end_round()
+        self._anomalies.end_round()
         returned, self._returned = self._returned, []
         return returned
 
@@ -201,13 +201,13 @@ class Tailer:
         """Count what the lines of a file show to be unusual.
 
         Args:
-            reason: One of ``oddities.REASONS``.
+            reason: One of ``REASONS[FILE]``.
         """
-        self._oddities.count(reason)
+        self._anomalies.count(reason)
 
     def start_over(self) -> None:
         """Read all from 0, before the first ``poll``: the checkpoint's states are of no use."""
-        self._oddities.count(CHECKPOINT_ENTRY, len(self._files))
+        self._anomalies.count(CHECKPOINT_ENTRY, len(self._files))
         for file in list(self._files.values()):
             self._checkpoint.forget(file)
             del self._files[file.key]
@@ -219,7 +219,7 @@ class Tailer:
     def _begin(self, key: FileKey, found: FoundFile) -> None:
         """Follow a file from now on."""
         if len(self._files) >= self._max_files:
-            self._oddities.note(found.path, FILE_LIMIT)
+            self._anomalies.note(found.path, FILE_LIMIT)
             return
         file = self._files[key] = TailedFile(key, found.path, self._checkpoint.new_generation())
         self._stamp(file, found.status)
@@ -260,7 +260,7 @@ class Tailer:
 
     def _forget(self, file: TailedFile, reason: str | None) -> None:
         if reason is not None:
-            self._oddities.count(reason)
+            self._anomalies.count(reason)
         if file.is_known:
             self._tell(GONE, file)
         self._open_files.drop(file.key)
@@ -320,7 +320,7 @@ class Tailer:
                 fd,
                 want_bytes=self._file_bytes,
                 max_line_bytes=self._max_line_bytes,
-                oddities=self._oddities,
+                anomalies=self._anomalies,
             )
             if reading is not None:
                 if not file.is_known:
@@ -334,7 +334,7 @@ class Tailer:
 
     def _restart(self, file: TailedFile, reason: str) -> None:
         """Begin another generation of a file."""
-        self._oddities.count(reason)
+        self._anomalies.count(reason)
         if file.path != file.found_path:
             # Under a name that nobody asked for, only the rest of the old file is read.
             self._forget(file, None)
@@ -346,7 +346,7 @@ class Tailer:
     def _cannot_read(self, file: TailedFile, error: OSError) -> None:
         self._open_files.drop(file.key)
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            self._oddities.count(DESCRIPTOR_LIMIT)
+            self._anomalies.count(DESCRIPTOR_LIMIT)
             self._open_files.shrink(len(self._open_files) // 2)
         else:
-            self._oddities.note_error(file.path, error)
+            self._anomalies.note_error(file.path, error)
