@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_dllogger.backfill.faults import BackfillError
+from otel_dllogger.backfill import BackfillError
 from otel_dllogger.errors import in_words
 from otel_dllogger.logs.duplicates import has_json_twin
 from otel_dllogger.logs.parsers.detect import DLLOGGER_TEXT

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import orjson
 
-from otel_dllogger.backfill.faults import BackfillError
-from otel_dllogger.backfill.series import finite_only
+from otel_dllogger.backfill import BackfillError
+from otel_dllogger.backfill.sorting import finite_only
 from otel_dllogger.errors import in_words
 
 if TYPE_CHECKING:
     from array import array
     from collections.abc import Iterable
 
-    from otel_dllogger.backfill.series import Chunk, SeriesName
+    from otel_dllogger.backfill.sorting import Chunk, SeriesName
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
 

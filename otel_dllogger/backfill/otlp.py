@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otel_dllogger.backfill.faults import BackfillError
+from otel_dllogger.backfill import BackfillError
 from otel_dllogger.bridge.otlp_forwarder import Delivery
 from otel_dllogger.bridge.outbox import Refused, Stopped
 from otel_dllogger.logs.ranks import Ranks

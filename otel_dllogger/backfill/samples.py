@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from otel_dllogger.backfill.logs import LogFile, lines_of, reader_of
-from otel_dllogger.backfill.series import SeriesName
+from otel_dllogger.backfill.sorting import SeriesName
 from otel_dllogger.logs.parsers.file_record import FileRecord
 from otel_dllogger.logs.parsers.skipped import HARMLESS
 from otel_dllogger.logs.ranks import Rank, Ranks

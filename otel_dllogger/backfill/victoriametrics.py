@@ -16,9 +16,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import orjson
 
-from otel_dllogger.backfill.faults import BackfillError
+from otel_dllogger.backfill import BackfillError
 from otel_dllogger.backfill.openmetrics import format_series
-from otel_dllogger.backfill.series import Chunk, finite_only, keep
+from otel_dllogger.backfill.sorting import Chunk, finite_only, keep
 from otel_dllogger.errors import in_words
 from otel_dllogger.version import USER_AGENT
 
