@@ -18,7 +18,7 @@ class BackfillError(Exception):
 
 @contextlib.contextmanager
 def alone(folder: Path, *, doing: str, follow: bool = True) -> Iterator[None]:
-    """Keep all other backfills from a folder; a kill gives it free as well.
+    """Keep all other backfills from a folder; a kill frees it as well.
 
     Args:
         folder: The folder that both would use.
@@ -27,7 +27,7 @@ def alone(folder: Path, *, doing: str, follow: bool = True) -> Iterator[None]:
 
     Raises:
         BackfillError: If another one has it.
-        OSError: If it is no folder, or cannot be read.
+        OSError: If it is not a folder, or cannot be read.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     descriptor = os.open(folder, flags)

@@ -356,7 +356,7 @@ class DataFolder:
         path: The folder that ``--storage.tsdb.path`` names.
 
     Raises:
-        BackfillError: If it is none, or is another user's.
+        BackfillError: If it is not one, or is another user's.
         OSError: If it cannot be read.
     """
 

@@ -3,7 +3,7 @@
 Samples are gathered by series. When there are too many for the memory, they go into a temporary
 database, as chunks: the samples of one series within ten minutes, as columns of times and values.
 SQLite sorts the chunks, on disk where they exceed its cache; only chunks of the same series and
-ten minutes are merged here. A row for every sample instead takes four times as long.
+ten minutes are merged here. A row for every sample instead takes three to five times as long.
 """
 
 from __future__ import annotations

@@ -387,7 +387,7 @@ def _parse_url(url: str) -> tuple[str, Any]:
     """Return an address without user and password, and what signs a request with them.
 
     Raises:
-        BackfillError: If it is no address.
+        BackfillError: If it is not an address.
     """
     try:
         parts = urlsplit(url)
