@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from grafana.preview.interpolation import DashboardError
-from otel_dllogger.cli.user_error import UserError
+from otel_dllogger.cli.terminal import UserError
 
 _INTERRUPTED = 130
 

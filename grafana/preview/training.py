@@ -14,7 +14,7 @@ import yaml
 
 from otel_dllogger.cli.demo.prometheus import Prometheus
 from otel_dllogger.cli.demo.ranks import Rank, start_ranks
-from otel_dllogger.cli.user_error import UserError
+from otel_dllogger.cli.terminal import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from otel_dllogger.otlp.exporter import Refused, Stopped
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_dllogger.backfill.logs import FoundLog
+    from otel_dllogger.backfill.samples import FoundLog
     from otel_dllogger.logs.source import Source
     from otel_dllogger.otlp.exporter import PatientExporter
 

@@ -22,7 +22,7 @@ from otel_dllogger.logs.ingest import LogIngest
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.tail.file_state import GONE, RESTARTED, LineBatch
 from otel_dllogger.logs.tail.tailer import Tailer
-from otel_dllogger.metrics.figures_schedule import FIGURES_INTERVAL_US
+from otel_dllogger.metrics.internal import OBSERVATION_INTERVAL_US
 from otel_dllogger.otlp.exporter import Stopped
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class OTLPForwarder:
     def _turn(self) -> bool:
         more = self.poll()
         # As a scrape would find them, of ranks that have logged nothing since.
-        before_us = time.time_ns() // 1000 - FIGURES_INTERVAL_US
+        before_us = time.time_ns() // 1000 - OBSERVATION_INTERVAL_US
         self._send_figures([rank for rank in self._ranks if rank.schedule.is_due(before_us)])
         self._forget_expired(time.time() - self._idle_s)
         return more

@@ -11,18 +11,16 @@ import click
 
 from otel_dllogger.backfill import alone
 from otel_dllogger.cli.log_source import explain, is_log, open_exporter, say
-from otel_dllogger.cli.progress import Bar
-from otel_dllogger.cli.user_error import UserError
+from otel_dllogger.cli.terminal import Bar, UserError
 from otel_dllogger.diagnostics import HARMLESS
 from otel_dllogger.errors import BackfillError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from otel_dllogger.backfill.logs import FoundLog
-    from otel_dllogger.backfill.samples import ReadLogs
+    from otel_dllogger.backfill.samples import FoundLog, ReadLogs
     from otel_dllogger.backfill.sorting import SampleSorter
-    from otel_dllogger.cli.moment import Instant
+    from otel_dllogger.cli.parameter_types import Instant
     from otel_dllogger.logs.source import Source
 
 _PATIENCE_S = 30.0
@@ -65,8 +63,8 @@ def run_backfill(options: BackfillOptions) -> int:
     Raises:
         UserError: If it cannot be done, in one line.
     """
-    from otel_dllogger.backfill.logs import find_logs  # noqa: PLC0415
     from otel_dllogger.backfill.prometheus import DataFolder  # noqa: PLC0415 - when it is needed
+    from otel_dllogger.backfill.samples import find_logs  # noqa: PLC0415
 
     _check_options(options)
     try:

@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from otel_dllogger.cli.log_source import explain, is_log, open_exporter, say
-from otel_dllogger.cli.user_error import UserError
+from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.errors import ConfigurationError, EndpointError
 from otel_dllogger.http.sockets import MAX_PORT
 

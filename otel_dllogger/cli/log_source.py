@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from otel_dllogger.cli.user_error import in_options
+from otel_dllogger.cli.terminal import in_options
 
 if TYPE_CHECKING:
     import threading

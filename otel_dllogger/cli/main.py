@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otel_dllogger.cli.duration import Duration
-from otel_dllogger.cli.moment import Moment
+from otel_dllogger.cli.parameter_types import Duration, Moment
 from otel_dllogger.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_dllogger.cli.moment import Instant
+    from otel_dllogger.cli.parameter_types import Instant
 
 PROGRAM = "otel-dllogger"
 EXIT_WRONG = 1

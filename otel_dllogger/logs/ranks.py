@@ -12,8 +12,7 @@ from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.reader import ProcessStart
 from otel_dllogger.metrics.data_points import DataPoints, Series
 from otel_dllogger.metrics.exported_store import ExportedStore
-from otel_dllogger.metrics.figures_schedule import FiguresSchedule
-from otel_dllogger.metrics.internal import DROPPED_TEXT, InternalMetric
+from otel_dllogger.metrics.internal import DROPPED_TEXT, InternalMetric, ObservationSchedule
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
 from otel_dllogger.record import Entry, Record, SeriesMetadata
 
@@ -79,7 +78,7 @@ class LoggedRank(ExportedStore):
         self.moves = 0
         self.saves = 0
         self._points = DataPoints(self, start_us=0, of_process=False)
-        self.schedule = FiguresSchedule()
+        self.schedule = ObservationSchedule()
         self._moved_us = -1
         self._last_us = -1  # the latest time so far, whatever came after it
 

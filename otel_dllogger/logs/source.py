@@ -7,8 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from otel_dllogger.logs.parsers.context import FileContext
-from otel_dllogger.logs.parsers.skipped import MAX_LINE_BYTES
+from otel_dllogger.logs.parsers.context import MAX_LINE_BYTES, FileContext
 from otel_dllogger.logs.parsers.times import parse_zone
 from otel_dllogger.logs.reader import FileReader
 from otel_dllogger.logs.run_identity import RunIdentities, find_start_us, is_copy

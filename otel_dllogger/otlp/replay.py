@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.metrics.figures_schedule import FiguresSchedule
+from otel_dllogger.metrics.internal import ObservationSchedule
 from otel_dllogger.otlp.queue import QUEUE_SHARE, Finish, count_values
 from otel_dllogger.record import Record
 
@@ -54,7 +54,7 @@ class Replay:
         self._max_queue_bytes = max_queue_bytes
         self._clock = clock
         self._current: QueueEntry | None = None
-        self._schedule = FiguresSchedule()  # which begins with the first entries
+        self._schedule = ObservationSchedule()  # which begins with the first entries
 
     def close(self) -> int:
         """Take nothing any more; return how many logged values did not become points."""

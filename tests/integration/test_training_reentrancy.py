@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from otel_dllogger.training import HistoryBuffer, MessageHub, MMLogger
-from otel_dllogger.training.device_block import SIZE
+from otel_dllogger.training.device import SIZE
 from tests.support.command import environment, uncovered
 from tests.support.paths import TESTS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from otel_dllogger.cli.duration import Duration
+from otel_dllogger.cli.parameter_types import Duration
 
 
 @pytest.mark.parametrize(

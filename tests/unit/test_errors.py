@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from otel_dllogger.cli.user_error import in_options
+from otel_dllogger.cli.terminal import in_options
 from otel_dllogger.errors import (
     MAX_CHARACTERS,
     ConfigurationError,

@@ -45,14 +45,7 @@ LEVELS = (
     ("",),  # the face, otel_dllogger/__init__.py
     ("training",),
     ("integrations",),
-    (
-        "cli.user_error",
-        "cli.duration",
-        "cli.moment",
-        "cli.progress",
-        "cli.scrape",
-        "cli.log_source",
-    ),
+    ("cli.log_source", "cli.parameter_types", "cli.scrape", "cli.terminal"),
     ("cli.check", "cli.demo", "cli.run"),
     ("cli",),
     ("__main__",),

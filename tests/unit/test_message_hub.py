@@ -20,7 +20,7 @@ from otel_dllogger.training import (
     MisuseError,
     log_results,
 )
-from otel_dllogger.training.device_block import SIZE
+from otel_dllogger.training.device import SIZE
 from tests.support.command import assert_forked_child_answers
 
 pytestmark = pytest.mark.newest_only

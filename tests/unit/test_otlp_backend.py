@@ -15,7 +15,7 @@ import pytest
 from otel_dllogger import ConfigurationError, JSONStreamBackend, Logger, Verbosity
 from otel_dllogger.backends.otlp import OTLPBackend
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.metrics import figures_schedule
+from otel_dllogger.metrics import internal
 from otel_dllogger.otlp import exporter as exporter_module
 from otel_dllogger.otlp import sender as sender_module
 from otel_dllogger.record import Info, Metadata, Record
@@ -273,7 +273,7 @@ def test_idle_ranks_are_seen_to_be_alive(
     http: HTTPCollector, open_backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Figures come again while nothing is logged; what was logged does not."""
-    monkeypatch.setattr(figures_schedule, "FIGURES_INTERVAL_US", 50_000)
+    monkeypatch.setattr(internal, "OBSERVATION_INTERVAL_US", 50_000)
     log(open_backend(http), 1, 1.0)
     assert 3 <= len(http.wait_for("dllogger.last_log_timestamp", 3))
     assert [1.0] == http.values("dl.loss")

@@ -18,7 +18,7 @@ import pytest
 
 from otel_dllogger.diagnostics import HARMLESS, LINE, REASONS
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.logs.parsers.context import FileContext
+from otel_dllogger.logs.parsers.context import MAX_LINE_BYTES, FileContext
 from otel_dllogger.logs.parsers.detect import parse_line
 from otel_dllogger.logs.parsers.formats import (
     DLLOGGER_JSON,
@@ -30,7 +30,6 @@ from otel_dllogger.logs.parsers.formats import (
     FileRecord,
     conventional_metadata,
 )
-from otel_dllogger.logs.parsers.skipped import MAX_LINE_BYTES
 from otel_dllogger.metrics.naming import MetricMetadata, map_metric, parse_metadata
 from otel_dllogger.record import Info, Metadata, step_position
 from tests.support.paths import ROOT, TESTS

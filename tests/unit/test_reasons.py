@@ -12,7 +12,7 @@ import yaml
 
 from otel_dllogger.cli.check.page_report import DROPS, describe_page
 from otel_dllogger.diagnostics import DAMAGE, FILE, HARMLESS, LINE, OTLP, PROCESS, REASONS
-from otel_dllogger.logs.parsers.skipped import MAX_DIGITS, MAX_LINE_BYTES, MAX_NESTING
+from otel_dllogger.logs.parsers.context import MAX_DIGITS, MAX_LINE_BYTES, MAX_NESTING
 from otel_dllogger.logs.ranks import DROPPED_REASONS
 from tests.support.bridge import append, open_bridge, read_page, steps
 from tests.unit.test_imports import MODULES, ROOT

@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_dllogger.backfill.logs import find_logs
-from otel_dllogger.backfill.samples import SampleReader
+from otel_dllogger.backfill.samples import SampleReader, find_logs
 from otel_dllogger.backfill.sorting import CHUNK_SAMPLES, SLOT_MS, SampleSorter, SeriesName
 from otel_dllogger.logs.source import Source
 from tests.support.command import uncovered

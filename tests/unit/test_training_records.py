@@ -14,7 +14,7 @@ import pytest
 from otel_dllogger import JSONStreamBackend, Logger, PrometheusBackend, StdOutBackend, Verbosity
 from otel_dllogger.logger import Backend
 from otel_dllogger.training import LogProcessor, LoopState, MessageHub, MisuseError, mmengine_line
-from otel_dllogger.training.device_memory import take_peak_memory_mib
+from otel_dllogger.training.device import take_peak_memory_mib
 from tests.support.http import ask
 
 CONSOLE = r"\d\d/\d\d \d\d:\d\d:\d\d - mmengine - INFO - "

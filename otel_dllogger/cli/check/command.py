@@ -14,7 +14,7 @@ from otel_dllogger.cli.check.log_report import describe_log
 from otel_dllogger.cli.check.page_report import describe_page
 from otel_dllogger.cli.check.report import Report
 from otel_dllogger.cli.scrape import MAX_PAGE_BYTES, UnreachableError, fetch
-from otel_dllogger.cli.user_error import UserError
+from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.errors import in_words
 from otel_dllogger.logs.source import read_lines
 from otel_dllogger.redaction import redact_address

@@ -15,7 +15,7 @@ import click
 
 from otel_dllogger.cli.demo.prometheus import Prometheus, find_prometheus, format_config
 from otel_dllogger.cli.demo.ranks import Rank, find_pages, start_ranks
-from otel_dllogger.cli.user_error import UserError
+from otel_dllogger.cli.terminal import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

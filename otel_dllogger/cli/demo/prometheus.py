@@ -11,7 +11,7 @@ import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.cli.scrape import UnreachableError, fetch
-from otel_dllogger.cli.user_error import UserError
+from otel_dllogger.cli.terminal import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path

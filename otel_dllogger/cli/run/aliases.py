@@ -50,7 +50,7 @@ def put_shadows_on_path() -> None:
 
 def install_in_child() -> None:
     """Install the aliases in a spawned process, with a page if it comes to log."""
-    from otel_dllogger.cli.run.spawned import (  # noqa: PLC0415 - a circle, and rarely needed
+    from otel_dllogger.cli.run.page import (  # noqa: PLC0415 - a circle, and rarely needed
         PageAtFirstRecord,
         inherited_options,
     )

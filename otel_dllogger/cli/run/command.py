@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from otel_dllogger.cli.run.aliases import install_aliases, put_shadows_on_path
-from otel_dllogger.cli.run.page import PageOptions, open_page
+from otel_dllogger.cli.run.page import PageOptions, hand_down, open_page
 from otel_dllogger.cli.run.program import Program, find_module, find_script
-from otel_dllogger.cli.run.spawned import hand_down
 from otel_dllogger.logger import attached
 
 if TYPE_CHECKING:

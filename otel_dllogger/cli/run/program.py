@@ -13,7 +13,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.cli.user_error import UserError
+from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.runtime.exit_status import EXIT_STATUS
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from otel_dllogger.diagnostics import (
     TORN,
 )
 from otel_dllogger.logs.parsers import mmengine, text_lines
+from otel_dllogger.logs.parsers.context import MAX_LINE_BYTES, SkippedError
 from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON
 from otel_dllogger.logs.parsers.json_lines import Entry, decode_json, find_end, read_entry
-from otel_dllogger.logs.parsers.skipped import MAX_LINE_BYTES, SkippedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

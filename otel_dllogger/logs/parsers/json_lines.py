@@ -23,9 +23,9 @@ from otel_dllogger.diagnostics import (
     UNKNOWN_TYPE,
     UNREADABLE_DATA,
 )
+from otel_dllogger.logs.parsers.context import MAX_DIGITS, MAX_NESTING, SkippedError
 from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON, FileRecord
 from otel_dllogger.logs.parsers.literals import parse_repr
-from otel_dllogger.logs.parsers.skipped import MAX_DIGITS, MAX_NESTING, SkippedError
 from otel_dllogger.logs.parsers.times import MAX_TIME_US
 from otel_dllogger.record import Info, Metadata, Record
 from otel_dllogger.values import safe_repr

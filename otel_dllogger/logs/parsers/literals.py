@@ -15,7 +15,7 @@ from typing import Any
 from orjson import JSONDecodeError, loads
 
 from otel_dllogger.diagnostics import NESTED_TOO_DEEP, NUMBER_TOO_LONG, UNREADABLE_DATA
-from otel_dllogger.logs.parsers.skipped import MAX_DIGITS, MAX_NESTING, SkippedError
+from otel_dllogger.logs.parsers.context import MAX_DIGITS, MAX_NESTING, SkippedError
 
 _DIGITS = rf"\d{{1,{MAX_DIGITS}}}"
 NUMBER = re.compile(

@@ -33,9 +33,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.diagnostics import NO_TIME, TORN
+from otel_dllogger.logs.parsers.context import SkippedError
 from otel_dllogger.logs.parsers.formats import MMENGINE_SCALARS, MMENGINE_TEXT, FileRecord
 from otel_dllogger.logs.parsers.literals import parse_literal
-from otel_dllogger.logs.parsers.skipped import SkippedError
 from otel_dllogger.logs.parsers.times import find_year
 
 if TYPE_CHECKING:

@@ -15,10 +15,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.diagnostics import NO_TIME, NOISE, TORN
-from otel_dllogger.logs.parsers.context import MAX_UNITS
+from otel_dllogger.logs.parsers.context import MAX_UNITS, SkippedError
 from otel_dllogger.logs.parsers.formats import DLLOGGER_TEXT, TCAP_TEXT, FileRecord
 from otel_dllogger.logs.parsers.literals import NUMBER, parse_literal, parse_repr
-from otel_dllogger.logs.parsers.skipped import SkippedError
 from otel_dllogger.record import Info, Metadata, is_parameter_step
 
 if TYPE_CHECKING:

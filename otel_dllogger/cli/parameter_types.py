@@ -1,14 +1,54 @@
-"""Moments on the command line: 2025-08-16T12:00:00Z, a local time, or so long ago."""
+"""Types of parameters on the command line: durations as Prometheus writes them, and moments."""
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 import time
 from typing import TYPE_CHECKING
 
 import click
 
-from otel_dllogger.cli.duration import Duration
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhdw])")
+_WHOLE = re.compile(rf"(?:{_PART.pattern})+")
+
+
+if TYPE_CHECKING:
+    _SecondsType = click.ParamType[float]
+else:  # which older versions of click do not know as a generic
+    _SecondsType = click.ParamType
+
+
+class Duration(_SecondsType):
+    """Read a duration; what the command gets are seconds.
+
+    Args:
+        least_s: The shortest that makes sense.
+    """
+
+    name = "duration"
+
+    def __init__(self, *, least_s: float = 0.0) -> None:
+        self._least_s = least_s
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return seconds.
+
+        Raises:
+            click.BadParameter: If it is none, or too short.
+        """
+        if isinstance(value, (int, float)):
+            return float(value)
+        text = str(value).strip().lower()
+        if not _WHOLE.fullmatch(text):
+            self.fail(f"{text!r} is not a duration; write it as 90s, 15m, 1h30m or 7d", param, ctx)
+        seconds = sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
+        if seconds < self._least_s:
+            self.fail(f"{text!r} is too short; pass {self._least_s:g}s or more", param, ctx)
+        return seconds
 
 
 class Instant(int):

@@ -1,4 +1,4 @@
-"""A bar on the terminal that says how far each stage of a command is."""
+"""What a command tells its user on the terminal: errors in one line, and how far it is."""
 
 from __future__ import annotations
 
@@ -8,9 +8,32 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from typing_extensions import Self
+
+    from otel_dllogger.errors import ConfigurationError, EndpointError
+
+EXIT_CODE = 2
+
+
+class UserError(click.ClickException):
+    """Say in one line what is wrong and what to do next; the command exits with 2."""
+
+    exit_code = EXIT_CODE
+
+
+def in_options(error: ConfigurationError | EndpointError, steps: Mapping[str, str]) -> str:
+    """Return what an error says, with a next step that is one of the command line.
+
+    Args:
+        error: The error.
+        steps: What to do about each argument that is an option here; ``{example}`` stands for a
+            value that is right.
+    """
+    step = steps.get(error.argument, "").format(example=error.example) or error.step
+    return f"{error.problem}; {step}" if step else error.problem
+
 
 _PARTS = 1_000
 

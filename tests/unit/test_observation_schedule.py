@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from otel_dllogger.metrics.figures_schedule import FIGURES_INTERVAL_US, FiguresSchedule
+from otel_dllogger.metrics.internal import OBSERVATION_INTERVAL_US, ObservationSchedule
 
 SECOND_US = 1_000_000
 
 
 def test_nothing_is_due_where_nothing_happened():
     """Neither before the first event, nor after an observation, however much time passes."""
-    schedule = FiguresSchedule()
+    schedule = ObservationSchedule()
     assert not schedule.is_due(10**18)
     assert schedule.take() is None
     schedule.note(0)
@@ -24,7 +24,7 @@ def test_nothing_is_due_where_nothing_happened():
 )
 def test_it_is_the_end_of_the_quarter_minute_of_the_first_event(time_s, due_s):
     """Events after it change nothing, be they earlier, as where a clock was set back."""
-    schedule = FiguresSchedule()
+    schedule = ObservationSchedule()
     for moved_us in (0, 60 * SECOND_US, -60 * SECOND_US):
         schedule.note(int(time_s * SECOND_US) + moved_us)
     assert due_s * SECOND_US == schedule.due_us
@@ -34,10 +34,10 @@ def test_it_is_the_end_of_the_quarter_minute_of_the_first_event(time_s, due_s):
 
 def test_one_observation_for_each_quarter_minute_with_events():
     """Of a run that logs every second, with a pause."""
-    schedule, observed_us = FiguresSchedule(), []
+    schedule, observed_us = ObservationSchedule(), []
     for second in (*range(40), *range(100, 110)):
         if schedule.is_due(second * SECOND_US):
             observed_us.append(schedule.take())
         schedule.note(second * SECOND_US)
     observed_us.append(schedule.take())
-    assert [FIGURES_INTERVAL_US * number for number in (1, 2, 3, 7, 8)] == observed_us
+    assert [OBSERVATION_INTERVAL_US * number for number in (1, 2, 3, 7, 8)] == observed_us
