@@ -10,29 +10,25 @@ import hashlib
 import sqlite3
 import zlib
 from array import array
-from bisect import bisect_left, bisect_right
-from itertools import accumulate, chain, islice
+from bisect import bisect_left
+from itertools import accumulate, chain
 from operator import sub
 from typing import TYPE_CHECKING
 
 from otel_dllogger.backfill.openmetrics import format_series
-from otel_dllogger.backfill.series import keep
+from otel_dllogger.backfill.sorting import keep
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from otel_dllogger.backfill.series import Chunk
+    from otel_dllogger.backfill.sorting import Chunk
 
-_VERSION = 1
-_CACHED_COLUMNS = 32
+_VERSION = 2
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS columns (
-  number INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, times BLOB NOT NULL
-);
 CREATE TABLE IF NOT EXISTS installed (
   series BLOB NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL,
-  column_number INTEGER NOT NULL, PRIMARY KEY (series, first_ms, last_ms, column_number)
+  times BLOB NOT NULL, PRIMARY KEY (series, first_ms, last_ms, times)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS moving (block TEXT PRIMARY KEY) WITHOUT ROWID;
 """
@@ -45,20 +41,17 @@ class Installed:
         path: The database; made if it is not there.
 
     Raises:
-        sqlite3.Error: If it is none, or cannot be written. So raises every method.
+        sqlite3.Error: If it is not one, or cannot be written. So raises every method.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._blocks: list[tuple[int, int]] = []
         self._database = sqlite3.connect(path, isolation_level=None, timeout=0)
         try:
             self._prepare()
         except BaseException:
             self._database.close()
             raise
-        self._blocks: list[tuple[int, int]] = []
-        self._columns: dict[int, array[int]] = {}
-        self._series: tuple[str, bytes] = ("", b"")
-        self._column: tuple[array[int], int] | None = None
 
     def _prepare(self) -> None:
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
@@ -81,13 +74,7 @@ class Installed:
         Args:
             blocks: The times of the blocks that are there: the first, and the end.
         """
-        merged: list[tuple[int, int]] = []
-        for first_ms, end_ms in sorted(blocks):
-            if merged and first_ms <= merged[-1][1]:
-                merged[-1] = merged[-1][0], max(end_ms, merged[-1][1])
-            else:
-                merged.append((first_ms, end_ms))
-        self._blocks = merged
+        self._blocks = list(blocks)
         self._database.execute("BEGIN IMMEDIATE")
 
     def missing(self, chunk: Chunk) -> Chunk | None:
@@ -96,22 +83,13 @@ class Installed:
         Args:
             chunk: Samples.
         """
-        times_ms = chunk.times_ms
-        rows = self._database.execute(
-            "SELECT column_number FROM installed WHERE series = ? AND first_ms <= ?"
-            " AND last_ms >= ?",
-            (self._key(chunk), times_ms[-1], times_ms[0]),
-        ).fetchall()
-        columns = [self._covered(number) for (number,) in rows]
-        if not any(columns):
-            return chunk
-        if any(column == times_ms for column in columns):
-            return None
         there: set[int] = set()
-        for column in columns:
-            start, end = bisect_left(column, times_ms[0]), bisect_right(column, times_ms[-1])
-            there.update(islice(column, start, end))
-        return keep(chunk, [time_ms not in there for time_ms in times_ms])
+        for (times,) in self._database.execute(
+            "SELECT times FROM installed WHERE series = ? AND first_ms <= ? AND last_ms >= ?",
+            (_key(chunk), chunk.times_ms[-1], chunk.times_ms[0]),
+        ):
+            there.update(self._in_blocks(_unpack(times)))
+        return keep(chunk, [time_ms not in there for time_ms in chunk.times_ms])
 
     def add(self, chunk: Chunk) -> None:
         """Take down samples that will be there after ``commit``.
@@ -120,12 +98,9 @@ class Installed:
             chunk: Samples.
         """
         times_ms = chunk.times_ms
-        # What is logged together has the same times: one column for all.
-        if self._column is None or self._column[0] != times_ms:
-            self._column = times_ms, self._column_number(times_ms)
         self._database.execute(
             "INSERT OR IGNORE INTO installed VALUES (?, ?, ?, ?)",
-            (self._key(chunk), times_ms[0], times_ms[-1], self._column[1]),
+            (_key(chunk), times_ms[0], times_ms[-1], _pack(times_ms)),
         )
 
     def commit(self, blocks: Iterable[str]) -> None:
@@ -141,40 +116,25 @@ class Installed:
         """Say that all blocks are where they belong."""
         self._database.execute("DELETE FROM moving")
 
-    def _key(self, chunk: Chunk) -> bytes:
-        name = format_series(chunk.series)
-        if name != self._series[0]:
-            self._series = name, hashlib.blake2b(name.encode(), digest_size=16).digest()
-        return self._series[1]
+    def _in_blocks(self, times_ms: array[int]) -> Iterator[int]:
+        """Give the times for which there are blocks."""
+        for first_ms, end_ms in self._blocks:
+            if times_ms and first_ms <= times_ms[-1] and times_ms[0] < end_ms:
+                start, end = bisect_left(times_ms, first_ms), bisect_left(times_ms, end_ms)
+                yield from times_ms[start:end]
 
-    def _column_number(self, times_ms: array[int]) -> int:
-        digest = hashlib.blake2b(times_ms.tobytes(), digest_size=16).digest()
-        found = self._database.execute("SELECT number FROM columns WHERE digest = ?", (digest,))
-        row = found.fetchone()
-        if row is not None:
-            return int(row[0])
-        steps_ms = array("q", map(sub, times_ms, chain((0,), times_ms)))
-        added = self._database.execute(
-            "INSERT INTO columns (digest, times) VALUES (?, ?)",
-            (digest, zlib.compress(steps_ms.tobytes(), 1)),
-        )
-        return added.lastrowid or 0
 
-    def _covered(self, number: int) -> array[int]:
-        """Return the times of a column for which there are blocks."""
-        column = self._columns.get(number)
-        if column is None:
-            (raw,) = self._database.execute(
-                "SELECT times FROM columns WHERE number = ?", (number,)
-            ).fetchone()
-            try:
-                times_ms = array("q", accumulate(array("q", zlib.decompress(raw))))
-            except (zlib.error, TypeError, ValueError, OverflowError) as error:
-                raise sqlite3.DatabaseError(f"a column of it is damaged: {error}") from error
-            column = array("q")
-            for first_ms, end_ms in self._blocks:
-                column += times_ms[bisect_left(times_ms, first_ms) : bisect_left(times_ms, end_ms)]
-            if len(self._columns) == _CACHED_COLUMNS:
-                del self._columns[next(iter(self._columns))]
-            self._columns[number] = column
-        return column
+def _key(chunk: Chunk) -> bytes:
+    return hashlib.blake2b(format_series(chunk.series).encode(), digest_size=16).digest()
+
+
+def _pack(times_ms: array[int]) -> bytes:
+    steps_ms = array("q", map(sub, times_ms, chain((0,), times_ms)))
+    return zlib.compress(steps_ms.tobytes(), 1)
+
+
+def _unpack(times: bytes) -> array[int]:
+    try:
+        return array("q", accumulate(array("q", zlib.decompress(times))))
+    except (zlib.error, TypeError, ValueError, OverflowError) as error:
+        raise sqlite3.DatabaseError(f"a series of it is damaged: {error}") from error

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import orjson
 
-from otel_dllogger.backfill.series import finite_only
+from otel_dllogger.backfill.sorting import finite_only
 from otel_dllogger.errors import BackfillError, in_words
 from otel_dllogger.metrics import text_format
 from otel_dllogger.metrics.text_format import format_head
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Iterable
 
-    from otel_dllogger.backfill.series import Chunk, SeriesName
+    from otel_dllogger.backfill.sorting import Chunk, SeriesName
 
 
 def write_openmetrics(chunks: Iterable[Chunk], path: str | os.PathLike[str]) -> int:

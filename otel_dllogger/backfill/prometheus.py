@@ -12,22 +12,25 @@ import contextlib
 import dataclasses
 import math
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import time
 from bisect import bisect_right
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.backfill.alone import alone
-from otel_dllogger.backfill.data_folder import FOLDER, DataFolder, is_block, read_meta, remove_tree
+import orjson
+
+from otel_dllogger.backfill import alone
 from otel_dllogger.backfill.installed import Installed
 from otel_dllogger.backfill.openmetrics import write_to
-from otel_dllogger.backfill.parts import Parts
-from otel_dllogger.backfill.series import Chunk, finite_only
+from otel_dllogger.backfill.sorting import Chunk, SampleSorter, finite_only
 from otel_dllogger.errors import BackfillError, in_words
+from otel_dllogger.runtime.files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,10 +38,21 @@ if TYPE_CHECKING:
 RECENT_MS = 3 * 60 * 60 * 1000
 """Prometheus may still be writing this much of the past: a block in it could overlap its own."""
 
+FOLDER = "otel-dllogger-backfill"
+"""The folder in the data folder that is ours; Prometheus ignores it.
+
+Without a dot in front, so that who empties the data folder with ``*`` removes it as well.
+"""
+
+_PART_MS = 2 * 60 * 60 * 1000  # Prometheus' shortest block
+_SORTER_BYTES = 16 << 20
 _MOST_BLOCKS = 120
 _PARTS_OF_A_BLOCK = (1, 3, 9)  # 2, 6 and 18 hours: what Prometheus itself compacts blocks to
 _FEW_SAMPLES = 10_000  # a start of promtool takes as long as it takes to read so many
 _MOST_WORKERS = 4
+_MARKS = ("wal", "chunks_head", "queries.active", "lock", FOLDER)
+_BLOCK = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")  # a ULID
+_REMOVALS = 50
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -156,9 +170,10 @@ class _Backfill:
             promised = False
             self._blocks.mkdir(parents=True)
             installed.begin(self._folder.blocks().values())
-            parts = self._select(chunks, installed, samples)
-            new = sum(parts.samples.values())
-            names = self._make_blocks(parts) if new else []
+            with SampleSorter(memory_bytes=_SORTER_BYTES) as sorter:
+                self._select(chunks, installed, sorter, samples)
+                new = sorter.samples
+                names = self._make_blocks(sorter) if new else []
             self._check_whole(names, new)
             self._folder.give_to_owner(self._staging)
             promised = True
@@ -180,11 +195,14 @@ class _Backfill:
             self._move(installed, promised)
         remove_tree(self._staging)
 
-    def _select(self, chunks: Iterable[Chunk], installed: Installed, samples: int | None) -> Parts:
-        """Sort out what is recent and what is there."""
-        directory = self._staging / "parts"
-        directory.mkdir()
-        parts = Parts(directory)
+    def _select(
+        self,
+        chunks: Iterable[Chunk],
+        installed: Installed,
+        sorter: SampleSorter,
+        samples: int | None,
+    ) -> None:
+        """Give the sorter what is neither recent nor there."""
         seen = 0
         for chunk in finite_only(chunks):
             seen += len(chunk.values)
@@ -195,12 +213,10 @@ class _Backfill:
             self._present += len(old.values) - (0 if new is None else len(new.values))
             if new is not None:
                 installed.add(new)
-                parts.add(new)
+                sorter.extend(sorter.series_id(new.series), new.times_ms, new.values)
             if samples:
                 self._progress("samples", min(seen / samples, 1.0))
-        parts.flush()
         self._progress("samples", 1.0)
-        return parts
 
     def _old(self, chunk: Chunk) -> Chunk | None:
         """Leave out what is of the last three hours, or of the future."""
@@ -223,24 +239,38 @@ class _Backfill:
             f"writing: run the same command again after {after}"
         )
 
-    def _make_blocks(self, parts: Parts) -> list[str]:
-        """Have ``promtool`` make the blocks, several at a time; return their names."""
-        factor = _block_parts(parts.samples)
-        runs = list(_runs(parts.samples, factor))
+    def _make_blocks(self, sorter: SampleSorter) -> list[str]:
+        """Have ``promtool`` make the blocks, several at a time; return their names.
+
+        It reads its whole input once for every block that it makes of it; so it gets no more
+        at once than a block is made of.
+        """
+        samples: Counter[int] = Counter()
+        for first_ms, count in sorter.samples_by_slot().items():
+            samples[first_ms // _PART_MS] += count
+        factor = _block_parts(samples)
+        runs = list(_runs(samples, factor))
+        run_of = {part: number for number, run in enumerate(runs) for part in run}
+        workers = min(_MOST_WORKERS, os.cpu_count() or 1)
+        running: deque[Future[None]] = deque()
+        started = 0
+
+        def wait_until(most: int) -> None:
+            while len(running) > most:
+                running.popleft().result()
+                self._progress("blocks", (started - len(running)) / len(runs))
+
         self._progress("blocks", 0.0)
-
-        def make(number: int) -> None:
-            source = f"{number}.om"
-            with (self._staging / source).open("wb") as file:
-                write_to(parts.chunks(runs[number]), file)
-            self._run_promtool(source, factor)
-            (self._staging / source).unlink()
-            parts.remove(runs[number])
-
-        with ThreadPoolExecutor(min(_MOST_WORKERS, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(workers) as pool:
             try:
-                for done, _ in enumerate(pool.map(make, range(len(runs))), start=1):
-                    self._progress("blocks", done / len(runs))
+                for number, chunks in sorter.sorted_by(lambda ms: run_of[ms // _PART_MS]):
+                    source = f"{number}.om"
+                    with (self._staging / source).open("wb") as file:
+                        write_to(chunks, file)
+                    running.append(pool.submit(self._run_promtool, source, factor))
+                    started += 1
+                    wait_until(workers)
+                wait_until(0)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -267,6 +297,7 @@ class _Backfill:
             raise BackfillError(
                 f"promtool failed (exit code {done.returncode}): {said}; nothing was installed"
             )
+        (self._staging / source).unlink()
 
     def _check_whole(self, names: list[str], samples: int) -> None:
         """See that every sample is in a block, before anything is promised."""
@@ -316,3 +347,107 @@ def _runs(samples: dict[int, int], factor: int) -> Iterator[list[int]]:
         run, count = [*run, *block], count + size
     if run:
         yield run
+
+
+class DataFolder:
+    """Find a Prometheus data folder, which may be empty.
+
+    Args:
+        path: The folder that ``--storage.tsdb.path`` names.
+
+    Raises:
+        BackfillError: If it is not one, or is another user's.
+        OSError: If it cannot be read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path = Path(path)
+        if not path.is_dir():
+            raise BackfillError(
+                f"{path} is not a folder: give the data folder of Prometheus, which its flag "
+                "--storage.tsdb.path names; an empty one for a new Prometheus is made with mkdir"
+            )
+        if any(path.iterdir()) and not _is_data_folder(path):
+            nearby = path / "data"
+            hint = (
+                f"did you mean {nearby}?"
+                if _is_data_folder(nearby)
+                else ("give the one that its flag --storage.tsdb.path names, or an empty one")
+            )
+            raise BackfillError(f"{path} is not a data folder of Prometheus: {hint}")
+        status = path.stat()
+        self._owner = status.st_uid, status.st_gid
+        if os.geteuid() not in (0, status.st_uid):
+            raise BackfillError(
+                f"{path} belongs to {_user_name(status.st_uid)}, and Prometheus can only use "
+                f"blocks of its own: run this as that user (sudo -u {_user_name(status.st_uid)})"
+            )
+
+    def blocks(self) -> dict[str, tuple[int, int]]:
+        """Return the first millisecond and the end of each block, by its name."""
+        times_ms = {}
+        for path in self.path.iterdir():
+            if is_block(path) and (meta := read_meta(path)) is not None:
+                times_ms[path.name] = meta["minTime"], meta["maxTime"]
+        return times_ms
+
+    def give_to_owner(self, path: Path) -> None:
+        """Make a file, or a folder with all that is in it, that of the folder's owner."""
+        if os.geteuid() != 0:
+            return
+        os.lchown(path, *self._owner)
+        for folder, folders, files in os.walk(path):
+            for name in (*folders, *files):
+                os.lchown(os.path.join(folder, name), *self._owner)  # noqa: PTH118 - of os.walk
+
+    def sync(self) -> None:
+        """Have the names of what was moved here on the disk."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def is_block(path: Path) -> bool:
+    """Tell whether a path is named as a block."""
+    return _BLOCK.fullmatch(path.name) is not None
+
+
+def read_meta(block: Path) -> dict[str, Any] | None:
+    """Return what a block says of itself; None for one that is not whole, or is gone."""
+    try:
+        meta: dict[str, Any] = orjson.loads(read_regular(str(block / "meta.json")))
+        is_whole = type(meta["minTime"]) is int and type(meta["maxTime"]) is int
+        return meta if is_whole else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder, in which a process that was left behind may still write.
+
+    Raises:
+        OSError: If it cannot be removed.
+    """
+    for _ in range(_REMOVALS):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+        time.sleep(0.02)
+    shutil.rmtree(path)
+
+
+def _is_data_folder(path: Path) -> bool:
+    return any((path / mark).exists() for mark in _MARKS) or (
+        path.is_dir() and any(is_block(block) and read_meta(block) for block in path.iterdir())
+    )
+
+
+def _user_name(uid: int) -> str:
+    import pwd  # noqa: PLC0415 - for an error only
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"'#{uid}'"

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from otel_dllogger.backfill.logs import lines_of
-from otel_dllogger.backfill.series import SeriesName
+from otel_dllogger.backfill.sorting import SeriesName
 from otel_dllogger.diagnostics import HARMLESS
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.ranks import LoggedRank, Ranks

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import orjson
 
 from otel_dllogger.backfill.openmetrics import format_series
-from otel_dllogger.backfill.series import Chunk, finite_only, keep
+from otel_dllogger.backfill.sorting import Chunk, finite_only, keep
 from otel_dllogger.errors import BackfillError, in_words, one_line
 from otel_dllogger.version import USER_AGENT
 
@@ -386,7 +386,7 @@ def _parse_url(url: str) -> tuple[str, Any]:
     """Return an address without user and password, and what signs a request with them.
 
     Raises:
-        BackfillError: If it is no address.
+        BackfillError: If it is not an address.
     """
     try:
         parts = urlsplit(url)

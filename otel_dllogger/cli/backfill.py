@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from otel_dllogger.backfill import alone
 from otel_dllogger.cli.log_source import explain, is_log, open_exporter, say
 from otel_dllogger.cli.progress import Bar
 from otel_dllogger.cli.user_error import UserError
@@ -65,8 +65,8 @@ def run_backfill(options: BackfillOptions) -> int:
     Raises:
         UserError: If it cannot be done, in one line.
     """
-    from otel_dllogger.backfill.data_folder import DataFolder  # noqa: PLC0415 - when it is needed
     from otel_dllogger.backfill.logs import find_logs  # noqa: PLC0415
+    from otel_dllogger.backfill.prometheus import DataFolder  # noqa: PLC0415 - when it is needed
 
     _check_options(options)
     try:
@@ -110,7 +110,7 @@ def _fill(options: BackfillOptions, logs: list[FoundLog]) -> int:
     from otel_dllogger.backfill.samples import SampleReader  # noqa: PLC0415
     from otel_dllogger.backfill.sorting import SampleSorter  # noqa: PLC0415
 
-    with Bar(hidden=options.quiet) as bar, SampleSorter(tempfile.gettempdir()) as sorter:
+    with Bar(hidden=options.quiet) as bar, SampleSorter() as sorter:
         total_bytes = sum(log.size_bytes for log in logs)
         found = SampleReader(
             options.source,
@@ -174,7 +174,6 @@ def _write(options: BackfillOptions, sorter: SampleSorter, samples: int, bar: Ba
 
 def _send(options: BackfillOptions, logs: list[FoundLog]) -> int:
     """Send every step of all logs to a collector, and remember how far that came."""
-    from otel_dllogger.backfill.alone import alone  # noqa: PLC0415
     from otel_dllogger.backfill.otlp import (  # noqa: PLC0415 - needs the extra ``otlp``
         checkpoint_folder,
         make_folder,

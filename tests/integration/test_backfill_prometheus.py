@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from otel_dllogger.backfill.data_folder import FOLDER
-from otel_dllogger.backfill.prometheus import RECENT_MS, Backfilled, backfill_prometheus
-from otel_dllogger.backfill.series import SeriesName
+from otel_dllogger.backfill.prometheus import FOLDER, RECENT_MS, Backfilled, backfill_prometheus
+from otel_dllogger.backfill.sorting import SeriesName
 from otel_dllogger.errors import BackfillError
 from tests.support.command import environment
 from tests.support.paths import ROOT
@@ -426,14 +425,17 @@ def test_a_damaged_record_is_one_line(data):
     assert 18 == backfill(training(range(3)), data).installed
 
 
-def test_a_record_of_another_version_is_not_touched(data):
-    """Of a later version of the package, which knows what it means."""
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_record_of_another_version_is_not_touched(data, version):
+    """Of an earlier version of the package or a later one, which knows what it means."""
     backfill(training(range(3)), data)
     record = data / FOLDER / "installed.sqlite"
     with contextlib.closing(sqlite3.connect(record)) as database:
-        database.execute("PRAGMA user_version = 2")
-    with pytest.raises(BackfillError, match=r"is damaged \(its version is 2, not 1\)"):
+        database.execute(f"PRAGMA user_version = {version}")
+    content = record.read_bytes()
+    with pytest.raises(BackfillError, match=rf"is damaged \(its version is {version}, not 2\)"):
         backfill(training(range(3)), data)
+    assert content == record.read_bytes()
 
 
 def test_a_link_leads_nowhere(data, tmp_path):
@@ -445,8 +447,8 @@ def test_a_link_leads_nowhere(data, tmp_path):
     assert [] == list((tmp_path / "elsewhere").iterdir())
 
 
-def test_many_columns_are_more_than_memory_holds(data):
-    """Series of many different times, each compared with its own."""
+def test_series_of_different_times_are_told_apart(data):
+    """Each is compared with its own times."""
     samples = {
         series(rank): {START_MS + rank + i * 1000: 1.0 for i in range(40)} for rank in range(90)
     }

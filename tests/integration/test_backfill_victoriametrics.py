@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from otel_dllogger.backfill import victoriametrics
-from otel_dllogger.backfill.series import SeriesName
+from otel_dllogger.backfill.sorting import SeriesName
 from otel_dllogger.backfill.victoriametrics import Imported, import_victoriametrics
 from otel_dllogger.errors import BackfillError
 from otel_dllogger.version import USER_AGENT

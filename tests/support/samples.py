@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
-from otel_dllogger.backfill.series import Chunk, SeriesName
+from otel_dllogger.backfill.sorting import Chunk, SeriesName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from otel_dllogger.backfill.openmetrics import write_openmetrics
-from otel_dllogger.backfill.series import Chunk, SeriesName
+from otel_dllogger.backfill.sorting import Chunk, SeriesName
 from otel_dllogger.errors import BackfillError
 
 pytestmark = pytest.mark.newest_only
@@ -143,7 +143,7 @@ WRITE = """
 import sys
 from array import array
 from otel_dllogger.backfill.openmetrics import write_openmetrics
-from otel_dllogger.backfill.series import Chunk, SeriesName
+from otel_dllogger.backfill.sorting import Chunk, SeriesName
 
 def chunks():
     for second in range(3):

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from otel_dllogger import identity
-from otel_dllogger.backfill.data_folder import DataFolder, read_meta
 from otel_dllogger.backfill.installed import Installed
+from otel_dllogger.backfill.prometheus import DataFolder, read_meta
+from otel_dllogger.backfill.sorting import Chunk, SeriesName
 from otel_dllogger.bridge.sent_offsets import SentOffsets
 from otel_dllogger.http import service_discovery
 from otel_dllogger.http.service_discovery import DiscoveryFile, sweep_stale
@@ -272,6 +273,7 @@ def test_a_block_is_read_whatever_it_says(tmp_path_factory, content, value):
 DAMAGE = [
     b"",
     b"x",
+    zlib.compress(b""),
     zlib.compress(b"123"),
     zlib.compress(array("q", [2**62] * 9).tobytes()),
     7,
@@ -280,14 +282,16 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=str)
-def test_a_damaged_column_is_an_error_of_the_database(tmp_path, damage):
+def test_damaged_times_are_an_error_of_the_database(tmp_path, damage):
     """Which the command says in a line, as for a database that is none."""
-    path = tmp_path / "installed"
-    installed = Installed(path)
-    installed._database.execute("INSERT INTO columns VALUES (1, x'00', ?)", (damage,))
-    installed.begin([(0, 2**40)])
+    chunk = Chunk(SeriesName("dl_loss", ()), array("q", [0, 2**40]), array("d", [1.0, 2.0]))
+    installed = Installed(tmp_path / "installed")
+    installed.begin([(0, 2**50)])
+    installed.add(chunk)
+    assert installed.missing(chunk) is None
+    installed._database.execute("UPDATE installed SET times = ?", (damage,))
     with contextlib.suppress(sqlite3.Error):
-        installed._covered(1)
+        assert installed.missing(chunk)
     installed.close()
 
 

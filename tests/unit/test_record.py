@@ -31,6 +31,7 @@ from otel_dllogger.record import (
     parse_rank,
     step_position,
 )
+from tests.support.ids import repr_without_address
 
 NOWHERE = (None, None)
 
@@ -70,7 +71,7 @@ NOWHERE = (None, None)
         (object(), RUN, NOWHERE),
         (([1], [2]), ITERATION, NOWHERE),
     ],
-    ids=repr,
+    ids=repr_without_address,
 )
 def test_step_position(step, granularity, place):
     """Every shape of a step has a granularity, and says as much of the place as it can."""
@@ -112,7 +113,7 @@ def test_no_step_raises(step):
         (0, False),
         (None, False),
     ],
-    ids=repr,
+    ids=repr_without_address,
 )
 def test_parameter_steps(step, expected):
     """Hyper-parameters are what is logged under "PARAMETER" or "HPARAMS"."""
@@ -130,7 +131,7 @@ def test_parameter_steps(step, expected):
         ((np.int64(0), 1), False),
         ("ab", False),
     ],
-    ids=repr,
+    ids=repr_without_address,
 )
 def test_a_pair_is_two_ints_and_nothing_else(step, expected):
     """The short way is for steps that need no conversion."""
@@ -192,7 +193,7 @@ def test_metadata_and_info_are_frozen_and_timed(entry):
         ("text", b'"text"', {}, False),
         (None, b"null", {}, False),
     ],
-    ids=repr,
+    ids=repr_without_address,
 )
 @pytest.mark.parametrize("converted_first", [False, True])
 def test_encoding_and_conversion_agree(data, encoded, numbers, numbers_only, converted_first):

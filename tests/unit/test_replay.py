@@ -23,6 +23,7 @@ from otel_dllogger.otlp.queue import (
 from otel_dllogger.otlp.replay import Replay
 from otel_dllogger.record import Info, Metadata, Record
 from tests.support.command import assert_forked_child_answers
+from tests.support.ids import repr_without_address
 
 START_US = 1_700_000_000_000_000
 RESOURCE = ("r", 0)
@@ -371,7 +372,7 @@ def test_pressure_is_told_once_for_each_time_the_queue_fills():
         (Info(0, 0, {"lr": 1}), 0),
         (Finish(), 0),
     ],
-    ids=repr,
+    ids=repr_without_address,
 )
 def test_values_of_an_entry(one, expected):
     """Numbers of metrics are values; a rank is a label, and parameters are no metrics."""

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_dllogger.backfill.series import SeriesName
-from otel_dllogger.backfill.sorting import CHUNK_SAMPLES, SampleSorter
-from otel_dllogger.errors import BackfillError
+from otel_dllogger.backfill.logs import find_logs
+from otel_dllogger.backfill.samples import SampleReader
+from otel_dllogger.backfill.sorting import CHUNK_SAMPLES, SLOT_MS, SampleSorter, SeriesName
+from otel_dllogger.logs.source import Source
 from tests.support.command import uncovered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.newest_only
 
@@ -55,9 +61,9 @@ SAMPLES = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(samples=SAMPLES, memory_bytes=st.sampled_from((1, 100, 1000, 5000, 1 << 20)))
-def test_it_is_a_dict_in_order(tmp_path_factory, samples, memory_bytes):
+def test_it_is_a_dict_in_order(samples, memory_bytes):
     """Whatever comes, in memory and in any number of runs, is what a dict would hold."""
-    with SampleSorter(tmp_path_factory.getbasetemp(), memory_bytes=memory_bytes) as sorter:
+    with SampleSorter(memory_bytes=memory_bytes) as sorter:
         for series, time_ms, value in samples:
             sorter.append(sorter.series_id(series), time_ms, value)
         assert len(samples) == sorter.samples
@@ -71,10 +77,10 @@ def test_it_is_a_dict_in_order(tmp_path_factory, samples, memory_bytes):
     columns=st.lists(st.lists(st.integers(0, 5000), min_size=1, max_size=1500), max_size=6),
     memory_bytes=st.sampled_from((4000, 20_000, 1 << 20)),
 )
-def test_columns_are_merged_in_portions(tmp_path_factory, columns, memory_bytes):
+def test_columns_are_merged_in_portions(columns, memory_bytes):
     """Long overlapping runs of one series, each larger than what is read of it at once."""
     samples = []
-    with SampleSorter(tmp_path_factory.getbasetemp(), memory_bytes=memory_bytes) as sorter:
+    with SampleSorter(memory_bytes=memory_bytes) as sorter:
         number = sorter.series_id(NAMES[0])
         for column in columns:
             values = [float(len(samples) + i) for i in range(len(column))]
@@ -84,9 +90,9 @@ def test_columns_are_merged_in_portions(tmp_path_factory, columns, memory_bytes)
         assert len(samples) - len(as_model(samples)) == sorter.duplicates
 
 
-def test_long_runs_that_overlap_are_one(tmp_path):
+def test_long_runs_that_overlap_are_one():
     """Two attempts of 200,000 steps over the same hours, then one that follows them."""
-    with SampleSorter(tmp_path, memory_bytes=1 << 20) as sorter:
+    with SampleSorter(memory_bytes=1 << 20) as sorter:
         number = sorter.series_id(NAMES[0])
         for attempt in range(2):
             for i in range(200_000):
@@ -107,9 +113,9 @@ def test_long_runs_that_overlap_are_one(tmp_path):
     assert max(sizes) <= CHUNK_SAMPLES
 
 
-def test_the_last_added_wins_before_another_run_follows(tmp_path):
+def test_the_last_added_wins_before_another_run_follows():
     """A run that begins earlier was added later, and a third one follows both."""
-    with SampleSorter(tmp_path, memory_bytes=16 * 10) as sorter:
+    with SampleSorter(memory_bytes=16 * 10) as sorter:
         number = sorter.series_id(NAMES[0])
         for value, start_ms in enumerate((10, 5, 100)):
             sorter.extend(number, range(start_ms, start_ms + 10), [float(value)] * 10)
@@ -121,24 +127,51 @@ def test_the_last_added_wins_before_another_run_follows(tmp_path):
 
 
 def test_microseconds_are_rounded_down(tmp_path):
-    """A millisecond is Prometheus' resolution; within one the last sample wins."""
-    with SampleSorter(tmp_path) as sorter:
-        sorter.add(NAMES[0], 1_700_000_000_123_999, 1.0)
-        sorter.add(NAMES[0], 1_700_000_000_123_001, 2.0)
-        sorter.add(NAMES[0], 1_700_000_000_124_000, 3.0)
-        expected = [(NAMES[0], 1_700_000_000_123, 2.0), (NAMES[0], 1_700_000_000_124, 3.0)]
-        assert expected == drain(sorter)
-    assert 1 == sorter.duplicates
+    """A millisecond is Prometheus' resolution; within one the last line of a log wins."""
+    log = tmp_path / "run_rank0.json"
+    with log.open("w") as file:
+        for value, time_s in ((1.0, "0.123001"), (2.0, "0.123999"), (3.0, "0.124000")):
+            entry = {"timestamp": f"170000000{time_s}", "elapsedtime": time_s, "type": "LOG"}
+            entry |= {"step": [0, int(value)], "data": {"loss": value}}
+            file.write(f"DLLL {json.dumps(entry)}\n")
+    source = Source([str(log)])
+    with SampleSorter() as sorter:
+        SampleReader(source, sorter).run(find_logs(source))
+        losses = [sample[1:] for sample in drain(sorter) if sample[0].family == "dl_loss"]
+    assert [(1_700_000_000_123, 2.0), (1_700_000_000_124, 3.0)] == losses
+    assert sorter.duplicates
 
 
-def test_what_is_not_finite_comes_out(tmp_path):
+def test_what_is_not_finite_comes_out():
     """A NaN takes the place of an earlier value, and its target decides what becomes of it."""
-    with SampleSorter(tmp_path, memory_bytes=1) as sorter:
-        for time_us, value in ((1000, 1.0), (1500, math.nan), (2000, math.inf)):
-            sorter.add(NAMES[0], time_us, value)
+    with SampleSorter(memory_bytes=1) as sorter:
+        number = sorter.series_id(NAMES[0])
+        for time_ms, value in ((1, 1.0), (1, math.nan), (2, math.inf)):
+            sorter.append(number, time_ms, value)
         (first, second) = drain(sorter)
     assert math.isnan(first[2])
     assert (NAMES[0], 2, math.inf) == second
+
+
+def test_samples_come_by_periods():
+    """Each by series and time; how many samples there are is known by slot."""
+    slots = (-2, -1, 0, 1, 5)
+    times_ms = [slot * SLOT_MS + ms for slot in slots for ms in (0, 1, SLOT_MS - 1)]
+    with SampleSorter(memory_bytes=100) as sorter:
+        for name in reversed(NAMES):
+            sorter.extend(sorter.series_id(name), times_ms, [1.0] * len(times_ms))
+        counts = sorter.samples_by_slot()
+        assert dict.fromkeys((slot * SLOT_MS for slot in slots), 3 * len(NAMES)) == counts
+        periods = {-2: 1, -1: 0, 0: 0, 1: 7, 5: 1}
+        found = [
+            (number, [(chunk.series, chunk.times_ms.tolist()) for chunk in chunks])
+            for number, chunks in sorter.sorted_by(lambda first_ms: periods[first_ms // SLOT_MS])
+        ]
+        expected = {0: times_ms[3:9], 1: times_ms[:3] + times_ms[12:], 7: times_ms[9:12]}
+        assert [
+            (number, [(name, expected[number]) for name in sorted(NAMES)]) for number in (0, 1, 7)
+        ] == found
+        assert len(NAMES) * len(times_ms) == len(drain(sorter))
 
 
 def test_help_does_not_make_another_series():
@@ -148,53 +181,91 @@ def test_help_does_not_make_another_series():
     assert SeriesName("a", ()) != SeriesName("a", (("rank", "0"),))
 
 
-def open_files() -> list[str]:
-    """Return what this process has open; of a file without a name, where it would be."""
-    paths = []
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # the one that this listing had open
-            paths.append(str(descriptor.readlink()))
-    return paths
+_SPILL = """
+import sys
+from otel_dllogger.errors import BackfillError
+from otel_dllogger.backfill.sorting import SLOT_MS, SampleSorter, SeriesName
+
+def say(*words):
+    print(*words, flush=True)
+    sys.stdin.readline()
+
+with SampleSorter(memory_bytes=1) as sorter:
+    number = sorter.series_id(SeriesName("a", ()))
+    for i in range(20_000):
+        sorter.append(number, i * SLOT_MS, float(i))
+    say("spilled")
+    try:
+        chunks = sorter.sorted()
+        next(chunks)
+        say("sorted")
+        chunks.close()
+    except BackfillError as error:
+        print(error)
+say("closed")
+"""
+
+
+@contextlib.contextmanager
+def spilling(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run a sorter whose folder for temporary files this is, until it has used it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _SPILL],
+        env={**os.environ, "TMPDIR": str(folder), "SQLITE_TMPDIR": ""},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert "spilled\n" == process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+def answer(process: subprocess.Popen[str]) -> str:
+    """Have it go on, and return what it says next."""
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return process.stdout.readline()
+
+
+def open_files(process: subprocess.Popen[str], folder: Path) -> list[Path]:
+    """Return what it has open of a folder; a file without a name counts as well."""
+    descriptors = Path(f"/proc/{process.pid}/fd").iterdir()
+    return [path for path in descriptors if str(path.readlink()).startswith(f"{folder}/")]
 
 
 def test_nothing_stays_on_disk(tmp_path):
-    """The spill file has no name, so that not even SIGKILL leaves it."""
-    with SampleSorter(tmp_path, memory_bytes=1) as sorter:
-        for i in range(100):
-            sorter.add(NAMES[i % 3], i * 1000, 1.0)
+    """Temporary files have no names, so that not even SIGKILL leaves them."""
+    with spilling(tmp_path) as process:
+        assert open_files(process, tmp_path)
         assert [] == list(tmp_path.iterdir())
-        assert any(path.startswith(f"{tmp_path}/") for path in open_files())
-    assert not any(path.startswith(f"{tmp_path}/") for path in open_files())
+        assert "sorted\n" == answer(process)
+        assert [] == list(tmp_path.iterdir())
+        assert "closed\n" == answer(process)
+        assert [] == open_files(process, tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
-    """The error names the folder and what to do."""
-    with (
-        SampleSorter(tmp_path / "gone", memory_bytes=1) as sorter,
-        pytest.raises(BackfillError, match=r"gone does not take .*No such file.*TMPDIR$"),
-    ):
-        sorter.add(NAMES[0], 1, 1.0)
-
-
-def test_a_spill_file_that_lost_its_end_is_one_line(tmp_path):
-    """What cannot be read back is no sample that is silently missing."""
-    with SampleSorter(tmp_path, memory_bytes=1) as sorter:
-        for i in range(100):
-            sorter.add(NAMES[i % 3], i * 1000, 1.0)
-        os.ftruncate(sorter._fd, 1000)
-        with pytest.raises(BackfillError, match=r"\(the file has become shorter\)"):
-            drain(sorter)
+def test_a_temporary_file_that_lost_its_end_is_one_line(tmp_path):
+    """What cannot be read back is not silently missing."""
+    with spilling(tmp_path) as process:
+        (descriptor,) = open_files(process, tmp_path)
+        os.truncate(descriptor, 1000)
+        error = answer(process)
+        assert "closed\n" == process.stdout.readline()
+    start = "the folder for temporary files does not take what exceeds the memory ("
+    assert error.startswith(start)
+    assert error.endswith("): make room there, or name another folder with TMPDIR\n")
 
 
 _FULL = """
 import resource, signal, sys
-from array import array
-from otel_dllogger.backfill.sorting import SampleSorter
 from otel_dllogger.errors import BackfillError
-from otel_dllogger.backfill.series import SeriesName
+from otel_dllogger.backfill.sorting import SampleSorter, SeriesName
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-with SampleSorter(sys.argv[1], memory_bytes=64_000) as sorter:
+with SampleSorter(memory_bytes=64_000) as sorter:
     number = sorter.series_id(SeriesName("a", ()))
     try:
         for i in range(100_000):
@@ -207,24 +278,28 @@ with SampleSorter(sys.argv[1], memory_bytes=64_000) as sorter:
 def test_a_full_disk_is_one_line(tmp_path):
     """A write that the kernel cuts short and then refuses."""
     done = subprocess.run(
-        [sys.executable, "-c", _FULL, tmp_path],
-        env=uncovered(),  # coverage.py would find no room for its own file
+        [sys.executable, "-c", _FULL],
+        # coverage.py would find no room for its own file
+        env={**uncovered(), "TMPDIR": str(tmp_path), "SQLITE_TMPDIR": ""},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert f"{tmp_path} does not take what exceeds the memory (File too large)" in done.stdout
+    assert done.stdout.startswith(
+        "the folder for temporary files does not take what exceeds the memory ("
+    )
+    assert done.stdout.endswith("): make room there, or name another folder with TMPDIR\n")
     assert (1, "") == (done.stdout.count("\n"), done.stderr)
+    assert [] == list(tmp_path.iterdir())
 
 
 _PEAK = """
 import sys
 from array import array
 from pathlib import Path
-from otel_dllogger.backfill.sorting import SampleSorter
-from otel_dllogger.backfill.series import SeriesName
-folder, series, samples = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-with SampleSorter(folder, memory_bytes=16 << 20) as sorter:
+from otel_dllogger.backfill.sorting import SampleSorter, SeriesName
+series, samples = int(sys.argv[1]), int(sys.argv[2])
+with SampleSorter(memory_bytes=16 << 20) as sorter:
     numbers = [sorter.series_id(SeriesName("a", (("rank", str(i)),))) for i in range(series)]
     for i in range(samples):
         for number in numbers:
@@ -237,10 +312,10 @@ print(peak.split()[1])
 
 
 @pytest.mark.parametrize(("series", "samples"), [(2, 1_500_000), (50_000, 40)])
-def test_memory_is_bounded(tmp_path, series, samples):
+def test_memory_is_bounded(series, samples):
     """Few series with many samples, and many with few: neither grows with the samples."""
     done = subprocess.run(
-        [sys.executable, "-c", _PEAK, tmp_path, str(series), str(samples)],
+        [sys.executable, "-c", _PEAK, str(series), str(samples)],
         capture_output=True,
         text=True,
         check=True,

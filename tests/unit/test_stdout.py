@@ -25,6 +25,7 @@ from otel_dllogger import (
     default_step_format,
 )
 from otel_dllogger.backends.stdout import MAX_ERRORS_IN_A_ROW
+from tests.support.ids import repr_without_address
 
 DEADLINE_S = 30
 AT = datetime(2024, 1, 2, 3, 4, 5, 678)  # noqa: DTZ001 - naive by contract
@@ -183,7 +184,7 @@ def test_hooks_that_return_no_text(capsys):
         ({1: 2, None: 3, (4, 5): 6}, "0 1 : 2  None : 3  (4, 5) : 6 \n"),
         ({"two\nlines": "a\nb"}, "0 two\nlines : a\nb \n"),
     ],
-    ids=repr,
+    ids=repr_without_address,
 )
 def test_data_of_any_kind(capsys, counted, data, expected):
     """Data that is no dict is shown by str, names of any kind by theirs."""
@@ -212,7 +213,9 @@ def test_values_that_cannot_be_shown(capsys, counted):
     assert counted() == {"format_failed": 2}
 
 
-@pytest.mark.parametrize("metadata", [None, 3, "text", argument := object()], ids=repr)
+@pytest.mark.parametrize(
+    "metadata", [None, 3, "text", argument := object()], ids=repr_without_address
+)
 def test_metadata_that_is_no_dict(capsys, counted, metadata):
     """It is counted, and the metric is printed without any."""
     logger = Logger([backend()])

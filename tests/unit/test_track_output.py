@@ -23,6 +23,7 @@ from otel_dllogger.training import (
 )
 from tests.support.command import environment
 from tests.support.paths import TESTS
+from tests.support.ids import repr_without_address
 from tests.support.track import Keeper, finish, validate
 
 pytestmark = pytest.mark.usefixtures("nothing_global")
@@ -402,7 +403,9 @@ def test_metadata_of_a_users_own_stops_nothing(hub, keeper, options):
     assert 1.0 == keeper.logged[-1][1]["train/loss"]
 
 
-@pytest.mark.parametrize("processor", [{"window_size": 5}, LogProcessor, object()], ids=repr)
+@pytest.mark.parametrize(
+    "processor", [{"window_size": 5}, LogProcessor, object()], ids=repr_without_address
+)
 def test_what_is_no_processor_is_refused_at_the_call(options, processor):
     """A class, or MMEngine's own, which asks a Runner for more than a loop has."""
     with pytest.raises(MisuseError, match=r"processor=.* is none: pass otel_dllogger.training.Log"):
