@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.paths import ROOT, TESTS
 
+pytestmark = pytest.mark.newest_only
+
 MAX_LINES = 600
 FOLDERS = ("frameworks", "integration", "system", "unit")
 FILES = sorted(path.relative_to(TESTS).as_posix() for path in TESTS.rglob("test_*.py"))
@@ -34,20 +36,26 @@ def test_all_tests_are_seen() -> None:
     assert {name.partition("/")[0] for name in FILES} >= set(FOLDERS)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_test_file_has_its_place_and_is_not_long(name: str) -> None:
-    """It lies directly in the folder of its kind, and can be read in one go."""
-    folder, *rest = name.split("/")
-    assert folder in FOLDERS
-    assert len(rest) == 1
-    assert len((TESTS / name).read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+def test_each_file_lies_in_the_folder_of_its_kind() -> None:
+    """Directly, so that it is found by its name."""
+    assert [
+        name for name in FILES if not re.fullmatch(rf"({'|'.join(FOLDERS)})/\w+\.py", name)
+    ] == []
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_test_file_imports_no_other(name: str) -> None:
+def test_no_file_is_long() -> None:
+    """Each can be read in one go."""
+    lines = {name: (TESTS / name).read_text(encoding="utf-8").count("\n") for name in FILES}
+    assert {} == {name: number for name, number in lines.items() if number > MAX_LINES}
+
+
+def test_no_test_imports_another() -> None:
     """What several files need is in ``tests/support``, or a fixture in a ``conftest.py``."""
-    own = name.removesuffix(".py").replace("/", ".")
-    assert imports_of_tests((TESTS / name).read_text(encoding="utf-8"), own) == []
+    found = {}
+    for name in FILES:
+        own = name.removesuffix(".py").replace("/", ".")
+        found[name] = imports_of_tests((TESTS / name).read_text(encoding="utf-8"), own)
+    assert {} == {name: names for name, names in found.items() if names}
 
 
 @pytest.mark.parametrize("folder", ["scripts", "soak", "support"])

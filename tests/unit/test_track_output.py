@@ -22,8 +22,8 @@ from otel_dllogger.training import (
     track,
 )
 from tests.support.command import environment
-from tests.support.paths import TESTS
 from tests.support.ids import repr_without_address
+from tests.support.paths import TESTS
 from tests.support.track import Keeper, finish, validate
 
 pytestmark = pytest.mark.usefixtures("nothing_global")
