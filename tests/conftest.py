@@ -9,8 +9,12 @@ import pytest
 
 from otel_dllogger.diagnostics import DIAGNOSTICS, PROCESS, REASONS
 from otel_dllogger.identity import RANK_VARIABLES
-from tests.support.prometheus import Prometheus
-from tests.support.spoken import SpokenLog
+
+# Before the first import of a helper: its asserts say what was compared, as those of tests do.
+pytest.register_assert_rewrite("tests.support")
+
+from tests.support.prometheus import Prometheus  # noqa: E402
+from tests.support.spoken import SpokenLog  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

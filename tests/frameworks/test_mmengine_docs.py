@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from tests.unit.test_docs_mmengine import TEXT, Example, examples, output_of, printed_by, steady
+from tests.support.mmengine_examples import TEXT, Example, examples, output_of, printed_by, steady
 
 _PROGRESS = re.compile(r"\d\d/\d\d \d\d:\d\d:\d\d - mmengine - INFO - (Epoch|Iter)\(")
 _ROW = re.compile(r"^\| .* \| .*\|$", re.MULTILINE)
@@ -22,7 +22,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from tests.frameworks.toy import toy_config
+from tests.support.mmengine_toy import toy_config
 
 @HOOKS.register_module()
 class ShowPage(Hook):

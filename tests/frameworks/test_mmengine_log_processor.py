@@ -13,7 +13,7 @@ from mmengine.runner import LogProcessor as MMEngineLogProcessor
 from mmengine.runner import Runner
 
 from otel_dllogger.training import LogProcessor
-from tests.frameworks.toy import SAMPLES, toy_config
+from tests.support.mmengine_toy import SAMPLES, toy_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

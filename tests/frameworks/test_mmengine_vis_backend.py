@@ -18,8 +18,8 @@ from mmengine.visualization import Visualizer
 from otel_dllogger import ConfigurationError
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.integrations.mmengine import DLLoggerHook, DLLoggerVisBackend
-from tests.frameworks.toy import toy_config
 from tests.support.command import environment
+from tests.support.mmengine_toy import toy_config
 from tests.support.prometheus import wait_for
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def train(prometheus: Prometheus, tmp_path: Path) -> Iterator[Train]:
         if ranks > 1:
             torchrun = "torch.distributed.run"
             launcher += ["-m", torchrun, "--standalone", f"--nproc-per-node={ranks}"]
-        module = ["-m", "tests.frameworks.toy", str(tmp_path / "work"), way, visualizer]
+        module = ["-m", "tests.support.mmengine_toy", str(tmp_path / "work"), way, visualizer]
         process = subprocess.Popen(
             [*launcher, *module],
             cwd=ROOT,

@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import gc
-import inspect
 import json
-import os
-import pickle
 import subprocess
 import sys
 import textwrap
-import weakref
 from typing import TYPE_CHECKING
 
-import pytest
-
-from otel_dllogger.runtime.exit_status import ExitStatus
-from tests.support.command import COMMAND, environment
-from tests.support.paths import ROOT
+from tests.support.command import COMMAND
+from tests.support.exit_status import BEGIN, in_words, run_all
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-DEADLINE_S = 60
-
-# Every script below does what a backend does: watch, and ask at its end.
-WATCHED = """
-import atexit
-from otel_dllogger.runtime.exit_status import EXIT_STATUS
-def watch():
-    EXIT_STATUS.watch()
-    atexit.register(lambda: print("finished" if EXIT_STATUS.is_clean() else "failed", flush=True))
-def ask():
-    print("finished" if EXIT_STATUS.is_clean() else "failed", flush=True)
-"""
 
 # What ends a script, and whether its exit code is 0.
 ENDINGS = {
@@ -234,17 +212,6 @@ GUESSED = {
     ),
 }
 
-BEGIN = """
-import inspect, sys
-early = inspect.unwrap(sys.exit)  # as of a script that imported it before this package
-from watched import watch
-def main():
-    return 0
-def raise_in(code):
-    raise SystemExit(code)
-watch()
-"""
-
 # Runs each of many sources as a script, in a process that it forks: quicker than to start them.
 # Each ends by itself, through the interpreter. The name is that of what runs modules.
 RUNNER = """
@@ -279,27 +246,6 @@ sys.exit(main())
 """
 
 
-def run_all(
-    folder: Path, commands: dict[str, list[str]]
-) -> dict[str, subprocess.CompletedProcess[str]]:
-    """Run processes, some at a time, and give what each said."""
-    (folder / "watched.py").write_text(WATCHED)
-
-    def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command,
-            cwd=folder,
-            env=environment(PYTHONPATH=f"{folder}{os.pathsep}{ROOT}"),
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
-        )
-
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        return dict(zip(commands, pool.map(run, commands.values()), strict=True))
-
-
 def run_forked(
     folder: Path, sources: dict[str, str]
 ) -> dict[str, subprocess.CompletedProcess[str]]:
@@ -313,10 +259,6 @@ def run_forked(
         name: subprocess.CompletedProcess([], code, out.read_text(), err.read_text())
         for name, code, (out, err) in zip(sources, codes, said, strict=True)
     }
-
-
-def in_words(expected: dict[str, bool]) -> dict[str, str]:
-    return {name: "finished" if clean else "failed" for name, clean in expected.items()}
 
 
 def test_only_code_0_is_a_clean_end(tmp_path):
@@ -474,153 +416,3 @@ def test_close_on_the_way_out(tmp_path):
     done = run_forked(tmp_path, {name: begin + source for name, (source, _) in way_out.items()})
     expected = in_words({name: is_clean for name, (_, is_clean) in way_out.items()})
     assert expected == {name: one.stdout.strip() for name, one in done.items()}
-
-
-def test_forked_children_and_what_is_patched_later(tmp_path):
-    """A child has an end of its own, and a script may put its own sys.exit on top of ours."""
-    forked = (
-        "import os, sys\npid = os.fork()\nif not pid:\n    sys.exit(1)\n"
-        "os.waitpid(pid, 0)\nprint('parent', flush=True)\n"
-    )
-    patched = (
-        "import sys\nbefore = sys.exit\n"
-        "def mine(code):\n    print('mine')\n    before(code)\n"
-        "sys.exit = mine\nEXIT_STATUS.watch()\nassert sys.exit is mine\nsys.exit(1)"
-    )
-    begin = BEGIN + "from otel_dllogger.runtime.exit_status import EXIT_STATUS\n"
-    done = run_all(
-        tmp_path,
-        {
-            "forked": [sys.executable, "-c", begin + forked],
-            "patched": [sys.executable, "-c", begin + patched],
-        },
-    )
-    assert "failed\nparent\nfinished\n" == done["forked"].stdout
-    assert "mine\nfailed\n" == done["patched"].stdout
-
-
-def test_globals_are_freed_as_without_us(tmp_path):
-    """What has a finalizer is finalized at the same moment, and locals at once."""
-    source = (
-        "class Noisy:\n"
-        "    def __init__(self, name):\n        self.name = name\n"
-        "    def __del__(self):\n        print('freed', self.name, flush=True)\n"
-        "def main():\n    local = Noisy('local')\n    {exits}\n"
-        "glob = Noisy('global')\nmain()\n"
-    )
-    exits = "import sys; sys.exit(1)"
-    commands = {}
-    for number, text in enumerate(("pass", exits)):
-        plain = source.format(exits=text)
-        for name, begin in (("plain", ""), ("watched", BEGIN)):
-            for way in ("script", "module"):
-                file = tmp_path / f"{name}{number}.py"
-                file.write_text(begin + plain)
-                how = [str(file)] if way == "script" else ["-m", file.stem]
-                commands[f"{way} {text} {name}"] = [sys.executable, *how]
-    said = {
-        name: [line for line in one.stdout.splitlines() if line.startswith("freed")]
-        for name, one in run_all(tmp_path, commands).items()
-    }
-    for name, lines in said.items():
-        if name.endswith("plain"):
-            assert ["freed local", "freed global"] == lines
-            assert lines == said[name.replace("plain", "watched")], name
-
-
-# With backends; an exit handler made before theirs, so called after them, reads the metric.
-BACKENDS = """
-import atexit, sys
-import otel_dllogger as dllogger
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-
-def tell():
-    for resource in reader.get_metrics_data().resource_metrics:
-        for scope in resource.scope_metrics:
-            for metric in scope.metrics:
-                if metric.name == "dllogger.run_finished":
-                    print("finished" if metric.data.data_points[0].value else "failed", flush=True)
-
-atexit.register(tell)
-reader = InMemoryMetricReader()
-provider = MeterProvider([reader], shutdown_on_exit=False)
-logger = dllogger.Logger([
-    dllogger.PrometheusBackend(1, port=0, discovery_dir=sys.argv[1], run="r", rank=0),
-    dllogger.OTelBackend(1, meter_provider=provider),
-])
-logger.log(1, {"loss": 1})
-"""
-
-
-def test_a_page_is_announced_until_a_clean_end(tmp_path):
-    """The discovery file of a rank that failed stays, and nothing says that it finished."""
-    endings = {
-        "end": ("", True),
-        "0": ("sys.exit(0)", True),
-        "1": ("sys.exit(1)", False),
-        "text": ("sys.exit('CUDA out of memory')", False),
-        "exception": ("1 / 0", False),
-        "with 0": ("with logger: sys.exit(0)", True),
-        "with 1": ("with logger: sys.exit(1)", False),
-        "with exception": ("with logger: 1 / 0", False),
-        "shutdown": ("logger.close(); sys.exit(1)", True),
-    }
-    done = run_all(
-        tmp_path,
-        {
-            name: [sys.executable, "-c", BACKENDS + source, str(tmp_path / name)]
-            for name, (source, _) in endings.items()
-        },
-    )
-    is_clean = {name: clean for name, (_, clean) in endings.items()}
-    assert in_words(is_clean) == {name: one.stdout.strip() for name, one in done.items()}
-    announced = {name: len(list((tmp_path / name).glob("*.json"))) for name in endings}
-    assert {name: 1 - clean for name, clean in is_clean.items()} == announced
-
-
-@pytest.fixture
-def watched(monkeypatch):
-    """Watch this very process, and undo it."""
-    monkeypatch.setattr(sys, "exit", inspect.unwrap(sys.exit))
-    quitter = sys.modules["_sitebuiltins"].Quitter
-    monkeypatch.setattr(quitter, "__call__", inspect.unwrap(quitter.__call__))
-    status = ExitStatus()
-    status.watch()
-    return status
-
-
-def test_the_functions_are_what_they_were(watched):
-    """Same name, signature and documentation; same exceptions; picklable; wrapped once."""
-    original = sys.exit.__wrapped__
-    assert not hasattr(original, "__wrapped__")
-    watched.watch()
-    assert original is sys.exit.__wrapped__
-    assert (original.__name__, original.__doc__) == (sys.exit.__name__, sys.exit.__doc__)
-    assert inspect.signature(original) == inspect.signature(sys.exit)
-    assert sys.exit is pickle.loads(pickle.dumps(sys.exit))
-    for arguments in ((1, 2), (), ("text",), ((1, 2),), (None,)):
-        raised = []
-        for leave in (original, sys.exit):
-            try:
-                leave(*arguments)
-            except (SystemExit, TypeError) as error:
-                raised.append((type(error), error.args, getattr(error, "code", None)))
-        assert raised[0] == raised[1]
-    with pytest.raises(TypeError, match="keyword"):
-        sys.exit(status=1)
-
-
-def test_nothing_of_the_code_is_kept(watched):
-    """An object that sys.exit is given is freed as ever."""
-
-    class Reason:
-        pass
-
-    reason = Reason()
-    seen = weakref.ref(reason)
-    with pytest.raises(SystemExit):
-        sys.exit(reason)
-    del reason
-    gc.collect()
-    assert seen() is None

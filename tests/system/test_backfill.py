@@ -19,9 +19,9 @@ from otel_dllogger.diagnostics import DIAGNOSTICS
 from tests.support.bridge import BridgeProcess, Page
 from tests.support.collector import HTTPCollector
 from tests.support.command import assert_user_error, environment, otel_dllogger
+from tests.support.parsers import DATA
 from tests.support.prometheus import Prometheus, wait_for
 from tests.support.victoriametrics import VictoriaMetrics
-from tests.unit.test_parsers import DATA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -28,7 +28,7 @@ DATA = TESTS / "data"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 RECORDS = {"nvidia_resnet_log": 38, "nvidia_stdout_log": 46, "mmengine_epoch": 15,
            "mmengine_iter": 15, "samples": 8}  # fmt: skip
-"""Records of steps of rank 0, as ``test_parsers.py`` counts them, by run."""
+"""Records of steps of rank 0, as ``tests.support.parsers`` counts them, by run."""
 
 LINE = steps(0, 1)
 BAD = (

@@ -10,7 +10,7 @@ import pytest
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from tests.support.bridge import LOOKS, append, log_line, open_bridge, read_page, steps, value_of
 from tests.support.collector import HTTPCollector
-from tests.unit.test_otlp_forwarder import START_US, open_forwarder
+from tests.support.otlp_forwarder import START_US, open_forwarder
 
 LATER_US = START_US + 10**9
 

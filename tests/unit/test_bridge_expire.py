@@ -42,8 +42,9 @@ def counts(page):
 
 def test_a_rank_whose_log_stops_leaves_the_page_and_comes_back_with_all(tmp_path):
     """Its counters go on where they were when the log grows again; the others stay."""
-    append(tmp_path / "stops_rank0.json", steps(0, 50))
-    with BridgeProcess(tmp_path, "--expire", "1s", folder=tmp_path) as bridge:
+    with BridgeProcess(tmp_path, "--expire", "4s", folder=tmp_path) as bridge:
+        assert bridge.port  # however long it takes to start, the log is not older than that
+        append(tmp_path / "stops_rank0.json", steps(0, 50))
         bridge.wait_for_value(50, *LOGGED)
         gone = bridge.wait_for_value(None, *LOGGED)
         assert {"dllogger_bridge"} == {key[0][:15] for key in gone}

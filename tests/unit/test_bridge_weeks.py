@@ -18,7 +18,7 @@ from otel_dllogger.otlp import exporter as exporter_module
 from tests.support.bridge import LOOKS, append, log_line, open_bridge, read_page, steps, value_of
 from tests.support.collector import HTTPCollector, free_port
 from tests.support.http import ask
-from tests.unit.test_otlp_forwarder import START_US, open_forwarder, received_us, times_us
+from tests.support.otlp_forwarder import START_US, open_forwarder, received_us, times_us
 
 if TYPE_CHECKING:
     from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder

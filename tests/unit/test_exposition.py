@@ -27,7 +27,7 @@ from otel_dllogger.metrics.internal import PROCESS_METRICS, RANK_METRICS
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Info, Metadata, Record, SeriesMetadata
 from tests.support.prometheus import find_program
-from tests.unit.test_properties import SEEN_NAMES
+from tests.support.seen_names import SEEN_NAMES
 
 EXAMPLES = settings(deadline=None, derandomize="CI" in os.environ, max_examples=250)
 ACCEPTS = {

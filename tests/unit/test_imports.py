@@ -9,15 +9,16 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from packaging.requirements import Requirement
 
-import otel_dllogger
+from tests.support.modules import MODULES, PACKAGE
 from tests.support.paths import ROOT
 
-PACKAGE = Path(otel_dllogger.__file__).parent
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Each level may import those above it. Within a level, only modules of one folder may
 # import each other. A folder stands for all of its modules that no earlier level names.
@@ -60,19 +61,6 @@ LOADED_LATE = (
     "multiprocessing",
     "socket",
 )
-
-
-def module_name(path: Path) -> str:
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-# A shadow is not part of the package: it stands in for another package's name.
-MODULES = {
-    module_name(path): path
-    for path in sorted(PACKAGE.rglob("*.py"))
-    if "shadows" not in path.relative_to(PACKAGE).parts
-}
 
 
 def imports_of(path: Path) -> set[str]:

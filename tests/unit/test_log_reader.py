@@ -21,7 +21,7 @@ from otel_dllogger.metrics.naming import MetricMetadata, parse_metadata
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Info, Metadata, Record, SeriesMetadata
 from tests.support.in_memory import in_memory_backend
-from tests.unit.test_parsers import DATA, SAMPLES, log_line, utc_us
+from tests.support.parsers import DATA, SAMPLES, log_line, utc_us
 
 pytestmark = pytest.mark.newest_only
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import signal
 import threading
@@ -11,16 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder
 from otel_dllogger.bridge.sent_offsets import SentOffsets
-from otel_dllogger.logs.source import Source
 from otel_dllogger.logs.tail.fingerprint import FilePosition
 from otel_dllogger.otlp import exporter as exporter_module
 from otel_dllogger.otlp.batches import MAX_POINTS
 from otel_dllogger.otlp.encoder import Encoder
-from otel_dllogger.otlp.exporter import PatientExporter, Stopped
-from otel_dllogger.otlp.settings import read_options
-from otel_dllogger.otlp.transport import open_transport
+from otel_dllogger.otlp.exporter import Stopped
 from tests.support.bridge import (
     END_S,
     BridgeProcess,
@@ -32,6 +27,7 @@ from tests.support.bridge import (
 from tests.support.collector import BlackHole, HTTPCollector, free_port
 from tests.support.command import environment
 from tests.support.http import wait_until
+from tests.support.otlp_forwarder import START_US, open_forwarder, received_us, times_us
 from tests.support.prometheus import wait_for
 from tests.support.victoriametrics import VictoriaMetrics
 
@@ -40,7 +36,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.newest_only
 
-START_US = 1_700_000_000_000_000
 MANY = [f"a{number}" for number in range(40)]
 REQUEST_STEPS = MAX_POINTS // (len(MANY) + 3) + 2
 """Steps of a request at most, where each logs so many values."""
@@ -54,16 +49,6 @@ def logs(tmp_path: Path) -> Path:
     folder = tmp_path / "job"
     folder.mkdir()
     return folder
-
-
-def times_us(first: int, last: int) -> list[int]:
-    """Return when the steps of ``_bridge.steps`` were logged."""
-    return [START_US + (number + 1) * 100_000 for number in range(first, last)]
-
-
-def received_us(collector: HTTPCollector, name: str = "dl.loss") -> list[int]:
-    """Return the times of a series' points in the order in which they came."""
-    return [point.time_us for point in collector.named(name)]
 
 
 def test_victoria_metrics_has_every_step_and_the_names_of_the_page(
@@ -175,28 +160,6 @@ def test_a_collector_that_hangs_holds_up_neither_page_nor_end(tmp_path: Path, lo
             bridge.wait_for_value(200, "dllogger_records_total", "type=log")
             assert bridge.stop() < END_S
     assert 1 == bridge.errors().count("\n")
-
-
-def open_forwarder(
-    logs: Path,
-    url: str,
-    checkpoint: Path | None,
-    tell=print,
-    patience_s: float = 0.0,
-    idle_s: float = math.inf,
-) -> OTLPForwarder:
-    """Return a forwarder in this process, whose patience ends at once unless told otherwise."""
-    transport = open_transport(read_options(endpoint=url))
-    exporter = PatientExporter(
-        transport,
-        Encoder(),
-        timeout_s=5,
-        stopping=threading.Event(),
-        tell=tell,
-        patience_s=patience_s,
-    )
-    path = None if checkpoint is None else str(checkpoint)
-    return OTLPForwarder(Source([str(logs)]), exporter, checkpoint=path, idle_s=idle_s)
 
 
 def test_the_answers_of_a_round_are_noted_until_it_is_saved(tmp_path: Path, logs: Path) -> None:

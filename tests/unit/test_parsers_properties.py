@@ -21,7 +21,7 @@ from otel_dllogger.logs.parsers.literals import parse_repr
 from otel_dllogger.record import Info, Metadata, Record
 from otel_dllogger.values import to_plain
 from tests.support.in_memory import in_memory_backend
-from tests.unit.test_parsers import DATA, SAMPLES, TEXT, log_line, tcap_line
+from tests.support.parsers import DATA, SAMPLES, TEXT, log_line, tcap_line
 
 EXAMPLES = settings(deadline=None, derandomize="CI" in os.environ, max_examples=250)
 

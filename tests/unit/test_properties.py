@@ -30,58 +30,11 @@ from otel_dllogger.metrics.naming import label_text
 from otel_dllogger.values import convert, to_plain
 from tests.support.http import ask
 from tests.support.prometheus import find_program
+from tests.support.seen_names import SEEN_NAMES
 
 EXAMPLES = settings(deadline=None, derandomize="CI" in os.environ, max_examples=250)
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 LOG_KEYS = ["timestamp", "datetime", "elapsedtime", "type", "step", "data"]
-
-SEEN_NAMES = [
-    "eval_90%_latency",
-    "hr@10",
-    "total time",
-    "steps:",
-    "learning_rate changed",
-    "RTF@1",
-    "val_items/s",
-    "train.loss",
-    "val_loss",
-    "mAP",
-    "map",
-    "MAP",
-    "F1",
-    "f1",
-    "loss",
-    "loss_seconds",
-    "loss_total",
-    "loss_info",
-    "loss_bucket",
-    "loss/s",
-    "x",
-    "X",
-    "x_s",
-    "",
-    " ",
-    "_",
-    "0",
-    "é",
-    "e\u0301",
-    "损失",
-    "🔥",
-    "a\nb",
-    "a\\nb",
-    'a"b',
-    "a\\b",
-    "a\x00b",
-    "a\x7fb",
-    "a\u2028b",
-    "a\x85b",
-    "\ud800",
-    "{}",
-    "le",
-    "__name__",
-    "train.",
-    "val_",
-]
 SEEN_UNITS = [
     *(None, "s", "ms", "min", "images/s", "img/s", "samples/s", "tokens/s", "%", "nat", "x", ""),
     *(

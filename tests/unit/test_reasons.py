@@ -15,7 +15,8 @@ from otel_dllogger.diagnostics import DAMAGE, FILE, HARMLESS, LINE, OTLP, PROCES
 from otel_dllogger.logs.parsers.context import MAX_DIGITS, MAX_LINE_BYTES, MAX_NESTING
 from otel_dllogger.logs.ranks import DROPPED_REASONS
 from tests.support.bridge import append, open_bridge, read_page, steps
-from tests.unit.test_imports import MODULES, ROOT
+from tests.support.modules import MODULES
+from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.identity import clean_run
 from otel_dllogger.logs.run_identity import RunIdentities, RunIdentity, find_start_us, is_copy
-from tests.unit.test_parsers import DATA
+from tests.support.parsers import DATA
 
 pytestmark = pytest.mark.newest_only
 

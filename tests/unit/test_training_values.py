@@ -21,7 +21,7 @@ from otel_dllogger.training import (
     results,
     track,
 )
-from tests.unit.test_track import Keeper
+from tests.support.track import Keeper
 
 
 @pytest.fixture(autouse=True)

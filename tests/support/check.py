@@ -1,0 +1,22 @@
+"""What tests of ``otel-dllogger check`` share: a fixed time, and a look at what is said."""
+
+from __future__ import annotations
+
+import time
+
+NOW = 1_700_000_000.25  # stands for the time at which a page is handed over
+
+
+def at_this_moment(text):
+    """Return a page whose times are those of now: tests before may have taken minutes."""
+    now = time.time()
+    for shift in (0, -7200, 7200):
+        text = text.replace(f"{NOW + shift}", f"{now + shift}")
+    return text
+
+
+def assert_said(done, code, *sentences):
+    """Check the exit code and that each sentence was printed."""
+    assert (done.returncode, done.stderr) == (code, "")
+    for sentence in sentences:
+        assert sentence in done.stdout

@@ -1,0 +1,9 @@
+"""What tests of MessageHub share."""
+
+from __future__ import annotations
+
+
+def data_of(hub, key):
+    """Return a scalar's values and counts as lists."""
+    values, counts = hub.get_scalar(key).data
+    return values.tolist(), counts.tolist()

@@ -1,0 +1,200 @@
+"""``otel-dllogger check`` of a metrics page: what is well, what is wrong, and in which words."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from tests.support.check import NOW, assert_said, at_this_moment
+from tests.support.command import COMMAND, assert_user_error, environment, otel_dllogger
+
+GOOD_PAGE = f"""\
+# HELP dllogger_rank_info Where a rank runs
+# TYPE dllogger_rank_info gauge
+dllogger_rank_info{{run="r1",rank="0",host="node1",world_size="2",attempt="2",pid="7"}} 1.0
+# TYPE dllogger_epoch gauge
+dllogger_epoch{{run="r1",rank="0"}} 3.0
+# TYPE dllogger_iteration gauge
+dllogger_iteration{{run="r1",rank="0"}} 40.0
+# TYPE dllogger_steps_total counter
+dllogger_steps_total{{run="r1",rank="0"}} 101.0
+# TYPE dllogger_step_seconds_total counter
+dllogger_step_seconds_total{{run="r1",rank="0"}} 20.0
+# TYPE dllogger_records_total counter
+dllogger_records_total{{run="r1",rank="0",type="log"}} 101.0
+# TYPE dllogger_last_log_timestamp_seconds gauge
+dllogger_last_log_timestamp_seconds{{run="r1",rank="0"}} {NOW}
+# TYPE dllogger_run_finished gauge
+dllogger_run_finished{{run="r1",rank="0"}} 0.0
+# TYPE dllogger_nonfinite_total counter
+dllogger_nonfinite_total{{run="r1",rank="0",metric="train.loss",stage="train"}} 0.0
+# TYPE dllogger_dropped_total counter
+dllogger_dropped_total{{run="r1",rank="0",reason="disk_full"}} 0.0
+dllogger_dropped_total{{run="r1",rank="0",reason="torn_line"}} 0.0
+# TYPE dl_loss gauge
+dl_loss{{run="r1",rank="0",metric="train.loss",stage="train",goal="minimize",granularity="iteration"}} 0.25
+"""  # noqa: E501 - one line per series
+
+
+@contextlib.contextmanager
+def serving(body, content_type="text/plain; version=0.0.4", status=200):
+    """Serve one page on a real port, at /metrics."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status if self.path == "/metrics" else 404)
+            self.send_header("Content-Type", content_type)
+            self.end_headers()
+            self.wfile.write(at_this_moment(body).encode())
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("form", ["http://127.0.0.1:{}/metrics", "localhost:{}/", ":{}", "{}"])
+def test_a_good_page_is_described(form):
+    """Run, rank, place, times and values of a page are said, however it is addressed."""
+    with serving(GOOD_PAGE) as port:
+        done = otel_dllogger("check", form.format(port), http_proxy="http://127.0.0.1:9")
+    assert_said(
+        done,
+        0,
+        f":{port}/metrics\n",
+        "text/plain; version=0.0.4",
+        "Run r1\n",
+        "rank 0 of 2 on node1, process 7\n",
+        "attempt 2, epoch 3, iteration 40, 101 steps of 0.2 s, running, last record",
+        "101 log calls",
+        "0     dl_loss  train  iteration    minimize  train.loss  0.25\n",
+        "All is well.",
+    )
+
+
+def test_a_page_of_the_package_itself_is_well(tmp_path):
+    """What PrometheusBackend serves has nothing wrong in it."""
+    (tmp_path / "train.py").write_text(
+        "import dllogger, sys\n"
+        "dllogger.init([])\n"
+        "dllogger.log((0, 1), {'train.loss': 0.5, 'val_items/s': 3})\n"
+        "print('ready', flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [*COMMAND, "run", "--port", "0", "train.py"],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        done = otel_dllogger("check", process.stderr.readline().split()[-1])
+        process.stdin.close()
+    assert_said(done, 0, "dl_loss", "dl_items_per_second", "All is well.")
+
+
+def test_a_saved_page_is_known_from_its_text(check):
+    """A page in a file is described as well."""
+    assert_said(check(GOOD_PAGE, "page.txt"), 0, "Saved metrics page page.txt", "All is well.")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "sentences"),
+    [
+        (
+            'stage="train"} 0.0',
+            'stage="train"} 2.0',
+            0,
+            ["rank 0: 'train.loss' was NaN or Inf 2 times; ", "Nothing is wrong, 1 warning."],
+        ),
+        (
+            'reason="disk_full"} 0.0',
+            'reason="disk_full"} 5.0',
+            1,
+            ["rank 0 dropped 5 (disk_full): lines that a full", "1 thing is wrong."],
+        ),
+        ('reason="torn_line"} 0.0', 'reason="torn_line"} 1.0', 0, ["rank 0 dropped 1 (torn_line)"]),
+        (f"{NOW}", f"{NOW - 7200}", 0, ["rank 0 has logged nothing for 2 h 0 min"]),
+        (f"{NOW}", f"{NOW + 7200}", 0, ["in the future; compare the clocks"]),
+        ("# TYPE dl_loss gauge\n", "dllogger_epoch{run='r1'} x\n", 1, ["line 23 is not a metric"]),
+        ("rank_info{", "rank_info {{", 1, ["is not a metric"]),
+    ],
+    ids=["nan", "drops", "harmless", "stale", "future", "unparsable", "braces"],
+)
+def test_what_is_wrong_with_a_page_is_said(check, old, new, code, sentences):
+    """NaN, drops, silence and damage of a page are told in words."""
+    assert old in GOOD_PAGE
+    assert_said(check(GOOD_PAGE.replace(old, new), "page.txt"), code, *sentences)
+
+
+def test_a_value_that_is_nan_now_is_told_from_one_that_was(check):
+    """A metric whose series has left the page is NaN at this moment."""
+    page = GOOD_PAGE.replace('stage="train"} 0.0', 'stage="train"} 1.0').partition("# TYPE dl_")[0]
+    assert_said(check(page, "page.txt"), 0, "NaN or Inf 1 time, and is so now")
+
+
+def test_a_silent_rank_that_is_finished_is_well(check):
+    """A rank that has ended need not log any more."""
+    page = GOOD_PAGE.replace(f"{NOW}", f"{NOW - 7200}").replace(
+        'run_finished{run="r1",rank="0"} 0.0', 'run_finished{run="r1",rank="0"} 1.0'
+    )
+    assert_said(check(page, "page.txt"), 0, "finished, last record 2 h 0 min ago", "All is well.")
+
+
+def test_a_series_that_is_there_twice_is_wrong(check):
+    """Prometheus refuses one of two equal series, so the page is not well."""
+    twice = GOOD_PAGE + GOOD_PAGE.splitlines(keepends=True)[-1]
+    assert_said(check(twice, "page.txt"), 1, 'dl_loss{goal="minimize"', "is there 2 times")
+
+
+def test_a_page_of_something_else_is_said_to_be_that():
+    """Another exporter's page is one, but not of ours."""
+    with serving("# TYPE node_load1 gauge\nnode_load1 0.5\n") as port:
+        assert_said(otel_dllogger("check", f"{port}"), 1, "no series of this package", "node_load1")
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (("<html>Grafana</html>", "text/html"), "it is 'text/html' and not a metrics page"),
+        (("oh", "text/plain", 500), "answers with HTTP status 500"),
+        (("hello there you {\n", "text/plain"), "line 1 is not a metric: 'hello there you {'"),
+    ],
+    ids=["html", "error", "text"],
+)
+def test_what_is_no_page_is_wrong(answer, sentence):
+    """An address that answers with something else is told so."""
+    with serving(*answer) as port:
+        assert_said(otel_dllogger("check", f"http://127.0.0.1:{port}"), 1, sentence)
+
+
+def test_what_cannot_be_read_is_one_line(tmp_path):
+    """No file, no address, nobody there: one line, with the next step."""
+    with socket.socket() as bound:  # bound, but it does not listen
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        for target, words in {
+            "nope.json": ("no file 'nope.json'", "pass a log"),
+            ".": ("is a folder",),
+            f"127.0.0.1:{port}": ("nothing listens there", "is the run still going"),
+            "http://[::1": ("cannot be reached",),
+            f"http://me:hunter2@127.0.0.1:{port}": ("http://[redacted]@127.0.0.1", "cannot be"),
+            "nobody.invalid:80": ("cannot be reached",),
+            "http://": ("no file",),
+            "http://127.0.0.1:99999": ("cannot be reached",),
+        }.items():
+            assert_user_error(otel_dllogger("check", target, cwd=tmp_path), *words)
