@@ -9,7 +9,11 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 ARGS ?=
 
-.PHONY: help demo test test-newest test-oldest test-torch soak bench dashboards pictures lint clean
+# Files of tests go to a worker each. Those that take longest come first in their order.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n > 8 ? 8 : n)))
+PYTEST := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+.PHONY: help demo check test test-newest test-oldest test-torch soak bench dashboards pictures lint clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
@@ -19,25 +23,28 @@ demo: .venv/.demo ## Show a training run live; options in ARGS="..."
 	@scripts/install-missing prometheus || echo 'make: going on without Prometheus'
 	.venv/bin/otel-dllogger demo $$(command -v prometheus >/dev/null && echo --with-prometheus) $(ARGS)
 
+check: .venv/.dev lint ## The fast loop: style, types and the quick unit tests; ARGS="-k name"
+	.venv/bin/python $(PYTEST) $(ARGS) -q -m 'not slow' tests/unit
+
 test: test-newest test-oldest test-torch ## Run all tests: newest and oldest OpenTelemetry, PyTorch
 
 test-newest: .venv/.dev .venv-torch/.done ## The newest only, with coverage; ARGS="-k name"
 	@scripts/install-missing prometheus promtool vmagent vmalert victoria-metrics systemd-analyze
 	@scripts/fetch-victoriametrics
 	@rm -f .coverage .coverage.*
-	.venv/bin/python -m pytest $(ARGS) --cov --cov-report=term $(if $(ARGS),,--cov-fail-under=95)
+	.venv/bin/python $(PYTEST) $(ARGS) --cov --cov-report=term $(if $(ARGS),,--cov-fail-under=95)
 
 # The oldest versions are about OpenTelemetry and prometheus-client: what touches neither is left
 # out, by the marker newest_only.
 test-oldest: .venv-oldest/.done ## The oldest only
 	@scripts/install-missing prometheus promtool
-	.venv-oldest/bin/python -m pytest $(ARGS) -m 'not newest_only'
+	.venv-oldest/bin/python $(PYTEST) $(ARGS) -m 'not newest_only'
 
 # What PyTorch and MMEngine warn of is theirs: a warning is no error here.
 test-torch: .venv-torch/.done ## The integrations only, with real MMEngine and PyTorch
 	@scripts/install-missing prometheus promtool libGL.so.1 libglib-2.0.so.0
 	@if [ -x .venv-torch/bin/python ]; then \
-		.venv-torch/bin/python -m pytest -W default $(ARGS) tests/frameworks; \
+		.venv-torch/bin/python $(PYTEST) -W default $(ARGS) tests/frameworks; \
 	else \
 		echo 'make: no PyTorch for this Python, the integrations are not tested'; \
 	fi

@@ -8,11 +8,15 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.command import COMMAND
 from tests.support.exit_status import BEGIN, in_words, run_all
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.newest_only
 
 # What ends a script, and whether its exit code is 0.
 ENDINGS = {

@@ -13,6 +13,8 @@ import pytest
 from otel_dllogger.runtime.exit_status import ExitStatus
 from tests.support.exit_status import BEGIN, in_words, run_all
 
+pytestmark = pytest.mark.newest_only
+
 
 def test_forked_children_and_what_is_patched_later(tmp_path):
     """A child has an end of its own, and a script may put its own sys.exit on top of ours."""

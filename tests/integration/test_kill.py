@@ -8,7 +8,11 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.paths import TESTS
+
+pytestmark = pytest.mark.newest_only
 
 SCRIPT = TESTS / "scripts" / "kill_writers.py"
 DEADLINE_S = 100

@@ -16,6 +16,8 @@ from otel_dllogger.training.device import SIZE
 from tests.support.command import environment, uncovered
 from tests.support.paths import TESTS
 
+pytestmark = pytest.mark.newest_only
+
 SCRIPT = TESTS / "scripts" / "training_signals.py"
 PATIENCE_S = 10.0
 

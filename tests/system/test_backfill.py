@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.newest_only
+
 START_S = 1_760_000_000
 FOREVER = ("--storage.tsdb.retention.time=100y",)
 

@@ -21,7 +21,7 @@ from otel_dllogger import (
 from otel_dllogger.logger import attached
 from tests.support.drop_in import Keeper, read_lines, run_script
 
-pytestmark = pytest.mark.usefixtures("_no_global_logger")
+pytestmark = [pytest.mark.newest_only, pytest.mark.usefixtures("_no_global_logger")]
 
 # What DLLogger's own users do in every script of NVIDIA's DeepLearningExamples.
 MODULE_CALLS = {

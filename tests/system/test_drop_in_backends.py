@@ -19,7 +19,7 @@ from otel_dllogger import (
 )
 from tests.support.drop_in import Keeper, read_lines
 
-pytestmark = pytest.mark.usefixtures("_no_global_logger")
+pytestmark = [pytest.mark.newest_only, pytest.mark.usefixtures("_no_global_logger")]
 
 
 # What users derive from the package, and what they do not derive

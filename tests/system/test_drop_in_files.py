@@ -20,7 +20,7 @@ from otel_dllogger import (
 )
 from tests.support.drop_in import read_lines, run_script
 
-pytestmark = pytest.mark.usefixtures("_no_global_logger")
+pytestmark = [pytest.mark.newest_only, pytest.mark.usefixtures("_no_global_logger")]
 
 
 # JSON lines

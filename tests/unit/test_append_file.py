@@ -96,6 +96,7 @@ def test_a_torn_end_is_mended_while_others_write(tmp_path, lock):
     assert b"1\n2\n" == (tmp_path / "log").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_line_that_is_being_written_is_no_tear(tmp_path):
     """However long another process takes for its line, who opens the file adds nothing to it."""
     path, size = tmp_path / "log", 300_000_000
@@ -141,6 +142,7 @@ def test_a_file_that_another_process_writes_is_not_emptied(tmp_path, lock, caplo
     assert "log_rank{rank}.json" in message
 
 
+@pytest.mark.slow
 def test_an_exclusive_lock_of_somebody_else_does_not_block(tmp_path, lock):
     """A program that keeps an exclusive lock for ever costs a second at the start, no line."""
     lock("exclusive")

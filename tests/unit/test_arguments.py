@@ -9,6 +9,8 @@ import pytest
 
 import otel_dllogger as dllogger
 
+pytestmark = pytest.mark.newest_only
+
 NUMPY = pytest.importorskip("numpy", reason="pip install numpy")
 
 WHO = {"rank": ["0", 1.5, True, -2, 10**12, [0], ...], "run": [5, b"r", Path("r"), ["r"]]}

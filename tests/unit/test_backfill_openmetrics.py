@@ -74,6 +74,7 @@ SAMPLES = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(samples=SAMPLES)
 def test_times_and_values_are_exact(tmp_path_factory, samples):

@@ -24,6 +24,8 @@ from tests.support.http import ask
 from tests.support.paths import TESTS
 from tests.support.prometheus import check_metrics, wait_for
 
+pytestmark = pytest.mark.newest_only
+
 DATA = TESTS / "data"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 RECORDS = {"nvidia_resnet_log": 38, "nvidia_stdout_log": 46, "mmengine_epoch": 15,
@@ -53,6 +55,7 @@ def logs(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_the_page_of_real_logs_is_valid_and_holds_all(logs, tmp_path, prometheus):
     """Every sample log's ranks, for promtool, for OpenMetrics and for a real Prometheus."""
     with BridgeProcess(
@@ -79,6 +82,7 @@ def test_the_page_of_real_logs_is_valid_and_holds_all(logs, tmp_path, prometheus
     assert 1 == bridge.errors().count("\n")
 
 
+@pytest.mark.slow
 def test_mmengine_writes_its_metrics_three_times_and_they_count_once(logs, tmp_path):
     """Of the text log and the copies in vis_data, one is read, from the start and as it grows."""
     run = logs / "mmengine_iter"
@@ -169,6 +173,7 @@ def test_a_log_gives_what_the_training_process_itself_shows(tmp_path, monkeypatc
     assert {key: pytest.approx(value, abs=1.5e-6) for key, value in times.items()} == found_times
 
 
+@pytest.mark.slow
 def test_200_000_lines_half_of_them_damaged(tmp_path):
     """Of two ranks: each good line is on the page, each bad one counted, in 256 MiB."""
     good = 50_000

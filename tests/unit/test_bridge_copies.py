@@ -12,6 +12,8 @@ from tests.support.bridge import LOOKS, append, log_line, open_bridge, read_page
 from tests.support.collector import HTTPCollector
 from tests.support.otlp_forwarder import START_US, open_forwarder
 
+pytestmark = pytest.mark.newest_only
+
 LATER_US = START_US + 10**9
 
 

@@ -40,6 +40,7 @@ def counts(page):
     }
 
 
+@pytest.mark.slow
 def test_a_rank_whose_log_stops_leaves_the_page_and_comes_back_with_all(tmp_path):
     """Its counters go on where they were when the log grows again; the others stay."""
     with BridgeProcess(tmp_path, "--expire", "4s", folder=tmp_path) as bridge:
@@ -149,6 +150,7 @@ def test_a_fault_in_one_line_or_one_file_stops_no_other(tmp_path, monkeypatch, c
     assert {"backend_failed": 2} == counted()
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_while_hundreds_of_files_grow(tmp_path):
     """Each scrape has every series of each rank that it has at all, and all in the end."""
     paths = [tmp_path / f"big_rank{number}.json" for number in range(FILES)]

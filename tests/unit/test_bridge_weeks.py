@@ -23,6 +23,8 @@ from tests.support.otlp_forwarder import START_US, open_forwarder, received_us, 
 if TYPE_CHECKING:
     from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder
 
+pytestmark = pytest.mark.newest_only
+
 RUNS = 200
 AT_ONCE = 20
 EXPIRE_S = 900.0
@@ -64,6 +66,7 @@ def kept(forwarder: OTLPForwarder) -> dict[str, int]:
     }
 
 
+@pytest.mark.slow
 def test_short_lived_runs_leave_nothing_behind(tmp_path, collector):
     """Hundreds of runs that come, end and are deleted: nothing of them stays, nothing is lost."""
     logs, checkpoint = tmp_path / "logs", tmp_path / "checkpoint"

@@ -15,6 +15,8 @@ from tests.support.check import assert_said
 from tests.support.command import assert_user_error, otel_dllogger
 from tests.support.paths import TESTS
 
+pytestmark = pytest.mark.newest_only
+
 
 def log_line(kind, fields, *, prefix="DLLL", second=0):
     """Give one line of a log."""
@@ -161,6 +163,7 @@ def test_text_cannot_move_the_terminals_cursor(check):
     assert "a?[2J" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_large_log_takes_little_memory(tmp_path):
     """Memory does not grow with the lines nor with the names of a log."""
     path = tmp_path / "log.json"
@@ -291,6 +294,7 @@ def test_counts_and_names_are_those_of_backfill(tmp_path, log):
     assert (said != []) == (log.name == "log.json")
 
 
+@pytest.mark.slow
 def test_a_log_of_mmengine_is_described(tmp_path):
     """Its stages are told apart; rows without times have worked out ones, and a copy is one."""
     shutil.copytree(DATA / "mmengine_epoch", tmp_path / "tiny")
@@ -343,6 +347,7 @@ def test_a_file_without_a_record_is_said_to_be_what_it_is(check, log, code, sent
     assert_said(check(log), code, sentence)
 
 
+@pytest.mark.slow
 def test_ranks_and_restarts_are_said(check):
     """Several formats are counted; a process that began after the last record is a restart."""
     again = GOOD.replace("1700000000.5", "1700000100.5")

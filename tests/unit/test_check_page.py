@@ -13,6 +13,8 @@ import pytest
 from tests.support.check import NOW, assert_said, at_this_moment
 from tests.support.command import COMMAND, assert_user_error, environment, otel_dllogger
 
+pytestmark = pytest.mark.newest_only
+
 GOOD_PAGE = f"""\
 # HELP dllogger_rank_info Where a rank runs
 # TYPE dllogger_rank_info gauge
@@ -182,6 +184,7 @@ def test_what_is_no_page_is_wrong(answer, sentence):
         assert_said(otel_dllogger("check", f"http://127.0.0.1:{port}"), 1, sentence)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_one_line(tmp_path):
     """No file, no address, nobody there: one line, with the next step."""
     with socket.socket() as bound:  # bound, but it does not listen

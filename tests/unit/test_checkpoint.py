@@ -13,6 +13,8 @@ from otel_dllogger.logs.tail.checkpoint import FORMAT, CheckpointFile, set_entry
 from otel_dllogger.logs.tail.file_state import TailedFile
 from otel_dllogger.logs.tail.fingerprint import FileKey, Fingerprint, digest
 
+pytestmark = pytest.mark.newest_only
+
 FIELDS = {
     "key": FileKey(65024, (1 << 64) - 1),
     "version": 7,

@@ -11,6 +11,8 @@ import pytest
 from otel_dllogger import __version__
 from tests.support.command import assert_user_error, otel_dllogger
 
+pytestmark = pytest.mark.newest_only
+
 
 def test_version():
     """The version is that of the package."""

@@ -70,6 +70,7 @@ def seconds(close: Callable[[list[Any]], None], backends: list[Any]) -> float:
     return time.monotonic() - begun_s
 
 
+@pytest.mark.slow
 @HOW
 def test_collectors_that_are_silent_are_waited_for_together(
     close: Callable[[list[Any]], None], hole: BlackHole
@@ -113,6 +114,7 @@ def test_a_backend_that_goes_on_is_not_given_less_time_later() -> None:
     assert 0 == sum(DIAGNOSTICS.dropped.values())
 
 
+@pytest.mark.slow
 @HOW
 def test_renderings_that_hang_are_waited_for_together(close: Callable[[list[Any]], None]) -> None:
     """A page that is never ready holds up the end once, and not for each backend."""
@@ -149,6 +151,7 @@ def test_last_scrapes_are_waited_for_together(close: Callable[[list[Any]], None]
     assert not thread.is_alive()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("close", [shut_down, end_the_process])
 def test_a_scrape_that_does_not_come_is_waited_for_once(
     close: Callable[[list[Any]], None],
@@ -184,6 +187,7 @@ def interrupt(call: Callable[[], None], handler: Callable[[], None], line: int) 
     return left[0] <= 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["log", "flush", "close"])
 def test_a_signal_handler_may_close_an_otlp_backend(
     method: str, monkeypatch: pytest.MonkeyPatch
@@ -214,6 +218,7 @@ def test_a_signal_handler_may_close_an_otlp_backend(
     assert line > 5
 
 
+@pytest.mark.slow
 def test_a_signal_handler_may_close_amid_the_close_of_a_page(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -31,6 +31,8 @@ from tests.support.http import ask, connect
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.newest_only
+
 EXAMPLES = settings(deadline=None, derandomize="CI" in os.environ, max_examples=100)
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 PLAIN_1 = "text/plain; version=1.0.0; charset=utf-8; escaping="
@@ -153,6 +155,7 @@ PATHS = (
 METHODS = st.just(b"GET") | st.sampled_from([b"HEAD", b"POST", b"get", b"PROPFIND"])
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(method=METHODS, path=PATHS, headers=HEADERS)
 def test_any_request_is_answered(ports, said, method, path, headers):
@@ -175,6 +178,7 @@ def test_any_request_is_answered(ports, said, method, path, headers):
         assert 0 == sum(DIAGNOSTICS.dropped.values())
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(
     parts=st.lists(

@@ -9,7 +9,10 @@ import pytest
 from otel_dllogger import training
 from tests.support.mmengine_examples import DOC, TEXT, Example, examples, printed_by, steady
 
+pytestmark = pytest.mark.newest_only
 
+
+@pytest.mark.slow
 @pytest.mark.parametrize("example", examples(""), ids=str)
 def test_example_prints_what_the_document_says(example: Example) -> None:
     """A block of Python prints the block of text below it."""

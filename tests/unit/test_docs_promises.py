@@ -10,6 +10,8 @@ import pytest
 from otel_dllogger.diagnostics import OTLP, PROCESS, REASONS
 from tests.support.paths import ROOT, TESTS
 
+pytestmark = pytest.mark.newest_only
+
 TEXT = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
 
 _QUOTED = re.compile(r"`([^`\n]+)`")
@@ -62,6 +64,7 @@ def wrong_in(text, folder=TESTS):
     return wrong
 
 
+@pytest.mark.slow
 def test_every_test_that_is_named_is_there():
     """Whoever looks a promise up finds what holds it."""
     assert wrong_in(TEXT) == []

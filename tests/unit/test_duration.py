@@ -7,6 +7,8 @@ import pytest
 
 from otel_dllogger.cli.parameter_types import Duration
 
+pytestmark = pytest.mark.newest_only
+
 
 @pytest.mark.parametrize(
     ("text", "seconds"),

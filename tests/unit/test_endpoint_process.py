@@ -65,6 +65,7 @@ def test_close_frees_the_port_at_once(serve):
             assert len(read_to_end(client)) < len(page)
 
 
+@pytest.mark.slow
 def test_opening_and_closing_leaves_nothing(serve):
     """Endpoint after endpoint, closed amid scrapes, keeps no descriptor and no thread."""
     before = psutil.Process().num_fds()
@@ -185,6 +186,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_a_forked_child_keeps_nothing():
     """Children forked amid scrapes hold no socket; the port is free when the parent is killed."""
     with script(FORKING) as process, ExitStack() as stack:
@@ -260,6 +262,7 @@ input()
 """
 
 
+@pytest.mark.slow
 def test_no_spinning_without_descriptors():
     """A training run out of file descriptors is not slowed, and scrapes resume afterwards."""
     with script(WITHOUT_DESCRIPTORS) as process:
@@ -272,6 +275,7 @@ def test_no_spinning_without_descriptors():
         process.communicate("\n", timeout=10)
 
 
+@pytest.mark.slow
 def test_stalled_clients_are_dropped(serve, monkeypatch):
     """A request that is never finished and a response that is never read end in time."""
     page = numbers(4_000_000)
@@ -300,6 +304,7 @@ def test_waiting_pages_are_bounded(serve, monkeypatch):
         assert ask(endpoint.port).body == page
 
 
+@pytest.mark.slow
 def test_crowd_after_crowd_is_quick():
     """The two threads do not spin against each other: 4,000 scrapes cost little CPU time."""
     with script(MANY_DESCRIPTORS) as process:
@@ -322,6 +327,7 @@ input()
 """
 
 
+@pytest.mark.slow
 def test_abuse(record_property):
     """Slow clients, silent ones, ones that never read and a crowd: a good scrape is quick."""
     with script(ABUSED) as process, ExitStack() as stack:

@@ -17,6 +17,8 @@ from otel_dllogger.errors import (
 )
 from otel_dllogger.training import MisuseError
 
+pytestmark = pytest.mark.newest_only
+
 
 @pytest.mark.parametrize(
     ("what", "line"),

@@ -118,6 +118,7 @@ def sent_points(transport):
     return [decode(request)[2] for request in transport.requests]
 
 
+@pytest.mark.slow
 def test_points_of_one_time_share_a_request_up_to_twice_its_size():
     """A receiver that keeps milliseconds sees them together, and no request has no end."""
     transport = Transport()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -116,6 +117,7 @@ def meaning(parse, page):
     return families
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(rounds=st.lists(st.lists(ENTRIES, max_size=8), min_size=1, max_size=3))
 def test_it_says_what_the_reader_says(rounds):
@@ -165,6 +167,7 @@ def test_series_that_are_one_are_on_it_once():
     assert line.endswith('metric="loss",rank="0",run="r",stage="train"} 2.0')
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(
     calls=st.lists(

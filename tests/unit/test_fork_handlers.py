@@ -78,6 +78,7 @@ def test_one_that_raises_keeps_no_other_from_running(error, monkeypatch):
     assert len(handlers) == 3
 
 
+@pytest.mark.slow
 def test_a_handler_is_held_weakly():
     """An object that is gone is not called, and leaves nothing behind."""
     called = []
@@ -109,6 +110,7 @@ def test_a_handler_that_comes_or_goes_meanwhile():
     assert len(doomed) == 1
 
 
+@pytest.mark.slow
 def test_python_is_told_in_one_place():
     """No other module registers anything with Python itself."""
     places = [

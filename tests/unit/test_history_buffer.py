@@ -185,6 +185,7 @@ FIRST = st.one_of(
 MAX_LENGTHS = st.sampled_from([1, 2, 5, 100, 1023, 1024, 1025, 2500, 4095, 4096, 4097, 10**6])
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(FIRST, COUNTS, MAX_LENGTHS, st.lists(st.one_of(UPDATE, ASK, ASK), max_size=25))
 @example([True], [1], 10**6, [([True, False], [1], 3000), ("mean", 2000), ("max", None)])

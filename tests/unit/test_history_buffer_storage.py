@@ -188,6 +188,7 @@ def test_no_update_is_lost_between_threads():
 # Memory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "most_bytes"), [(1, 18_000_000), (8, 28_000_000)])
 def test_updates_that_nobody_asks_for_stay_compact(count, most_bytes):
     """A million updates take little more than their numbers."""
@@ -203,6 +204,7 @@ def test_updates_that_nobody_asks_for_stay_compact(count, most_bytes):
     assert 999_999 * 0.5 == buffer.current()
 
 
+@pytest.mark.slow
 def test_a_short_history_stays_short():
     """With a small max_length, many updates take no more room than few."""
     tracemalloc.start()
@@ -217,6 +219,7 @@ def test_a_short_history_stays_short():
     assert 1000 == len(buffer.data[0])
 
 
+@pytest.mark.slow
 def test_all_updates_since_a_moment_are_counted():
     """Those that are in no array yet, and those that are no longer kept."""
     buffer = HistoryBuffer([1, 2, 3], [1, 1, 1], max_length=1000)

@@ -30,6 +30,8 @@ from otel_dllogger.logs.tail.fingerprint import FilePosition
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.newest_only
+
 PREFIX = "__meta_dllogger_"
 HUGE_BYTES = 100_000_000
 ADDRESS = "127.0.0.1:9464"
@@ -99,6 +101,7 @@ def dead() -> dict[str, Any]:
     return of_a_dead_process()
 
 
+@pytest.mark.slow
 @MANY
 @given(
     content=contents, mark=contents, label=st.sampled_from(["host", "pid", "start"]), value=trees
@@ -154,6 +157,7 @@ def make_odd(path: Path, kind: str) -> None:
 ODD = ["huge", "folder", "pipe", "socket", "link to itself", "link to a device", "unreadable"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ODD)
 def test_what_is_not_a_file_is_survived(tmp_path, dead, counted, kind, monkeypatch):
     """In the discovery folder, beside a dead rank's file, as a checkpoint and as a journal."""

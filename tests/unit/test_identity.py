@@ -380,6 +380,7 @@ def spawn(target) -> tuple[list[identity.Topology], set[int]]:
     return sorted(found, key=lambda one: one.rank), {process.exitcode for process in processes}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [_spawned_with_argument, _spawned_with_environ])
 def test_spawned_ranks_agree(target):
     """Ranks that multiprocessing started agree, told by argument or by their environment."""

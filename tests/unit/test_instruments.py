@@ -286,6 +286,7 @@ UNITS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(name=st.text(max_size=300), unit=UNITS)
 @settings(max_examples=300, deadline=None)
 def test_any_name_and_unit_gives_the_name_of_the_mapping(name: str, unit: Any) -> None:

@@ -17,6 +17,8 @@ from otel_dllogger import JSONStreamBackend, Logger
 from otel_dllogger.record import Info, Metadata, Record
 from tests.support.in_memory import in_memory_backend
 
+pytestmark = pytest.mark.newest_only
+
 FIRST_US = 1_000_000_000_000_000  # in the year 2001
 LATEST_US = 4_000_000_000_000_000  # in the year 2096
 

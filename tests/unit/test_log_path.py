@@ -10,6 +10,8 @@ import pytest
 
 import otel_dllogger
 
+pytestmark = pytest.mark.newest_only
+
 PACKAGE = Path(otel_dllogger.__file__).parent
 NOT_IN_TRAINING = ("backfill/", "bridge/", "cli/", "logs/", "__main__.py")
 

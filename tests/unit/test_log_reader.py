@@ -263,6 +263,7 @@ def test_what_the_file_says_holds_over_conventions(metric, said, first, rank):
     assert 1 == sum(isinstance(item, Metadata) for _, item in items)
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(st.lists(st.sampled_from(SAID) | st.none(), max_size=6))
 def test_all_ranks_know_the_same(lines):
@@ -452,6 +453,7 @@ MIXED = [
 FILES = {name: sample_lines(name) for name in SAMPLES} | {"mixed": [encode(line) for line in MIXED]}
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(st.sampled_from(sorted(FILES)), st.data())
 def test_a_reader_goes_on_at_any_line(name, data):

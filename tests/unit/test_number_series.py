@@ -27,6 +27,7 @@ def assert_totals(numbers, series, windows):
             assert expected == actual, (function, window)
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(
     st.integers(0, 3 * BLOCK),

@@ -55,6 +55,7 @@ def retry_after(protocol: str) -> dict[str, Any]:
     return {"grpc-status-details-bin": status.SerializeToString()}
 
 
+@pytest.mark.slow
 def test_a_collector_can_ask_for_time(collector: Any, open_backend: Any) -> None:
     """Retry-After, and gRPC's RetryInfo, which makes RESOURCE_EXHAUSTED one to repeat."""
     status = {"http/protobuf": 429, "grpc": "RESOURCE_EXHAUSTED"}[collector.protocol]
@@ -156,6 +157,7 @@ def test_log_does_not_wait_for_a_collector_that_hangs(collector: Any, open_backe
     assert list(map(float, range(2000))) == collector.wait_for("dl.loss", 2000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_an_outage_loses_nothing_while_there_is_room(protocol: str, open_backend: Any) -> None:
     """The collector goes, values are kept, it comes back on its port and gets them in order."""
@@ -174,6 +176,7 @@ def test_an_outage_loses_nothing_while_there_is_room(protocol: str, open_backend
     assert 0 == sum(DIAGNOSTICS.dropped.values())
 
 
+@pytest.mark.slow
 def test_a_full_queue_drops_the_oldest_and_counts_them(
     open_backend: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -254,6 +257,7 @@ def test_series_beyond_the_limit_are_not_sent(http: HTTPCollector, open_backend:
     assert [1.0, 2.0] == http.values("dl.known")
 
 
+@pytest.mark.slow
 def test_close_is_quick_and_counts_what_no_collector_took(
     open_backend: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

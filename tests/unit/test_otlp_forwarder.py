@@ -89,6 +89,7 @@ def test_victoria_metrics_has_every_step_and_the_names_of_the_page(
     assert {key for key in page if key[0] != "dllogger_dropped_total"} == found
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_while_no_collector_is_there(tmp_path: Path, logs: Path) -> None:
     """Not there at the start, gone in the middle, and back: each step comes once, in order."""
     port = free_port()
@@ -113,6 +114,7 @@ def test_nothing_is_lost_while_no_collector_is_there(tmp_path: Path, logs: Path)
     assert times_us(0, 5_100) == received_us(first) + received_us(second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_an_end_at_any_moment_loses_nothing(tmp_path: Path, logs: Path, number: int) -> None:
     """A kill repeats one request at most, of however many a round has; a clean stop none."""
@@ -147,6 +149,7 @@ def test_an_end_at_any_moment_loses_nothing(tmp_path: Path, logs: Path, number: 
         assert repeated <= ends * REQUEST_STEPS
 
 
+@pytest.mark.slow
 def test_a_collector_that_hangs_holds_up_neither_page_nor_end(tmp_path: Path, logs: Path) -> None:
     """It takes connections and never answers: logs are followed, and SIGTERM ends all at once."""
     log = logs / "log_rank0.json"
@@ -252,6 +255,7 @@ def test_what_a_collector_refuses_is_told_and_the_rest_goes_on(logs: Path) -> No
     assert forwarder._exporter.refused >= 31
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [301, 401, 404])
 def test_a_wrong_address_or_token_is_waited_out(logs: Path, status: int) -> None:
     """Somebody may mend it: a proxy that restarts answers so, too."""

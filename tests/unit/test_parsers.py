@@ -26,6 +26,8 @@ from tests.support.parsers import (
     utc_us,
 )
 
+pytestmark = pytest.mark.newest_only
+
 # The first and the last record of each: rank, step, stage, time, and a value.
 ENDS = {
     "nvidia_resnet_log.json": (

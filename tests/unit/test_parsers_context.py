@@ -37,6 +37,8 @@ from tests.support.parsers import (
     tcap_line,
 )
 
+pytestmark = pytest.mark.newest_only
+
 
 @pytest.mark.parametrize(
     ("data", "rank"),

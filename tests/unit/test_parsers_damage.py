@@ -16,6 +16,8 @@ from otel_dllogger.logs.parsers.detect import parse_line
 from tests.support.parsers import BAD, log_line, read, read_one, tcap_line
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.newest_only
+
 
 @pytest.mark.parametrize(("line", "reason"), BAD, ids=[line[:24] for line, _ in BAD])
 def test_a_bad_line_is_counted_by_its_reason(line, reason):
@@ -78,6 +80,7 @@ print(json.dumps([lines, delivered, skipped >= 100_000, peak_kib]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.newest_only
 def test_a_mix_of_200_000_good_and_bad_lines_is_read_in_bounded_memory():
     """Each good line is given, each bad one counted, in less than 256 MiB."""

@@ -23,6 +23,8 @@ from otel_dllogger.values import to_plain
 from tests.support.in_memory import in_memory_backend
 from tests.support.parsers import DATA, SAMPLES, TEXT, log_line, tcap_line
 
+pytestmark = pytest.mark.newest_only
+
 EXAMPLES = settings(deadline=None, derandomize="CI" in os.environ, max_examples=250)
 
 FIRST_US = 1_000_000_000_000_000  # in the year 2001
@@ -65,6 +67,7 @@ def times_of(entry):
     return entry.time_us, entry.elapsed_us
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(TIMES, ELAPSED, STEPS, st.dictionaries(st.text(), PLAIN, max_size=6) | PLAIN)
 @example(FIRST_US, 0, (0, 10**30), {"a": 1.5})
@@ -88,6 +91,7 @@ def test_a_log_line_of_the_package_is_read_back(backend, time_us, elapsed_us, st
     assert written.convert()[2] == record.convert()[2]
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(TIMES, ELAPSED, st.text(), st.dictionaries(st.text(), PLAIN, max_size=4))
 @example(FIRST_US, 0, "a", {"a": 10**30, "b": -(2**63) - 1})
@@ -112,6 +116,7 @@ PRINTED_STEPS = (
 )
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(
     TIMES,
@@ -190,6 +195,7 @@ def damaged(draw):
     return b"".join(pieces)
 
 
+@pytest.mark.slow
 @settings(EXAMPLES, max_examples=1000)
 @given(damaged() | st.binary(max_size=200) | st.text().map(str.encode))
 def test_nothing_raises_and_nothing_is_lost_silently(line):

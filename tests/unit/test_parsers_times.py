@@ -15,6 +15,8 @@ from otel_dllogger.logs.parsers.context import FileContext
 from otel_dllogger.logs.parsers.detect import parse_line
 from tests.support.parsers import log_line, read, read_one, rows, utc_us
 
+pytestmark = pytest.mark.newest_only
+
 
 @pytest.mark.parametrize(
     ("zone", "local", "utc"),

@@ -306,6 +306,7 @@ def test_everything_in_the_dashboards_can_be_drawn(path):
             assert all(format_value(1.0, unit) for unit in units)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_a_dashboard_is_drawn_from_frames(path, tmp_path):
     """Every panel of it, into a small file in which every panel has something to see."""
@@ -418,6 +419,7 @@ def is_alive(process):
         return False
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_everything_that_was_started(tmp_path):
     """Ctrl-C leaves no Prometheus, no rank and no folder."""
     find_program("prometheus")

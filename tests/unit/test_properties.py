@@ -272,6 +272,7 @@ def expected_series(done):
     return {key: value for key, value in expected.items() if math.isfinite(value)}
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(calls)
 def test_anything_gives_one_line_each_and_a_valid_page(tmp_path_factory, everything, done):
@@ -321,6 +322,7 @@ def check_lines(content, done):
         assert expected == (as_json(entry["step"]), as_json(entry["data"]))
 
 
+@pytest.mark.slow  # it needs the examples of the tests before it
 def test_promtool_accepts_the_page_of_all_examples(everything):
     """Prometheus' own check reads the page of all calls of the examples above together."""
     port = everything.backends[0].endpoint.port
@@ -352,6 +354,7 @@ def test_every_name_with_every_unit_is_on_one_valid_page(unit, tmp_path):
     assert 0 == DIAGNOSTICS.dropped["backend_failed"] + DIAGNOSTICS.dropped["instrument"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letter", ["a", "\x00", "🔥", "\u2028", "a\n", "/", " ", "1"])
 def test_names_of_a_megabyte(letter, tmp_path):
     """A name of 1 MB is whole in the log, and cut but different on the page."""

@@ -137,6 +137,7 @@ def test_levels_are_coloured_on_a_terminal(tmp_path, environ, expected):
     assert levels_of((tmp_path / "a.log").read_text()) == PLAIN
 
 
+@pytest.mark.slow
 def test_levels_are_plain_in_a_pipe(tmp_path):
     """What is no terminal gets no colours, unless FORCE_COLOR asks for them."""
     assert levels_of(python(COLOURS, tmp_path / "a.log")[0]) == PLAIN

@@ -65,6 +65,7 @@ def test_a_closed_stdout_does_not_raise(monkeypatch, counted, capsys):
     assert capsys.readouterr().err.count("\n") <= 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_does_not_raise():
     """The lines are counted, the console has them, and the end of the process is silent."""
     out, err, returncode = python(FAILING, "/dev/full")
@@ -164,6 +165,7 @@ print(*logged, file=sys.stderr)
 """
 
 
+@pytest.mark.slow
 def test_a_signal_handler_may_log_while_a_file_is_rotated(tmp_path):
     """Each line is in one of the files once."""
     _, err, returncode = python(SIGNALS, tmp_path / "a.log")
@@ -195,6 +197,7 @@ def test_a_closed_file_goes_on(tmp_path):
     assert_lines((tmp_path / "a.log").read_text(), ".*one", ".*two")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_forked_child_goes_on(tmp_path):
     """Children forked while threads log have their lines, and wait for no lock."""

@@ -119,6 +119,7 @@ def assert_rank_file(path, rank, lines):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("level", "whose"), [("INFO", "all"), ("DEBUG", "first")])
 def test_64_ranks_leave_64_files_on_shared_storage(tmp_path, level, whose):
     """Each rank has the file of its documented name, by ``distributed`` or by DEBUG."""
@@ -137,6 +138,7 @@ def test_64_ranks_leave_64_files_on_shared_storage(tmp_path, level, whose):
     assert lines + 64 == len(console)
 
 
+@pytest.mark.slow
 def test_64_ranks_leave_8_files_on_each_node(tmp_path):
     """Storage of its own holds the files of the node's own ranks."""
     run_ranks(tmp_path, 64, 5, "INFO", "apart", "all")
@@ -146,6 +148,7 @@ def test_64_ranks_leave_8_files_on_each_node(tmp_path):
         assert expected == names
 
 
+@pytest.mark.slow
 def test_64_ranks_leave_one_file_by_default(tmp_path):
     """Above DEBUG and without ``distributed`` only rank 0 writes, under the plain name."""
     run_ranks(tmp_path, 64, 5, "INFO", "together", "first")

@@ -8,6 +8,7 @@ import importlib
 import re
 from typing import TYPE_CHECKING
 
+import pytest
 import yaml
 
 from otel_dllogger.cli.check.page_report import DROPS, describe_page
@@ -20,6 +21,8 @@ from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.newest_only
 
 TABLES = {
     "DIAGNOSTICS": {*REASONS[PROCESS], *REASONS[OTLP]},

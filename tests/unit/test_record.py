@@ -33,6 +33,8 @@ from otel_dllogger.record import (
 )
 from tests.support.ids import repr_without_address
 
+pytestmark = pytest.mark.newest_only
+
 NOWHERE = (None, None)
 
 

@@ -17,6 +17,8 @@ from otel_dllogger.redaction import (
     redact_forms,
 )
 
+pytestmark = pytest.mark.newest_only
+
 SECRET = "hunter2"
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from otel_dllogger.runtime.files import read_regular, replacing
 
+pytestmark = pytest.mark.newest_only
+
 
 @pytest.fixture
 def path(tmp_path):

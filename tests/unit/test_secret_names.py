@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from otel_dllogger.secret_names import is_secret_name
 
+pytestmark = pytest.mark.newest_only
+
 
 def words(text: str) -> list[str]:
     return text.split()

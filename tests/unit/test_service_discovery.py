@@ -322,6 +322,7 @@ def poll(url, found):
     pytest.fail(f"no answer from {url} within {DEADLINE_S} s")
 
 
+@pytest.mark.slow
 def test_promtool_accepts_the_file(tmp_path):
     """Prometheus' own check finds the target, with the meta labels before relabelling only."""
     targets = tmp_path / "targets"
@@ -341,6 +342,7 @@ def test_promtool_accepts_the_file(tmp_path):
     assert expected == (visible, meta, meta.keys() & found["labels"].keys())
 
 
+@pytest.mark.slow
 def test_prometheus_scrapes_what_the_file_announces(tmp_path):
     """A real Prometheus finds the rank, keeps its run and rank, and forgets it when it goes."""
     targets = tmp_path / "targets"

@@ -398,6 +398,7 @@ def test_a_file_replaced_during_the_sweep_stays(tmp_path, dead_content, monkeypa
     assert (0, [path.name], b"new") == (sweep_stale(tmp_path), names(tmp_path), path.read_bytes())
 
 
+@pytest.mark.slow
 def test_eight_ranks_start_at_once_over_a_dead_run(tmp_path):
     """Ranks that sweep and write the same names at the same time all end up announced."""
     with contextlib.ExitStack() as dead:

@@ -16,6 +16,8 @@ from tests.support.paths import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.newest_only
+
 VARIABLE = "OTEL_DLLOGGER_LINGER_SECONDS"
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.command import TIMEOUT_S, assert_forked_child_answers, uncovered
 
+pytestmark = pytest.mark.newest_only
+
 OPENED = """
 import socket, time
 from otel_dllogger.http import sockets
@@ -146,6 +148,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "program",
     [
@@ -175,6 +178,7 @@ def test_a_number_that_is_the_applications_by_now(program: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_server_without_its_socket_ends() -> None:
     """It does not spin, it says so once, and its end does not wait."""
     done = run("""
@@ -196,6 +200,7 @@ check()
     assert 1 == done.stderr.count("\n"), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["socket", "trigger.waker", "trigger.woken"])
 def test_a_server_without_one_of_its_sockets_ends(lost: str) -> None:
     """Whichever it is that something else closed, perhaps twice, as its own."""
@@ -214,6 +219,7 @@ check()
     assert 0 == done.returncode, done.stderr
 
 
+@pytest.mark.slow
 def test_a_connection_that_was_closed_is_let_go_of() -> None:
     """The server goes on, and what has the number now is neither read nor closed."""
     done = run("""

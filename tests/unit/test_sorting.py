@@ -58,6 +58,7 @@ SAMPLES = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(samples=SAMPLES, memory_bytes=st.sampled_from((1, 100, 1000, 5000, 1 << 20)))
 def test_it_is_a_dict_in_order(samples, memory_bytes):
@@ -310,6 +311,7 @@ print(peak.split()[1])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("series", "samples"), [(2, 1_500_000), (50_000, 40)])
 def test_memory_is_bounded(series, samples):
     """Few series with many samples, and many with few: neither grows with the samples."""

@@ -27,6 +27,8 @@ from otel_dllogger import (
 from otel_dllogger.backends.stdout import MAX_ERRORS_IN_A_ROW
 from tests.support.ids import repr_without_address
 
+pytestmark = pytest.mark.newest_only
+
 DEADLINE_S = 30
 AT = datetime(2024, 1, 2, 3, 4, 5, 678)  # noqa: DTZ001 - naive by contract
 

@@ -88,6 +88,7 @@ def test_a_million_names_do_not_fill_the_memory(counted):
     assert counted()["series_limit"] > 3000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["metrics", "metadata", "parameters"])
 def test_names_are_bounded_by_their_characters(store, what, counted):
     """300 names of a megabyte are not kept, and each that is left out is counted."""

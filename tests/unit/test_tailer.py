@@ -14,6 +14,8 @@ from otel_dllogger.logs.tail.file_state import NUL_VISITS, LineBatch, split_line
 from otel_dllogger.logs.tail.fingerprint import FilePosition
 from tests.support.tailer import append, counted, lines_of, rounds
 
+pytestmark = pytest.mark.newest_only
+
 # Lines
 
 

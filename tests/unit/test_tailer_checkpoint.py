@@ -9,9 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from otel_dllogger.logs.tail.file_state import LineBatch
 from tests.support.paths import TESTS
 from tests.support.tailer import append, counted, lines_of, rounds
+
+pytestmark = pytest.mark.newest_only
 
 SCRIPTS = TESTS / "scripts"
 
@@ -155,6 +159,7 @@ def test_a_checkpoint_leads_to_no_other_file(logs, follow, tmp_path):
 # Processes
 
 
+@pytest.mark.slow
 def test_sigkill_at_any_moment(logs, tmp_path):
     """Twelve kills: every line comes; twice only since the last commit, and recognisably."""
     out = tmp_path / "out"

@@ -16,6 +16,8 @@ from otel_dllogger.logs.tail.fingerprint import FileKey
 from otel_dllogger.logs.tail.tailer import MISSING_ROUNDS, Tailer
 from tests.support.tailer import append, counted, lines_of, rounds
 
+pytestmark = pytest.mark.newest_only
+
 # Files that change
 
 

@@ -18,6 +18,8 @@ from otel_dllogger.logs.tail.fingerprint import FileKey
 from otel_dllogger.logs.tail.open_files import inode_version
 from otel_dllogger.logs.tail.tailer import Tailer
 
+pytestmark = pytest.mark.newest_only
+
 FOLLOWED = ("a.log", "b.log", "c.1.log")
 ASIDE = ("a.log.1", "b.log.1")
 HEADER = b"the same first line"
@@ -347,6 +349,7 @@ def is_versioned():
 VERSIONED = is_versioned()
 
 
+@pytest.mark.slow
 @pytest.mark.newest_only
 def test_no_sequence_loses_a_line_or_gives_one_twice():
     """2,000 sequences of what happens to files: what is readable comes, once."""

@@ -19,7 +19,7 @@ from otel_dllogger.training import (
 )
 from tests.support.track import Keeper, finish, infos, wait_s
 
-pytestmark = pytest.mark.usefixtures("nothing_global")
+pytestmark = [pytest.mark.newest_only, pytest.mark.usefixtures("nothing_global")]
 
 
 # Epochs

@@ -26,7 +26,7 @@ from tests.support.ids import repr_without_address
 from tests.support.paths import TESTS
 from tests.support.track import Keeper, finish, validate
 
-pytestmark = pytest.mark.usefixtures("nothing_global")
+pytestmark = [pytest.mark.newest_only, pytest.mark.usefixtures("nothing_global")]
 
 SCRIPT = TESTS / "scripts" / "track_ranks.py"
 CONSOLE = r"\d\d/\d\d \d\d:\d\d:\d\d - mmengine - INFO - "

@@ -17,6 +17,8 @@ from otel_dllogger.training import LogProcessor, LoopState, MessageHub, MisuseEr
 from otel_dllogger.training.device import take_peak_memory_mib
 from tests.support.http import ask
 
+pytestmark = pytest.mark.newest_only
+
 CONSOLE = r"\d\d/\d\d \d\d:\d\d:\d\d - mmengine - INFO - "
 
 

@@ -23,6 +23,8 @@ from otel_dllogger.training import (
 )
 from tests.support.track import Keeper
 
+pytestmark = pytest.mark.newest_only
+
 
 @pytest.fixture(autouse=True)
 def nothing_global(own_statistics):

@@ -40,6 +40,8 @@ from otel_dllogger.values import (
     to_plain,
 )
 
+pytestmark = pytest.mark.newest_only
+
 HUGE = 10**5000
 
 
@@ -352,6 +354,7 @@ def test_a_call_near_the_limit_of_recursion_is_survived():
     assert isinstance(recurse(), (str, list))
 
 
+@pytest.mark.slow
 def test_shared_lists_do_not_multiply_without_end():
     """Lists that hold a list twice, 60 deep, are 2**60 items: they are cut, soon."""
     items = [1.5]
@@ -467,6 +470,7 @@ def test_a_dict_that_changes_after_its_conversion_does_not_matter():
     assert {"loss": 0.5} == json.loads(encode_values(values))
 
 
+@pytest.mark.slow
 def test_a_dict_that_changes_all_the_time_is_written(tmp_path):
     """A dict that other threads fill and empty meanwhile costs neither line nor backend."""
     data = {"loss": 0.5}
@@ -500,6 +504,7 @@ def test_a_dict_that_changes_all_the_time_is_written(tmp_path):
     assert 0 == DIAGNOSTICS.dropped["backend_failed"]
 
 
+@pytest.mark.slow
 def test_types_made_in_a_loop_do_not_pile_up():
     """10,000 classes leave a table of 1,000 at most."""
     from otel_dllogger import values  # noqa: PLC0415

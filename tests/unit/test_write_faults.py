@@ -30,6 +30,8 @@ from tests.support.write_faults import (
     losses_in,
 )
 
+pytestmark = pytest.mark.newest_only
+
 SCRIPTS = TESTS / "scripts"
 WRITES = 200
 
@@ -64,6 +66,7 @@ def test_a_disk_that_stays_full_is_counted(fault, first, tmp_path):
     assert expected == write_all(tmp_path / "log", plan)
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=150)
 @given(
     st.dictionaries(st.integers(0, 120), st.sampled_from(sorted(REFUSALS)), max_size=80),
@@ -101,6 +104,7 @@ def test_any_mix_of_faults_keeps_the_account(tmp_path_factory, plan, outage, mos
 ALL_LINES = {line_of(number) for number in range(WRITES)}
 
 
+@pytest.mark.slow
 def test_one_call_does_not_pay_for_a_long_outage(tmp_path):
     """What 2,000 refused lines left behind is written over several calls, in order."""
     disk = FailingDisk(dict.fromkeys(range(100_000), REFUSALS["ENOSPC"]))
