@@ -203,7 +203,7 @@ class AppendFile:
             time.sleep(_LOOK_S)
 
     def _is_torn(self, fd: int, *, looks: int) -> bool:
-        """Tell whether the file ends in half a line that nobody is about to complete."""
+        """Return whether the file ends in half a line that nobody is about to complete."""
         try:
             reader = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:  # a file that we may write but not read
@@ -224,7 +224,7 @@ class AppendFile:
 
     @property
     def closed(self) -> bool:
-        """Tell whether no descriptor is open; a later line opens the file again."""
+        """Return whether no descriptor is open; a later line opens the file again."""
         return self._fd < 0
 
     def fileno(self) -> int:
@@ -349,7 +349,7 @@ class AppendFile:
         return written > 0
 
     def _is_written(self) -> bool:
-        """Tell whether the line at hand is in the file, where the last write did not come back.
+        """Return whether the line at hand is in the file, where the last write did not come back.
 
         That is so where a signal handler raised when it was done. The descriptor stands where
         the last write ended: of a file it tells how much there was, of a pipe nothing does.

@@ -47,7 +47,7 @@ def choose_format(accept: str) -> tuple[Callable[[Collector], bytes], str]:
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Tell whether a client takes a page that is compressed.
+    """Return whether a client takes a page that is compressed.
 
     Args:
         accept_encoding: The Accept-Encoding header of a request, empty if it has none.

@@ -198,7 +198,7 @@ class BoundedServer(TcpWSGIServer):
         return list(self.active_channels.values())
 
     def busy(self) -> bool:
-        """Tell whether a request waits for its answer, or an answer for its client."""
+        """Return whether a request waits for its answer, or an answer for its client."""
         return any(one.requests or one.total_outbufs_len for one in self.channels())
 
     def add_task(self, task: Any) -> None:
@@ -206,7 +206,7 @@ class BoundedServer(TcpWSGIServer):
         self.waiting.put(task)
 
     def readable(self) -> bool:
-        """Tell whether one more connection can be taken, as waitress asks."""
+        """Return whether one more connection can be taken, as waitress asks."""
         if not self.accepting or time.monotonic() < self.paused_until_s:
             return False
         channels = self.channels()

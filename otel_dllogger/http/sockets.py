@@ -89,7 +89,7 @@ class OwnSocket(socket.socket):
             OWN.open.add(self)
 
     def is_ours(self) -> bool:
-        """Tell whether it is open, and its number still refers to it."""
+        """Return whether it is open, and its number still refers to it."""
         return self._identity is not None and self._identity == _identity(self.fileno())
 
     def accept(self) -> tuple[socket.socket, Any]:

@@ -82,7 +82,7 @@ class Instruments:
 
     @property
     def is_current(self) -> bool:
-        """Tell whether every series of the store has its instrument."""
+        """Return whether every series of the store has its instrument."""
         return self._revision == self._store.revision
 
     def register_new(self) -> None:

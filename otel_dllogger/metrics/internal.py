@@ -214,7 +214,7 @@ class ObservationSchedule:
         self.due_us: int | None = None
 
     def note(self, time_us: int) -> None:
-        """Take note that something happened, which may be earlier than what did before."""
+        """Note that something happened, which may be earlier than what did before."""
         if self.due_us is None:
             self.due_us = (time_us // OBSERVATION_INTERVAL_US + 1) * OBSERVATION_INTERVAL_US
 

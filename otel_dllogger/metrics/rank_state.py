@@ -82,7 +82,7 @@ class RankState:
         self._stride: float = 1
 
     def move(self, position: Position, elapsed_us: int) -> None:
-        """Take note of a new epoch or iteration, or of the end of the run.
+        """Note a new epoch or iteration, or of the end of the run.
 
         Args:
             position: The kind of step, and where it is.
