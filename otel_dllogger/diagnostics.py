@@ -252,7 +252,7 @@ class Diagnostics:
         self._uncounted.append((reason, count))
         try:
             with self._counting if get_ident() == MAIN_THREAD.ident else self._timed_lock:
-                if not self._is_counting:  # otherwise this is a signal handler in the middle of an addition
+                if not self._is_counting:  # else a signal handler interrupts an addition
                     self._is_counting = True
                     try:
                         while self._uncounted:

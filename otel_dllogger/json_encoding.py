@@ -36,7 +36,7 @@ def encode_record(record: Record) -> bytes:
         # long here as that of the values, is left to orjson.
         numbers = data.copy()  # from here on nobody else can change it
         for value in numbers.values():
-            kind = type(value)  # `is`, one by one: a type's own hash or comparison may raise, or lie
+            kind = type(value)  # one by one, with `is`: a type's own comparison may raise, or lie
             if kind is not float and kind is not int and kind is not bool:
                 break
         else:

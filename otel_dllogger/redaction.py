@@ -86,7 +86,7 @@ _MIXED = re.compile(  # unlike a word of a sentence: "password hunter2", not "pa
 _AFTER_A_WORD = frozenset(("code", "key", "pass", "phrase", "word"))  # as in "API key: X"
 _WORD_BEFORE = re.compile(r"(\w{1,24}) \Z")
 _IN_QUERY = frozenset(("key", "sig", "signature", "x-amz-signature", "x-goog-signature"))
-_USERS = frozenset(("-u", "--user", "--proxy-user"))  # curl's options, whose value includes the password
+_USERS = frozenset(("-u", "--user", "--proxy-user"))  # curl's, whose values hold the password
 _HEADER = re.compile(r"(?:authorization|cookie)\Z", re.IGNORECASE)
 _QUOTED = re.compile(
     r"""(?P<open>")(?:[^"\\]|\\.)*|(?P<single>')(?:[^'\\]|\\.)*"""

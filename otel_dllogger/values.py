@@ -343,7 +343,7 @@ def safe_text(value: object) -> str:
     if type(value) is str:
         return value
     try:
-        return str.__str__(str(value))[:MAX_REPR_CHARACTERS]  # ``str()`` may return an instance of a user's class
+        return str.__str__(str(value))[:MAX_REPR_CHARACTERS]  # may be text of a user's class
     except Exception as error:
         let_through(error)
         return _beyond_showing(value)

@@ -239,7 +239,7 @@ class _Stop:
             return
         given = call[1]
         code = self._value(given)
-        if code is not _UNSEEN and not isinstance(code, tuple):  # whose code depends on Python's version
+        if code is not _UNSEEN and not isinstance(code, tuple):  # it depends on the version
             self.is_code_0 = _is_code_0(SystemExit(code))
         elif self._is_text(given):
             self.is_code_0 = False
