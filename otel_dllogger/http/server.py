@@ -151,7 +151,7 @@ class _Trigger(wasyncore.dispatcher):
 
 
 class BoundedServer(TcpWSGIServer):
-    """A waitress server that serves batches instead of using a thread pool, and can evict clients."""
+    """A waitress server that serves batches, without a thread pool, and can evict clients."""
 
     channel_class = _Channel
     logger = _log
