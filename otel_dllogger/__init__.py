@@ -1,7 +1,7 @@
-"""DLLogger's API, with every metric of a training run in OpenTelemetry and Prometheus.
+"""DLLogger's API, which exports every metric of a training run to OpenTelemetry and Prometheus.
 
-``import otel_dllogger as dllogger`` serves scripts written for NVIDIA's ``dllogger`` and
-for TCAP's ``tcap_dllogger``. Importing it does nothing: no thread, no socket, no file.
+``import otel_dllogger as dllogger`` works for scripts written for NVIDIA's ``dllogger`` and for
+TCAP's ``tcap_dllogger``. The import has no side effects: no thread, no socket, no file.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ __all__ = [
 
 
 class NotInitializedObject:
-    """Stand in for the global Logger before ``init``, and refuse every use."""
+    """A stand-in for the global Logger before ``init``; any use of it raises."""
 
     def __getattribute__(self, _name: str) -> NoReturn:
         raise DLLoggerNotInitialized(
@@ -79,20 +79,20 @@ class NotInitializedObject:
 
 
 GLOBAL_LOGGER: Any = NotInitializedObject()
-"""The Logger of the module's functions, once ``init`` was called."""
+"""The Logger that the module's functions use, once ``init`` has been called."""
 
 
 EXIT_STATUS.note_exits()
 
 
 def init(backends: Iterable[BackendProtocol]) -> None:
-    """Make the global Logger.
+    """Create the global Logger.
 
     Args:
-        backends: Its backends, as for ``Logger``; an empty list is a Logger as well.
+        backends: Its backends, as for ``Logger``; the list may be empty.
 
     Raises:
-        DLLLoggerAlreadyInitialized: If there is one; ``shutdown()`` ends it.
+        DLLLoggerAlreadyInitialized: If there already is one; ``shutdown()`` ends it.
     """
     global GLOBAL_LOGGER  # noqa: PLW0603 - DLLogger's own interface
     if type(GLOBAL_LOGGER) is not NotInitializedObject:
@@ -112,7 +112,7 @@ def log(step: Any, data: Any, verbosity: int = Verbosity.DEFAULT) -> None:
 
 
 def metadata(metric: Any, metadata: Any) -> None:
-    """Say what a metric is; see ``Logger.metadata``.
+    """Describe a metric; see ``Logger.metadata``.
 
     Raises:
         DLLoggerNotInitialized: Before ``init``.
@@ -121,7 +121,7 @@ def metadata(metric: Any, metadata: Any) -> None:
 
 
 def metadata_batch(metrics: Iterable[Any], metadata: Any) -> None:
-    """Say the same of several metrics; see ``Logger.metadata_batch``.
+    """Give several metrics the same metadata; see ``Logger.metadata_batch``.
 
     Raises:
         DLLoggerNotInitialized: Before ``init``.
@@ -148,7 +148,7 @@ def flush() -> None:
 
 
 def shutdown() -> None:
-    """Close the global Logger; ``init`` may then be called again. Without one, do nothing."""
+    """Close the global Logger, if there is one; ``init`` may then be called again."""
     global GLOBAL_LOGGER
     logger, GLOBAL_LOGGER = GLOBAL_LOGGER, NotInitializedObject()
     if type(logger) is not NotInitializedObject:

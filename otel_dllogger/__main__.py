@@ -1,4 +1,4 @@
-"""The entry of the command line: ``otel-dllogger`` and ``python -m otel_dllogger``."""
+"""The entry point of the command line: ``otel-dllogger`` and ``python -m otel_dllogger``."""
 
 from __future__ import annotations
 

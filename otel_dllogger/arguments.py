@@ -1,4 +1,7 @@
-"""Arguments of backends, checked when one is made: an error is one line with the next step."""
+"""Checks of backends' arguments, made when a backend is created.
+
+An error is one line that includes the next step.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ _SHOWN_CHARACTERS = 80
 
 
 def whole(name: str, value: Any, *, least: int, most: int, step: str) -> int:
-    """Return an argument as an ``int``: also one of numpy's, but no truth value and no text.
+    """Return an argument as an ``int``; numpy's ints are accepted, bools and text are not.
 
     Args:
         name: The argument's name.
         value: What was passed.
-        least: The least value that is right.
-        most: The greatest.
+        least: The smallest valid value.
+        most: The largest valid value.
         step: What to do instead, as ``pass port=0 for any free one``.
 
     Raises:
@@ -44,9 +47,9 @@ def seconds(name: str, value: Any, *, most: float, step: str, may_be_0: bool = F
     Args:
         name: The argument's name.
         value: What was passed.
-        most: The greatest value that is right.
+        most: The largest valid value.
         step: As for ``whole``.
-        may_be_0: Whether 0 is right as well.
+        may_be_0: Whether 0 is valid as well.
 
     Raises:
         ConfigurationError: If it is anything else, NaN included.
@@ -62,7 +65,7 @@ def seconds(name: str, value: Any, *, most: float, step: str, may_be_0: bool = F
 
 
 def text(name: str, value: Any, *, step: str) -> None:
-    """Check that an argument is text, or None for the default.
+    """Check that an argument is text, or None, which stands for the default.
 
     Raises:
         ConfigurationError: If it is anything else.
@@ -72,7 +75,7 @@ def text(name: str, value: Any, *, step: str) -> None:
 
 
 def one_of(name: str, value: Any, allowed: Sequence[str], *, step: str) -> None:
-    """Check that an argument is one of some words.
+    """Check that an argument is one of the allowed words.
 
     Args:
         name: The argument's name.
@@ -88,7 +91,7 @@ def one_of(name: str, value: Any, allowed: Sequence[str], *, step: str) -> None:
 
 
 def path(name: str, value: Any, *, step: str) -> None:
-    """Check that an argument is a path of the file system.
+    """Check that an argument is a file system path.
 
     Raises:
         ConfigurationError: If it is not.
@@ -102,7 +105,7 @@ def path(name: str, value: Any, *, step: str) -> None:
 
 
 def flag(name: str, value: Any, *, step: str) -> None:
-    """Check that an argument is True or False: ``"false"`` would count as True.
+    """Check that an argument is True or False, since ``"false"`` would count as True.
 
     Raises:
         ConfigurationError: If it is neither.
@@ -112,7 +115,7 @@ def flag(name: str, value: Any, *, step: str) -> None:
 
 
 def function(name: str, value: Any, *, step: str) -> None:
-    """Check that an argument can be called.
+    """Check that an argument is callable.
 
     Raises:
         ConfigurationError: If it cannot.
@@ -143,7 +146,7 @@ def headers(name: str, value: Any) -> None:
 
 
 def refuse(name: str, value: Any, rule: str, step: str) -> NoReturn:
-    """Refuse an argument.
+    """Raise the error for an invalid argument.
 
     Args:
         name: The argument's name.

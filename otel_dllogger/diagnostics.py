@@ -1,12 +1,13 @@
-"""What the package could not do: counted always, said at a limited rate, raised never.
+"""Counters and warnings for what the package could not do.
 
-Logging must not fail training, so a fault becomes a number
-(``dllogger_dropped_total{reason}``) and at most one warning line per reason and
-minute on the standard ``otel_dllogger`` logger.
+Every fault is counted, warned about at a limited rate, and never raised. Logging must not make
+training fail, so a fault becomes a number (``dllogger_dropped_total{reason}``) and at most one
+warning line per reason and minute on the standard ``otel_dllogger`` logger.
 
-The line is written by a thread of the package's own. A handler of ``logging`` is foreign
-code: it may be slow, call the package, or wait for a lock that another thread of training
-holds. On that thread it meets none of the package's locks, and keeps no training waiting.
+A thread of the package writes that line. A handler of ``logging`` is foreign code: it may be
+slow, call the package, or wait for a lock that another thread of the training script holds.
+When it runs on the package's thread, none of the package's locks is held, and training does
+not wait.
 """
 
 from __future__ import annotations
@@ -30,29 +31,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 WARNING_INTERVAL_S = 60.0
-"""Seconds between two warnings of one reason."""
+"""Seconds between two warnings about the same reason."""
 
 MAX_UNWRITTEN = 100
-"""Warnings that wait to be written at most."""
+"""The largest number of warnings that wait to be written."""
 
 MAX_REASONS = 1_000
-"""Reasons whose last warning is remembered."""
+"""The largest number of reasons whose last warning is remembered."""
 
 DRAIN_S = 2.0
-"""Seconds that the end of a process waits for warnings to be written."""
+"""Seconds that a process waits at exit for warnings to be written."""
 
 RAISE_VARIABLE = "OTEL_DLLOGGER_RAISE"
-"""Set to 1, it turns caught faults back into exceptions: for tests, not for training."""
+"""The variable that, set to 1, turns caught faults back into exceptions; for tests only."""
 
 PROCESS, OTLP, LINE, FILE = "process", "otlp", "line", "file"
-"""Where something is counted.
+"""Where a reason is counted.
 
-``DIAGNOSTICS`` counts the first two, those of OTLP only where there is an ``OTLPBackend``. Of a
-log that is read, ``FileContext`` counts what its lines held beside records, and ``FileAnomalies``
-what is unusual about the file.
+``DIAGNOSTICS`` counts the first two, the OTLP reasons only where there is an ``OTLPBackend``. For
+a log that is being read, ``FileContext`` counts what its lines contain other than records, and
+``FileAnomalies`` counts what is unusual about the file.
 """
 
-# Of lines.
+# Reasons of lines.
 BLANK = "blank"
 NOT_A_RECORD = "not_a_record"
 NOISE = "noise"
@@ -64,11 +65,11 @@ UNREADABLE_DATA = "unreadable_data"
 NO_TIME = "no_time"
 NUL_BYTES = "nul_bytes"
 INVALID_UTF8 = "invalid_utf8"
-LINE_TOO_LONG = "line_too_long"  # of files as well
+LINE_TOO_LONG = "line_too_long"  # also a reason of files
 NESTED_TOO_DEEP = "nested_too_deep"
 NUMBER_TOO_LONG = "number_too_long"
 
-# Of files.
+# Reasons of files.
 TRUNCATED = "truncated"
 REWRITTEN = "rewritten"
 INODE_REUSED = "inode_reused"
@@ -97,9 +98,9 @@ class Reason(NamedTuple):
     """What a value of the label ``reason`` means.
 
     Attributes:
-        words: What it counts, for people.
+        words: What it counts, in words.
         unit: What is counted: ``lines``, ``values``, or ``events``.
-        is_harmless: Whether nothing is lost by it.
+        is_harmless: Whether nothing is lost.
     """
 
     words: str
@@ -186,30 +187,30 @@ REASONS = {
 }
 """All values of the label ``reason``, by where they are counted.
 
-Each exists at 0 from the start, so that rates work. Counters, ``otel-dllogger check``, documents
-and alerts have them from here, or a test compares them.
+Each counter starts at 0, so that rates work. Counters, ``otel-dllogger check``, documentation
+and alerts take them from this table, or a test compares them with it.
 """
 
 HARMLESS = frozenset(name for name, reason in REASONS[LINE].items() if reason.is_harmless)
-"""What lines may hold beside records without anything being lost."""
+"""What lines may contain other than records without anything being lost."""
 
 DAMAGE = tuple(name for name in REASONS[LINE] if name not in HARMLESS)
-"""Why a line gave no record though it should have."""
+"""The reasons why a line that should have yielded a record did not."""
 
 
 class Diagnostics:
-    """Count what was not written or not exported, and warn about it now and then.
+    """The counters of what was not written or not exported, with rate-limited warnings.
 
-    Any thread may call any method at any time, and so may a signal handler: none waits for a
-    lock, and none but ``drain`` waits at all.
+    Any thread and any signal handler may call any method at any time: no method waits for a
+    lock, and only ``drain`` waits at all.
 
     Args:
         clock: Monotonic seconds, for the rate of warnings.
 
     Attributes:
         dropped: What was lost, by reason.
-        log_ns: Nanoseconds spent in ``log``, over all Loggers. Additions of two threads at one
-            moment may lose one of the two: a lock would cost more than what is counted.
+        log_ns: Nanoseconds spent in ``log``, over all Loggers. If two threads add at the same
+            moment, one addition may be lost: a lock would cost more than the time being counted.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -228,7 +229,7 @@ class Diagnostics:
         fork.register(self)
 
     def after_fork_in_child(self) -> None:
-        """Say nothing from now on: whatever is lost here is not the training's."""
+        """Stop warning: what a forked child loses does not belong to the training run."""
         self._silent = True
         self._counting = threading.RLock()
         self._timed_lock = TimedLock(self._counting)
@@ -236,7 +237,7 @@ class Diagnostics:
         self._unwritten.clear()
 
     def count_from_zero(self, where: str) -> None:
-        """Show the reasons of a part that is in use from now on, as ``OTLP``, at 0."""
+        """Show at 0 the reasons of a part, such as ``OTLP``, that is in use from now on."""
         for reason in REASONS[where]:
             self.dropped.setdefault(reason, 0)
 
@@ -251,7 +252,7 @@ class Diagnostics:
         self._uncounted.append((reason, count))
         try:
             with self._counting if get_ident() == MAIN_THREAD.ident else self._timed_lock:
-                if not self._is_counting:  # else a signal handler came in the middle of a sum
+                if not self._is_counting:  # else a signal handler interrupts an addition
                     self._is_counting = True
                     try:
                         while self._uncounted:
@@ -260,7 +261,7 @@ class Diagnostics:
                             self._uncounted.popleft()
                     finally:
                         self._is_counting = False
-        except LockTimeout:  # it is counted with the next one
+        except LockTimeout:  # this one is counted together with the next
             pass
         self._warn(reason, message, f' (counted in dllogger_dropped_total{{reason="{reason}"}})')
 
@@ -273,7 +274,7 @@ class Diagnostics:
         warned_at = self._warned_at.get(reason)
         if self._silent or (warned_at is not None and now_s - warned_at < WARNING_INTERVAL_S):
             return
-        if len(self._warned_at) >= MAX_REASONS:  # some have a name in them
+        if len(self._warned_at) >= MAX_REASONS:  # some reasons contain a name
             self._warned_at.clear()
         self._warned_at[reason] = now_s
         if self._captured is not None:
@@ -285,7 +286,7 @@ class Diagnostics:
 
     @contextlib.contextmanager
     def captured(self) -> Iterator[list[tuple[str, str]]]:
-        """Hand warnings over instead of writing them, each as its reason and its message."""
+        """Collect warnings as pairs of reason and message instead of writing them."""
         captured: list[tuple[str, str]] = []
         self._captured = captured
         try:
@@ -298,12 +299,12 @@ class Diagnostics:
 
         Args:
             reason: The value of the ``reason`` label.
-            where: What was being done, for the warning.
+            where: What the package was doing, for the warning.
             error: What was raised.
 
         Raises:
-            Exception: ``error`` itself, where a signal handler of the application raised it,
-                or where ``OTEL_DLLOGGER_RAISE=1``.
+            Exception: ``error`` itself, if a signal handler of the application raised it,
+                or if ``OTEL_DLLOGGER_RAISE=1``.
         """
         let_through(error)
         if os.environ.get(RAISE_VARIABLE) == "1":
@@ -313,10 +314,10 @@ class Diagnostics:
         )
 
     def drain(self, most_s: float = DRAIN_S) -> None:
-        """Wait until the warnings so far are written, at the end of a process for example.
+        """Wait until the warnings so far are written, for example when a process exits.
 
         Args:
-            most_s: Seconds to wait at most, for a handler that is slow.
+            most_s: The longest time to wait for a slow handler, in seconds.
         """
         if not self._unwritten or self._silent:
             return
@@ -332,7 +333,7 @@ class Diagnostics:
         while self._unwritten:
             message = self._unwritten[0]
             with contextlib.suppress(Exception):  # a broken handler is not training's problem
-                # Where logging is not configured, a line does not show by itself whose it is.
+                # Where logging is not configured, a line does not show where it comes from.
                 logger.warning(
                     "%s", message if logger.hasHandlers() else f"otel_dllogger: {message}"
                 )
@@ -341,7 +342,7 @@ class Diagnostics:
 
 
 DIAGNOSTICS = Diagnostics()
-"""The faults of this process: every backend counts here, the metrics show it."""
+"""The fault counters of this process: every backend counts here, and the metrics show them."""
 
-# Registered before any backend's own, so it runs after them all: they have things to say.
+# Registered before any backend's handler, so it runs after all of them: they may still warn.
 atexit.register(DIAGNOSTICS.drain)

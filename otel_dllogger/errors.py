@@ -1,30 +1,30 @@
-"""The exceptions of the package: each names the value, the rule and the next step."""
+"""The package's exceptions; each names the value, the rule and the next step."""
 
 from __future__ import annotations
 
 from otel_dllogger.runtime.interruptions import let_through
 
 MAX_CHARACTERS = 1_000
-"""Characters of a text that ``one_line`` looks at."""
+"""The number of characters of a text that ``one_line`` looks at."""
 
 
 class DLLoggerNotInitialized(Exception):  # noqa: N818 - DLLogger's own name
-    """Say that a module function was called before ``init(backends)``."""
+    """The error for a module function that is called before ``init(backends)``."""
 
 
 class DLLLoggerAlreadyInitialized(Exception):  # noqa: N818 - DLLogger's own name, three L's
-    """Say that ``init(backends)`` was called a second time."""
+    """The error for a second call of ``init(backends)``."""
 
 
 class _Explained(Exception):  # noqa: N818 - a base of errors
-    """Say what is wrong and what to do next, in one line.
+    """An error that says in one line what is wrong and what to do next.
 
     Args:
         problem: What is wrong: the value, and the rule that it breaks.
-        step: What a program does instead; empty where ``problem`` ends in it.
-        argument: The name of the argument that is wrong: on the command line it is an option,
-            and the step another one. Empty where it is none.
-        example: A value of the argument that is right.
+        step: What a program should do instead; empty if ``problem`` already ends with it.
+        argument: The name of the wrong argument, since on the command line it is an option and
+            the next step is a different one. Empty if no argument is at fault.
+        example: A valid value of the argument.
     """
 
     def __init__(
@@ -38,31 +38,31 @@ class _Explained(Exception):  # noqa: N818 - a base of errors
 
 
 class ConfigurationError(_Explained, ValueError):
-    """Say that an argument cannot mean anything, in one line with the next step."""
+    """The error for an invalid argument, in one line with the next step."""
 
 
 class EndpointError(_Explained, OSError):
-    """Say that a metrics endpoint cannot be opened or announced, with the next step."""
+    """The error for a metrics endpoint that cannot be opened or announced, with the next step."""
 
 
 class BackfillError(Exception):
-    """Say in one line what ends a backfill, and what to do next; it can be run again."""
+    """The error that ends a backfill, in one line with the next step; it can be run again."""
 
 
 def one_line(what: object, *, most: int = MAX_CHARACTERS, redacted: bool = False) -> str:
-    """Return a text, or what an exception says, on one line of characters that can be printed.
+    """Return a text, or the message of an exception, as one line of printable characters.
 
     Args:
         what: The text, its bytes, or the exception; ``MAX_CHARACTERS`` of it are looked at.
-        most: Characters that are returned at most.
-        redacted: Whether ``[redacted]`` takes the place of secrets.
+        most: The largest number of characters to return.
+        redacted: Whether to replace secrets by ``[redacted]``.
     """
     try:
         text = what.decode(errors="replace") if isinstance(what, bytes) else str(what)
         text = "".join(c if c.isprintable() else " " for c in text[:MAX_CHARACTERS])
         text = " ".join(text.split())
         if redacted:
-            from otel_dllogger.redaction import redact  # noqa: PLC0415 - of use after a fault only
+            from otel_dllogger.redaction import redact  # noqa: PLC0415 - needed only after a fault
 
             text = redact(text)
     except Exception as error:
@@ -72,10 +72,10 @@ def one_line(what: object, *, most: int = MAX_CHARACTERS, redacted: bool = False
 
 
 def in_words(error: BaseException, *, named: bool = False) -> str:
-    """Return on one line what is at the bottom of an error, as ``Connection refused``.
+    """Return the root cause of an error on one line, such as ``Connection refused``.
 
     Args:
-        error: One that others led to: a connection's has three layers of libraries on it.
+        error: An error that may wrap others: one of a connection has three layers of libraries.
         named: Whether the error's own type comes first, as ``ConnectionError: ``.
     """
     name = f"{type(error).__name__}: " if named else ""

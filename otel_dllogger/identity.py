@@ -1,7 +1,7 @@
-"""Who am I: the run, the rank and the machine, agreed by all ranks without talking.
+"""The run, rank and host of this process, on which all ranks agree without communicating.
 
-Everything comes from tables of environment variables that launchers set, in the
-order of the tables. Nothing is read at import.
+Everything comes from environment variables that launchers set, tried in the order of the
+tables below. Nothing is read at import.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RUN_LENGTH_MAX = 128
-"""Characters of a run's name; a longer one ends in a hash of the whole."""
+"""The largest number of characters in a run's name; a longer name is cut and ends in a hash."""
 
 RANK_MAX = 999_999_999
 
@@ -29,16 +29,17 @@ _WHOLE_NUMBER = re.compile(r"-1|[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Place one process in its run.
+    """The place of one process in its run.
 
     Args:
-        run: The name shared by all ranks and all attempts of a run, fit for a label value.
-        rank: This process among all of the run, from 0.
-        local_rank: This process among those of its host, from 0; -1 where a log does not say it.
-        world_size: How many ranks the run has, more than ``rank``.
+        run: The name shared by all ranks and all attempts of a run, usable as a label value.
+        rank: The number of this process among all processes of the run, from 0.
+        local_rank: The number of this process among those on its host, from 0; -1 if unknown,
+            as for a log that does not contain it.
+        world_size: The number of ranks in the run, always greater than ``rank``.
         attempt: 1 at first, 2 after one restart.
         host: The short host name.
-        pid: The process id on that host; -1 where a log does not say it.
+        pid: The process id on that host; -1 if unknown, as for a log that does not contain it.
     """
 
     run: str
@@ -52,14 +53,14 @@ class Topology:
 
 @dataclass(frozen=True, slots=True)
 class RankVariables:
-    """Name the variables by which one kind of launcher tells a process its rank."""
+    """The variables in which one kind of launcher tells a process its rank."""
 
     rank: str
     world_size: str
     local_rank: str
 
 
-# The order matters: torchrun inside a Slurm job sets RANK beside the job's SLURM_PROCID,
+# The order matters: torchrun inside a Slurm job sets RANK next to the job's SLURM_PROCID,
 # which is 0 in every process that srun did not start.
 RANK_VARIABLES = (
     RankVariables("RANK", "WORLD_SIZE", "LOCAL_RANK"),
@@ -69,18 +70,18 @@ RANK_VARIABLES = (
     RankVariables("PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_LOCAL_RANK"),
     RankVariables("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK"),
 )
-"""The launchers known, first match wins as a whole: families are never mixed."""
+"""The known launchers; the first match wins as a whole, so families are never mixed."""
 
 RESTART_VARIABLES = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
-"""Restarts so far, from 0: of the workers by torchrun's agent, of the job by Slurm."""
+"""Restarts so far, from 0: torchrun's agent counts the workers', Slurm counts the job's."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStat:
-    """Tell a process from an earlier one with the same pid.
+    """What distinguishes a process from an earlier one with the same pid.
 
     Args:
-        parent_pid: 0 where the parent is outside of the pid namespace.
+        parent_pid: The parent's pid; 0 if the parent is outside the pid namespace.
         start_ticks: Clock ticks from boot to the start of the process.
         ended: Whether it has ended and only waits for its parent to notice.
     """
@@ -95,25 +96,25 @@ def detect_topology(
 ) -> Topology:
     """Find out which rank of which run this process is.
 
-    The run is the first that is not empty of: the argument, ``OTEL_DLLOGGER_RUN``,
-    ``TORCHELASTIC_RUN_ID`` unless it is "none", ``SLURM_JOB_ID`` (its own for each task of
-    an array), ``PBS_JOBID``, ``LSB_JOBID`` (with the index, in an array); else
-    ``<host>-<pid>-<start>`` of the launcher, which ranks on several hosts do not share:
-    name the run there. A process without a launcher takes its own pid and start, so
-    that two scripts started by one shell are two runs.
+    The run's name is the first of these that is not empty: the argument, ``OTEL_DLLOGGER_RUN``,
+    ``TORCHELASTIC_RUN_ID`` unless it is "none", ``SLURM_JOB_ID`` (different for each task of
+    an array), ``PBS_JOBID``, ``LSB_JOBID`` (with the index, in an array). Otherwise it is the
+    launcher's ``<host>-<pid>-<start>``, which ranks on several hosts do not share: name the run
+    there. A process without a launcher uses its own pid and start, so that two scripts started
+    by one shell are two runs.
 
     Args:
-        environ: The variables to read; those of the process if not given.
-        run: The run's name, if the caller knows it. Give it along with ``rank``
+        environ: The variables to read; by default those of the process.
+        run: The run's name, if the caller knows it. Pass it together with ``rank``
             wherever the processes of one run do not learn their ranks from the
-            environment; those that ``multiprocessing`` started agree without it.
+            environment; processes that ``multiprocessing`` started agree without it.
         rank: The rank, if the caller knows it; -1 means 0.
 
     Returns:
-        Where this process stands.
+        The place of this process in its run.
 
     Raises:
-        ConfigurationError: If ``rank`` is not a number from -1 up, or ``run`` not text.
+        ConfigurationError: If ``rank`` is not a number from -1 up, or ``run`` is not text.
     """
     arguments.text("run", run, step="pass run='...', or None for the launcher's")
     if rank is not None:
@@ -142,14 +143,14 @@ def detect_topology(
 
 
 def clean_run(text: str) -> str:
-    """Make a run's name safe as a label value, on one line, and the same on every rank.
+    """Return a run's name as one line that is safe as a label value and the same on every rank.
 
     Args:
         text: Any text, surrogates and control characters included; the user and password of
-            a URL, and keys of a known form, do not become a label.
+            a URL, and keys of a known form, do not become part of the label.
 
     Returns:
-        At most ``RUN_LENGTH_MAX`` printable characters, none at the ends a space; may be empty.
+        At most ``RUN_LENGTH_MAX`` printable characters, without spaces at the ends; may be empty.
     """
     from otel_dllogger.redaction import redact_forms  # noqa: PLC0415 - 5 ms, not at import
 
@@ -161,22 +162,23 @@ def clean_run(text: str) -> str:
 
 def host_name() -> str:
     """Return the host's name up to the first dot, or "unknown"."""
-    # What socket.gethostname() gives, which cannot fail and does not load a module of 5 ms.
+    # The same as socket.gethostname(), but without a module that takes 5 ms to import; it
+    # cannot fail.
     return clean_run(os.uname().nodename.partition(".")[0]) or "unknown"
 
 
 def read_process(pid: int) -> ProcessStat | None:
-    """Read who started a process, and when.
+    """Return who started a process, and when.
 
     Args:
         pid: Any process id.
 
     Returns:
-        What Linux says (proc_pid_stat(5)); None if there is no such process, or no /proc.
+        What Linux reports (proc_pid_stat(5)); None if there is no such process, or no /proc.
     """
     try:
         stat = _read_proc(f"{pid}/stat")
-        # The second field is the program's name in parentheses, and may hold any of " ()".
+        # The second field is the program's name in parentheses, which may contain " ()" itself.
         fields = stat.rpartition(b")")[2].split()
         return ProcessStat(
             parent_pid=int(fields[1]), start_ticks=int(fields[19]), ended=fields[0] in b"ZX"
@@ -212,7 +214,7 @@ def _run_from_environment(environ: Mapping[str, str]) -> str:
     lsf_id, lsf_index = environ.get("LSB_JOBID", ""), environ.get("LSB_JOBINDEX", "0")
     candidates = (
         environ.get(settings.RUN, ""),
-        "" if torchrun_id == "none" else torchrun_id,  # torchrun's --rdzv-id when not given
+        "" if torchrun_id == "none" else torchrun_id,  # torchrun's default for --rdzv-id
         environ.get("SLURM_JOB_ID", ""),
         environ.get("PBS_JOBID", ""),
         lsf_id if not lsf_id or lsf_index in ("", "0") else f"{lsf_id}[{lsf_index}]",
@@ -239,10 +241,10 @@ def _boot_unix_s() -> int | None:
 
 def _launcher_pid(variables: RankVariables | None, *, rank_given: bool) -> int:
     if variables is None:
-        # Without its rank, a child of multiprocessing is as likely a trial of its own.
+        # Without a rank, a child of multiprocessing is just as likely a trial of its own.
         return (rank_given and _multiprocessing_parent_pid()) or os.getpid()
-    # A wrapper script between launcher and rank was given the rank as well: the launcher is
-    # the first ancestor that was not. The first process of a container has no ancestor.
+    # A wrapper script between launcher and rank has the rank in its environment too: the launcher
+    # is the first ancestor that does not. The first process of a container has no ancestor.
     pid = os.getppid() or os.getpid()
     while _was_started_with(variables.rank, pid):
         process = read_process(pid)

@@ -1,9 +1,10 @@
-"""A record's step and data as compact JSON, by the fastest encoder that says the same.
+"""Encode a record's step and data as compact JSON, with the fastest encoder that is correct.
 
-orjson writes NaN as ``null``, which loses a diverged loss, and text as UTF-8, which a
-script that reads in an ASCII locale cannot. It also writes beyond its buffer, and ends the
-process, where tuples are nested some hundreds deep. So it is given flat dicts of plain values
-alone, where it writes what the standard encoder does, and that one everything else.
+orjson writes NaN as ``null``, which loses a diverged loss, and text as UTF-8, which a script
+that reads in an ASCII locale cannot decode. It also writes beyond its buffer, and crashes the
+process, where tuples are nested some hundreds of levels deep. So it only gets flat dicts of
+plain values, for which its output equals the standard encoder's. The standard encoder gets
+everything else.
 """
 
 from __future__ import annotations
@@ -31,30 +32,30 @@ def encode_record(record: Record) -> bytes:
     """
     data = record.data
     if record.values is None and type(data) is dict:
-        # A short cut to what ``convert`` finds: orjson looks at the keys, which take as long as
-        # the values to look at here.
-        numbers = data.copy()  # from here on nobody else has it
+        # A short cut to the result of ``convert``: the check of the keys, which would take as
+        # long here as that of the values, is left to orjson.
+        numbers = data.copy()  # from here on nobody else can change it
         for value in numbers.values():
-            kind = type(value)  # one by one: a type's own hash or comparison may raise, or lie
+            kind = type(value)  # one by one, with `is`: a type's own comparison may raise, or lie
             if kind is not float and kind is not int and kind is not bool:
                 break
         else:
             try:
                 encoded = dumps(numbers)
                 total = sum(numbers.values())
-                # NaN if any of them is NaN or Inf, and NaN less itself is not 0.
+                # The sum is NaN or Inf if any of them is, and such a sum minus itself is not 0.
                 if total - total == 0.0 and encoded.isascii():
                     record.values = (numbers, numbers, True, True)
                     record.encoded = encoded
                     return encoded
-            except Exception as error:  # keys that are not text, ints of over 64 bits
+            except Exception as error:  # keys that are not text, ints of more than 64 bits
                 let_through(error)
     record.encoded = encode_values(record.convert())
     return record.encoded
 
 
 def encode_values(values: tuple[Any, Mapping[str, float], bool, bool]) -> bytes:
-    """Encode what a record logged.
+    """Encode the data of a record as JSON.
 
     Args:
         values: The fields of ``Values``.
@@ -72,7 +73,7 @@ def encode_values(values: tuple[Any, Mapping[str, float], bool, bool]) -> bytes:
 
 
 def encode_spaced(plain: Any) -> bytes:
-    """Encode a plain value with DLLogger's blanks after ``,`` and ``:``.
+    """Encode a plain value with a blank after ``,`` and ``:``, as DLLogger does.
 
     Args:
         plain: What ``to_plain`` returned.

@@ -1,4 +1,4 @@
-"""The Logger: one call in, one record to every backend, and nothing raised into training."""
+"""The Logger, which turns each call into one record for every backend and never raises."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from otel_dllogger.record import Info, Metadata, Record, microseconds
 from otel_dllogger.values import safe_repr, to_number, to_plain
 
 MAX_NAMES = 10_000
-"""Metrics whose metadata a Logger remembers."""
+"""The largest number of metrics whose metadata a Logger remembers."""
 
 MAX_KEYS = 100
-"""Keys of one metric's metadata from which on no more are remembered."""
+"""The number of keys in one metric's metadata beyond which no more are remembered."""
 
 MAX_NAME_CHARACTERS = 1_000
-"""Characters of such a metric's name; the log has any."""
+"""The longest name of such a metric, in characters; the log takes names of any length."""
 
 
 class Verbosity:
-    """Name DLLogger's verbosity levels, which are plain ints; scripts pass 2 as well."""
+    """DLLogger's verbosity levels, which are plain ints; scripts pass 2 as well."""
 
     OFF = -1
     DEFAULT = 0
@@ -35,10 +35,10 @@ class Verbosity:
 
 
 class BackendProtocol(Protocol):
-    """What a Logger needs of a backend, of whatever class it is: DLLogger's own duck type.
+    """What a Logger requires of a backend of any class: DLLogger's own duck type.
 
-    Where a backend has ``info(timestamp, data)``, ``flush()`` and ``close()`` as well, they are
-    called. One that only wants some of it derives from ``RecordBackend`` or ``Backend``.
+    If a backend has ``info(timestamp, data)``, ``flush()`` and ``close()`` as well, they are
+    called. A backend that needs only some of these derives from ``RecordBackend`` or ``Backend``.
     """
 
     @property
@@ -55,10 +55,10 @@ class BackendProtocol(Protocol):
 
 
 class Backend(ABC):
-    """Receive what a Logger is given; DLLogger's own plug point.
+    """The base class of backends, which receive a Logger's calls; DLLogger's own plug point.
 
     A subclass defines ``log`` and ``metadata``; ``info``, ``flush`` and ``close`` do
-    nothing unless it says otherwise.
+    nothing unless it overrides them.
 
     Args:
         verbosity: The highest ``verbosity`` of a ``log`` call that this backend takes.
@@ -88,29 +88,29 @@ class Backend(ABC):
         """Take one ``metadata`` call; arguments as for ``log``."""
 
     def info(self, timestamp: datetime, data: Any) -> None:  # noqa: B027 - optional
-        """Take one ``info`` call of TCAP DLLogger; ignored unless a subclass wants it."""
+        """Take one ``info`` call of TCAP DLLogger; ignored unless a subclass overrides this."""
 
     def flush(self) -> None:  # noqa: B027 - optional, as in DLLogger
-        """Write what is held back; nothing, unless a subclass holds something back."""
+        """Write what is held back; does nothing unless a subclass holds something back."""
 
     def close(self) -> None:
         """Release what the backend holds; by default the same as ``flush``."""
         self.flush()
 
 
-# The classes that are given whole entries, by the method of DLLogger's that they leave alone.
-# A class is looked at when it is made, and kept: the Logger looks at no attribute of a class
-# that is not of this kind, and a call pays for no more than a look into a set.
+# The classes that take whole entries, by the method of DLLogger that they do not override.
+# A class is examined once, when it is created: the Logger reads no attributes of a class that is
+# not of this kind, and a call costs no more than a look into a set.
 _TAKES_RECORDS: set[type] = set()
 _TAKES_METADATA: set[type] = set()
 _TAKES_INFO: set[type] = set()
 
 
 class RecordBackend(Backend):
-    """Take whole entries, converted once for all backends.
+    """A backend that takes whole entries, converted once for all backends.
 
-    The package's own backends are of this kind. A subclass that overrides DLLogger's
-    ``log``, ``metadata``, ``info`` or ``verbosity`` is called through those instead.
+    The package's own backends are of this kind. If a subclass overrides DLLogger's ``log``,
+    ``metadata``, ``info`` or ``verbosity``, the Logger calls those instead.
 
     Args:
         verbosity: The highest ``verbosity`` of a ``log`` call that this backend takes.
@@ -145,7 +145,7 @@ class RecordBackend(Backend):
         """Take one ``metadata`` call."""
 
     def write_info(self, info: Info) -> None:
-        """Take one ``info`` call; ignored unless a subclass wants it."""
+        """Take one ``info`` call; ignored unless a subclass overrides this."""
 
     def log(self, timestamp: datetime, elapsedtime: float, step: Any, data: Any) -> None:
         """Take one ``log`` call in DLLogger's form."""
@@ -167,13 +167,13 @@ _attached: list[Backend] = []
 
 @contextlib.contextmanager
 def attached(backend: Backend) -> Iterator[Backend]:
-    """Feed every Logger of this process to one more backend, for as long as the block lasts.
+    """Attach one more backend to every Logger of this process while the block runs.
 
-    A Logger that has a backend of the same class of its own is left alone: one process
-    must not export a series twice.
+    A Logger that already has a backend of the same class is left alone: one process must not
+    export a series twice.
 
     Args:
-        backend: The backend; it stands beside ``Logger.backends``, not in it.
+        backend: The backend; it is used in addition to ``Logger.backends``, but is not in it.
     """
     _attached.append(backend)
     try:
@@ -183,19 +183,19 @@ def attached(backend: Backend) -> Iterator[Backend]:
 
 
 class Logger:
-    """Send every call to every backend.
+    """A logger that sends every call to every backend.
 
-    A backend that raises neither fails the call nor keeps it from the other backends:
-    it is counted in ``dllogger_dropped_total{reason="backend_failed"}``. So is anything else
-    that goes wrong in a call. What a signal handler of the application raises in the middle of
-    one is passed on to the application.
+    If a backend raises, the call does not fail and the other backends still get it; the fault is
+    counted in ``dllogger_dropped_total{reason="backend_failed"}``. So is anything else that goes
+    wrong in a call. An exception that a signal handler of the application raises in the middle
+    of a call is passed on to the application.
 
-    Every method may be called by any thread, and by a signal handler in the middle of any of
+    Every method may be called by any thread, and by a signal handler that interrupts any of
     them.
 
     Args:
-        backends: The backends in order, kept as the list that is given: scripts change
-            it at any time.
+        backends: The backends in order. A list is kept as the very object that was passed, since
+            scripts may change it at any time.
 
     Raises:
         ConfigurationError: If ``backends`` is not a collection of backends.
@@ -216,7 +216,7 @@ class Logger:
         self.starttime = datetime.now()  # noqa: DTZ005 - naive, as DLLogger's
         self._start_ns = monotonic_ns()
         self._metadata: dict[str, dict[str, Any]] = {}
-        atexit.register(self._settle)  # after the flush: handlers run in reverse
+        atexit.register(self._settle)  # runs after the flush: handlers run in reverse order
         atexit.register(self.flush)
 
     def log(self, step: Any, data: Any, verbosity: int = 1) -> None:
@@ -226,7 +226,7 @@ class Logger:
             step: Where in the training this is: a number, a tuple of (epoch, iteration,
                 validation iteration), ``()`` for the run, ``"PARAMETER"``, or any text.
             data: Values by metric name.
-            verbosity: Backends of at least this verbosity take it.
+            verbosity: Only backends of at least this verbosity take the call.
         """
         start_ns = monotonic_ns()
         if type(verbosity) is not int:
@@ -236,24 +236,24 @@ class Logger:
             record = Record(time_ns() // 1000, elapsed_us, step, data)
             for backend in self._receivers() if _attached else self.backends or ():
                 try:
-                    if type(backend) in _TAKES_RECORDS:  # not so a proxy of such a backend
+                    if type(backend) in _TAKES_RECORDS:  # which a proxy of such a backend is not
                         if backend._verbosity >= verbosity:  # noqa: SLF001
                             backend.write_record(record)
                     elif backend.verbosity >= verbosity:
                         backend.log(record.timestamp, record.elapsed_s, step, data)
                 except Exception as error:
                     _caught(backend, "log", error)
-        except Exception as error:  # what stands for the backends cannot be gone through
+        except Exception as error:  # ``backends`` cannot be iterated over
             _caught(self, "log", error)
         DIAGNOSTICS.log_ns += monotonic_ns() - start_ns
 
     def metadata(self, metric: Any, metadata: Any) -> None:
-        """Say what a metric is.
+        """Describe a metric.
 
         Args:
             metric: The metric's name.
             metadata: ``unit``, ``GOAL`` (MINIMIZE, MAXIMIZE), ``STAGE`` (TRAIN, VAL,
-                TEST, INFER), ``format``, ``description``: all optional.
+                TEST, INFER), ``format``, ``description``; all are optional.
         """
         entry = Metadata(*self._now_us(), metric, metadata)
         self._remember(entry.name, entry.plain)
@@ -278,11 +278,11 @@ class Logger:
             known.update(plain)
 
     def metadata_of(self, metric: str) -> dict[str, Any]:
-        """Return what was said of a metric so far, as plain values; empty where nothing was."""
+        """Return the metadata of a metric so far, as plain values; empty if there is none."""
         return dict(self._metadata.get(metric, {}))
 
     def metadata_batch(self, metrics: Iterable[Any], metadata: Any) -> None:
-        """Say the same of several metrics, as TCAP DLLogger does.
+        """Give several metrics the same metadata, as TCAP DLLogger does.
 
         Args:
             metrics: The metrics' names.
@@ -305,28 +305,28 @@ class Logger:
         def give(backend: Any) -> None:
             if type(backend) in _TAKES_INFO:
                 backend.write_info(entry)
-            elif callable(info := getattr(backend, "info", None)):  # NVIDIA's have none
+            elif callable(info := getattr(backend, "info", None)):  # NVIDIA's backends have none
                 info(entry.timestamp, data)
 
         self._call_each("info", give)
 
     def flush(self) -> None:
-        """Flush every backend; nothing is held back but what a full disk refused."""
+        """Flush every backend; only lines that a full disk refused are ever held back."""
         self._call_each("flush", _caller_of("flush"), attached_too=False)
 
     def close(self) -> None:
-        """Flush and close every backend: ports are freed, files closed, discovery removed.
+        """Flush and close every backend: free ports, close files, remove discovery files.
 
-        A log call that comes later still reaches the files.
+        Later log calls still reach the log files.
         """
-        # Of those that take time, which then share it.
+        # First tell the backends whose close takes time, so that they close at the same time.
         self._call_each("begin_close", _caller_of("begin_close"), attached_too=False)
         self._call_each("close", _caller_of("close"), attached_too=False)
         atexit.unregister(self.flush)
         atexit.unregister(self._settle)
 
     def _settle(self) -> None:
-        """Count what stays unwritten at the end of a process that did not close."""
+        """Count what is still unwritten at the end of a process that did not call ``close``."""
         self._call_each("settle", _caller_of("settle"), attached_too=False)
 
     def __enter__(self) -> Logger:  # noqa: PYI034 - Self came with Python 3.11
@@ -338,12 +338,12 @@ class Logger:
     def _call_each(
         self, what: str, call: Callable[[Any], object], *, attached_too: bool = True
     ) -> None:
-        """Do the same with every backend, whatever becomes of the others.
+        """Call the same function for every backend, even if it fails for some of them.
 
         Args:
-            what: What is done, for the warning.
-            call: Does it with one backend.
-            attached_too: Also with those that are attached to all Loggers.
+            what: What the function does, for the warning.
+            call: The function, which takes one backend.
+            attached_too: Whether to include the backends that are attached to all Loggers.
         """
         try:
             for backend in self._receivers() if attached_too else list(self.backends or ()):
@@ -351,7 +351,7 @@ class Logger:
                     call(backend)
                 except Exception as error:
                     _caught(backend, what, error)
-        except Exception as error:  # what stands for the backends cannot be gone through
+        except Exception as error:  # ``backends`` cannot be iterated over
             _caught(self, what, error)
 
     def _now_us(self) -> tuple[int, int]:
@@ -365,7 +365,7 @@ class Logger:
 
 
 def _level(verbosity: object) -> float:
-    """Return the verbosity of a call as a number: 0, with a warning, where it is not one."""
+    """Return the verbosity of a call as a number; warn and return 0 if it is not a number."""
     number = to_number(to_plain(verbosity))
     if number is not None and not isnan(number):
         return number

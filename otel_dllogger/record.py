@@ -1,4 +1,4 @@
-"""The values that flow from a source to the backends, and what a step means."""
+"""The entries that flow from a source to the backends, and what a step means."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ VALIDATION = "validation"
 RUN = "run"
 
 GRANULARITIES = (RUN, EPOCH, ITERATION, VALIDATION)
-"""The kinds of step, in the order of a tuple's length."""
+"""The kinds of step, in the order of the length of the step's tuple."""
 
 _PARAMETER_STEPS = frozenset(("PARAMETER", "PARAMETERS", "HPARAM", "HPARAMS", "HYPERPARAMETERS"))
 
 
 Place = tuple[float | None, float | None] | tuple[()]
-"""Epoch and iteration, each None where a step does not say it; empty for the whole run."""
+"""Epoch and iteration, each None if the step does not contain it; empty for the whole run."""
 
 
 class Position(NamedTuple):
-    """Where in the training a step is.
+    """The place of a step in the training.
 
     Attributes:
         granularity: ``iteration``, ``epoch``, ``validation`` or ``run``.
@@ -41,18 +41,18 @@ class Position(NamedTuple):
 def step_position(step: object) -> Position:
     """Read a step as DLLogger's documentation defines it.
 
-    ``()`` is the summary of the run, ``(epoch,)`` of an epoch, ``(epoch, iteration)`` a
-    training iteration, ``(epoch, iteration, validation_iteration)`` one of validation,
-    and a bare number an iteration. Text other than a number ("event", "infer") belongs
-    to the run as a whole. A tuple that begins with text, as ``("Calibration", 3)``,
-    keeps the granularity of its length but says nothing about epoch and iteration.
+    ``()`` is the summary of the run, ``(epoch,)`` the summary of an epoch, ``(epoch, iteration)``
+    a training iteration, ``(epoch, iteration, validation_iteration)`` a validation iteration,
+    and a bare number an iteration. Text other than a number ("event", "infer") belongs to the
+    run as a whole. A tuple that begins with text, such as ``("Calibration", 3)``, keeps the
+    granularity of its length but has neither epoch nor iteration.
 
     Args:
         step: What the user passed as ``step``; lists count as tuples.
     """
     kind = type(step)
     if kind is not tuple and issubclass(kind, (tuple, list)):
-        step = to_plain(step)  # one of a class of the user's may have methods of its own
+        step = to_plain(step)  # an object of a user's class may have methods of its own
     if type(step) is tuple or type(step) is list:
         length = len(step)
         if not length:
@@ -73,12 +73,12 @@ def _coordinate(value: object) -> float | None:
 
 
 def parse_rank(value: object) -> int | None:
-    """Return the rank that a record names among its data, None where that is not a rank.
+    """Return the rank that a record names in its data, or None if the value is not a rank.
 
-    The rank of such a record is then the process's own, or the file's.
+    If it is not, the record belongs to the rank of the process, or of the file.
 
     Args:
-        value: What the data hold as ``rank``: a whole number from 0, in any form that
+        value: The value of ``rank`` in the data: a whole number from 0, in any form that
             ``to_number`` reads, or TCAP DLLogger's -1 for a single card, which is rank 0.
     """
     plain = to_plain(value)
@@ -89,12 +89,12 @@ def parse_rank(value: object) -> int | None:
 
 
 def is_parameter_step(step: object) -> bool:
-    """Tell whether a step marks hyper-parameters, as ``"PARAMETER"`` does."""
+    """Return whether a step marks hyper-parameters, as ``"PARAMETER"`` does."""
     return type(step) is str and step.strip().upper() in _PARAMETER_STEPS
 
 
 class Timed:
-    """Give the two times of an entry in the forms of DLLogger's backends."""
+    """The two times of an entry, in the forms that DLLogger's backends take."""
 
     __slots__ = ()
     time_us: int
@@ -107,16 +107,16 @@ class Timed:
 
     @property
     def elapsed_s(self) -> float:
-        """Return the seconds since the Logger was made."""
+        """Return the seconds from the creation of the Logger to the call."""
         return self.elapsed_us / 1e6
 
 
 class Record(Timed):
-    """One ``log`` call. Not frozen, since freezing alone costs a microsecond.
+    """One ``log`` call.
 
-    What was logged is converted once, for all backends, when the first of them asks. What it
-    is converted to is the record's own: the user may go on changing the data, and no method of
-    a logged value is called later.
+    The class is not frozen, since freezing alone costs a microsecond. The data are converted
+    once for all backends, when the first of them asks. The result belongs to the record alone:
+    the user may go on changing the data, and no method of a logged value is called later.
 
     Args:
         time_us: Microseconds since the Unix epoch, by the wall clock.
@@ -125,13 +125,14 @@ class Record(Timed):
         data: The data as the user passed them.
 
     Attributes:
-        is_pair: Whether the step is what it nearly always is, two ints: epoch, iteration.
-        values: The fields of ``Values``, once ``convert`` was called. A bare tuple does, since
-            a class takes several times as long to make.
-        encoded: The data as JSON, once ``encode_record`` was called.
+        is_pair: Whether the step is what it nearly always is, two ints: epoch and iteration.
+        values: The fields of ``Values``, once ``convert`` has been called. It is a bare tuple,
+            since an instance of a class takes several times as long to create.
+        encoded: The data as JSON, once ``encode_record`` has been called.
     """
 
-    # Of the class until they are known: no slots, since setting eight costs more than five.
+    # Class attributes until they are known, and so no slots: setting eight attributes would cost
+    # more than setting five.
     values: tuple[Any, Mapping[str, float], bool, bool] | None = None
     encoded: bytes | None = None
     _position: Position | None = None
@@ -146,7 +147,7 @@ class Record(Timed):
         )
 
     def convert(self) -> tuple[Any, Mapping[str, float], bool, bool]:
-        """Convert the data, unless that is done; return the fields of ``Values``."""
+        """Convert the data, unless that was done before, and return the fields of ``Values``."""
         values = self.values
         if values is None:
             values = self.values = convert(self.data)
@@ -154,28 +155,28 @@ class Record(Timed):
 
     @property
     def plain(self) -> Any:
-        """Return a JSON-able copy of the data; of a mapping, a dict with text for keys."""
+        """Return a JSON-able copy of the data; a mapping becomes a dict whose keys are text."""
         return self.convert()[0]
 
     @property
     def numbers(self) -> Mapping[str, float]:
-        """Return the metrics among the data by name, NaN and Inf included."""
+        """Return the metrics in the data by name, NaN and Inf included."""
         return self.convert()[1]
 
     @property
     def numbers_only(self) -> bool:
-        """Tell whether the data are a dict of finite numbers and nothing else."""
+        """Return whether the data are a dict of finite numbers and nothing else."""
         plain, numbers, _finite, _flat = self.convert()
         return plain is numbers
 
     @property
     def is_parameter(self) -> bool:
-        """Tell whether the record is of hyper-parameters, not of a step."""
+        """Return whether the record holds hyper-parameters rather than the values of a step."""
         return not self.is_pair and is_parameter_step(self.step)
 
     @property
     def position(self) -> Position:
-        """Return where in the training the step is; it is read once."""
+        """Return the place of the step in the training; the step is parsed only once."""
         if self._position is None:
             self._position = step_position(self.step)
         return self._position
@@ -186,7 +187,7 @@ class Record(Timed):
         return ITERATION if self.is_pair else self.position.granularity
 
     def detach(self) -> Record:
-        """Return a record for the metrics that holds nothing that the user may change."""
+        """Return a copy for the metrics that contains nothing that the user may change."""
         plain, numbers, finite, flat = self.convert()
         step = self.step if type(self.step) is str else to_plain(self.step)
         detached = Record(self.time_us, self.elapsed_us, step, None)
@@ -200,7 +201,7 @@ class Metadata(Timed):
 
     Attributes:
         time_us: Microseconds since the Unix epoch.
-        elapsed_us: Microseconds since the Logger was made.
+        elapsed_us: Microseconds since the Logger was created.
         metric: The metric's name as the user passed it.
         metadata: The metadata as the user passed it.
     """
@@ -212,7 +213,7 @@ class Metadata(Timed):
 
     @property
     def name(self) -> str:
-        """Return the metric's name as text, as a record has it."""
+        """Return the metric's name as text, in the same form as in a record."""
         return key_text(self.metric)
 
     @property
@@ -221,7 +222,7 @@ class Metadata(Timed):
         return to_plain(self.metadata)
 
     def detach(self) -> Metadata:
-        """Return the same with nothing in it that the user may change."""
+        """Return a copy that contains nothing that the user may change."""
         return Metadata(self.time_us, self.elapsed_us, self.name, self.plain)
 
 
@@ -241,23 +242,23 @@ class Info(Timed):
 
     @property
     def plain(self) -> Any:
-        """Return a JSON-able copy of the data, text as it is."""
+        """Return a JSON-able copy of the data; text stays as it is."""
         return self.data if type(self.data) is str else convert(self.data).plain
 
     def detach(self) -> Info:
-        """Return the same with nothing in it that the user may change."""
+        """Return a copy that contains nothing that the user may change."""
         return Info(self.time_us, self.elapsed_us, self.plain)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SeriesMetadata:
-    """What is known of a metric from elsewhere than its own ``metadata`` call.
+    """What is known about a metric from a source other than its own ``metadata`` call.
 
     Attributes:
-        key: The name that its series have in records.
-        name: The name that they were logged by.
-        metadata: All that is known of them by now, in the form of DLLogger's metadata:
-            ``unit``, ``GOAL``, ``STAGE``. To a store it is what a later METADATA is.
+        key: The name of its series in records.
+        name: The name under which they were logged.
+        metadata: Everything known about them so far, in the form of DLLogger's metadata:
+            ``unit``, ``GOAL``, ``STAGE``. A store treats it like a later METADATA entry.
     """
 
     key: str
@@ -266,7 +267,7 @@ class SeriesMetadata:
 
 
 Entry = Record | Metadata | Info
-"""What one call of a Logger gives to its backends."""
+"""What a Logger passes to its backends for one call."""
 
 
 def microseconds(timestamp: datetime) -> int:

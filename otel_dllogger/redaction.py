@@ -1,10 +1,10 @@
-"""Secrets within text: recognised by their form, by their name, by where they stand in a URL.
+"""Find and redact secrets in text, by their form, by their name or by their place in a URL.
 
-The forms are the most common of those that GitHub's secret scanning and gitleaks know
+The forms are the most common ones that GitHub's secret scanning and gitleaks know
 (https://github.com/gitleaks/gitleaks, ``config/gitleaks.toml``). A secret that has neither a
-form nor a name of its own is not recognised.
+known form nor a telling name is not recognised.
 
-Nothing here raises, and the time is linear in the length of the text, which is bounded first.
+Nothing here raises. The time is linear in the length of the text, which is limited first.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 REDACTED = "[redacted]"
 
 MAX_CHARACTERS = 8192
-"""Characters of a text that are looked at, and so kept: a label has 256."""
+"""Characters of a text that are searched, and so kept; a label has at most 256."""
 
 _LONGEST_TOKEN = 1024
-"""Characters at the end of a text that was cut, where half a secret may not be recognised."""
+"""Characters at the end of a cut text, where half a secret may go unrecognised."""
 
-# Each pattern takes a secret to its end, or to the end of the text, so that none matches again
-# within what it took; and each begins where a word does. That is what keeps them linear.
+# Each pattern matches a secret to its end, or to the end of the text, so that none matches again
+# within what it consumed, and each begins at the beginning of a word. That keeps them linear.
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
     r".*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
@@ -45,8 +45,8 @@ _TOKEN = re.compile(
     r"(?<![A-Za-z0-9_-])(?:"
     r"gh[oprsu]_[A-Za-z0-9]{16,}|github_pat_\w{16,}"
     r"|gl(?:agent|cbt|dt|ffct|ft|imt|oas|pat|ptt|rt|soat)-[\w-]{16,}"
-    r"|hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z]{20,}"  # not of hf_BertForMaskedLM
-    r"|sk-(?:[A-Za-z0-9]{1,15}[_-]){0,8}[A-Za-z0-9]{16,}[\w-]*"  # not of sk-learn-...
+    r"|hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z]{20,}"  # but not hf_BertForMaskedLM
+    r"|sk-(?:[A-Za-z0-9]{1,15}[_-]){0,8}[A-Za-z0-9]{16,}[\w-]*"  # but not sk-learn-...
     r"|(?:gsk_|npm_|pplx-|r8_|xai-)[A-Za-z0-9]{30,}|[prs]k_(?:live|test)_[A-Za-z0-9]{10,}"
     r"|nvapi-[\w-]{16,}|wandb_v\d_\w{16,}|dapi[0-9a-f]{32}[\w-]*|lsv2_[a-z]{2}_\w{16,}"
     r"|(?:ABIA|ACCA|AIDA|AKIA|AROA|ASIA)[A-Z0-9]{12,}|AIza[\w-]{30,}|ya29\.[\w.-]{16,}"
@@ -61,7 +61,7 @@ _BEARER = re.compile(r"(?<![A-Za-z])(Bearer(?:\s+|%20|\+))[\w.~+/=%-]+", re.IGNO
 
 _USER_AT_HOST = re.compile(
     r"""(?<![\w/.:@%+-])[A-Za-z][\w.+-]{0,63}:(?![\d.]+@)[^\s/@"'<>]{1,128}@"""
-    r"(?!sha\d)"  # not of image:tag@sha256:...
+    r"(?!sha\d)"  # but not image:tag@sha256:...
     r"(?=localhost\b|[A-Za-z][\w-]{0,63}(?:\.[A-Za-z]|:\d)|\d{1,3}(?:\.\d{1,3}){3})"
 )
 _PASSWORD_OF_COMMAND = re.compile(
@@ -69,24 +69,24 @@ _PASSWORD_OF_COMMAND = re.compile(
     r"sshpass\s{1,8}-p\s{0,8}|(?:docker|podman) login\b[^\r\n]{0,256}?\s-p[\s=]{0,8}"
     r"|(?:mysql\w{0,16}|mariadb)\b[^\r\n]{0,256}?\s-p"
     r"|curl\b[^\r\n]{0,256}?\s-u(?=[^\s:]{1,128}:)"
-    r"|login\s{1,8}\S{1,128}\s{1,8}password\s{1,8}"  # of a .netrc
+    r"|login\s{1,8}\S{1,128}\s{1,8}password\s{1,8}"  # in a .netrc
     r"""))(?:"[^"]{0,256}"|'[^']{0,256}'|[^\s"']+)"""
 )
 _ELEMENT = re.compile(r"(<(?P<name>[\w.:-]{1,64})(?:\s[^<>]{0,256})?>)(?P<value>[^<]+)(?=</)")
-_ITEM = re.compile(  # of a dict, as in [('password', 'X')]
+_ITEM = re.compile(  # an item of a dict, as in [('password', 'X')]
     r"""(\(\s?["'](?P<name>[\w.-]{1,64})["'],\s?["'])(?P<value>[^"']{1,512})(?=["']\))"""
 )
 _PAIR = re.compile(
     r"(?<![\w.-])(?P<name>-{0,2}\w[\w.-]*)\\{0,4}[\"']?"
     r"(?:\]?\s{0,8}(?:=>|:=|==?|%3[dD]|:(?!//))|,|(?=\s))\s{0,8}"
 )
-_MIXED = re.compile(  # as no word of a sentence: "password hunter2", not "password is wrong"
+_MIXED = re.compile(  # unlike a word of a sentence: "password hunter2", not "password is wrong"
     r"""(?=\S{0,64}[A-Za-z])(?=\S{0,64}\d)\w[^\s"'=:,;)]{5,}={0,2}(?=["',;)]|\s|\Z)"""
 )
 _AFTER_A_WORD = frozenset(("code", "key", "pass", "phrase", "word"))  # as in "API key: X"
 _WORD_BEFORE = re.compile(r"(\w{1,24}) \Z")
 _IN_QUERY = frozenset(("key", "sig", "signature", "x-amz-signature", "x-goog-signature"))
-_USERS = frozenset(("-u", "--user", "--proxy-user"))  # curl's, with the password
+_USERS = frozenset(("-u", "--user", "--proxy-user"))  # curl's, whose values hold the password
 _HEADER = re.compile(r"(?:authorization|cookie)\Z", re.IGNORECASE)
 _QUOTED = re.compile(
     r"""(?P<open>")(?:[^"\\]|\\.)*|(?P<single>')(?:[^'\\]|\\.)*"""
@@ -103,14 +103,14 @@ _NOTHING = frozenset(("", "none", "null", "nil", "true", "false", REDACTED))
 
 
 def redact(text: str) -> str:
-    """Return a text with ``[redacted]`` where a secret stands in it.
+    """Return a text with ``[redacted]`` in place of each secret.
 
-    Known are tokens and keys of a known form, users and passwords in URLs, addresses of
-    webhooks, and what stands after a name that suggests a secret, as in ``--password X``,
+    It recognises tokens and keys of a known form, users and passwords in URLs, addresses of
+    webhooks, and values after a name that suggests a secret, as in ``--password X``,
     ``api_key=X``, ``"token": "X"`` and ``Authorization: X``.
 
     Args:
-        text: Any text; of a long one the beginning is returned, ``MAX_CHARACTERS`` at most.
+        text: Any text; only the first ``MAX_CHARACTERS`` of a long one are returned.
     """
     whole = len(text) <= MAX_CHARACTERS
     safe = redact_forms(text[:MAX_CHARACTERS])
@@ -122,7 +122,7 @@ def redact(text: str) -> str:
 
 
 def redact_forms(text: str) -> str:
-    """Return a text without the secrets that are known by their form, whatever their name."""
+    """Return a text with only those secrets redacted that are recognised by their form."""
     text = _PRIVATE_KEY.sub(REDACTED, text)
     text = _USER_OF_URL.sub(f"{REDACTED}@", text)
     text = _WEBHOOK.sub(rf"\1{REDACTED}", text)
@@ -131,10 +131,10 @@ def redact_forms(text: str) -> str:
 
 
 def redact_address(url: str) -> str:
-    """Return an address without its user and password, wherever it has them.
+    """Return an address without its user and password, wherever they are in it.
 
     Args:
-        url: What was given as one; it need not be right, nor have a scheme.
+        url: What was passed as an address; it need not be valid, nor have a scheme.
     """
     scheme, separator, rest = url.rpartition("://") if "://" in url else ("", "", url)
     if "@" in rest:
@@ -143,7 +143,7 @@ def redact_address(url: str) -> str:
 
 
 def redact_arguments(arguments: Iterable[str]) -> list[str]:
-    """Return the arguments of a program with ``[redacted]`` where a secret stands in them."""
+    """Return the arguments of a program with ``[redacted]`` in place of each secret."""
     safe = []
     name = ""
     for argument in arguments:

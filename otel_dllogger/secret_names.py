@@ -1,12 +1,12 @@
-"""Names that suggest secrets, told from hyper-parameters that only sound like them.
+"""Tell names that suggest secrets from hyper-parameters that only sound like them.
 
-The words follow well-kept lists: ``DEFAULT_DENYLIST`` of sentry-sdk
+The words come from well-maintained lists: ``DEFAULT_DENYLIST`` of sentry-sdk
 (https://github.com/getsentry/sentry-python, ``sentry_sdk/scrubber.py``), the default patterns
 of Pydantic Logfire (https://logfire.pydantic.dev/docs/how-to-guides/scrubbing) and the keyword
-plugin of detect-secrets (https://github.com/Yelp/detect-secrets), less what they list of web
-sessions, addresses and persons. None of them is a dependency: each comes with far more than its
-list, and compares parts of words or whole names, which hides ``max_tokens``, ``eos_token`` and
-``bypass`` or misses ``HFToken``, ``db_pass`` and ``GITHUB_PAT``.
+plugin of detect-secrets (https://github.com/Yelp/detect-secrets), without their entries about
+web sessions, addresses and persons. None of them is a dependency: each comes with far more than
+its list. They also compare parts of words or whole names, which hides ``max_tokens``,
+``eos_token`` and ``bypass``, or misses ``HFToken``, ``db_pass`` and ``GITHUB_PAT``.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _WORD_BREAKS = re.compile(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]
 _ALWAYS = re.compile(
     r"password|passwd|pswd|pwd|passphrase|passcode|(?<![a-z])pass_(?:word|phrase|code|key)"
     r"|(?<![a-z])passkey|secret(?!ar|ion|or)|credential|(?:api|private|access)_?key"
-    r"|(?<!un)auth(?!or(?!i[sz]))"  # not of author, authority and 401 Unauthorized
+    r"|(?<!un)auth(?!or(?!i[sz]))"  # but not author, authority and 401 Unauthorized
     r"|bearer|cookie(?!_?cutter)|web_?hook|seed_?phrase"
     r"|(?<![a-z])(?:creds?|csrf|dsn|jwts?|mfa|mnemonic|t?otps?|xsrf)(?![a-z])"
 )
-"""What only secrets are called, in words joined by ``_``."""
+"""Names that only secrets have, as words joined by ``_``."""
 
 # Whether these are secrets depends on the words before them.
 _SINGULARS = {
@@ -68,7 +68,7 @@ _SERVICES = _words(
     """
 )
 _HOLDERS = _USES | _SERVICES
-"""Whose key, pass or personal access token is a secret."""
+"""Words after which a key, pass or personal access token is a secret."""
 
 _CODES_OF = _words(
     "access activation backup confirmation login pin recovery security sms unlock verification"
@@ -95,36 +95,37 @@ _TOKENS_COUNTED = _words(
     total train trained training unique val valid validation warmup
     """
 )
-"""Words that precede a number of tokens."""
+"""Words that precede ``tokens`` in the names of token counts."""
 
 _COUNT = re.compile(r"\s*[+-]?\d[\d.,_]*(?:[eE][+-]?\d+)?\s?[kKmMgGbBtT]?\s*", re.ASCII)
 _LONGEST_COUNT = 64
 
 _MEASURES = _words("accuracy count counts dim exposure len length loss num rate ratio score size")
-"""Last words of what is counted or measured."""
+"""Last words in the names of counts and measurements."""
 
-# Both are short and have no "=" within, that none holds a secret of another name.
+# Both are short and contain no "=", so that neither can hide a secret with another name.
 _SPECIAL_TOKEN = re.compile(r"<[^<>\s=]{1,64}>|\[/?[A-Z_]{1,16}\d{0,4}\]", re.ASCII)
 _PATH = re.compile(r"(?:[.~]{0,2}/|[A-Za-z]:[\\/])[^\n=:;,\"']{0,255}")
 
 _EITHER_END = 1024
-"""Characters of a name that are looked at, at its beginning and at its end."""
+"""Characters of a name that are examined, at its beginning and at its end."""
 
 
 def is_secret_name(name: str, value: object = "") -> bool:
-    """Tell whether a value of this name must not be exported.
+    """Return whether a value with this name must not be exported.
 
-    A name is one of a secret if any of its parts between dots is: ``token.value`` holds one.
-    Names such as ``password`` hold a secret whether it is text or a number. Where the word has
-    another meaning too, as for tokens, keys and codes, the value decides: text is a secret, a
-    number or ``300B`` is a count. A single ``token`` or ``pin`` is a secret as a number as well.
+    A name is that of a secret if any of its parts between dots is, as in ``token.value``.
+    Names such as ``password`` mean a secret whether the value is text or a number. For words
+    that have another meaning too, such as token, key and code, the value decides: text is a
+    secret, a number or ``300B`` is a count. A bare ``token`` or ``pin`` is a secret as a number
+    as well.
 
-    Of any name, True and False are flags, and a number is none if the last word measures, as in
-    ``api_key_count``. A ``user_token`` that looks as special tokens do, ``<|user|>`` or
-    ``[USER]``, is one of these; a ``pwd`` that is a path is the working directory.
+    Whatever the name, True and False are flags, and a number is not a secret if the last word is
+    a measure, as in ``api_key_count``. A ``user_token`` that looks like a special token,
+    ``<|user|>`` or ``[USER]``, is one; a ``pwd`` that is a path is the working directory.
 
     Args:
-        name: As ``optimizer.lr``, ``--api-key``, ``HFToken`` or ``X-Auth-Token``.
+        name: A name such as ``optimizer.lr``, ``--api-key``, ``HFToken`` or ``X-Auth-Token``.
         value: A plain value.
     """
     if len(name) > 2 * _EITHER_END:
@@ -143,7 +144,7 @@ def is_secret_name(name: str, value: object = "") -> bool:
 
 
 def _ends_in_secret(before: list[str], words: list[str], value: object) -> bool:
-    """Tell it for the words of one part, where the last one has several meanings."""
+    """Return whether the words of one part name a secret, if the last has several meanings."""
     end = len(words)
     while end and words[end - 1] in _TAILS:
         end -= 1
@@ -151,18 +152,18 @@ def _ends_in_secret(before: list[str], words: list[str], value: object) -> bool:
         return False
     last, before = words[end - 1], before + words[: end - 1]
     compound = None if last in _SINGULARS else _COMPOUND.fullmatch(last)
-    # Not of spin, monkey and compass.
+    # This must not match spin, monkey and compass.
     if compound and (compound[2][:5] == "token" or compound[1] in _HOLDERS | _CODES_OF):
         before, last = [*before, compound[1]], compound[2]
     of_service = last in _SERVICES and before[-1:] != [] and before[-1] in _SINGULARS
-    if of_service:  # as key_openai
+    if of_service:  # as in key_openai
         last, before = before[-1], before[:-1]
     noun = _SINGULARS.get(last)
     number = _is_number(value)
     if noun is None or (number and last != noun):
         return False
     of = before[-1] if before else ""
-    held = of_service or of in _HOLDERS or "".join(before[-2:]) in _HOLDERS  # and Open AI
+    held = of_service or of in _HOLDERS or "".join(before[-2:]) in _HOLDERS  # or Open AI
     if noun == "token":
         counted = last != noun and of in _TOKENS_COUNTED
         of_text = of in _TOKENS_OF_TEXT or words[end : end + 1] in (["id"], ["ids"])

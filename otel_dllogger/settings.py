@@ -1,4 +1,4 @@
-"""Environment variables, read when they are needed and never trusted."""
+"""Read and check environment variables, when they are needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SDK_DISABLED = "OTEL_SDK_DISABLED"
 
 PREFIX = "OTEL_DLLOGGER_"
 VARIABLES = (DISCOVERY_DIR, LINGER, MAX_SERIES, RAISE_VARIABLE, RUN)
-"""Every variable of the package's own; with the prefix and not in here it is unknown."""
+"""All variables of the package; any other variable with the prefix is unknown."""
 
 _MEANT = {
     "ADDRESS": HOST,
@@ -38,10 +38,13 @@ _MEANT = {
     "TIMEOUT": "OTEL_EXPORTER_OTLP_TIMEOUT",
     "WORLD_SIZE": "WORLD_SIZE",
 }
-"""What a natural guess means, by what follows the prefix."""
+"""The variables that natural guesses stand for, by the part of the guess after the prefix."""
 
 _SWITCHES = {RAISE_VARIABLE: "1", SDK_DISABLED: "true"}
-"""What turns something on, and the only value that does; that of OpenTelemetry in any case."""
+"""The switches, each with the only value that turns it on.
+
+The value of OpenTelemetry's switch may be in upper or lower case.
+"""
 
 _MEANT_AS_YES = frozenset(("1", "enable", "enabled", "on", "t", "true", "y", "yes"))
 
@@ -51,7 +54,7 @@ _told: set[str] = set()
 
 
 def unknown_variables() -> list[str]:
-    """Return a line for each unknown variable that has the prefix, each once per process."""
+    """Return a line for each unknown variable with the prefix, each only once per process."""
     names = [name for name in os.environ if name.startswith(PREFIX)]
     new = sorted(set(names) - set(VARIABLES) - _told)
     _told.update(new)
@@ -62,7 +65,7 @@ def unknown_variables() -> list[str]:
 
 
 def misread_switches() -> list[str]:
-    """Return a line for each switch whose value looks like a yes but is not, once per process."""
+    """Return a line, once per process, for each switch whose value only looks like a yes."""
     lines = []
     for name, on in _SWITCHES.items():
         raw = os.environ.get(name, "")
@@ -75,7 +78,7 @@ def misread_switches() -> list[str]:
 
 
 def warn_of_unknown() -> None:
-    """Warn of unknown variables and of switches that turn nothing on, once per process."""
+    """Warn about unknown variables and about switches that have no effect, once per process."""
     for line in unknown_variables() + misread_switches():
         DIAGNOSTICS.warn(f"environment {re.split('[ =]', line, maxsplit=1)[0]}", line)
 
@@ -84,7 +87,7 @@ def _known_as(name: str) -> str:
     meant = _MEANT.get(name.removeprefix(PREFIX))
     if meant is not None:
         return f"set {meant} instead"
-    from difflib import get_close_matches  # noqa: PLC0415 - of use in rare cases only
+    from difflib import get_close_matches  # noqa: PLC0415 - rarely needed
 
     meant_by = {**_MEANT, **{known.removeprefix(PREFIX): known for known in VARIABLES}}
     near = get_close_matches(name.removeprefix(PREFIX), meant_by, n=1)
@@ -94,21 +97,21 @@ def _known_as(name: str) -> str:
 
 
 def text(variable: str, default: str) -> str:
-    """Return a variable's text; an empty one counts as unset, as OpenTelemetry has it.
+    """Return a variable's text; an empty one counts as unset, as in OpenTelemetry.
 
     Args:
         variable: The variable's name.
-        default: What holds where it is unset.
+        default: The value to return if it is unset.
     """
     return os.environ.get(variable, "").strip() or default
 
 
 def max_series(argument: int | None, default: int) -> int:
-    """Return how many series a process may have: what was said, else what the variable says.
+    """Return how many series a process may have, from the argument or else from the variable.
 
     Args:
-        argument: What was said, None for nothing.
-        default: What holds where neither says anything.
+        argument: What the caller passed, None for nothing.
+        default: The value to return if neither the argument nor the variable is set.
 
     Raises:
         ConfigurationError: If the argument is not a whole number from 1 up.
@@ -122,16 +125,16 @@ def max_series(argument: int | None, default: int) -> int:
 def number(
     variable: str, default: float, *, least: float, most: float, whole: bool = False
 ) -> float:
-    """Return a variable as a number; a wrong one is warned of and ignored.
+    """Return a variable as a number; warn about an invalid one and ignore it.
 
     Source: OpenTelemetry specification, environment variables, "Numeric value".
 
     Args:
         variable: The variable's name.
-        default: What holds where it is unset or wrong.
-        least: The least value that is right.
-        most: The greatest value that is right.
-        whole: Whether only a whole number is right.
+        default: The value to return if it is unset or invalid.
+        least: The smallest valid value.
+        most: The largest valid value.
+        whole: Whether only a whole number is valid.
     """
     raw = text(variable, "")
     if not raw:

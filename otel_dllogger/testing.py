@@ -1,4 +1,4 @@
-"""For the tests of those who use the package: a backend that keeps what it is given."""
+"""A backend that records what it is given, for the tests of scripts that use the package."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
 
 class RecordingBackend(RecordBackend):
-    """Keep everything that a Logger is given, in order, for a test to look at.
+    """A backend that keeps everything a Logger is given, in order, for a test to look at.
 
-    Values are those of the moment when they were logged: what the script changes later does
-    not change ``record.plain`` and ``record.numbers``, while ``record.data`` is its own object.
+    Values are those at the time of the call: ``record.plain`` and ``record.numbers`` do not
+    change when the script later changes its objects, while ``record.data`` is the script's own
+    object.
 
     Args:
         verbosity: The highest verbosity of a ``log`` call that is kept.
@@ -47,7 +48,7 @@ class RecordingBackend(RecordBackend):
         self.infos.append(info.detach())
 
     def close(self) -> None:
-        """Take note that the Logger was closed; what comes later is kept all the same."""
+        """Note that the Logger was closed; later entries are still kept."""
         self.is_closed = True
 
     def values(self, metric: str, *, granularity: str | None = None) -> list[float]:
@@ -67,7 +68,7 @@ class RecordingBackend(RecordBackend):
         ]
 
     def parameters(self) -> dict[str, Any]:
-        """Return what was logged with the step ``"PARAMETER"``, the last value of each name."""
+        """Return the values logged with the step ``"PARAMETER"``, the last one of each name."""
         found: dict[str, Any] = {}
         for record in self.records:
             if record.is_parameter and isinstance(record.plain, dict):
@@ -75,7 +76,7 @@ class RecordingBackend(RecordBackend):
         return found
 
     def metadata_of(self, metric: str) -> dict[str, Any]:
-        """Return what was said of a metric; later calls add to and override earlier ones."""
+        """Return the metadata of a metric; later calls add to and override earlier ones."""
         found: dict[str, Any] = {}
         for call in self.metadata_calls:
             if call.name == metric and isinstance(call.plain, dict):
@@ -83,7 +84,7 @@ class RecordingBackend(RecordBackend):
         return found
 
     def clear(self) -> None:
-        """Forget everything so far."""
+        """Forget everything recorded so far."""
         self.records.clear()
         self.metadata_calls.clear()
         self.infos.clear()

@@ -1,9 +1,9 @@
-"""Any object a user logs, turned into plain numbers, strings and lists.
+"""Convert any object that a user logs into plain numbers, strings and lists.
 
 Scripts log tensors, numpy scalars, numbers as text, whole configurations and worse.
 One conversion per record gives every backend what it needs: a JSON-able copy for the
 log, and the numbers for the metrics. Nothing here raises, and neither numpy nor torch
-is imported: their objects are known by what they can do.
+is imported: their objects are recognised by their methods.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ MAX_DEPTH = 64
 """Levels of nesting that are converted; the standard encoder's own limit is about 900."""
 
 MAX_ARRAY_ELEMENTS = 100_000
-"""Elements of an array that are written out; a larger one is described instead."""
+"""The most elements of an array that are written out; a larger array is described instead."""
 
 MAX_ITEMS = 1_000_000
-"""Items that are converted within one value; lists within lists can be more than the memory."""
+"""The most items converted within one value; nested lists can be larger than the memory."""
 
 MAX_REPR_CHARACTERS = 10_000
-"""Characters of a ``repr`` that are kept."""
+"""The most characters of a ``repr`` that are kept."""
 
 HASH_CHARACTERS = 16
-"""Hexadecimal digits of a hash: 64 bits, so that two of a million texts do not meet."""
+"""Hexadecimal digits of a hash: 64 bits, so that no two of a million texts collide."""
 
 _NUMERIC_TEXT = re.compile(
     r"\s*[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|nan|inf|infinity)\s*",
@@ -40,18 +40,18 @@ _NUMERIC_TEXT = re.compile(
 )
 
 _Parents = tuple[Any, ...]
-"""How many more items may be converted, in a list of one, and the ids of the containers around."""
+"""A list with the number of items that may still be converted, and the ids of the parents."""
 
 
 class Values(NamedTuple):
-    """What one ``log`` call logged, in the forms that backends need.
+    """The data of one ``log`` call, in the forms that backends need.
 
     Attributes:
         plain: A JSON-able copy; for a mapping a ``dict`` with ``str`` keys.
-        numbers: The metrics among it by name: ints, floats, bools, NaN and Inf included.
+        numbers: The metrics in it by name: ints, floats, bools, NaN and Inf included.
         finite: Whether all numbers are finite.
-        flat: Whether ``plain`` is a dict of numbers, strings and None alone, so that
-            a fast encoder writes it as the standard one does (if it is also finite).
+        flat: Whether ``plain`` is a dict of only numbers, strings and None, so that a fast
+            encoder writes it as the standard one does (if it is also finite).
     """
 
     plain: Any
@@ -61,14 +61,14 @@ class Values(NamedTuple):
 
 
 def convert(data: object) -> Values:
-    """Convert what one ``log`` call was given.
+    """Convert the data of one ``log`` call.
 
     Args:
-        data: What the user passed as ``data``: a dict of metrics as a rule, but a
-            Namespace, a configuration object or plain text as well.
+        data: What the user passed as ``data``: usually a dict of metrics, but possibly a
+            Namespace, a configuration object or plain text.
 
     Returns:
-        The values, which nothing that the user does can change any more.
+        The values, which the user can no longer change.
     """
     try:
         return (_convert_numbers(data) if type(data) is dict else None) or _convert(data)
@@ -78,10 +78,10 @@ def convert(data: object) -> Values:
 
 
 def _convert_numbers(data: dict[Any, Any]) -> Values | None:
-    """Convert a dict of finite numbers and nothing else; None if it is not that."""
+    """Convert a dict that contains only finite numbers; return None for anything else."""
     numbers = data.copy()
     for key, value in numbers.items():
-        kind = type(value)  # one by one: a type's own hash or comparison may raise, or lie
+        kind = type(value)  # `is`, one by one: a type's own hash or comparison may raise, or lie
         if (kind is not float and kind is not int and kind is not bool) or type(key) is not str:
             return None
     try:
@@ -89,7 +89,7 @@ def _convert_numbers(data: dict[Any, Any]) -> Values | None:
     except OverflowError as error:  # an int beyond float's range
         let_through(error)
         return None
-    if total - total != 0.0:  # as ``is_finite``, without a call for each record
+    if total - total != 0.0:  # like ``is_finite``, without a call for each record
         return None
     return Values(numbers, numbers, finite=True, flat=True)
 
@@ -118,14 +118,14 @@ def _convert(data: object) -> Values:
             flat = flat and value is None
             continue
         numbers[name] = number
-        if number - number != 0.0:  # as ``is_finite``, without a call for each number
+        if number - number != 0.0:  # like ``is_finite``, without a call for each number
             finite = False
             plain[name] = to_plain(value)  # an int can have too many digits to be written
     return Values(plain, numbers, finite, flat)
 
 
 def _items(data: object) -> list[tuple[object, Any]] | None:
-    """List the pairs of a mapping-like object; None where it is not one."""
+    """Return the pairs of a mapping-like object; None if it is not one."""
     try:
         if isinstance(data, Mapping):
             # A copy first: another thread may be changing the dict.
@@ -140,18 +140,18 @@ def _items(data: object) -> list[tuple[object, Any]] | None:
 
 
 def is_finite(number: float) -> bool:
-    """Tell a number from NaN and Inf, which leave NaN when they are taken from themselves.
+    """Return whether a number is neither NaN nor Inf, which minus themselves are NaN.
 
-    An int of any size is finite; ``math.isfinite`` raises where no float holds it.
+    An int of any size is finite; ``math.isfinite`` raises if it does not fit into a float.
     """
     return number - number == 0.0
 
 
 def to_number(value: object) -> float | None:
-    """Return a plain value as a number, or None where it is not one.
+    """Return a plain value as a number, or None if it is not one.
 
-    Ints beyond the range of a float become plus or minus infinity. Text counts when it
-    spells a decimal number, NaN or Inf: TCAP DLLogger writes its figures as text.
+    Ints beyond the range of a float become plus or minus infinity. Text counts if it
+    spells a decimal number, NaN or Inf: TCAP DLLogger writes its numbers as text.
 
     Args:
         value: A plain value, as ``to_plain`` returns it.
@@ -189,7 +189,7 @@ def to_plain(value: object) -> Any:
 
 
 def _plain(value: Any, parents: _Parents) -> Any:
-    try:  # even to ask for a type can raise, where its metaclass does
+    try:  # even asking for a type can raise, if its metaclass does
         kind = type(value)
         known = _CONVERTERS.get(id(kind))
         if known is None:
@@ -209,7 +209,7 @@ def _plain(value: Any, parents: _Parents) -> Any:
 
 
 def _converter_of(kind: type) -> Callable[[Any, _Parents], Any]:
-    """Choose the conversion for a type, once: the table is then all that is asked."""
+    """Choose the converter for a type, once: later values of the type only need the table."""
     for base, converter in _BY_BASE:
         if issubclass(kind, base):
             return converter
@@ -291,7 +291,7 @@ def _plain_array(value: Any, parents: _Parents) -> Any:
     shape = tuple(value.shape)
     if not shape:
         item = value.item()
-        if type(item) is type(value):  # numpy's longdouble has no Python equal
+        if type(item) is type(value):  # numpy's longdouble has no Python equivalent
             return float(item) if isinstance(item, numbers.Real) else safe_repr(item)
         return _plain(item, parents)
     size = 1
@@ -303,7 +303,7 @@ def _plain_array(value: Any, parents: _Parents) -> Any:
 
 
 def _descend(value: object, parents: _Parents, length: int) -> _Parents | str:
-    """Go into a container; text that says why not, where that leads too far."""
+    """Return the parents for the items of a container, or text that says why it is left out."""
     budget, *around = parents or ([MAX_ITEMS],)
     budget[0] -= length
     if id(value) in around:
@@ -316,7 +316,7 @@ def _descend(value: object, parents: _Parents, length: int) -> _Parents | str:
 
 
 def key_text(key: object) -> str:
-    """Return a key as JSON writes it: ``true``, ``null``, numbers and text as themselves."""
+    """Return a key as JSON writes it: ``true``, ``null``, a number, or text as it is."""
     if key is None or key is True or key is False:
         return {None: "null", True: "true", False: "false"}[key]
     try:  # an object may raise when it is asked for its class
@@ -326,31 +326,31 @@ def key_text(key: object) -> str:
             return str(_plain_int(key, ()))
         if isinstance(key, float):
             return float.__repr__(key)
-    except Exception as error:  # it is text then
+    except Exception as error:  # then ``str`` of it is the key
         let_through(error)
     return safe_text(key)
 
 
 def short_hash(text: str) -> str:
-    """Return what tells a text that is cut short from all others, as ``HASH_CHARACTERS`` digits."""
-    from hashlib import sha256  # noqa: PLC0415 - hardly ever needed, and not at once
+    """Return a hash of ``HASH_CHARACTERS`` digits, to tell a cut text from all others."""
+    from hashlib import sha256  # noqa: PLC0415 - hardly ever needed, and not at import
 
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_CHARACTERS]
 
 
 def safe_text(value: object) -> str:
-    """Return ``str(value)``, or a description of it where that raises."""
+    """Return ``str(value)``, or a description of the value if that raises."""
     if type(value) is str:
         return value
     try:
-        return str.__str__(str(value))[:MAX_REPR_CHARACTERS]  # it may be text of the user's class
+        return str.__str__(str(value))[:MAX_REPR_CHARACTERS]  # may be text of a user's class
     except Exception as error:
         let_through(error)
         return _beyond_showing(value)
 
 
 def safe_repr(value: object) -> str:
-    """Return ``repr(value)``, cut to a bounded length; a description where that raises."""
+    """Return ``repr(value)``, cut to a limited length, or a description if that raises."""
     try:
         return str.__str__(repr(value))[:MAX_REPR_CHARACTERS]
     except Exception as error:
@@ -367,10 +367,10 @@ def _type_name(value: object) -> str:
     return name
 
 
-_QUALNAME = type.__dict__["__qualname__"]  # a metaclass may have one of its own, which raises
+_QUALNAME = type.__dict__["__qualname__"]  # a metaclass may define its own, which raises
 
 
-_SAFE_INT_BITS = 2_000  # 640 digits, the lowest limit that Python lets one set, have 2,126
+_SAFE_INT_BITS = 2_000  # 640 digits, the lowest limit that Python accepts, take 2,126 bits
 _MAX_CACHED_TYPES = 1_000
 
 _BY_BASE: tuple[tuple[Any, Callable[[Any, _Parents], Any]], ...] = (
@@ -399,6 +399,6 @@ _BUILT_IN: dict[type, Callable[[Any, _Parents], Any]] = {
     list: _plain_sequence,
     tuple: _plain_sequence,
 }
-# By the types' addresses, which stay while they are in here: a type may have no hash, or that of
-# another one.
+# The keys are the types' addresses, which are not reused while the types are in here: a type may
+# have no hash, or the hash of another one.
 _CONVERTERS = {id(kind): (kind, converter) for kind, converter in _BUILT_IN.items()}

@@ -1,4 +1,4 @@
-"""The version of the package, and the name by which it introduces itself to servers."""
+"""The version of the package, and the User-Agent that it sends to servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __version__: Final = "0.1.0"
 USER_AGENT: Final = (
     f"otel-dllogger/{__version__} (Python {'.'.join(map(str, sys.version_info[:3]))})"
 )
-"""The User-Agent header of requests: who sends, in which version and language.
+"""The User-Agent header of requests: the sender with its version and language.
 
 Source: OpenTelemetry specification, OpenTelemetry Protocol Exporter, "User Agent".
 """

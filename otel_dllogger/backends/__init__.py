@@ -1,1 +1,1 @@
-"""backends."""
+"""Backends: one module for each place that a Logger sends its entries to."""

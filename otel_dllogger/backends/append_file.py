@@ -1,9 +1,9 @@
-"""A file that lines are appended to: whole, in order, and in the kernel on return.
+"""A file that lines are appended to, whole, in order, and in the kernel on return.
 
 There is no buffer in user space, so nothing is lost to SIGKILL or written twice by a
-forked child. What the kernel refuses (a full disk, a quota, EIO) is kept in order,
-within bounded memory, and offered again with the next line. So is what is logged while the
-file's folder is gone, or while something that is not a file stands in its place.
+forked child. What the kernel refuses (a full disk, a quota, EIO) is kept in order, in a limited
+amount of memory, and offered again with the next line. So are lines that are logged while the
+file's folder is gone, or while something other than a file is in its place.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_PENDING_BYTES = 8 * 1024 * 1024
-"""Bytes that are kept for a disk that is full; beyond it the oldest lines are dropped."""
+"""The most bytes that are kept while a disk is full; beyond that the oldest lines are dropped."""
 
 MAX_WRITES_A_CALL = 256
-"""Writes that one call makes at most, so that no call pays for a long outage alone."""
+"""The most writes that one call makes, so that no single call pays for a long outage."""
 
-_LOCK_WAIT_S = 1.0  # others hold the exclusive lock for as long as it takes to open a file
+_LOCK_WAIT_S = 1.0  # others hold the exclusive lock only as long as it takes to open a file
 _LOOK_S = 0.001
-_LOOKS = 20  # in the end of a file, where nothing can be awaited: on a network file system
+_LOOKS = 20  # at the end of a file whose writer cannot be awaited, as on a network file system
 
 _fcntl, _GET_FLAGS = fcntl.fcntl, fcntl.F_GETFL  # looked up once for all lines
 
-# What a file is in: open with nothing kept; in the middle of a write; or neither.
+# The states of a file: open with nothing kept; in the middle of a write; or neither.
 _READY, _WRITING, _BEHIND = "ready", "writing", "behind"
 
 _PASSING_ERRNOS = frozenset(
@@ -58,7 +58,7 @@ _PASSING_ERRNOS = frozenset(
 
 
 class _OpenFiles:
-    """The files that this process has open, and the lock under which they are opened."""
+    """The files that this process has open, and the lock that is held to open one."""
 
     def __init__(self) -> None:
         self.by_path: weakref.WeakValueDictionary[str, AppendFile] = weakref.WeakValueDictionary()
@@ -66,7 +66,7 @@ class _OpenFiles:
         fork.register(self)
 
     def after_fork_in_child(self) -> None:
-        """Wait for no thread that is not in this process."""
+        """Replace the lock, which a thread that is not in this process may hold."""
         self.lock = threading.RLock()
 
 
@@ -74,12 +74,12 @@ _open_files = _OpenFiles()
 
 
 def open_append_file(path: str | os.PathLike[str], *, append: bool) -> AppendFile:
-    """Open a file of lines, or return the one this process already has open there.
+    """Open a file of lines, or return it if this process already has it open.
 
     Args:
         path: The file; its folder must exist, as for ``open``.
-        append: Keep what the file holds. Otherwise it is emptied, as DLLogger does,
-            unless somebody is writing to it at this moment.
+        append: Whether to keep the content of the file. Otherwise it is emptied, as DLLogger
+            does, unless another process is writing to it.
 
     Raises:
         OSError: If the file cannot be opened, for a reason that will not pass.
@@ -99,12 +99,12 @@ def open_append_file(path: str | os.PathLike[str], *, append: bool) -> AppendFil
 
 
 class AppendFile:
-    """Append whole lines with one ``write`` each.
+    """A file to which whole lines are appended, with one ``write`` each.
 
     Args:
         path: The file.
-        append: Keep what the file holds.
-        write: ``os.write``, or what stands in for a failing disk in a test.
+        append: Whether to keep the content of the file.
+        write: ``os.write``, or in a test a function that simulates a failing disk.
 
     Raises:
         OSError: If the file cannot be opened, for a reason that will not pass.
@@ -121,20 +121,20 @@ class AppendFile:
     ) -> None:
         self.name = os.fspath(path)
         self.regular = True
-        self._path = os.path.abspath(path)  # noqa: PTH100 - links stay
+        self._path = os.path.abspath(path)  # noqa: PTH100 - keeps links
         self._write = write
         self._lock = threading.RLock()
         self._timed_lock = TimedLock(self._lock)
         self._state = _BEHIND
-        self._line = b""  # what is being written, or was refused
-        self._written = 0  # bytes of it that are in the file
+        self._line = b""  # the line that is being written, or was refused
+        self._written = 0  # how many of its bytes are in the file
         self._pending: deque[bytes] = deque()  # the lines after it
         self._pending_bytes = 0
         self._identity: tuple[int, int] | None = None
-        self._end = 0  # where the descriptor stands, as far as we have written
-        self._mark = -1  # where it stood before a write that has not come back, else -1
-        self._flags = 0  # of the descriptor
-        self._lines = 0  # that went into the file since it was last looked for
+        self._end = 0  # the descriptor's position after our last write
+        self._mark = -1  # its position before a write that has not returned, else -1
+        self._flags = 0  # the descriptor's flags
+        self._lines = 0  # lines that went into the file since its path was last checked
         try:
             self._open(truncate=not append)
         except OSError as error:
@@ -151,7 +151,7 @@ class AppendFile:
             self.close()
 
     def _open(self, *, truncate: bool = False) -> None:
-        # Without O_NONBLOCK, to open a pipe that nobody reads would wait for a reader for ever.
+        # Without O_NONBLOCK, opening a pipe that nobody reads would wait for a reader for ever.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
         fd = os.open(self._path, flags, 0o666)
         try:
@@ -165,22 +165,22 @@ class AppendFile:
                 self._claim(fd, truncate=truncate)
                 end = os.lseek(fd, 0, os.SEEK_END)
             else:
-                os.set_blocking(fd, True)  # who logs to a pipe wants whole lines in it
+                os.set_blocking(fd, True)  # a pipe should get whole lines
             identity = (status.st_dev, status.st_ino)
             flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         except BaseException:
             os.close(fd)
             raise
-        # With no call in between, out of which a signal handler may raise.
+        # There is no call in between, during which a signal handler could raise.
         self._identity, self._flags = identity, flags
         self._fd, self._end, self._mark = fd, end, -1
 
     def _claim(self, fd: int, *, truncate: bool) -> None:
-        """Empty the file or mend its end, whichever is asked and safe.
+        """Empty the file if that is asked for and safe, and close a torn line at its end.
 
-        Every writer holds a shared lock; only who can get the exclusive one empties the
-        file. So 8 ranks that open one path with DLLogger's default mode keep each
-        other's lines.
+        Every writer holds a shared lock; only a process that can get the exclusive lock empties
+        the file. So 8 ranks that open one path with DLLogger's default mode keep each other's
+        lines.
         """
         alone = _flock(fd, fcntl.LOCK_EX)
         if truncate and alone:
@@ -196,14 +196,14 @@ class AppendFile:
             DIAGNOSTICS.count(
                 "torn_line", f"{self._path} ended in a torn line: a newline closes it"
             )
-        # The kernel gives the one lock up before it takes the other: who wants to empty
-        # the file may come between, as long as nothing of ours is in it.
+        # The kernel gives up one lock before it takes the other: a process that wants to empty
+        # the file may come in between, which is harmless while the file has no lines of ours.
         deadline_s = time.monotonic() + _LOCK_WAIT_S
         while not _flock(fd, fcntl.LOCK_SH) and time.monotonic() < deadline_s:
             time.sleep(_LOOK_S)
 
     def _is_torn(self, fd: int, *, looks: int) -> bool:
-        """Tell whether the file ends in half a line that nobody is about to complete."""
+        """Return whether the file ends in half a line that no process is about to complete."""
         try:
             reader = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:  # a file that we may write but not read
@@ -224,7 +224,7 @@ class AppendFile:
 
     @property
     def closed(self) -> bool:
-        """Tell whether no descriptor is open; a later line opens the file again."""
+        """Return whether the descriptor is closed; a later line opens the file again."""
         return self._fd < 0
 
     def fileno(self) -> int:
@@ -232,17 +232,17 @@ class AppendFile:
         return self._fd
 
     def write_line(self, line: bytes) -> None:
-        """Append a line; it is in the kernel on return, or kept until the disk takes it.
+        """Append a line, which is in the kernel on return, or kept until the disk takes it.
 
         Args:
-            line: The line with its newline at the end.
+            line: The line, including its newline.
         """
         size = len(line)
         try:
             with self._lock if get_ident() == MAIN_THREAD.ident else self._timed_lock:
                 if self._state is not _READY:
                     self._keep(line)
-                    if self._state is not _WRITING:  # else it is a signal handler that logs
+                    if self._state is not _WRITING:  # otherwise this is a signal handler that logs
                         self._drain(MAX_WRITES_A_CALL)
                     return
                 self._state = _WRITING
@@ -252,7 +252,7 @@ class AppendFile:
                         self._look_at(fd)
                     written = self._write(fd, line)
                 except BaseException as error:
-                    # Nothing but assignments stands between what is done and what is noted: a
+                    # Between an action and the note of it there are only assignments, since a
                     # signal handler may raise at any call. ``_put`` finds out what was written.
                     self._line, self._written, self._mark = line, 0, self._end
                     self._state = _BEHIND
@@ -264,7 +264,7 @@ class AppendFile:
                     self._end += written
                     self._lines += 1
                     self._state = _READY
-                    if not self._pending:  # of a signal handler that came before this was said
+                    if not self._pending:  # else a signal handler logged before _READY was set
                         return
                 else:
                     self._line, self._written, self._mark = line, written, -1
@@ -274,7 +274,7 @@ class AppendFile:
             self._write_beside(line)
 
     def _write_beside(self, line: bytes) -> None:
-        """Write a line where the lock is held for too long: by a descriptor of its own."""
+        """Write a line through a separate descriptor, since the lock was held for too long."""
         try:
             if self.regular:
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
@@ -289,7 +289,7 @@ class AppendFile:
         self._pending.append(line)
 
     def _keep(self, line: bytes) -> None:
-        # A signal handler that logs can come at any call: none stands within a sum.
+        # A signal handler that logs can interrupt at any call, so there is no call within a sum.
         size = len(line)
         self._pending.append(line)
         self._pending_bytes += size
@@ -301,7 +301,7 @@ class AppendFile:
             )
 
     def _drain(self, attempts: int) -> None:
-        """Write what was kept, in order, until the disk refuses again."""
+        """Write the kept lines in order until the disk refuses again."""
         self._state = _WRITING
         try:
             while attempts and (self._fd >= 0 or self._reopen()):
@@ -310,7 +310,7 @@ class AppendFile:
                     if not self._pending:
                         self._pending_bytes = 0
                         break
-                    # Noted before it is taken out: an exception may come with the call.
+                    # Noted before it is removed, since an exception may come with the call.
                     self._line, self._written, self._mark = self._pending[0], 0, -1
                     self._pending.popleft()
                     size = len(self._line)
@@ -324,7 +324,7 @@ class AppendFile:
             self._drain(attempts)
 
     def _put(self) -> bool:
-        """Write what is left of the line at hand; tell whether to go on."""
+        """Write the rest of the current line; return whether to go on."""
         try:
             self._look_at(self._fd)
             if self._is_written():
@@ -337,7 +337,7 @@ class AppendFile:
             let_through(error)
             self._mark = -1
             self._say_failed(error)
-            if error.errno == errno.EBADF:  # somebody closed it: open it again
+            if error.errno == errno.EBADF:  # something closed it: open it again
                 self._fd = -1
             return self._fd < 0
         self._mark = -1
@@ -349,14 +349,15 @@ class AppendFile:
         return written > 0
 
     def _is_written(self) -> bool:
-        """Tell whether the line at hand is in the file, where the last write did not come back.
+        """Return whether the current line is in the file, if the last write did not return.
 
-        That is so where a signal handler raised when it was done. The descriptor stands where
-        the last write ended: of a file it tells how much there was, of a pipe nothing does.
+        A write does not return if a signal handler raised after it was done. The position of the
+        descriptor is where the last write ended: for a file it tells how much was written, for a
+        pipe nothing does.
         """
         mark, self._mark = self._mark, -1
         if not self.regular:
-            if mark >= 0:  # nobody knows: a line that is lost is better than one that comes twice
+            if mark >= 0:  # unknown: a lost line is better than one that is written twice
                 self._line = b""
             return mark >= 0
         moved = self._end - mark if mark >= 0 else 0
@@ -366,18 +367,18 @@ class AppendFile:
             return True
         self._written += moved
         if self._written and os.fstat(self._fd).st_size != self._end:
-            self._written = 0  # somebody has closed our half a line, and gone on
+            self._written = 0  # another writer has ended our half a line and gone on
         return False
 
     def _look_at(self, fd: int) -> None:
-        """See whether a descriptor is of our file, as it is where nobody closed it.
+        """Check that a descriptor still refers to our file, since other code may have closed it.
 
-        Where somebody did, its number may be another file's by now. A descriptor's flags cost
-        a fifth of its status, and ours are hardly anybody's: so before a line that nothing
-        stands in the way of, they alone are looked at.
+        If it was closed, its number may now belong to another file. Reading a descriptor's flags
+        takes a fifth of the time of its status, and hardly any other file has the same flags as
+        ours. So before an ordinary line only the flags are compared.
 
         Raises:
-            OSError: If it is not: EBADF.
+            OSError: With EBADF, if it does not.
         """
         if _identity(fd) != self._identity:
             raise OSError(errno.EBADF, "somebody closed it")
@@ -386,18 +387,18 @@ class AppendFile:
             self._end = os.lseek(fd, 0, os.SEEK_CUR)
 
     def _reopen(self) -> bool:
-        """Open the path again after a close, our own or somebody else's, or a rotation."""
+        """Open the path again after a rotation, or after we or other code closed the file."""
         try:
             self._open()
         except OSError as error:
             let_through(error)
             self._say_failed(error)
             return False
-        self._written = 0  # what was begun elsewhere is begun anew
+        self._written = 0  # a line that was begun in the old file is written again as a whole
         return True
 
     def check_path(self) -> None:
-        """Open the path anew where it no longer names the open file: rotated or deleted."""
+        """Open the path again if it no longer names the open file, which was moved or deleted."""
         self._do(self._check_path)
 
     def _check_path(self) -> None:
@@ -409,13 +410,13 @@ class AppendFile:
         try:
             links = os.fstat(self._fd).st_nlink
             self._look_at(self._fd)
-        except OSError as error:  # closed by somebody, which the next write sees to
+        except OSError as error:  # closed by other code; the next write handles that
             let_through(error)
             return
         old_fd = self._fd
         if self._reopen():
             os.close(old_fd)
-        elif not links:  # the lines wait, as for a disk that is full
+        elif not links:  # the lines wait, as they do for a full disk
             self._fd = -1
             os.close(old_fd)
         if self._fd < 0 or self._line or self._pending:
@@ -438,7 +439,7 @@ class AppendFile:
         )
 
     def _do(self, what: Callable[[], object]) -> None:
-        """Do something that may as well be left undone where another thread is at work."""
+        """Call a function, or skip it if another thread holds the lock for too long."""
         try:
             with self._lock if get_ident() == MAIN_THREAD.ident else self._timed_lock:
                 what()
@@ -453,12 +454,12 @@ class AppendFile:
         )
 
     def write(self, text: str) -> int:
-        """Append text as it is, as scripts do that use DLLogger's file themselves."""
+        """Append text unchanged, for scripts that write to DLLogger's file themselves."""
         self.write_line(text.encode("utf-8", "surrogatepass"))
         return len(text)
 
     def flush(self) -> None:
-        """Offer what a full disk refused once more; nothing else is ever held back."""
+        """Write again what a full disk refused; nothing else is ever held back."""
         self._do(self._flush)
 
     def _flush(self) -> None:
@@ -466,7 +467,7 @@ class AppendFile:
             self._drain(len(self._pending) + MAX_WRITES_A_CALL)
 
     def close(self) -> None:
-        """Flush and close the descriptor; a line that comes later opens it again."""
+        """Flush and close the descriptor; a later line opens the file again."""
         self._do(self._close)
 
     def _close(self) -> None:
@@ -482,7 +483,7 @@ class AppendFile:
             )
         self._forget()
         fd, self._fd = self._fd, -1
-        if fd >= 0 and _identity(fd) == self._identity:  # else somebody closed it before
+        if fd >= 0 and _identity(fd) == self._identity:  # otherwise other code closed it before
             if self._lines and not os.fstat(fd).st_nlink:
                 self._count_deleted(self._lines)
             try:
@@ -498,10 +499,10 @@ class AppendFile:
         self._pending_bytes = 0
 
     def after_fork_in_child(self) -> None:
-        """Keep nothing of the parent's lines, and open the file anew with the next line."""
-        # What is pending is the parent's to write, and its lock may be held by a thread that
+        """Drop the parent's pending lines, and open the file again with the next line."""
+        # Pending lines are the parent's to write, and the lock may be held by a thread that
         # does not exist here. The descriptor shares the parent's flock: a child that
-        # outlives it would keep the next run from emptying the file.
+        # outlives the parent would keep the next run from emptying the file.
         self._lock = threading.RLock()
         self._timed_lock = TimedLock(self._lock)
         self._forget()
@@ -521,10 +522,10 @@ def _identity(file: int | str) -> tuple[int, int] | None:
 
 
 def _await_writer(fd: int) -> None:
-    """Return when the write that is under way, if there is one, has come to its end.
+    """Wait until the current write to the file, if there is one, has ended.
 
     A file grows while a long line is written to it, for as long as the disk and the scheduler
-    please. A change of a file's times has to wait for that: both hold the inode's lock.
+    take. A change of the file's times has to wait for the write: both hold the inode's lock.
     """
     try:
         os.utime(fd)
@@ -538,7 +539,7 @@ def _flock(fd: int, operation: int) -> bool:
     except BlockingIOError as error:
         let_through(error)
         return False
-    except OSError as error:  # a file system without locks: as if nobody else were there
+    except OSError as error:  # a file system without locks: assume there is no other process
         let_through(error)
         return True
     return True

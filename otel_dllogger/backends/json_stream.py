@@ -1,4 +1,4 @@
-"""DLLogger's JSON lines, in the kernel before ``log`` returns."""
+"""A backend that writes DLLogger's JSON lines, which are in the kernel before ``log`` returns."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ _FIELDS = ("{rank}", "{run}", "{host}")
 
 
 class JSONStreamBackend(RecordBackend):
-    """Write one line of JSON per call, as DLLogger does, each with one ``write``.
+    """A backend that writes one line of JSON per call, as DLLogger does, with one ``write`` each.
 
     Args:
         verbosity: The highest verbosity of a ``log`` call that is written.
-        filename: The file, a ``str`` or a path. ``{rank}``, ``{run}`` and ``{host}`` in
-            it are filled in, so that ``"log_rank{rank}.json"`` is a file per rank.
-        append: Keep what the file holds; otherwise it is emptied, as DLLogger does.
+        filename: The file, a ``str`` or a path. ``{rank}``, ``{run}`` and ``{host}`` in it are
+            filled in, so that ``"log_rank{rank}.json"`` means one file per rank.
+        append: Whether to keep the content of the file; otherwise it is emptied, as DLLogger
+            does.
 
     Raises:
         OSError: If the file cannot be opened, for a reason that will not pass.
@@ -40,8 +41,8 @@ class JSONStreamBackend(RecordBackend):
         super().__init__(verbosity)
         settings.warn_of_unknown()
         arguments.path("filename", filename, step="pass one, as 'log_rank{rank}.json'")
-        # Imported here, since orjson brings with it half of what importing the package
-        # would take.
+        # Imported here, since importing orjson would add half to the time that importing the
+        # package takes.
         from orjson import dumps  # noqa: PLC0415
 
         from otel_dllogger.json_encoding import encode_record, encode_spaced  # noqa: PLC0415
@@ -57,13 +58,13 @@ class JSONStreamBackend(RecordBackend):
     def write_record(self, record: Record) -> None:
         """Write a LOG line.
 
-        It is put together from bytes, at a third of the time of ``json.dumps``:
+        It is assembled from bytes, in a third of the time of ``json.dumps``:
 
             DLLL {"timestamp": "1700000000.25", "datetime": "2023-11-14 22:13:20.250000+00:00",
             "elapsedtime": "1.5", "type": "LOG", "step": [0, 1], "data": {"loss":0.5}}
 
         Both times are text as DLLogger writes them: ``str`` of a float and of a datetime. All
-        lines of a second share them but for the fraction.
+        lines of the same second share them, except for the fraction.
         """
         second = self._second
         microsecond = record.time_us - second.start_us
@@ -72,17 +73,18 @@ class JSONStreamBackend(RecordBackend):
             microsecond = record.time_us - second.start_us
         local = second.datetime
         local_fraction = fraction = b"%06d" % microsecond
-        # str() of a float has no zeros at its end, but for one behind the point: 1.25, 1.0. A
-        # datetime has six digits, or neither point nor digits: what it shares ends in the point.
+        # str() of a float has no zeros at its end, except one right after the point: 1.25, 1.0.
+        # That of a datetime has six digits, or neither point nor digits; the shared part ends in
+        # the point.
         if not microsecond % 10:
             fraction = fraction.rstrip(b"0") or b"0"
             if not microsecond:
                 local, local_fraction = local[:-1], b""
         step = None
         if record.is_pair:
-            try:  # with the blanks of ``json.dumps``, as all but the data has
+            try:  # with the blanks of ``json.dumps``, like everything but the data
                 step = b'", "type": "LOG", "step": [%d, %d], "data": ' % record.step
-            except ValueError as error:  # more digits than Python writes
+            except ValueError as error:  # more digits than Python converts
                 let_through(error)
                 step = None
         if step is None:
@@ -98,8 +100,8 @@ class JSONStreamBackend(RecordBackend):
                     local,
                     local_fraction,
                     second.offset,
-                    # orjson gives the digits of ``str`` in a third of its time, but below 0.1 ms,
-                    # where ``str`` has an exponent: 9e-05 and 0.00009.
+                    # orjson writes the same digits as ``str`` in a third of its time, except
+                    # below 0.1 ms, where ``str`` uses an exponent: 9e-05 and 0.00009.
                     self._encode_number(elapsed) if elapsed_us > 99 else b"%a" % elapsed,
                     step,
                     record.encoded or self._encode_record(record),
@@ -135,30 +137,30 @@ class JSONStreamBackend(RecordBackend):
         )
 
     def flush(self) -> None:
-        """Offer to the disk what it refused before; nothing else is held back."""
+        """Write again what the disk refused before; nothing else is held back."""
         self.file.flush()
 
     def settle(self) -> None:
-        """Count what the disk has not taken, since the process ends; a later line still lands."""
+        """Count what the disk has not taken when the process exits; later lines still land."""
         self.file.close()
 
     def close(self) -> None:
-        """Flush and close the file; a line that comes later opens it again."""
+        """Flush and close the file; a later line opens it again."""
         self.file.close()
 
     def _write_entry(self, prefix: bytes, entry: dict[str, Any]) -> None:
-        self.file.check_path()  # for a script that hardly logs steps
+        self.file.check_path()  # for a script that logs hardly any steps
         self.file.write_line(b"%b %b\n" % (prefix, self._encode_spaced(entry)))
 
     def _second_of(self, time_us: int) -> _Second:
-        """Format what the lines of one second share, and look after the file once in it."""
+        """Format what the lines of one second share, and check the path once per second."""
         self.file.check_path()
         second = self._second = _Second(time_us // _SECOND_US)
         return second
 
 
 class _Second:
-    """The text that all LOG lines of one second share: what stands around the fractions.
+    """The text that all LOG lines of one second share: everything around the fractions.
 
     Args:
         number: Seconds since the Unix epoch.
@@ -175,7 +177,7 @@ class _Second:
 
 
 def _fill_in(filename: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """Fill in ``{rank}``, ``{run}`` and ``{host}``; any other brace stays what it is."""
+    """Fill in ``{rank}``, ``{run}`` and ``{host}``; other braces stay as they are."""
     text = os.fspath(filename)
     if not isinstance(text, str) or not any(field in text for field in _FIELDS):
         return filename

@@ -1,4 +1,4 @@
-"""Every metric as an OpenTelemetry instrument, on a MeterProvider of the user's."""
+"""A backend that exports every metric as an OpenTelemetry instrument on a MeterProvider."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ if TYPE_CHECKING:
 
 
 REGISTER_S = 1.0
-"""Seconds that a flush or a scrape waits for the instruments of new metrics, at most."""
+"""The longest time that a flush or a scrape waits for new instruments, in seconds."""
 
 
 class OTelBackend(RecordBackend):
-    """Export metrics through OpenTelemetry.
+    """A backend that exports metrics through OpenTelemetry.
 
-    The provider is never set, flushed nor shut down here: it is the application's. With
+    It never sets, flushes or shuts down the provider, which belongs to the application. With
     the global one, ``opentelemetry-instrument`` and OTEL_METRICS_EXPORTER just work.
 
     Args:
         verbosity: The highest verbosity of a ``log`` call that is exported.
-        meter_provider: Where the instruments are made; by default the global one.
-        run: The run's name; by default what the launcher says.
-        rank: The rank; by default what the launcher says.
-        max_series: Series that this process exports at most; more are counted as dropped.
-            OTEL_DLLOGGER_MAX_SERIES, else 10,000.
-        text_parameters: Export parameters that are text as well, as a label. Those whose
-            names speak of secrets never are, and ``[redacted]`` stands for a secret in a text.
+        meter_provider: Where the instruments are created; by default the global one.
+        run: The run's name; by default the launcher's.
+        rank: The rank; by default the launcher's.
+        max_series: The most series that this process exports; any beyond that are counted as
+            dropped. By default OTEL_DLLOGGER_MAX_SERIES, else 10,000.
+        text_parameters: Whether to export parameters that are text too, as a label. Those whose
+            names suggest secrets are never exported, and ``[redacted]`` replaces a secret within
+            a text.
 
     Raises:
-        ConfigurationError: If an argument cannot mean anything.
+        ConfigurationError: If an argument is invalid.
     """
 
     def __init__(
@@ -72,8 +73,8 @@ class OTelBackend(RecordBackend):
             max_series=settings.max_series(max_series, DEFAULT_MAX_SERIES),
         )
         self._text_parameters = text_parameters
-        # The SDK's lock is held while it collects, for as long as the slowest callback of the
-        # application takes: ``log`` must not wait for it, not even at a metric's first value.
+        # The SDK holds its lock while it collects, for as long as the application's slowest
+        # callback takes: ``log`` must not wait for it, not even at a metric's first value.
         self._registrar = Worker("otel-dllogger-instruments", self._register)
         self._instruments = self._make_instruments(meter_provider)
         EXIT_STATUS.watch()
@@ -106,13 +107,13 @@ class OTelBackend(RecordBackend):
         self._store.take(metadata)
 
     def write_info(self, info: Info) -> None:
-        """Take one ``info`` call: its numbers are parameters."""
+        """Take one ``info`` call, whose numbers are parameters."""
         self._store.take(info)
 
     def flush(self) -> None:
-        """Have the instruments of new metrics made, so that the next export has them.
+        """Create the instruments of new metrics, so that the next export has them.
 
-        That waits while the SDK collects on another thread, but a second at most.
+        This waits while the SDK collects on another thread, but for a second at most.
         """
         if not self._instruments.is_current and os.getpid() == self.topology.pid:
             self._registrar.run(REGISTER_S)
@@ -124,10 +125,10 @@ class OTelBackend(RecordBackend):
             DIAGNOSTICS.count("instrument", f"an instrument could not be made: {error}")
 
     def close(self) -> None:
-        """Say that the run is finished; the provider stays the application's.
+        """Mark the run as finished; the provider is left to the application.
 
-        On the way out of an exception, or of ``sys.exit`` with another code than 0, it is not:
-        that is not a clean close.
+        While an exception, or ``sys.exit`` with a code other than 0, ends the script, the run is
+        not marked as finished, since that is not a clean close.
         """
         atexit.unregister(self._close_at_exit)
         if EXIT_STATUS.is_clean():

@@ -1,4 +1,4 @@
-"""Every logged step over OTLP, with the time at which it was logged."""
+"""A backend that sends every logged step over OTLP, with the time at which it was logged."""
 
 from __future__ import annotations
 
@@ -33,37 +33,39 @@ MAX_INTERVAL_S = 300.0
 
 
 class OTLPBackend(RecordBackend):
-    """Send every step to a collector, with its own time.
+    """A backend that sends every step to a collector, with its own time.
 
-    ``log`` appends to a queue and never waits. A thread sends what is in it, again after a
-    failure, and drops the oldest values when no collector takes them for so long that the
-    queue is full: that is counted as ``otlp_queue``. What a collector refuses counts as
-    ``otlp_refused``, what none had taken at the end of the process as ``otlp_exit``.
+    ``log`` appends to a queue and never waits. A thread sends the content of the queue, and
+    retries after a failure. If no collector takes the values for so long that the queue is full,
+    the oldest ones are dropped and counted as ``otlp_queue``. Values that a collector refuses
+    are counted as ``otlp_refused``, and those that none had taken when the process ended as
+    ``otlp_exit``.
 
-    Names, units and labels are those of a metrics page. A value that is NaN or Inf is marked
-    as no value, which ends its series until the next finite one. Epoch and iteration have a
-    point at each step that changes them; the other ``dllogger_*`` metrics have one every 15
-    seconds and at the end, as if they were scraped.
+    Names, units and labels are the same as on a metrics page. A NaN or Inf is marked as having
+    no value, which ends its series until the next finite one. Epoch and iteration have a point
+    at each step that changes them; the other ``dllogger_*`` metrics have one every 15 seconds
+    and at the end, as if they were scraped.
 
-    Where an argument is not given, the OTEL_EXPORTER_OTLP_METRICS_* variable holds, else
-    the OTEL_EXPORTER_OTLP_* one. OTEL_SDK_DISABLED=true sends nothing.
+    If an argument is not given, the OTEL_EXPORTER_OTLP_METRICS_* variable applies, else the
+    OTEL_EXPORTER_OTLP_* one. With OTEL_SDK_DISABLED=true nothing is sent.
 
     Args:
         verbosity: The highest verbosity of a ``log`` call that is sent.
         endpoint: The collector's URL. For HTTP, one without a path gets ``/v1/metrics``.
         protocol: ``http/protobuf`` or ``grpc``.
-        headers: Headers of each request, as for authorization.
+        headers: Headers of each request, for example for authorization.
         timeout_s: Seconds that one request may take.
         compression: ``none`` or ``gzip``.
-        interval_s: Seconds that a value waits for others to share a request, about.
-        max_queue_bytes: Memory for what waits to be sent, by estimate.
-        run: The run's name; by default what the launcher says.
-        rank: The rank; by default what the launcher says.
-        max_series: Series at most; OTEL_DLLOGGER_MAX_SERIES, else 10,000.
-        text_parameters: Send parameters that are text as well, as a label.
+        interval_s: Roughly the time that a value waits to share a request with others, in
+            seconds.
+        max_queue_bytes: Estimated bytes of memory for what waits to be sent.
+        run: The run's name; by default the launcher's.
+        rank: The rank; by default the launcher's.
+        max_series: The most series; by default OTEL_DLLOGGER_MAX_SERIES, else 10,000.
+        text_parameters: Whether to send parameters that are text too, as a label.
 
     Raises:
-        ConfigurationError: If an argument cannot mean anything.
+        ConfigurationError: If an argument is invalid.
         ImportError: If the packages of the extra ``otlp`` are missing.
     """
 
@@ -100,7 +102,8 @@ class OTLPBackend(RecordBackend):
         )
         max_series = settings.max_series(max_series, DEFAULT_MAX_SERIES)
         self.topology = detect_topology(run=run, rank=rank)
-        # Taken once, for good: of two calls at once, or of a signal handler's, one goes on.
+        # Taken once and never released: of two concurrent calls, one of which may be a signal
+        # handler's, only one goes on.
         self._begun, self._closed = threading.Lock(), threading.Lock()
         self._sender: Sender | None = None
         self._queue = EntryQueue(max_queue_bytes, self.flush)
@@ -162,14 +165,14 @@ class OTLPBackend(RecordBackend):
         backlog = Backlog(max_queue_bytes - max_queue_bytes // QUEUE_SHARE)
         replay = Replay(self._queue, backlog, points, max_queue_bytes=max_queue_bytes)
         encoder = Encoder()
-        encoder.prepare((self.topology.run, self.topology.rank))  # as the environment is now
+        encoder.prepare((self.topology.run, self.topology.rank))  # with the current environment
         exporter = Exporter(transport, timeout_s=options.timeout_s)
         return Sender(replay, backlog, encoder, exporter, interval_s=interval_s)
 
     def write_record(self, record: Record) -> None:
         """Take the values of one ``log`` call."""
         _plain, numbers, finite, _flat = record.values or record.convert()
-        if finite and record.is_pair:  # a tuple takes a third of a record's memory
+        if finite and record.is_pair:  # a tuple takes a third of the memory of a record
             self._put((record.time_us, record.elapsed_us, record.step, numbers))
         else:
             self._put(record.detach())
@@ -179,23 +182,23 @@ class OTLPBackend(RecordBackend):
         self._put(metadata.detach())
 
     def write_info(self, info: Info) -> None:
-        """Take one ``info`` call: its numbers are parameters."""
-        # Of a text, it only matters that there was one.
+        """Take one ``info`` call, whose numbers are parameters."""
+        # For a text, it only matters that there was one.
         is_text = type(info.data) is str
         self._put(Info(info.time_us, info.elapsed_us, "") if is_text else info.detach())
 
     def flush(self) -> None:
-        """Let what was logged be sent now. Wait for nothing: ``log`` is not the only hot call."""
+        """Send what was logged now, without waiting: ``log`` is not the only call that is hot."""
         if self._sender is not None:
             self._sender.wake()
 
     def hurry(self) -> None:
-        """Send what there is, since another backend closes and this one may be the next."""
+        """Send what there is, since another backend is closing and this one may be next."""
         if self._sender is not None and os.getpid() == self.topology.pid:
             self._sender.hurry()
 
     def begin_close(self) -> None:
-        """Begin what ``close`` does, and wait for nothing: for who closes several backends."""
+        """Begin to close without waiting, for callers that close several backends."""
         if self._sender is None or os.getpid() != self.topology.pid:
             return
         if self._begun.acquire(blocking=False):
@@ -208,11 +211,11 @@ class OTLPBackend(RecordBackend):
         self.close()
 
     def close(self) -> None:
-        """Say that the run is finished, and send what there is, for two seconds at most.
+        """Mark the run as finished, and send what there is, for two seconds at most.
 
-        Several backends that a Logger closes, or the end of the process, share them. On the
-        way out of an exception, or of ``sys.exit`` with another code than 0, the run is not
-        finished: that is not a clean close.
+        Several backends that a Logger closes, or that close when the process exits, share these
+        two seconds. While an exception, or ``sys.exit`` with a code other than 0, ends the
+        script, the run is not marked as finished, since that is not a clean close.
         """
         if self._sender is None or os.getpid() != self.topology.pid:
             return

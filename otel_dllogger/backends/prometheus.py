@@ -1,4 +1,4 @@
-"""Every metric on a ``/metrics`` page of this rank's own, for Prometheus to scrape."""
+"""A backend that serves every metric on a ``/metrics`` page of this rank, for Prometheus."""
 
 from __future__ import annotations
 
@@ -30,30 +30,31 @@ _MAX_LINGER_S = 3600.0
 
 
 class PrometheusBackend(OTelBackend):
-    """Serve the metrics of this process over HTTP.
+    """A backend that serves the metrics of this process over HTTP.
 
-    Brings a MeterProvider of its own. Where no port can be had, training goes on
-    without the page: that is warned of, and counted as ``endpoint``.
+    It has a MeterProvider of its own. If no port is available, training goes on without the
+    page, with a warning, and this is counted as ``endpoint``.
 
     Args:
         verbosity: The highest verbosity of a ``log`` call that is exported.
-        host: The address to listen on; OTEL_EXPORTER_PROMETHEUS_HOST, else 127.0.0.1.
-        port: The port of local rank 0, the others count up from it; a taken one is
-            passed over, 0 is any free one. OTEL_EXPORTER_PROMETHEUS_PORT, else 9464.
-        discovery_dir: A folder for a Prometheus file_sd file of this rank;
+        host: The address to listen on; by default OTEL_EXPORTER_PROMETHEUS_HOST, else 127.0.0.1.
+        port: The port of local rank 0; the other ranks count up from it. A port that is in use
+            is skipped; 0 means any free one. By default OTEL_EXPORTER_PROMETHEUS_PORT, else 9464.
+        discovery_dir: A folder for a Prometheus file_sd file of this rank; by default
             OTEL_DLLOGGER_DISCOVERY_DIR, else no file is written.
-        linger_s: Seconds that ``close`` waits for one more scrape, so that Prometheus
-            sees the last values and the end; OTEL_DLLOGGER_LINGER_SECONDS, else 0.
-        run: The run's name; by default what the launcher says.
-        rank: The rank; by default what the launcher says.
-        max_series: Series at most; OTEL_DLLOGGER_MAX_SERIES, else 10,000.
-        text_parameters: Export parameters that are text as well, as a label.
+        linger_s: Seconds that ``close`` waits for one more scrape, so that Prometheus sees the
+            last values and the end; by default OTEL_DLLOGGER_LINGER_SECONDS, else 0.
+        run: The run's name; by default the launcher's.
+        rank: The rank; by default the launcher's.
+        max_series: The most series; by default OTEL_DLLOGGER_MAX_SERIES, else 10,000.
+        text_parameters: Whether to export parameters that are text too, as a label.
 
     Attributes:
-        problems: Why there is no page, or no discovery file; each was counted and warned of.
+        problems: Why there is no page or no discovery file; each caused a warning and was
+            counted.
 
     Raises:
-        ConfigurationError: If an argument cannot mean anything.
+        ConfigurationError: If an argument is invalid.
     """
 
     def __init__(
@@ -85,11 +86,12 @@ class PrometheusBackend(OTelBackend):
         self.endpoint: MetricsEndpoint | None = None
         self.discovery: DiscoveryFile | None = None
         self.problems: list[EndpointError] = []
-        self._rendering_id: int | None = None  # of the thread that collects at the moment
-        self._ending_s: float | None = None  # when it began to close
+        self._rendering_id: int | None = None  # of the thread that is collecting now
+        self._ending_s: float | None = None  # when closing began
         self._end_scraped = Waker()
         self._end_scraped_s: float | None = None
-        # Taken once, for good: of two calls at once, or of a signal handler's, one goes on.
+        # Taken once and never released: of two concurrent calls, one of which may be a signal
+        # handler's, only one goes on.
         self._begun, self._closed = threading.Lock(), threading.Lock()
         super().__init__(
             verbosity, run=run, rank=rank, max_series=max_series, text_parameters=text_parameters
@@ -100,7 +102,7 @@ class PrometheusBackend(OTelBackend):
 
     @property
     def url(self) -> str | None:
-        """Return the address of the page, None where no port could be had."""
+        """Return the address of the page, None if no port was available."""
         return None if self.endpoint is None else self.endpoint.url
 
     def _make_instruments(self, _meter_provider: MeterProvider | None) -> Instruments:
@@ -189,28 +191,29 @@ class PrometheusBackend(OTelBackend):
         }
 
     def flush(self) -> None:
-        """Have the instruments of new metrics made, so that the next scrape has them.
+        """Create the instruments of new metrics, so that the next scrape has them.
 
-        Not in the middle of a scrape, as from a finalizer on its thread: that is over first.
+        This does nothing in the middle of a scrape, where a finalizer on its thread may call it:
+        the scrape has to end first.
         """
         if self._rendering_id != threading.get_ident():
             super().flush()
 
     def hurry(self) -> None:
-        """Do nothing: this backend has its page ready at any time."""
+        """Do nothing, since the page of this backend is always ready."""
 
     def begin_close(self) -> None:
-        """Show the end on the page, and wait for nothing: for who closes several backends."""
+        """Show the end on the page without waiting, for callers that close several backends."""
         if os.getpid() == self.topology.pid and self._begun.acquire(blocking=False):
             if EXIT_STATUS.is_clean():
                 self._store.finish()
             self._ending_s = time.monotonic()
 
     def close(self) -> None:
-        """Say that the run is finished, free the port, and remove the discovery file.
+        """Mark the run as finished, free the port, and remove the discovery file.
 
-        Also called at exit with code 0. On the way out of an exception, or of ``sys.exit``
-        with another code, the file stays, and Prometheus sees a target that is down.
+        This is also called at exit with code 0. If an exception, or ``sys.exit`` with another
+        code, ends the script, the file stays, and Prometheus sees a target that is down.
         """
         if os.getpid() != self.topology.pid or not self._closed.acquire(blocking=False):
             return
@@ -230,7 +233,7 @@ class PrometheusBackend(OTelBackend):
             self.close()
 
     def _close_endpoint(self, endpoint: MetricsEndpoint) -> None:
-        """Wait for the last scrape, if that is wanted, and for its page to arrive."""
+        """Close the endpoint, after the last scrape has arrived if lingering is enabled."""
         begun_s = self._ending_s = self._ending_s or time.monotonic()
         close_by_s = begun_s + closing.CLOSE_S
         if self._linger_s > 0:

@@ -1,4 +1,4 @@
-"""DLLogger's lines of text on the standard output, one write per line."""
+"""A backend that prints DLLogger's lines of text to standard output, with one write per line."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from otel_dllogger.record import Info, Metadata, Record, Timed
 
 MAX_ERRORS_IN_A_ROW = 10
-"""Lines that may fail one after the other before the backend gives the output up."""
+"""The number of consecutive failures after which the backend gives up the output."""
 
 
 def default_step_format(step: Any) -> str:
-    """Return a step as text, as DLLogger does."""
+    """Return a step as text, in DLLogger's format."""
     return str(step)
 
 
@@ -37,36 +37,36 @@ def default_metric_format(metric: Any, metadata: Any, value: Any) -> str:
 
     Args:
         metric: The metric's name.
-        metadata: Its metadata; ``format`` (as ``":.3f"``) and ``unit`` are used.
-        value: Its value as the user logged it.
+        metadata: The metric's metadata; ``format`` (such as ``":.3f"``) and ``unit`` are used.
+        value: The value as the user logged it.
 
     Raises:
-        Exception: Whatever a damaged ``format`` makes ``str.format`` raise.
+        Exception: Whatever ``str.format`` raises for a malformed ``format``.
     """
     unit = metadata.get("unit", "")
     form = metadata.get("format", "")
-    if not isinstance(form, str):  # another sum could run into code of its own
+    if not isinstance(form, str):  # adding anything else could run the user's code
         raise TypeError(f"{form!r:.80} is not a format; pass one, as in ':.3f'")
     template = "{" + form + "}"
     return f"{metric} : {value if value is None else template.format(value)} {unit}"
 
 
 def default_prefix_format(timestamp: datetime) -> str:
-    """Return the beginning of a line, as DLLogger does."""
+    """Return the beginning of a line, in DLLogger's format."""
     return f"DLL {timestamp} - "
 
 
 class StdOutBackend(RecordBackend):
-    """Print one line of text per ``log`` and ``info`` call.
+    """A backend that prints one line of text per ``log`` and ``info`` call.
 
     Args:
         verbosity: The highest verbosity of a ``log`` call that is printed.
         step_format: Returns a step as text; called with ``(step)``.
-        metric_format: Returns a metric as text; ``(metric, metadata, value)``.
-        prefix_format: Returns the beginning of the line; ``(timestamp)``, or as in TCAP
-            DLLogger ``(rank, timestamp)``.
-        line_format: Returns the whole line of a ``log`` call, or None for the usual one;
-            ``(timestamp, step, data)``. ``training.mmengine_line`` is one.
+        metric_format: Returns a metric as text; called with ``(metric, metadata, value)``.
+        prefix_format: Returns the beginning of the line; called with ``(timestamp)``, or as in
+            TCAP DLLogger with ``(rank, timestamp)``.
+        line_format: Returns the whole line of a ``log`` call, or None for the usual line; called
+            with ``(timestamp, step, data)``. ``training.mmengine_line`` is an example.
 
     Raises:
         ConfigurationError: If one of the formats is not a function.
@@ -93,7 +93,7 @@ class StdOutBackend(RecordBackend):
         if line_format is not None:
             step = "pass one, such as otel_dllogger.training.mmengine_line"
             arguments.function("line_format", line_format, step=step)
-        # Scripts write to it as to DLLogger's; it is read without growing by it.
+        # Scripts write to this as in DLLogger; we read it without adding keys.
         self._metadata: defaultdict[Any, dict[Any, Any]] = defaultdict(dict)
         self.step_format = step_format
         self.metric_format = metric_format
@@ -105,7 +105,7 @@ class StdOutBackend(RecordBackend):
         self._own_rank: int | None = None
 
     def write_record(self, record: Record) -> None:
-        """Print ``prefix step metric metric ...``, or what ``line_format`` makes of it."""
+        """Print ``prefix step metric metric ...``, or the line that ``line_format`` returns."""
         if self.line_format is not None:
             line = self._whole_line(self.line_format, record)
             if line is not None:
@@ -117,7 +117,7 @@ class StdOutBackend(RecordBackend):
             step = _unformatted("step_format", record.step, error)
         try:
             items = list(record.data.items())  # at once: another thread may change it
-        except Exception as error:  # not a dict, as a rule
+        except Exception as error:  # usually because it is not a dict
             let_through(error)
             metrics = safe_text(record.data)
         else:
@@ -163,7 +163,7 @@ class StdOutBackend(RecordBackend):
 
     def _prefix(self, entry: Timed, data: Any) -> str:
         try:
-            prefix_format = self.prefix_format  # scripts put in another one later
+            prefix_format = self.prefix_format  # scripts may set another one later
             if prefix_format is not self._known_prefix_format:
                 self._known_prefix_format = prefix_format
                 self._prefix_takes_rank = _takes_rank(prefix_format)
@@ -175,7 +175,7 @@ class StdOutBackend(RecordBackend):
             return default_prefix_format(entry.timestamp)
 
     def _rank_of(self, data: Any) -> Any:
-        """Return the rank of a record: from its data, else the process's own."""
+        """Return the rank of a record, from its data or else that of the process."""
         if isinstance(data, dict) and "rank" in data:
             rank = parse_rank(data["rank"])
             if rank is not None:
@@ -201,16 +201,16 @@ class StdOutBackend(RecordBackend):
 
 
 def write_line(stream: TextIO, line: str) -> None:
-    """Write a line in one piece, so that the ranks on one terminal do not glue theirs.
+    """Write a line in one piece, so that lines of ranks on the same terminal do not mix.
 
-    A text stream on a descriptor is passed by: its buffer is cut at any byte. Whatever
-    else stands in for ``sys.stdout`` gets one ``write``, as from ``print``.
+    For a text stream on a descriptor this bypasses the stream, whose buffer may be flushed at
+    any byte. Anything else that replaces ``sys.stdout`` gets one ``write``, as from ``print``.
     """
     encoding = getattr(stream, "encoding", None) or "utf-8"
     if type(stream) is io.TextIOWrapper and isinstance(stream.buffer, _ON_DESCRIPTOR):
         try:
             stream.flush()
-        except RuntimeError as error:  # a signal handler prints while its thread is in the buffer
+        except RuntimeError as error:  # a signal handler prints while its thread uses the buffer
             let_through(error)
         rest = line.encode(encoding, "backslashreplace")
         while rest:
@@ -227,7 +227,7 @@ _ON_DESCRIPTOR = (io.BufferedWriter, io.FileIO)
 
 
 def _unformatted(what: str, value: object, error: Exception, template: object = None) -> str:
-    """Return the ``repr`` of what could not be formatted, and count it.
+    """Return the ``repr`` of a value that could not be formatted, and count the fault.
 
     Raises:
         Exception: ``error``, if a signal handler of the application raised it.
@@ -242,7 +242,7 @@ def _unformatted(what: str, value: object, error: Exception, template: object = 
 
 
 def _takes_rank(prefix_format: Callable[..., str]) -> bool:
-    """Tell TCAP DLLogger's ``(rank, timestamp)`` from DLLogger's ``(timestamp)``."""
+    """Return whether a function takes ``(rank, timestamp)``, as in TCAP DLLogger."""
     try:
         parameters = inspect.signature(prefix_format).parameters.values()
     except (TypeError, ValueError) as error:

@@ -1,7 +1,7 @@
-"""What a client's headers ask for: the format of a page, and whether it is compressed.
+"""Choose the format and compression of a page from a client's headers.
 
-Anybody can send any header, so nothing in one is an error: what is not understood is passed
-over, and a client that asks for no known format gets the plain text.
+Clients can send any header, so nothing in one is an error: what is not understood is ignored,
+and a client that asks for no known format gets plain text.
 
 Source: https://prometheus.io/docs/instrumenting/content_negotiation/
 """
@@ -21,25 +21,25 @@ _VERSIONS = {
     "text/plain": ("1.0.0",),
     "application/openmetrics-text": ("", "1.0.0"),
 }
-# Both leave our names, of letters, digits and underscores, as they are.
+# Both leave our names, which consist of letters, digits and underscores, unchanged.
 _ESCAPINGS = ("underscores", "allow-utf-8")
 
 
 def choose_format(accept: str) -> tuple[Callable[[Collector], bytes], str]:
-    """Return the encoder of a page and the content type that it is sent with.
+    """Return the encoder of a page and the content type with which the page is sent.
 
-    There are few content types, however many headers there are.
+    There are only a few content types, whatever the headers.
 
     Args:
         accept: The Accept header of a request, empty if it has none.
     """
-    wanted = filter(_quality, _items(accept))  # a quality of zero refuses
+    wanted = filter(_quality, _items(accept))  # a quality of zero means a refusal
     for media, parameters in sorted(wanted, key=_quality, reverse=True):
         version, escaping = parameters.get("version", ""), parameters.get("escaping")
         if version in _VERSIONS.get(media, ()):
             if escaping not in _ESCAPINGS:
                 escaping = _ESCAPINGS[0]
-            # Its own words, since the encoder's choice raises on a version it cannot compare.
+            # Not the client's own words: the encoder's choice raises on an unusual version.
             return choose_encoder(f"{media}; version=1.0.0; escaping={escaping}")
         if media in ("text/plain", "text/*", "*/*"):
             break
@@ -47,7 +47,7 @@ def choose_format(accept: str) -> tuple[Callable[[Collector], bytes], str]:
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Tell whether a client takes a page that is compressed.
+    """Return whether a client accepts a compressed page.
 
     Args:
         accept_encoding: The Accept-Encoding header of a request, empty if it has none.

@@ -1,10 +1,10 @@
 """The HTTP endpoint of one rank: ``/metrics`` for Prometheus, ``/health`` for people.
 
-It runs inside the training process, so it is bounded whatever its clients do: two
-threads, a cap on connections, on request bytes and on the bytes of pages that wait for
-slow readers. One thread moves bytes, the other renders. Everything that waits for the
-second is served as one batch from one rendering, which is both the single flight and
-the freshness: a batch is complete before its page is begun.
+It runs inside the training process, so its resources are limited whatever its clients do: two
+threads, and limits on connections, on request bytes and on the bytes of pages that wait for
+slow readers. One thread moves bytes, the other renders. All requests that wait for the second
+are served as one batch from one rendering. This gives both a single flight and fresh pages: a
+batch is complete before the rendering of its page begins.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 CLOSE_S = closing.CLOSE_S
-"""Seconds that ``close`` waits for its threads, where it is not told until when."""
+"""Seconds that ``close`` waits for its threads if it is not given a deadline."""
 
 _LEAST_CLOSE_S = 0.1
 _GZIP_FROM_BYTES = 1024
@@ -60,24 +60,24 @@ def _line(status: str, text: str, *headers: tuple[str, str]) -> _Page:
 
 
 class MetricsEndpoint:
-    """Serve ``/metrics`` and ``/health`` over HTTP from two daemon threads.
+    """An HTTP endpoint that serves ``/metrics`` and ``/health`` from two daemon threads.
 
     Args:
-        render: Takes a request's Accept header, gives the content type and the page. It is
-            called on one thread at a time, and once for all requests that wait at that
-            moment for the same format; always after they came in.
+        render: Takes a request's Accept header and returns the content type and the page. It is
+            called on one thread at a time, once for all requests that are waiting for the same
+            format, and always after they came in.
         host: Name or address to listen on; the default is reachable from this machine only.
         port: TCP port, 0 for any free one.
-        health: Gives what ``/health`` shows beside ``{"status": "ok"}``.
-        port_tries: Number of ports to try, counted up from ``port``, while they are taken.
+        health: Returns what ``/health`` shows in addition to ``{"status": "ok"}``.
+        port_tries: How many ports to try while they are in use, counting up from ``port``.
 
     Attributes:
-        host: The address listened on.
-        port: The port listened on.
-        url: Where to scrape.
+        host: The address that the endpoint listens on.
+        port: The port that the endpoint listens on.
+        url: The URL to scrape.
 
     Raises:
-        EndpointError: The host or port cannot be listened on.
+        EndpointError: If it cannot listen on the host or port.
     """
 
     def __init__(
@@ -93,7 +93,8 @@ class MetricsEndpoint:
         self._health = health or dict
         self._pages: dict[tuple[str, bool], _Page] = {}
         self._server = BoundedServer(self._application, open_listener(host, port, tries=port_tries))
-        # Taken once, for good: of two calls at once, or of a signal handler's, one goes on.
+        # Taken once and never released: of two concurrent calls, one of which may be a signal
+        # handler's, only one goes on.
         self._closed = threading.Lock()
         self._pid = os.getpid()
         self.host, self.port = self._server.sockinfo[3][:2]
@@ -115,10 +116,10 @@ class MetricsEndpoint:
             ) from error
 
     def drain(self, most_s: float) -> None:
-        """Wait until the requests at hand are answered.
+        """Wait until the current requests are answered.
 
         Args:
-            most_s: Seconds to wait at most, for clients that do not read their answer.
+            most_s: The longest time to wait for clients that do not read, in seconds.
         """
         deadline_s = time.monotonic() + most_s
         while self._server.busy() and time.monotonic() < deadline_s:
@@ -127,11 +128,11 @@ class MetricsEndpoint:
     def close(self, by_s: float | None = None) -> None:
         """Stop the threads and free the port at once.
 
-        A second call does nothing, nor does one in a forked child, where all is closed.
+        A second call does nothing, nor does one in a forked child, where everything is closed.
 
         Args:
-            by_s: Until when to wait for the threads, on the monotonic clock; for a moment in
-                any case, which is all that they need unless a rendering hangs.
+            by_s: The monotonic time until which to wait for the threads. The wait is never
+                shorter than a moment, which is all they need unless a rendering hangs.
         """
         if os.getpid() != self._pid or not self._closed.acquire(blocking=False):
             return
@@ -147,7 +148,7 @@ class MetricsEndpoint:
     def _scrape(self) -> None:
         while self._server.serve_batch():
             self._pages.clear()
-        # Only now does nobody wake the other thread any more.
+        # From now on nothing wakes the other thread.
         self._server.close_trigger()
 
     def _application(

@@ -1,11 +1,11 @@
-"""A waitress server that stays bounded whatever its clients do.
+"""A waitress server whose resources are limited whatever its clients do.
 
-waitress is used for what it does well: HTTP over poll, in pure Python, with limits on what
-a request may hold. What no setting of it gives stands here: one batch of waiting requests
+waitress is used for what it does well: HTTP over poll, in pure Python, with limits on the size
+of a request. This module adds what its settings cannot provide: one batch of waiting requests
 instead of a pool of threads, and bodies that are shared instead of copied. Its
-``channel_timeout`` starts anew with each byte of a slow client, and ends no client that
-never reads, since it waits until it could write; at its ``connection_limit`` it accepts
-nobody, where the oldest idle or slow client has to make room.
+``channel_timeout`` starts again with each byte from a slow client, and does not end a client
+that never reads, since it waits until it can write. At its ``connection_limit`` it accepts no
+new clients, while here the oldest idle or slow client has to make room.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ if TYPE_CHECKING:
     from otel_dllogger.http.sockets import OwnSocket
 
 MAX_CONNECTIONS = 256
-"""Open connections; one more ends the oldest idle or slow one."""
+"""The most open connections; one more ends the oldest idle or slow one."""
 
 MAX_HELD_BYTES = 64 * 2**20
-"""Bytes of different pages that may wait for slow readers; beyond it the oldest reader goes."""
+"""The most bytes of different pages that wait for slow readers; beyond it the oldest is ended."""
 
 STALLED_S = 20.0
-"""Seconds in which a begun request must be complete, and a response taken."""
+"""Seconds in which a request must be completed once begun, and a response read."""
 
 IDLE_S = 75.0
-"""Seconds a connection may stay open between requests."""
+"""Seconds that a connection may stay open between requests."""
 
 _SEND_BUFFER_BYTES = 128 * 1024
 _TURN_S = 1.0
 
-# What waitress has to say (a client that went away, a queue that grew) is for a web
-# server's operator: it stays off the stderr of a training run.
+# Waitress' messages (a client that went away, a queue that grew) are meant for the operator of a
+# web server, so they are kept off the stderr of a training run.
 _log = logging.getLogger("otel_dllogger.waitress")
 _log.propagate = False
 _log.addHandler(logging.NullHandler())
 
 
 class SharedBody(ReadOnlyFileBasedBuffer):
-    """A response body that refers to the shared page, where waitress would copy bytes."""
+    """A response body that refers to the shared page instead of copying its bytes."""
 
     def __init__(self, page: bytes) -> None:
         super().__init__(io.BytesIO(page))
@@ -71,7 +71,7 @@ class _Task(WSGITask):
 
 
 class _Channel(HTTPChannel):
-    """A connection that knows how long its client has kept it waiting."""
+    """A connection that knows how long it has been waiting for its client."""
 
     logger = _log
     task_class = _Task
@@ -81,7 +81,7 @@ class _Channel(HTTPChannel):
         super().__init__(*args, **options)
 
     def writable(self) -> bool:
-        # waitress polls, and spins, while the other thread still appends to the answer.
+        # Otherwise waitress would spin in its poll while the other thread appends to the answer.
         return not self.requests and super().writable()
 
     def received(self, data: bytes) -> bool:
@@ -94,7 +94,7 @@ class _Channel(HTTPChannel):
         return super().write_soon(data)
 
     def service(self) -> None:
-        # A pipelining client gets one answer: many, unread, would block this thread.
+        # A pipelining client gets only one answer: many unread ones would block this thread.
         if len(self.requests) > 1:
             cast("dict[str, str]", self.requests[0].headers)["CONNECTION"] = "close"
         super().service()
@@ -102,7 +102,7 @@ class _Channel(HTTPChannel):
     def answer(self) -> None:
         try:
             self.service()
-        except BaseException:  # a SystemExit in the user's callbacks, too, ends one request only
+        except BaseException:  # even a SystemExit in a user's callback ends only one request
             self.cancel()
             self.server.pull_trigger()
 
@@ -113,8 +113,8 @@ class _Channel(HTTPChannel):
         return self.since_s + (IDLE_S if idle else STALLED_S)
 
     def drop(self) -> None:
-        # waitress waits for a socket to become writable before it closes it, which a
-        # client that never reads never lets happen; nor shall the kernel keep its bytes.
+        # waitress closes a socket only once it is writable, which never happens if the client
+        # never reads. Nor should the kernel keep the unread bytes.
         if self.socket is not None and self.total_outbufs_len:
             with contextlib.suppress(OSError):
                 linger = struct.pack("ii", 1, 0)
@@ -123,9 +123,9 @@ class _Channel(HTTPChannel):
 
 
 class _Trigger(wasyncore.dispatcher):
-    """What wakes the thread that waits for sockets.
+    """A trigger that wakes the thread that waits for sockets.
 
-    waitress has a pipe for it, and writes to its number, whosever that is by now.
+    waitress uses a pipe for this, and writes to its number even if that now belongs to other code.
     """
 
     logger = _log
@@ -142,7 +142,7 @@ class _Trigger(wasyncore.dispatcher):
             self.recv(8192)
 
     def pull_trigger(self) -> None:
-        with contextlib.suppress(OSError):  # full, so it wakes as well; or lost
+        with contextlib.suppress(OSError):  # full, in which case it wakes anyway; or lost
             self.waker.send(b"x")
 
     def close(self) -> None:
@@ -151,7 +151,7 @@ class _Trigger(wasyncore.dispatcher):
 
 
 class BoundedServer(TcpWSGIServer):
-    """A waitress server with a batch in place of its thread pool, and with evictions."""
+    """A waitress server that serves batches, without a thread pool, and can evict clients."""
 
     channel_class = _Channel
     logger = _log
@@ -172,11 +172,11 @@ class BoundedServer(TcpWSGIServer):
             outbuf_high_watermark=2**40,  # the rendering thread never waits for a client
             sockets=[sock],
         )
-        # waitress would send from both threads, which then fight over the interpreter's lock.
-        # As an argument the setting warns that it will go, which waitress<4 keeps from us.
+        # waitress would send from both threads, which would then compete for the GIL. Passed as
+        # an argument, this setting warns of its removal, which waitress<4 rules out for us.
         settings.send_bytes = settings.outbuf_high_watermark
-        # Accepted sockets have the listener's options. Unread bytes in the kernel count
-        # against the container of the training run.
+        # Accepted sockets inherit the listener's options. Unread bytes in the kernel count
+        # towards the memory of the training run's container.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         with OWN.lock:  # waitress opens a pipe
@@ -184,7 +184,7 @@ class BoundedServer(TcpWSGIServer):
                 application,
                 map=self.sockets,
                 _sock=sock,
-                dispatcher=ThreadedTaskDispatcher(),  # has no threads until told
+                dispatcher=ThreadedTaskDispatcher(),  # has no threads until told to
                 adj=settings,
                 sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
                 bind_socket=False,
@@ -198,22 +198,22 @@ class BoundedServer(TcpWSGIServer):
         return list(self.active_channels.values())
 
     def busy(self) -> bool:
-        """Tell whether a request waits for its answer, or an answer for its client."""
+        """Return whether a request is waiting for its answer, or an answer for its client."""
         return any(one.requests or one.total_outbufs_len for one in self.channels())
 
     def add_task(self, task: Any) -> None:
-        """Let a request wait for the next batch; waitress calls it with the connection."""
+        """Add a request to the next batch; waitress calls this with the connection."""
         self.waiting.put(task)
 
     def readable(self) -> bool:
-        """Tell whether one more connection can be taken, as waitress asks."""
+        """Return whether one more connection can be accepted; waitress calls this."""
         if not self.accepting or time.monotonic() < self.paused_until_s:
             return False
         channels = self.channels()
         return len(channels) < MAX_CONNECTIONS or not all(channel.requests for channel in channels)
 
     def handle_accept(self) -> None:
-        """Accept what has come, and make room for it."""
+        """Accept the waiting connections, and make room for them."""
         for _ in range(MAX_CONNECTIONS):
             pair = self.accept() if self.readable() else None
             if pair is None:
@@ -223,20 +223,20 @@ class BoundedServer(TcpWSGIServer):
             self.channel_class(self, *pair, self.adj, map=self.sockets)
 
     def handle_error(self) -> None:
-        """Accept nothing for a while."""
-        # Out of file descriptors, most likely. waitress would close the listening socket
-        # on one error and spin on another.
+        """Stop accepting connections for a while."""
+        # The process is probably out of file descriptors. waitress would close the listening
+        # socket on one error and spin on another.
         self.paused_until_s = time.monotonic() + _TURN_S
 
     handle_close = handle_error
 
     def evict(self) -> None:
-        """End the oldest idle or slow connection, those that never read last."""
+        """End the oldest idle connection, or the oldest slow one if none is idle."""
         candidates = [channel for channel in self.channels() if not channel.requests]
         min(candidates, key=lambda one: (one.total_outbufs_len > 0, one.since_s)).drop()
 
     def drop_overdue(self) -> None:
-        """End connections that took too long, and those that hoard pages."""
+        """End connections that take too long, and those that hoard pages."""
         now_s = time.monotonic()
         held: dict[int, int] = {}
         for channel in sorted(self.channels(), key=lambda one: one.since_s, reverse=True):
@@ -248,7 +248,7 @@ class BoundedServer(TcpWSGIServer):
                 channel.drop()
 
     def drop_lost(self) -> None:
-        """Let go of sockets that something else closed by their numbers, and end without some."""
+        """Drop sockets that other code closed by number, and shut down if a vital one is lost."""
         for channel in self.channels():
             sock = cast("OwnSocket | None", channel.socket)
             if sock is not None and not sock.is_ours():
@@ -259,12 +259,12 @@ class BoundedServer(TcpWSGIServer):
             count_fault("serving the metrics endpoint", OSError(errno.EBADF, what))
 
     def serve_sockets(self) -> None:
-        """Move bytes until ``shut``; the work of one thread."""
+        """Move bytes until ``shut`` is called; the loop of one thread."""
         while self.accepting:
             self.serve_turn()
 
     def serve_turn(self) -> None:
-        """Move the bytes that can be moved, for at most a second."""
+        """Move the bytes that can be moved, waiting for a second at most."""
         try:
             self.drop_lost()
             self.drop_overdue()
@@ -274,10 +274,10 @@ class BoundedServer(TcpWSGIServer):
             time.sleep(_TURN_S)
 
     def serve_batch(self) -> bool:
-        """Wait for requests and answer all that wait, the work of the other thread.
+        """Wait for requests and answer all that are waiting; the work of the other thread.
 
         Returns:
-            False once there is nothing more to come.
+            False once no more requests will come.
         """
         batch = [self.waiting.get()]
         with contextlib.suppress(queue.Empty):
@@ -290,19 +290,19 @@ class BoundedServer(TcpWSGIServer):
         return True
 
     def shut(self) -> None:
-        """Close every socket, but not those by which the other thread may wake this one."""
+        """Close every socket except those with which the other thread may wake this one."""
         self.accepting = False
         for one in list(self.sockets.values()):
             if one is not self.trigger:
                 wasyncore.dispatcher.close(one)
 
     def close_trigger(self) -> None:
-        """Close those as well, once neither thread uses them."""
+        """Close the sockets of the trigger, once neither thread uses them."""
         self.trigger.close()
 
 
 def count_fault(what: str, error: Exception) -> None:
-    """Count what the endpoint could not do; never raise."""
-    # Under OTEL_DLLOGGER_RAISE=1 it comes back, but these threads have nobody to catch it.
+    """Count a fault of the endpoint, without ever raising."""
+    # Under OTEL_DLLOGGER_RAISE=1 the fault is raised, but nothing in these threads catches it.
     with contextlib.suppress(Exception):
         DIAGNOSTICS.caught("scrape", what, error)

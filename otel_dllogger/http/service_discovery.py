@@ -1,9 +1,9 @@
-"""One file per rank that tells Prometheus where to scrape it.
+"""Write and remove discovery files, one per rank, which tell Prometheus where to scrape it.
 
-The files are Prometheus' ``file_sd``: a folder that every rank writes into and that
-Prometheus watches. All labels in them begin with ``__meta_``: Prometheus offers those to
-relabelling and drops them afterwards, so that nothing here can collide with the
-``run`` and ``rank`` of the metrics themselves
+They are files for Prometheus' ``file_sd``, in a folder that every rank writes into and that
+Prometheus watches. All labels in them begin with ``__meta_``. Prometheus offers these to
+relabelling and drops them afterwards, so that nothing here can collide with the ``run`` and
+``rank`` of the metrics themselves
 (https://prometheus.io/docs/prometheus/latest/configuration/configuration/#file_sd_config).
 """
 
@@ -29,21 +29,23 @@ _LABEL_PREFIX = "__meta_dllogger_"
 _FILE_SIZE_BYTES_MAX = 65536
 _PID_MAX = 2**31 - 1
 
-# A start leaves the files of the dead for this long, so that Prometheus sees that their targets
-# are down: a rank that was swept at once looks like one that closed, and nobody is told.
+# When a rank starts, it leaves the files of dead ranks for this long, so that Prometheus sees that
+# their targets are down. A rank whose file is swept at once would look like one that closed, and
+# no alert would fire.
 GRACE_S = 600.0
 _MARK = ".dead"
 
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """Name a process so that no other, before or after, on any host, has the same name.
+    """The identity of a process, which no other process on any host ever has.
 
     Args:
         host: The short host name.
-        pid_namespace: Containers may share the host's name, but each counts its own pids.
+        pid_namespace: The pid namespace; containers may share the host's name, but each counts
+            its own pids.
         pid: The process id in that namespace.
-        start: Boot and clock ticks at its start; empty where the system does not say.
+        start: Boot and clock ticks at the start of the process; empty if the system does not say.
     """
 
     host: str
@@ -54,11 +56,11 @@ class _Owner:
 
 @dataclass(frozen=True, slots=True)
 class _Announcement:
-    """Hold what a discovery file says.
+    """The content of a discovery file.
 
     Args:
-        owner: Whose it is.
-        address: Where its endpoint listens; anything else where the file is damaged.
+        owner: The process that wrote it.
+        address: Where its endpoint listens; may be anything if the file is damaged.
     """
 
     owner: _Owner
@@ -66,21 +68,20 @@ class _Announcement:
 
 
 class DiscoveryFile:
-    """Announce a metrics endpoint to Prometheus for as long as this process lives.
+    """A file that announces a metrics endpoint to Prometheus while this process lives.
 
-    The folder is made if it is missing, and files of ranks of this host that were seen
-    dead ten minutes ago are removed from it. What cannot be written is counted, and never
-    raised.
+    The folder is created if it is missing, and files of ranks of this host that were seen dead
+    ten minutes ago are removed from it. A failure to write is counted and never raised.
 
     Args:
         directory: The folder that Prometheus watches, as ``<directory>/*.json``.
-        topology: Whose endpoint it is; gives the file its name.
+        topology: The identity of this process, from which the file gets its name.
         address: ``host:port`` where the endpoint listens. A wildcard host (0.0.0.0 or ::) is
             announced as the host's name.
 
     Attributes:
         path: The file.
-        problem: Why it could not be written, None where it was.
+        problem: Why it could not be written, None if it was.
     """
 
     def __init__(
@@ -110,9 +111,9 @@ class DiscoveryFile:
             sweep_stale(directory, grace_s=GRACE_S, taken=announced)
 
     def remove(self) -> None:
-        """Withdraw the announcement, unless another process has taken over the file.
+        """Remove the file, unless another process has taken it over.
 
-        A second call does nothing, nor does one in a forked child.
+        A second call does nothing, nor does a call in a forked child.
         """
         if not self._content or os.getpid() != self._pid:
             return
@@ -133,25 +134,26 @@ class DiscoveryFile:
 def sweep_stale(
     directory: str | os.PathLike[str], *, grace_s: float = 0.0, taken: str | None = None
 ) -> int:
-    """Remove what dead ranks of this host left in the folder.
+    """Remove files that dead ranks of this host left in the folder.
 
-    Stale is a file that this package wrote on this host, in this pid namespace, by a
-    process that has ended or whose pid is another's by now. All else stays: foreign and
-    malformed files, other hosts, live ranks. Any number of processes may sweep at once.
-    Whatever others may have put into the folder, nothing is raised.
+    A file is stale if this package wrote it on this host, in this pid namespace, in a process
+    that has ended or whose pid now belongs to another one. Everything else stays: foreign and
+    malformed files, and those of other hosts and live ranks. Any number of processes may sweep
+    at the same time. Whatever else is in the folder, nothing is raised.
 
     Args:
         directory: The discovery folder; may be missing.
-        grace_s: How long ago a sweep must have seen first that the process is dead. Until
-            then its file stays, with a mark beside it, ``<name>.dead``.
-        taken: An address that another process listens at now. A dead one that announced it is
-            removed without grace: its file would keep the address when that process closes.
+        grace_s: Seconds that must have passed since a sweep first saw that the process is dead.
+            Until then its file stays, with a mark beside it, ``<name>.dead``.
+        taken: An address on which another process now listens. The file of a dead process that
+            announced it is removed without grace: it would keep the address when the other
+            process closes.
 
     Returns:
-        How many files this call removed, marks not counted.
+        How many files this call removed, without the marks.
     """
     try:
-        names = os.listdir(directory)  # noqa: PTH208 - a folder without a name to match costs least
+        names = os.listdir(directory)  # noqa: PTH208 - cheapest for a folder without matching names
     except (OSError, ValueError):
         return 0
     sweep = _Sweep(_this_process(), grace_s, taken)
@@ -172,12 +174,12 @@ def sweep_stale(
 
 @dataclass(frozen=True, slots=True)
 class _Sweep:
-    """Hold what one sweep goes by.
+    """The parameters of one sweep.
 
     Args:
         here: The process that sweeps.
-        grace_s: How long a file stays after it was seen to be a dead process's.
-        taken: The address whose files have no grace.
+        grace_s: Seconds that a file stays after a sweep first saw that its process is dead.
+        taken: The address whose files get no grace.
     """
 
     here: _Owner
@@ -185,12 +187,12 @@ class _Sweep:
     taken: str | None
 
     def file(self, path: Path) -> bool:
-        """Remove one file if it is stale, and say whether it was.
+        """Remove one file if it is stale, and return whether it was.
 
         Raises:
             OSError: If another rank was faster, or it is not ours to remove.
         """
-        # By name first: a thousand hosts that read each other's files would stall a shared disk.
+        # Names first: a thousand hosts that read each other's files would stall a shared disk.
         end = _file_name_end(self.here.host)
         if path.name.startswith("dllogger_") and path.name.endswith(end):
             return self._announcement(path)
@@ -217,28 +219,28 @@ class _Sweep:
         return True
 
     def _mark(self, mark: Path) -> None:
-        # It is of a file that is gone: its rank started again, or somebody deleted it.
+        # The marked file may be gone: its rank was restarted, or a user deleted it.
         path = mark.with_name(mark.name.removesuffix(_MARK))
         if not path.exists():
             mark.unlink()
 
 
 def _marked_for_s(path: Path, content: bytes) -> float:
-    """Return how long ago this very file was marked; mark it if it was not."""
+    """Return the seconds since this very file was marked; mark it if it was not."""
     mark = _mark_of(path)
-    with contextlib.suppress(OSError):  # there is none, or what is there cannot be read
-        if _read(mark) == content:  # and not of an earlier process, which died before this one
+    with contextlib.suppress(OSError):  # there is none, or it cannot be read
+        if _read(mark) == content:  # and not the mark of an earlier process with this file name
             marked_for_s = time.time() - mark.lstat().st_mtime
             if marked_for_s >= 0:
                 return marked_for_s
     _write(mark, content)
-    if _read(path) != content:  # a new rank took the file over, and may have looked for marks
+    if _read(path) != content:  # a new rank took the file over, and may already have removed marks
         _unmark(path)
     return 0.0
 
 
 def _mark_of(path: Path) -> Path:
-    # Not *.json, so that Prometheus does not read it.
+    # The name is not *.json, so that Prometheus does not read it.
     return path.with_name(path.name + _MARK)
 
 
@@ -248,14 +250,14 @@ def _unmark(path: Path) -> None:
 
 
 def _discard(path: Path, content: bytes) -> bool:
-    # A new rank may replace the file between our look at it and its removal, and a new
-    # attempt has the same names as the old one. So it is moved away first and looked at
-    # again: what is not what we meant to remove goes back.
+    # A new rank may replace the file between our look at it and its removal, since a new attempt
+    # uses the same names as the old one. So the file is moved away first and read again; if it is
+    # not the one that we meant to remove, it goes back.
     aside = _temporary_path(path.parent)
     path.rename(aside)
     try:
         is_meant = _read(aside) == content
-    except OSError:  # it is something else by now, which cannot be read
+    except OSError:  # it is now something else, which cannot be read
         is_meant = False
     if not is_meant:
         aside.rename(path)
@@ -265,13 +267,13 @@ def _discard(path: Path, content: bytes) -> bool:
 
 
 def _write(path: Path, content: bytes) -> None:
-    # A private umask would hide it from Prometheus' user.
+    # A private umask would hide the file from Prometheus' user.
     with replacing(path, _temporary_path(path.parent), exclusive=True, mode=0o644) as file:
         file.write(content)
 
 
 def _read(path: Path) -> bytes:
-    # Not a link nor a pipe, which a folder open to others may hold.
+    # Neither a link nor a pipe, which a folder that others can write to may contain.
     return read_regular(path, max_bytes=_FILE_SIZE_BYTES_MAX, follow=False)
 
 
@@ -282,7 +284,7 @@ def _this_process() -> _Owner:
 
 def _pid_namespace() -> str:
     try:
-        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - its target is no path
+        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - its target is not a path
     except OSError:
         return ""
 
@@ -306,7 +308,7 @@ def _is_dead(owner: _Owner, here: _Owner) -> bool:
     except ProcessLookupError:
         return True
     except OSError:
-        pass  # alive, and another user's
+        pass  # alive, and owned by another user
     process = read_process(owner.pid)
     if process is None:
         return False
@@ -329,7 +331,7 @@ def _format_content(topology: Topology, address: str) -> bytes:
 
 
 def _parse_content(content: bytes) -> _Announcement | None:
-    """Return what a file says; None for anything that ``_format_content`` does not write."""
+    """Return a file's content; None for anything that ``_format_content`` does not write."""
     try:
         (group,) = json.loads(content)
         labels, targets = group["labels"], group["targets"]
@@ -341,7 +343,7 @@ def _parse_content(content: bytes) -> _Announcement | None:
         owner = _owner(host, pid_namespace, pid, start)
         is_one = isinstance(targets, list) and len(targets) == 1
         return _Announcement(owner, targets[0] if is_one else None) if owner else None
-    except Exception:  # what others may have written knows no end
+    except Exception:  # others may have written anything
         return None
 
 
@@ -351,8 +353,8 @@ def _owner(host: str, pid_namespace: str, pid: str, start: str) -> _Owner | None
 
 
 def _temporary_path(directory: Path) -> Path:
-    # The name says whose it is: a process killed while it writes leaves no content that could.
-    # It begins with a dot and does not end in .json, so that no *.json glob finds it.
+    # The name contains the owner, since a process that is killed while writing leaves no content
+    # that could. It begins with a dot and does not end in .json, so that no *.json glob finds it.
     owner = _this_process()
     name = f".dllogger-{_origin(owner)}-{owner.pid}-{owner.start}-{secrets.token_hex(4)}.tmp"
     return directory / name
@@ -369,8 +371,8 @@ def _origin(owner: _Owner) -> str:
 
 
 def _file_name(topology: Topology) -> str:
-    # No underscore in the host, so that the three parts can be told apart and no
-    # two (run, rank, host) share a name.
+    # The host contains no underscore, so that the three parts can be told apart and no two
+    # (run, rank, host) share a name.
     run = _safe(topology.run, r"[^A-Za-z0-9._-]", 128)
     return f"dllogger_{run}_{topology.rank}{_file_name_end(topology.host)}"
 

@@ -1,12 +1,12 @@
-"""Sockets of this process alone: a forked child closes its copies at once.
+"""Sockets that belong to one process: a forked child closes its copies at once.
 
-A child that kept them would keep the port, and the clients, after its parent's end. They are
-recorded by the code that opens them. They are opened and closed under a lock that a fork
-takes as well, so that it cannot come between a system call and the entry that goes with it.
+A child that kept them would keep the port and the clients after its parent has ended. The code
+that opens them records them. They are opened and closed under a lock that a fork takes as well,
+so that a fork cannot come between a system call and the matching entry.
 
 A script that closes all descriptors (``os.closerange``, as daemons do) closes these as well,
-and what it opens next gets their numbers. So each is known by what it refers to, and a number
-that refers to something else by now is neither read, nor written to, nor closed.
+and the files that it opens next get their numbers. So each socket is identified by what it
+refers to, and a number that now refers to something else is not read, written to or closed.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from otel_dllogger.runtime import fork
 MAX_PORT = 65535
 
 BACKLOG = 1024
-"""Connections that the kernel keeps for the server to accept."""
+"""The most connections that the kernel keeps for the server to accept."""
 
 LONGEST_WAIT_S = 1.0
-"""Seconds that a fork waits at most; what it waits for are single system calls."""
+"""The longest time that a fork waits, in seconds; it waits only for single system calls."""
 
-# A client that went away must not end a script that restored what SIGPIPE does elsewhere.
+# A client that went away must not end a script that restored the default action of SIGPIPE.
 _NO_SIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class OwnDescriptors:
-    """Know what is open.
+    """The open sockets of this process.
 
     Attributes:
-        lock: Held around each opening and closing, and by a thread while it forks. Reentrant,
-            for a signal handler that forks.
-        open: The sockets.
+        lock: Held around each opening and closing, and by a thread while it forks. It is
+            reentrant for signal handlers that fork.
+        open: The open sockets.
     """
 
     def __init__(self) -> None:
@@ -52,19 +52,19 @@ class OwnDescriptors:
         self.lock.acquire(timeout=LONGEST_WAIT_S)
 
     def after_fork_in_parent(self) -> None:
-        """Let them go on."""
-        with contextlib.suppress(RuntimeError):  # the wait was given up
+        """Let other threads go on."""
+        with contextlib.suppress(RuntimeError):  # ``before_fork`` gave up waiting for the lock
             self.lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Close everything; nothing of the parent's is open here any more."""
-        self.lock = threading.RLock()  # whoever held it is not in this process
+        """Close everything, so that none of the parent's sockets is open here."""
+        self.lock = threading.RLock()  # its holder is not in this process
         for one in tuple(self.open):
             with contextlib.suppress(OSError):
                 one.close()
 
     def before_exit(self) -> None:
-        """Let go of what is somebody else's by now, which Python's end would close."""
+        """Detach numbers that now belong to other code, which Python would close at exit."""
         for one in tuple(self.open):
             if not one.is_ours():
                 one.close()
@@ -74,10 +74,10 @@ OWN = OwnDescriptors()
 
 
 class OwnSocket(socket.socket):
-    """A socket, and the connections that it accepts, for this process alone.
+    """A socket for this process alone, as are the connections that it accepts.
 
-    What a server calls raises an ``OSError``, as on a closed socket, once the number refers to
-    something else.
+    Once the number refers to something else, the methods that a server calls raise an
+    ``OSError``, as on a closed socket.
     """
 
     _identity: tuple[int, int] | None = None
@@ -89,11 +89,11 @@ class OwnSocket(socket.socket):
             OWN.open.add(self)
 
     def is_ours(self) -> bool:
-        """Tell whether it is open, and its number still refers to it."""
+        """Return whether it is open and its number still refers to it."""
         return self._identity is not None and self._identity == _identity(self.fileno())
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Accept a connection; not to be waited for, since a fork waits for it as well."""
+        """Accept a connection; this must not block, since a fork would wait for it as well."""
         with OWN.lock:
             self._check()
             accepted, address = super().accept()
@@ -106,12 +106,12 @@ class OwnSocket(socket.socket):
         return super().recv(*args)
 
     def send(self, data: Any, flags: int = 0) -> int:
-        """Send bytes; no signal tells that nobody receives them."""
+        """Send bytes; there is no signal if no client receives them."""
         self._check()
         return super().send(data, flags | _NO_SIGNAL)
 
     def getsockopt(self, *args: Any) -> Any:
-        """Return an option; to ask for an error clears it."""
+        """Return an option; reading an error clears it."""
         self._check()
         return super().getsockopt(*args)
 
@@ -121,7 +121,7 @@ class OwnSocket(socket.socket):
         super().setsockopt(*args)
 
     def close(self) -> None:
-        """Close it, or forget the number if it is somebody else's; a second time do nothing."""
+        """Close it, or forget the number if other code owns it now; a second call does nothing."""
         with OWN.lock:
             OWN.open.discard(self)
             if self.is_ours():
@@ -135,7 +135,7 @@ class OwnSocket(socket.socket):
 
 
 def own_pair() -> tuple[OwnSocket, OwnSocket]:
-    """Open two connected sockets, neither of which is waited for."""
+    """Open two connected sockets, neither of which blocks."""
     with OWN.lock:
         pair = [
             OwnSocket(one.family, one.type, one.proto, fileno=one.detach())
@@ -152,13 +152,13 @@ def open_listener(host: str, port: int, *, tries: int) -> OwnSocket:
     Args:
         host: A name or an address of this machine.
         port: The first port to try, 0 for any free one.
-        tries: How many ports to try, counted up.
+        tries: How many ports to try, counting up.
 
     Returns:
-        The socket, listening; no forked child keeps it.
+        The listening socket, which no forked child keeps.
 
     Raises:
-        EndpointError: No port could be opened.
+        EndpointError: If no port could be opened.
     """
     name = host.strip("[]")
     if not name:
@@ -189,7 +189,7 @@ def _bind(sock: socket.socket, address: tuple[Any, ...]) -> OSError | None:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
-        # Two ranks can bind one port in the same moment: listen() decides.
+        # Two ranks can bind the same port at the same moment: listen() decides.
         sock.listen(BACKLOG)
     except OSError as error:
         return error
@@ -215,7 +215,7 @@ def _bad_host(problem: str) -> EndpointError:
 
 
 def _identity(descriptor: int) -> tuple[int, int] | None:
-    """Return what a descriptor refers to; no two that are open at once have the same."""
+    """Return what a descriptor refers to, which is unique among those open at the same time."""
     try:
         status = os.fstat(descriptor)
     except OSError:

@@ -1,7 +1,7 @@
-"""Data points of one store: what each logged value and each internal metric is called.
+"""The data points of one store, from logged values and internal metrics.
 
-A data point is a value with the time at which it was logged, for whoever takes every step:
-OTLP and backfill. Its names and labels are those of a page.
+A data point is a value with the time at which it was logged, for targets that take every step:
+OTLP and backfill. Its name and labels are the same as on a metrics page.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Description:
-    """What a series is, for OTLP and for Prometheus.
+    """The description of a series, for OTLP and for Prometheus.
 
     Attributes:
         name: The OpenTelemetry name.
@@ -36,7 +36,7 @@ class Description:
         text: What it is, in words.
         attributes: The labels.
         prometheus_name: The name on a scrape.
-        start_us: Since when a counter counts, microseconds since the Unix epoch; None for
+        start_us: When a counter began to count, microseconds since the Unix epoch; None for
             a gauge.
     """
 
@@ -49,21 +49,21 @@ class Description:
 
 
 class Series:
-    """A series, described when somebody asks. Compared by identity.
+    """A series, which is described on demand; series are compared by identity.
 
     Args:
-        description: What it is, where that is known from the start.
+        description: The description, if it is known from the start.
     """
 
     __slots__ = ("_description", "prefix")
 
     def __init__(self, description: Description | None = None) -> None:
         self._description = description
-        self.prefix: tuple[Description, bytes] | None = None  # an encoder's own
+        self.prefix: tuple[Description, bytes] | None = None  # for the encoder's use
 
     def describe(self) -> Description:
-        """Return what the series is."""
-        assert self._description is not None  # noqa: S101 - a subclass says otherwise
+        """Return the description of the series."""
+        assert self._description is not None  # noqa: S101 - a subclass overrides this
         return self._description
 
 
@@ -71,10 +71,10 @@ class _LoggedSeries(Series):
     """A series of a metric that the user logged.
 
     Args:
-        exported: The store that it is of.
+        exported: The store that it belongs to.
         key: The metric's key in the store.
         rank: The value of the ``rank`` label.
-        granularity: The kind of step that logged it.
+        granularity: The kind of step at which it was logged.
     """
 
     __slots__ = ("_exported", "_granularity", "_key", "_mapped", "_rank")
@@ -88,7 +88,7 @@ class _LoggedSeries(Series):
         self._mapped: MappedMetric | None = None
 
     def describe(self) -> Description:
-        """Return what the series is now; metadata may move it once."""
+        """Return the current description; late metadata may change it once."""
         mapped = self._exported.mapped(self._key)
         if self._description is None or mapped is not self._mapped:
             self._mapped = mapped
@@ -103,13 +103,13 @@ class _LoggedSeries(Series):
 
 
 class DataPoints:
-    """Make the data points of one store.
+    """The data points of one store.
 
     Args:
         exported: The store.
-        start_us: Since when counters count, microseconds since the Unix epoch.
-        of_process: Whether what a process counts as a whole is observed too; a file's
-            reader knows nothing of that.
+        start_us: When counters began to count, microseconds since the Unix epoch.
+        of_process: Whether to observe the metrics of the process as a whole too; the reader of
+            a file knows nothing about them.
     """
 
     def __init__(self, exported: ExportedStore, *, start_us: int, of_process: bool) -> None:
@@ -121,11 +121,11 @@ class DataPoints:
         self._observed: dict[tuple[str, frozenset[tuple[str, str]]], Series] = {}
 
     def logged(self, record: Record, state: RankState) -> Iterator[tuple[Series, float]]:
-        """Yield the values of a record, without those that the store had no room for.
+        """Yield the values of a record, except those for which the store had no room.
 
         Args:
-            record: What the store took.
-            state: The rank that it is of.
+            record: The record, which the store has taken.
+            state: The rank that it belongs to.
         """
         granularity = record.granularity
         cell = state.cells[granularity]
@@ -135,13 +135,13 @@ class DataPoints:
         for key, number in record.numbers.items():
             series = known.get(key)
             if series is None:
-                if key not in cell:  # beyond the limit of series, or the rank
+                if key not in cell:  # beyond the limit of series, or the rank label
                     continue
                 series = known[key] = _LoggedSeries(self.exported, key, state.rank, granularity)
             yield series, number
 
     def moved(self, state: RankState) -> Iterable[tuple[Series, float]]:
-        """Return epoch and iteration of a rank where they changed since the last call."""
+        """Return a rank's epoch and iteration if they changed since the last call."""
         place = self._places.get(state.rank)
         if place is None:
             labels = self.exported.rank_labels(state.rank)
@@ -154,7 +154,7 @@ class DataPoints:
         """Yield every internal metric as a scrape would see it now.
 
         Args:
-            with_place: Epoch and iteration, too.
+            with_place: Whether to include epoch and iteration.
         """
         for metric in self._internal:
             if with_place or metric not in (EPOCH, ITERATION):
@@ -178,7 +178,7 @@ class DataPoints:
 
 
 class _Place:
-    """Epoch and iteration of a rank, which have a point at every step that changes them."""
+    """The epoch and iteration of a rank, which have a point at every step that changes them."""
 
     __slots__ = ("_epoch", "_epoch_series", "_iteration", "_iteration_series")
 

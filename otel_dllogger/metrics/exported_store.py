@@ -1,6 +1,6 @@
-"""A store as it is exported: what its metrics are called, and what labels their series have.
+"""The names and labels under which a store's series are exported.
 
-Instruments, pages and data points are all made from it, so they cannot differ.
+Instruments, pages and data points are all made from these, so they cannot differ.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 class ExportedStore:
-    """Name and label the series of one store.
+    """One store with the names and labels of its series.
 
-    How a metric is exported is decided once, and moved at most once when metadata is late.
+    How a metric is exported is decided once, and changed at most once if its metadata is late.
 
     Args:
-        store: What was logged.
-        topology: Who logged it.
-        text_parameters: Export parameters that are text, as a label.
+        store: The store.
+        topology: The identity of the process that logged it.
+        text_parameters: Whether to export parameters that are text, as a label.
 
     Attributes:
-        log_seconds: The time in ``log`` that was exported last, in seconds.
+        log_seconds: The last exported value of the time spent in ``log``, in seconds.
     """
 
     __slots__ = ("_mapped", "_moved", "log_seconds", "store", "text_parameters", "topology")
@@ -48,7 +48,7 @@ class ExportedStore:
         return {"run": self.store.run, "rank": rank}
 
     def process_labels(self) -> dict[str, str]:
-        """Return the labels of what the process as a whole counts."""
+        """Return the labels of the metrics of the process as a whole."""
         return self.rank_labels(str(self.topology.rank))
 
     def series_labels(self, key: str, rank: str, granularity: str) -> dict[str, str]:
@@ -57,7 +57,7 @@ class ExportedStore:
         Args:
             key: The metric's key in the store.
             rank: The value of the ``rank`` label.
-            granularity: The kind of step that logged it.
+            granularity: The kind of step at which it was logged.
         """
         labels = self.rank_labels(rank)
         labels["granularity"] = granularity
@@ -76,10 +76,10 @@ class ExportedStore:
         return mapped
 
     def apply_late_metadata(self) -> list[str]:
-        """Let metadata that came after a metric's first export count.
+        """Apply metadata that came after a metric was first exported.
 
         Returns:
-            The keys of the metrics that are exported in another way from now on.
+            The keys of the metrics that are exported differently from now on.
         """
         moved = []
         while self.store.changed_metadata:
@@ -99,7 +99,7 @@ class ExportedStore:
                 )
                 continue
             old, new = _series(before, other=mapped), _series(mapped, other=before)
-            if old != new:  # else only a unit that no name shows
+            if old != new:  # otherwise only a unit changed that no name shows
                 DIAGNOSTICS.warn(
                     "metadata_late",
                     f"the metadata of {shown!r} came after its first export: its series moves "
@@ -112,7 +112,7 @@ class ExportedStore:
 
 
 def _series(mapped: MappedMetric, *, other: MappedMetric) -> str:
-    """Return a series as text: its name, and those labels in which it differs from another."""
+    """Return a series as text: its name, and the labels in which it differs from another."""
     others = other.attributes.items()
     return format_series(
         mapped.prometheus_name, [pair for pair in mapped.attributes.items() if pair not in others]

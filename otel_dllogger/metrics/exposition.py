@@ -1,7 +1,7 @@
-"""A ``/metrics`` page straight from stores, for so many series that a reader is too slow.
+"""Render a ``/metrics`` page straight from stores, for more series than a reader can handle.
 
-What it says is what OpenTelemetry's reader and the Prometheus client say of the same
-stores, at a tenth of their time: labels become text once, not at every scrape.
+The page is the same as the one that OpenTelemetry's reader and the Prometheus client make from
+the same stores, in a tenth of their time: labels become text once, not at every scrape.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class StorePage:
-    """Render the page of one or more stores.
+    """The page of one or more stores.
 
     Args:
-        internal: The ``dllogger_*`` metrics of ranks that are on it.
-        own: Those of whoever has the page.
+        internal: The ``dllogger_*`` metrics of ranks that are on the page.
+        own: The ``dllogger_*`` metrics of the owner of the page.
     """
 
     def __init__(
@@ -44,8 +44,8 @@ class StorePage:
         """Return the page's content type and its text.
 
         Args:
-            stores: What is on it; no two may hold the same rank of the same run.
-            accept: The ``Accept`` header of who asks.
+            stores: The stores on the page; no two may hold the same rank of the same run.
+            accept: The request's ``Accept`` header.
         """
         content_type = choose_format(accept)[1]
         families: dict[str, _Family] = {}
@@ -72,7 +72,7 @@ class StorePage:
 
 
 class _Family:
-    """The series of one name: values by name and labels as text."""
+    """The series of one name: their values by the text of name and labels."""
 
     __slots__ = ("_help", "_is_counter", "_name", "_unit", "series")
 
@@ -92,7 +92,7 @@ class _Family:
 
 
 class _StoreText:
-    """The labels of one store's series as text, kept from page to page."""
+    """The text of one store's series and their labels, kept from page to page."""
 
     def __init__(self, exported: ExportedStore) -> None:
         self._exported = exported
@@ -137,9 +137,9 @@ class _StoreText:
                 found = known[key] = (mapped, _series_text(mapped.prometheus_name, labels))
             try:
                 number = float(value)
-            except OverflowError:  # an int that no float holds
+            except OverflowError:  # an int beyond float's range
                 continue
-            if not math.isfinite(number):  # NaN and Inf leave the page
+            if not math.isfinite(number):  # NaN and Inf are not on the page
                 continue
             family = families.get(mapped.prometheus_name)
             if family is None:

@@ -1,8 +1,8 @@
 """The series of a store as observable instruments of an OpenTelemetry MeterProvider.
 
-Everything of OpenTelemetry happens here, at collection. Observable instruments rather
-than synchronous ones, since a gauge that yields nothing leaves the next scrape, while a
-synchronous one repeats its last finite value and makes a diverged loss look healthy.
+All work for OpenTelemetry happens here, at collection. The instruments are observable rather
+than synchronous, since an observable gauge that yields nothing is missing from the next scrape,
+while a synchronous one repeats its last finite value and makes a diverged loss look healthy.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SCOPE = "otel_dllogger"
 
 
 class _Series:
-    """One exported series of a metric that was logged."""
+    """One exported series of a logged metric."""
 
     __slots__ = ("attributes", "cell", "name")
 
@@ -45,14 +45,14 @@ class _Series:
 
 
 class Instruments:
-    """Register a store's series on a MeterProvider, now and as new ones come.
+    """The instruments of a store on a MeterProvider, including those for later series.
 
     Args:
-        store: The series.
-        topology: Who this process is.
-        meter_provider: Where the instruments are made.
+        store: The store of the series.
+        topology: The identity of this process.
+        meter_provider: Where the instruments are created.
         version: The version of the instrumentation scope.
-        text_parameters: Export parameters that are text, as a label.
+        text_parameters: Whether to export parameters that are text, as a label.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Instruments:
         self._store = store
         self._exported = ExportedStore(store, topology, text_parameters=text_parameters)
         self._meter = _SharedMeter(meter_provider, SCOPE, version, store)
-        self._lock = threading.Lock()  # taken by the Worker that registers, on its threads alone
+        self._lock = threading.Lock()  # taken only by the Worker that registers, on its threads
         self._revision = -1
         self._families: dict[str, list[_Series]] = {}
         self._seen: dict[int, int] = {}
@@ -82,14 +82,14 @@ class Instruments:
 
     @property
     def is_current(self) -> bool:
-        """Tell whether every series of the store has its instrument."""
+        """Return whether every series of the store has its instrument."""
         return self._revision == self._store.revision
 
     def register_new(self) -> None:
-        """Make the instruments of metrics that were logged since the last call.
+        """Create the instruments of metrics that were first logged since the last call.
 
-        It takes the SDK's locks, which an application's thread may hold, and makes the SDK log:
-        so a thread of the package's own calls it, and no other.
+        This takes the SDK's locks, which a thread of the application may hold, and makes the SDK
+        log. So only a thread of the package calls it.
         """
         with self._lock:
             revision = self._store.revision
@@ -109,8 +109,8 @@ class Instruments:
         mapped = self._exported.mapped(name)
         series = self._families.get(mapped.prometheus_name)
         if series is None:
-            # One instrument per name that Prometheus sees: instruments whose names merge
-            # there would overwrite each other. The first decides OpenTelemetry's name.
+            # One instrument per name in Prometheus: instruments whose names become the same
+            # there would overwrite each other. The first one decides the OpenTelemetry name.
             series = self._families[mapped.prometheus_name] = []
             try:
                 self._meter.observe(
@@ -128,7 +128,7 @@ class Instruments:
         series.append(_Series(cell, name, labels))
 
     def _move(self, name: str) -> None:
-        """Take a metric's series to where its metadata says by now."""
+        """Move a metric's series to the instrument that its current metadata asks for."""
         moving = []
         for family in self._families.values():
             moving += [series for series in family if series.name == name]
@@ -146,9 +146,9 @@ class Instruments:
             for series in family.copy():
                 try:
                     number = float(series.cell[series.name])
-                except (KeyError, OverflowError):  # gone meanwhile; an int that no float holds
+                except (KeyError, OverflowError):  # gone meanwhile; an int beyond float's range
                     continue
-                if math.isfinite(number):  # NaN and Inf leave the page
+                if math.isfinite(number):  # NaN and Inf are not exported
                     yield Observation(number, series.attributes)
 
         return callback
@@ -166,17 +166,17 @@ _of_providers: weakref.WeakKeyDictionary[Any, dict[str, Observers]] = weakref.We
 
 
 class _SharedMeter:
-    """Make one instrument per name on a MeterProvider, however many stores it observes.
+    """A meter with one instrument per name on a MeterProvider, whatever the number of stores.
 
-    The SDK hands back the first instrument of a name and ignores the callbacks of a second
-    one. A process that trains twice, or has two Loggers on the global provider, would export
-    the first's last values for ever.
+    The SDK returns the first instrument of a name and ignores the callbacks of a second one. A
+    process that trains twice, or has two Loggers on the global provider, would export the last
+    values of the first one for ever.
 
     Args:
-        meter_provider: Where the instruments are made.
+        meter_provider: Where the instruments are created.
         scope: The name of the instrumentation scope.
-        version: Its version.
-        store: Whose series the callbacks observe. Stores that are closed make room.
+        version: The version of the instrumentation scope.
+        store: The store that the callbacks observe. Closed stores are removed.
     """
 
     def __init__(
@@ -194,10 +194,10 @@ class _SharedMeter:
         """Have a callback called at each collection.
 
         Args:
-            name: The instrument.
-            callback: Yields what is observed.
+            name: The name of the instrument.
+            callback: Yields the observations.
             unit: The instrument's unit, UCUM.
-            description: What it is, in words.
+            description: The description of the instrument.
             is_counter: Whether it is an observable counter; otherwise an observable gauge.
         """
         key = f"{name} {unit}"
@@ -223,12 +223,12 @@ def _observe_all(observers: Observers) -> Callback:
 
 
 def lift_cardinality_limit(reader: type, max_series: int) -> dict[str, Any]:
-    """Return arguments for a reader, so that it takes as many series as the store does.
+    """Return arguments for a reader that let it take as many series as the store does.
 
-    The SDK's limit, where it has one, would merge all series beyond 2,000 of a name into one.
+    The SDK's limit, in versions that have one, would merge all series of a name beyond 2,000.
 
     Args:
-        reader: Its class.
+        reader: The reader's class.
         max_series: The store's limit.
     """
     from opentelemetry.sdk.metrics import ObservableCounter, ObservableGauge  # noqa: PLC0415

@@ -1,6 +1,6 @@
-"""Internal metrics, ``dllogger_*``: what the package knows of itself and of each rank.
+"""The internal metrics, ``dllogger_*``: what the package knows about itself and each rank.
 
-Instruments, pages and data points are all made from it, so they cannot differ.
+Instruments, pages and data points are all made from these tables, so they cannot differ.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class InternalMetric:
 
     Attributes:
         name: The OpenTelemetry name.
-        text: What it is, in words.
-        observe: Yields its series, labels and value. It is given an exported store; where the
-            metric is of whoever has the page, nothing.
+        text: The description.
+        observe: Yields labels and value of each of its series. It takes an exported store, or
+            nothing if the metric describes the owner of the page.
         unit: UCUM.
-        is_counter: Whether it only grows.
+        is_counter: Whether it is a counter, which only grows.
     """
 
     name: str
@@ -121,8 +121,8 @@ def _parameters(exported: ExportedStore, state: RankState) -> Observations:
     for name, value in numbers.items():
         yield {**labels, "name": label_text(name)}, value
     for name, text in texts.items():
-        # One value each, also while a number becomes a text; a label that is empty is none,
-        # and the series would be that of a number.
+        # One value each, even while a number is being replaced by a text. An empty label is the
+        # same as no label, and the series would be that of a number.
         if text and name not in numbers:
             yield {**labels, "name": label_text(name), "value": text}, 1.0
 
@@ -133,13 +133,13 @@ def _dropped(exported: ExportedStore) -> Observations:
 
 
 def _log_time(exported: ExportedStore) -> Observations:
-    # Threads that add at one moment can make the sum go back, a counter must not.
+    # Threads that add at the same moment can make the sum decrease, which a counter must not.
     exported.log_seconds = max(exported.log_seconds, DIAGNOSTICS.log_ns / 1e9)
     yield exported.process_labels(), exported.log_seconds
 
 
 def _in_range(value: float) -> float:
-    """Return a figure as a float; an int beyond that is the greatest there is."""
+    """Return a value as a float; an int beyond its range becomes the largest float."""
     try:
         return float(value)
     except OverflowError:
@@ -177,7 +177,7 @@ RANK_METRICS = (
         _attribute("finished"),
     ),
 )
-"""What is known of each rank."""
+"""The internal metrics of each rank."""
 
 DROPPED_TEXT = "What was not written or not exported, by reason"
 
@@ -191,20 +191,20 @@ PROCESS_METRICS = (
         is_counter=True,
     ),
 )
-"""What a process that trains counts as a whole."""
+"""The internal metrics of a training process as a whole."""
 
 OBSERVATION_INTERVAL_US = 15_000_000
 """Microseconds between two observations of the internal metrics, as between scrapes."""
 
 
 class ObservationSchedule:
-    """Have internal metrics observed at the end of each quarter minute in which something happened.
+    """When to observe internal metrics: after each quarter minute in which something happened.
 
-    Times are microseconds of one clock, whichever it is: a process' own, or that of the
-    records of a log.
+    Times are microseconds of one clock, which may be that of the process or that of a log's
+    records.
 
     Attributes:
-        due_us: The end of the quarter minute; None where nothing happened since the last
+        due_us: The end of the quarter minute; None if nothing happened since the last
             observation.
     """
 
@@ -214,15 +214,15 @@ class ObservationSchedule:
         self.due_us: int | None = None
 
     def note(self, time_us: int) -> None:
-        """Take note that something happened, which may be earlier than what did before."""
+        """Note that something happened, possibly earlier than events that were noted before."""
         if self.due_us is None:
             self.due_us = (time_us // OBSERVATION_INTERVAL_US + 1) * OBSERVATION_INTERVAL_US
 
     def is_due(self, now_us: int) -> bool:
-        """Return whether the quarter minute is over; its end still belongs to it."""
+        """Return whether the quarter minute is over; its last moment still belongs to it."""
         return self.due_us is not None and now_us > self.due_us
 
     def take(self) -> int | None:
-        """Return ``due_us`` as it was; the metrics are being observed."""
+        """Return ``due_us`` and reset it, since the metrics are being observed now."""
         due_us, self.due_us = self.due_us, None
         return due_us

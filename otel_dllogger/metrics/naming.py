@@ -1,8 +1,8 @@
-"""The public contract of names and labels: from what was logged to what is exported.
+"""The public contract of names and labels: how a logged metric is exported.
 
-Pure functions over tables. A metric ``train.compute_time`` with unit ``s`` and STAGE
-TRAIN becomes the OpenTelemetry gauge ``dl.compute_time`` of unit ``s``, which a
-Prometheus scrape shows as ``dl_compute_time_seconds{stage="train"}``.
+The module consists of pure functions over tables. A metric ``train.compute_time`` with unit
+``s`` and STAGE TRAIN becomes the OpenTelemetry gauge ``dl.compute_time`` with unit ``s``, which
+a Prometheus scrape shows as ``dl_compute_time_seconds{stage="train"}``.
 
 Units are UCUM, suffixes follow OpenTelemetry's Prometheus compatibility rules:
 https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/
@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from otel_dllogger.values import HASH_CHARACTERS, key_text, short_hash, to_plain
 
 MAX_LABEL_CHARACTERS = 256
-"""Characters of a label's value; longer ones are cut and made unique by a hash."""
+"""The longest label value, in characters; longer ones are cut and made unique by a hash."""
 
 _MAX_SANITIZED_CHARACTERS = 4_000
-_MAX_NAME_CHARACTERS = 200  # OpenTelemetry allows 255 with everything, Prometheus any
-_MAX_ANNOTATION_CHARACTERS = 61  # OpenTelemetry allows a unit 63, two of them are braces
+_MAX_NAME_CHARACTERS = 200  # OpenTelemetry allows 255 in all, Prometheus any number
+_MAX_ANNOTATION_CHARACTERS = 61  # OpenTelemetry allows 63 in a unit, two of which are the braces
 
 _STAGES = {
     "train": "train",
@@ -39,7 +39,7 @@ _STAGES = {
 }
 _STAGE_TOKEN = re.compile(r"(train|validation|valid|val|eval|test)[./_](?=.)", re.IGNORECASE)
 
-# Typos that stand in published training scripts are in the table.
+# Typos found in published training scripts are in the table.
 _GOALS = {
     "minimize": "minimize",
     "minimise": "minimize",
@@ -70,7 +70,7 @@ _UNITS: dict[str, tuple[str, tuple[str, ...]]] = {
     "KiBy": ("kibibytes", ("kib", "kibibyte", "kibibytes")),
     "MiBy": ("mebibytes", ("mib", "mebibyte", "mebibytes")),
     "GiBy": ("gibibytes", ("gib", "gibibyte", "gibibytes")),
-    # Spelt as OpenTelemetry does.
+    # Spelt as in OpenTelemetry.
     "TiBy": ("tibibytes", ("tib", "tebibyte", "tebibytes", "tibibytes")),
     "%": ("percent", ("%", "percent", "pct")),
     "W": ("watts", ("w", "watt", "watts")),
@@ -108,10 +108,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MetricMetadata:
-    """What a user said of a metric, in the terms of the contract.
+    """The metadata that a user gave a metric, in the terms of the contract.
 
     Attributes:
-        unit: UCUM, ``""`` where there is none or it is unknown to the rules.
+        unit: UCUM, ``""`` if there is none or the rules do not know it.
         goal: ``minimize``, ``maximize`` or None.
         stage: ``train``, ``val``, ``test``, ``infer``, as given in lower case, or None.
     """
@@ -126,8 +126,8 @@ class MappedMetric:
     """How a metric is exported.
 
     Attributes:
-        otel_name: The OpenTelemetry instrument, ``dl.<name>``.
-        unit: Its unit, UCUM.
+        otel_name: The name of the OpenTelemetry instrument, ``dl.<name>``.
+        unit: The unit, UCUM.
         prometheus_name: The name on a scrape, ``dl_<name>[_<unit>]``.
         metric: The value of the ``metric`` label: the name as it was logged.
         stage: The value of the ``stage`` label, or None.
@@ -143,12 +143,12 @@ class MappedMetric:
 
     @property
     def description(self) -> str:
-        """Return what it is, in words."""
+        """Return a description of the metric in words."""
         return f"Last value logged as {self.otel_name.removeprefix('dl.')}"
 
     @property
     def attributes(self) -> dict[str, str]:
-        """Return the labels that the metric alone decides."""
+        """Return the labels that depend on the metric alone."""
         attributes = {"metric": self.metric}
         if self.stage is not None:
             attributes["stage"] = self.stage
@@ -158,10 +158,10 @@ class MappedMetric:
 
 
 def parse_metadata(raw: object) -> MetricMetadata:
-    """Read the dict of a ``metadata`` call; what makes no sense in it counts as absent.
+    """Read the dict of a ``metadata`` call; anything in it that makes no sense counts as absent.
 
     Args:
-        raw: ``unit``, ``GOAL``, ``STAGE`` and anything else, in any state of repair.
+        raw: A dict with ``unit``, ``GOAL``, ``STAGE`` and others, any of which may be malformed.
     """
     plain = to_plain(raw)
     if not isinstance(plain, Mapping):
@@ -176,11 +176,11 @@ def parse_metadata(raw: object) -> MetricMetadata:
 def parse_unit(raw: object) -> str:
     """Return a unit as UCUM.
 
-    ``images/s``, ``img/s`` and ``imgs/s`` are one unit, ``{image}/s``. A unit that is
-    in no table stays as an annotation, ``{bleu}``, which adds no suffix to a name.
+    ``images/s``, ``img/s`` and ``imgs/s`` are one unit, ``{image}/s``. A unit that is in none of
+    the tables becomes an annotation, ``{bleu}``, which adds no suffix to a name.
 
     Args:
-        raw: The unit as a script gives it; None and ``"1"`` are no unit.
+        raw: The unit as a script gives it; None and ``"1"`` mean no unit.
     """
     if not isinstance(raw, str):
         return ""
@@ -200,7 +200,7 @@ def parse_unit(raw: object) -> str:
 
 def _numerator(what: str) -> str:
     if unit := _UNIT_OF_SPELLING.get(what):
-        # "b/s" and the like are bytes, but "s/s" or "%/s" are more likely a label.
+        # "b/s" and the like are bytes, but "s/s" or "%/s" is more likely a label.
         return unit if unit.endswith("By") else _annotation(what)
     if what not in _SINGULARS and what.endswith("s") and not what.endswith("ss"):
         what = what[:-1]
@@ -215,7 +215,7 @@ def _annotation(text: str) -> str:
 
 
 def unit_suffix(unit: str) -> str:
-    """Return what a unit adds to a Prometheus name, ``""`` for an annotation.
+    """Return the suffix that a unit adds to a Prometheus name, ``""`` for an annotation.
 
     Source: OpenTelemetry specification, Prometheus compatibility, "Metric Metadata".
 
@@ -241,7 +241,7 @@ def parse_goal(raw: object) -> str | None:
 
 
 def parse_stage(raw: object) -> str | None:
-    """Return a stage: one of the table's, else in lower case as it was given."""
+    """Return a stage from the table, or the given text in lower case if it is not in the table."""
     if not isinstance(raw, str):
         return None
     stage = raw.strip().lower()
@@ -253,7 +253,7 @@ def map_metric(name: str, metadata: MetricMetadata) -> MappedMetric:
 
     Args:
         name: The name as it was logged.
-        metadata: What is known of it; an empty one where nothing is.
+        metadata: What is known about it; empty if nothing is.
     """
     base, stage = name, metadata.stage
     token = _STAGE_TOKEN.match(name)
@@ -274,8 +274,8 @@ def map_metric(name: str, metadata: MetricMetadata) -> MappedMetric:
 
 
 def _sanitize(name: str) -> str:
-    """Return a name in lower-case letters, digits and single underscores."""
-    # Of a name of a megabyte, which is data by mistake, the rest would take a tenth of a second.
+    """Return a name as lower-case letters, digits and single underscores."""
+    # A name of a megabyte, which is data logged by mistake, would take a tenth of a second.
     name = _RATE_IN_NAME.sub("_per_second", name[:_MAX_SANITIZED_CHARACTERS])
     letters = unicodedata.normalize("NFKD", name).lower()
     letters = "".join(c for c in letters if not unicodedata.combining(c))
@@ -283,10 +283,10 @@ def _sanitize(name: str) -> str:
 
 
 def _without_unit(base: str, unit: str) -> str:
-    """Take a unit off the end of a name, so that its suffix does not say it twice.
+    """Remove a unit from the end of a name, so that the suffix does not repeat it.
 
     Returns:
-        The rest; empty if the name is the unit and nothing else.
+        The rest; empty if the name consists only of the unit.
     """
     if unit in _UNITS:
         spellings = _UNITS[unit][1]
@@ -301,11 +301,11 @@ def _without_unit(base: str, unit: str) -> str:
 
 
 def label_text(value: object) -> str:
-    """Return a value that any Prometheus page and any OTLP message can carry.
+    """Return a value as text that any Prometheus page and any OTLP message can carry.
 
-    Text that is printable and of a fair length stays exactly as it is. Control
-    characters and lone surrogates are escaped and long text is cut; a short hash then
-    keeps what was different different.
+    Printable text of moderate length stays exactly as it is. Control characters and lone
+    surrogates are escaped and long text is cut; a short hash then keeps different texts
+    different.
     """
     text = value if isinstance(value, str) else key_text(value)
     safe = _CONTROL.sub(lambda m: f"\\u{ord(m[0]):04x}", text[: MAX_LABEL_CHARACTERS + 1])

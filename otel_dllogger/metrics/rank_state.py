@@ -1,4 +1,4 @@
-"""What one rank logged last, and where in the training it is."""
+"""The state of one rank: what it logged last, and its place in the training."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ _PLAIN_DICTS: dict[str, tuple[type, ...]] = {
 
 
 class RankState:
-    """Hold what one rank logged last.
+    """The state of one rank.
 
     Attributes:
         rank: The value of the ``rank`` label.
         cells: Last values by metric name, for each granularity. A value that is not
-            finite stays in it, and is not exported.
-        iterations: The cell that nearly every record is for.
-        nonfinite: NaN and Inf seen, by metric name.
-        best: The best finite value by metric name, where the goal is known.
+            finite is kept here, but is not exported.
+        iterations: The cell of the granularity ``iteration``, for nearly every record.
+        nonfinite: How many NaN and Inf were seen, by metric name.
+        best: The best finite value by metric name, if the goal is known.
         parameters: Numeric hyper-parameters by name.
         texts: Other hyper-parameters by name.
-        logs: Calls of ``log``, without those of parameters.
-        calls: Calls of the other types.
-        place: Where the last step was: a pair of ints as it is, else its position, so that
-            a validation does not pass for the iteration that it follows.
-        epoch: Where the rank is, where a step said so.
-        iteration: Where the rank is, where a step said so.
+        logs: The number of ``log`` calls, without those of parameters.
+        calls: The numbers of calls of the other types.
+        place: The place of the last step: a pair of ints as it is, else its position, so that
+            a validation is not mistaken for the iteration that it follows.
+        epoch: The epoch of the last step that had one.
+        iteration: The iteration of the last step that had one.
         steps: Training steps since the start of the process.
         step_us: Microseconds that these steps took.
-        start_us: Microseconds since the Unix epoch of the first sign of the rank.
-        last_log_us: Microseconds since the Unix epoch of the last record.
-        finished: Whether the run's summary was logged, or the Logger closed.
+        start_us: When the rank was first seen, microseconds since the Unix epoch.
+        last_log_us: The time of the last record, microseconds since the Unix epoch.
+        finished: Whether the run's summary was logged, or the Logger was closed.
     """
 
     def __init__(self, rank: int, start_us: int) -> None:
@@ -70,22 +70,22 @@ class RankState:
         self.place: Position | tuple[int, int] | None = None
         self.epoch: float | None = None
         self.iteration: float | None = None
-        self.steps: float = 0  # an int as long as steps are: those have no range to leave
+        self.steps: float = 0  # an int as long as all steps are ints, which have no limit
         self.step_us = 0
         self.start_us = start_us
         self.last_log_us: int | None = None
         self.finished = False
-        # Of the last training iteration:
+        # These are of the last training iteration:
         self._epoch: float | None = None
         self._iteration: float | None = None
         self._elapsed_us = 0
         self._stride: float = 1
 
     def move(self, position: Position, elapsed_us: int) -> None:
-        """Take note of a new epoch or iteration, or of the end of the run.
+        """Note a new epoch or iteration, or the end of the run.
 
         Args:
-            position: The kind of step, and where it is.
+            position: The kind of step, and its place in the training.
             elapsed_us: Its time, microseconds of a monotonic clock.
         """
         self.place = position
@@ -107,12 +107,11 @@ class RankState:
     def advance(self, epoch: float | None, iteration: float, elapsed_us: int) -> None:
         """Count the training steps since the last iteration that was logged.
 
-        A script that logs every tenth iteration moves by ten training steps. Where the
-        iteration goes back, at an epoch that counts from 0 again, the last distance is
-        taken.
+        A script that logs every tenth iteration advances by ten training steps. If the
+        iteration goes back, in an epoch that counts from 0 again, the last distance counts.
 
         Args:
-            epoch: The epoch, where the step says it.
+            epoch: The epoch, if the step contains it.
             iteration: The iteration.
             elapsed_us: Its time, microseconds of a monotonic clock.
         """
@@ -126,27 +125,27 @@ class RankState:
                 if iteration > last:
                     self._stride = iteration - last
                 self.steps += self._stride
-            except OverflowError as error:  # a fraction beside a whole number that no float holds
+            except OverflowError as error:  # a fraction added to an int beyond float's range
                 let_through(error)
                 self._stride = 1
-            if elapsed_us > self._elapsed_us:  # not so between two Loggers
+            if elapsed_us > self._elapsed_us:  # which it may not be with two Loggers
                 self.step_us += elapsed_us - self._elapsed_us
         self._epoch = epoch
         self._iteration = iteration
         self._elapsed_us = elapsed_us
 
     def to_plain(self) -> dict[str, Any]:
-        """Return all of it but the rank in what Python's JSON knows: dicts, lists, any number."""
+        """Return everything but the rank as types of Python's JSON: dicts, lists, any number."""
         plain = {name: getattr(self, name) for name in (*_PLAIN, *_PLAIN_DICTS)}
         plain["cells"] = {name: cell for name, cell in self.cells.items() if cell}
         plain["place"] = self.place
         return plain
 
     def load_plain(self, plain: dict[str, Any]) -> None:
-        """Take what ``to_plain`` gave, after a way through JSON.
+        """Restore the state from the result of ``to_plain``, written to JSON and read back.
 
         Raises:
-            LookupError, TypeError, ValueError: If it is not that.
+            LookupError, TypeError, ValueError: If ``plain`` is anything else.
         """
         for name, types in _PLAIN.items():
             if not isinstance(plain[name], types):
@@ -167,10 +166,10 @@ class RankState:
 
 
 def _checked(plain: Any, types: tuple[type, ...]) -> dict[str, Any]:
-    """Return a dict of values of these types, as JSON has it.
+    """Check that a value from JSON is a dict whose values have these types, and return it.
 
     Raises:
-        TypeError: If it is not that.
+        TypeError: If it is anything else.
     """
     if type(plain) is not dict or not all(isinstance(value, types) for value in plain.values()):
         raise TypeError(f"{plain!r} is not a dict of {types}")

@@ -1,4 +1,4 @@
-"""The OpenTelemetry resource of a rank: who sends the metrics."""
+"""The OpenTelemetry resource of a rank, which identifies the sender of metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def rank_resource(run: str, rank: int) -> Resource:
-    """Return the resource of a rank, with what OTEL_RESOURCE_ATTRIBUTES says, less secrets.
+    """Return the resource of a rank, with OTEL_RESOURCE_ATTRIBUTES and without secrets.
 
     Args:
         run: The run's name.
@@ -36,9 +36,9 @@ def rank_resource(run: str, rank: int) -> Resource:
 
 
 def _clean(value: AttributeValue) -> AttributeValue:
-    """Return a value without secrets, and without a byte that would make every export fail.
+    """Return a value without secrets, and without bytes that would make every export fail.
 
-    ``process.command_args``, where a detector of OpenTelemetry adds it, is the command line.
+    ``process.command_args``, if a detector of OpenTelemetry adds it, is the command line.
     """
     if isinstance(value, str):
         return label_text(redact(value))

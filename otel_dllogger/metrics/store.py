@@ -1,7 +1,7 @@
-"""The last value of every series, and what the package itself knows of each rank.
+"""A store of the last value of every series, and of what the package knows about each rank.
 
 ``log`` only writes here: a dict update and a few counters. Names, labels and the
-objects of OpenTelemetry are worked out when somebody collects (``instruments.py``).
+OpenTelemetry objects are made at collection (``instruments.py``).
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ if TYPE_CHECKING:
 DEFAULT_MAX_SERIES = 10_000
 
 MAX_LONG_NAMES_CHARACTERS = 4 << 20
-"""Characters that long names of a store may have together: some are made of data by mistake."""
+"""The most characters of a store's long names together, some of which are data by mistake."""
 
 MAX_METADATA_CHARACTERS = 1_000
-"""Characters of a unit, goal or stage that are looked at."""
+"""The most characters of a unit, goal or stage that are looked at."""
 
 _MAX_PARAMETER_DEPTH = 8
-"""Levels of nested hyper-parameters that are looked into."""
+"""The most levels of nested hyper-parameters that are looked into."""
 
 _SERIES_OF_A_RANK = 12
 """Series that a rank has before it logs a metric; ``dllogger_records_total`` counts as 4."""
 
 _SERIES_OF_A_PROCESS = 2
-"""The time in ``log`` and ``target_info``; what was dropped comes to it, a series a reason."""
+"""The time spent in ``log`` and ``target_info``; one series per reason comes on top."""
 
 
 class SeriesStore:
-    """Keep the last value of every series of one run.
+    """The last value of every series of one run.
 
-    Nothing foreign is called while its lock is held, and what is kept are plain numbers and
-    text: neither a log call nor a scrape can come to a user's code in here.
+    No foreign code is called while the lock is held, and only plain numbers and text are kept:
+    neither a log call nor a scrape can reach a user's code in here.
 
     Args:
         run: The run's name, label ``run``.
-        rank: The rank of records that do not name their own.
+        rank: The rank of records that do not name one.
         start_us: When the run started, microseconds since the Unix epoch.
-        max_series: How many series there may be; what comes beyond is counted as dropped.
+        max_series: How many series there may be; any beyond that are counted as dropped.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class SeriesStore:
         self.changed_metadata: set[str] = set()
         self.on_new_series: Callable[[], object] = lambda: None
         self._raw_metadata: dict[str, dict[str, Any]] = {}
-        self._names: dict[str, str] = {}  # as they were logged, where keys are others
+        self._names: dict[str, str] = {}  # the logged names, if the keys differ from them
         self._minimize: dict[str, bool] = {}
         self.max_series = max_series
         self._series = len(DIAGNOSTICS.dropped) + _SERIES_OF_A_PROCESS + _SERIES_OF_A_RANK
@@ -82,7 +82,7 @@ class SeriesStore:
         self.silent = False
         self.closed = False
         self.revision = 0
-        """How often there were new series, or new names for old ones."""
+        """How many times there were new series, or new names for old ones."""
         self._lock = threading.RLock()
         self._timed_lock = TimedLock(self._lock)
         self._is_taking = False
@@ -92,11 +92,11 @@ class SeriesStore:
         fork.register(self)
 
     def take(self, entry: Entry | SeriesMetadata) -> RankState | None:
-        """Take what one call of a Logger, or a line of a log, says.
+        """Take the entry of one call of a Logger, or of one line of a log.
 
         Returns:
-            The rank that the values of a step are of. None for anything else, where there is no
-            room for the rank, and out of a signal handler that interrupts another call, which
+            The rank to which the values of a step belong. None for other entries, if there is no
+            room for the rank, and in a signal handler that interrupts another call, which then
             takes the entry at its end.
         """
         if isinstance(entry, Record):
@@ -119,7 +119,7 @@ class SeriesStore:
         try:
             with self._lock if get_ident() == MAIN_THREAD.ident else self._timed_lock:
                 if self._is_taking:
-                    raise LockTimeout  # noqa: TRY301 - as for a thread that waits for this one
+                    raise LockTimeout  # noqa: TRY301 - as in a thread that waits for this one
                 self._is_taking = True
                 try:
                     state = self._record(record, numbers, position, finite)
@@ -176,13 +176,13 @@ class SeriesStore:
         return state
 
     def _locked(self, take: Callable[[], object]) -> None:
-        """Do something with the store that nobody else is changing.
+        """Call a function that changes the store while nothing else does.
 
-        A signal handler may come while its own thread is in here: what it asks for is then done
-        at the end of that, or counts in the middle of a sum would be lost.
+        A signal handler may interrupt its own thread in here. Its change is then made at the end
+        of the interrupted one, since otherwise an addition that it interrupts would lose counts.
 
         Args:
-            take: Calls nothing foreign.
+            take: The function, which must not call foreign code.
         """
         revision = self.revision
         try:
@@ -236,15 +236,15 @@ class SeriesStore:
         self.revision += 1
 
     def map(self, key: str) -> MappedMetric:
-        """Return how a metric is exported by what is known of it now.
+        """Return how a metric is exported according to its current metadata.
 
         Args:
-            key: What its values are recorded as.
+            key: The metric's key in the store.
         """
         return map_metric(self._names.get(key, key), self.metadata.get(key, MetricMetadata()))
 
     def to_plain(self) -> dict[str, Any]:
-        """Return all that is known in what Python's JSON knows: dicts, lists, any number."""
+        """Return the whole content as types of Python's JSON: dicts, lists, any number."""
         with self._lock:
             return {
                 "metadata": self._raw_metadata,
@@ -253,10 +253,10 @@ class SeriesStore:
             }
 
     def load_plain(self, plain: dict[str, Any]) -> None:
-        """Take what ``to_plain`` gave, after a way through JSON, into a store that is new.
+        """Restore a new store from the result of ``to_plain``, written to JSON and read back.
 
         Raises:
-            LookupError, TypeError, ValueError: If it is not that.
+            LookupError, TypeError, ValueError: If ``plain`` is anything else.
         """
         with self._lock:
             for key, raw in plain["metadata"].items():
@@ -272,15 +272,15 @@ class SeriesStore:
         self.on_new_series()
 
     def finish(self) -> None:
-        """Say that the run ended as it should."""
+        """Note that the run finished successfully."""
         for state in self.rank_states():
             state.finished = True
 
     def seconds_since_last_log(self, now_s: float) -> float | None:
-        """Return how long the youngest record is ago, None before the first.
+        """Return the seconds since the latest record, or None before the first.
 
         Args:
-            now_s: The time now, seconds since the Unix epoch.
+            now_s: The current time, seconds since the Unix epoch.
         """
         times = [s.last_log_us for s in self.rank_states() if s.last_log_us is not None]
         return round(now_s - max(times) / 1e6, 3) if times else None
@@ -299,7 +299,7 @@ class SeriesStore:
         return state
 
     def _known(self, cell: dict[str, float], numbers: Mapping[str, float]) -> Mapping[str, float]:
-        """Leave out the names that are new, when there is no room for any."""
+        """Return only the values with known names, when there is no room for new ones."""
         known = {name: value for name, value in numbers.items() if name in cell}
         if len(known) < len(numbers):
             self._overflow(len(numbers) - len(known))
@@ -307,7 +307,7 @@ class SeriesStore:
 
     def _admit_names(self, state: RankState, cell: dict[str, float], names: list[str]) -> None:
         for name in names:
-            # The value and, at a metric's first, its count of NaN and Inf.
+            # One series for the value and, for a new metric, one for its count of NaN and Inf.
             is_new = name not in state.nonfinite
             if (not is_new or self._has_room_for(name)) and self._admit(2 if is_new else 1):
                 state.nonfinite.setdefault(name, 0)
@@ -325,7 +325,7 @@ class SeriesStore:
 
     def _has_room_for(self, name: str) -> bool:
         if len(name) <= MAX_LABEL_CHARACTERS:
-            return True  # so many are bounded by their number
+            return True  # the limit on the number of series bounds these
         if self._name_characters + len(name) > MAX_LONG_NAMES_CHARACTERS:
             return False
         self._name_characters += len(name)
@@ -348,12 +348,12 @@ class SeriesStore:
         for name in names:
             minimize = goals.get(name)
             value = numbers.get(name)
-            # NaN and Inf, as in ``is_finite``: a call for each metric with a goal would show.
+            # NaN and Inf, like ``is_finite``: a call for each metric with a goal would be slow.
             if minimize is None or value is None or value - value != 0.0:
                 continue
             last = best.get(name)
             if last is None:
-                if name not in state.nonfinite:  # itself beyond the limit
+                if name not in state.nonfinite:  # the metric itself is beyond the limit
                     continue
                 if self._admit(1):
                     best[name] = value
@@ -386,7 +386,7 @@ class SeriesStore:
         self._add_parameters(self._own, plain)
 
     def _add_parameters(self, state: RankState, plain: object) -> None:
-        """Take parameters: each has one value, the last, whether number or text."""
+        """Store parameters: each has one value, the last one, whether a number or text."""
         for name, value in _open_parameters(plain):
             number = to_number(value)
             if number is not None and is_finite(number):
@@ -406,7 +406,7 @@ class SeriesStore:
                     state.texts[name] = label_text(value)
 
     def after_fork_in_child(self) -> None:
-        """Export nothing from now on, and wait for no thread of the parent's."""
+        """Export nothing from now on, and do not wait for a thread of the parent."""
         self._lock = threading.RLock()
         self._timed_lock = TimedLock(self._lock)
         self._is_taking = False
@@ -415,10 +415,10 @@ class SeriesStore:
 
 
 def _open_parameters(plain: object) -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested parameters as ``optimizer.lr``, lists and secrets left out.
+    """Yield the leaves of nested parameters as ``optimizer.lr``, without lists and secrets.
 
-    A parameter whose name speaks of a secret is left out as a whole. Where a secret stands
-    within a text, as in a command line or a URL, ``[redacted]`` takes its place.
+    A parameter whose name suggests a secret is left out entirely. A secret within a text, such
+    as a command line or a URL, is replaced by ``[redacted]``.
 
     Args:
         plain: Converted data; anything but a dict has no parameters.
@@ -445,13 +445,13 @@ _METADATA_KEYS = ("unit", "GOAL", "goal", "STAGE", "stage")
 
 
 def _take_rank(numbers: Mapping[str, float]) -> tuple[int | None, dict[str, float]]:
-    """Take the rank out of a record's numbers: it is a label, not a metric."""
+    """Return a record's rank and its other numbers: the rank is a label, not a metric."""
     rest = {name: value for name, value in numbers.items() if name != "rank"}
     return parse_rank(numbers["rank"]), rest
 
 
 def _fit(value: object) -> object:
-    """Return what is kept of a value in metadata: the beginning of a text, nothing of all else."""
+    """Return what is kept of a metadata value: the beginning of a text, otherwise nothing."""
     return value[:MAX_METADATA_CHARACTERS] if isinstance(value, str) else None
 
 

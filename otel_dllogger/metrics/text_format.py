@@ -1,4 +1,4 @@
-"""How a series, and the head of a metric, are written in Prometheus' text formats.
+"""Format a series, and the header of a metric, in Prometheus' text formats.
 
 Source: https://prometheus.io/docs/instrumenting/exposition_formats/ and
 https://prometheus.io/docs/specs/om/open_metrics_spec/
@@ -15,7 +15,7 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
 def format_series(name: str, labels: Iterable[tuple[str, str]]) -> str:
-    """Return a series as text formats and queries have it, ``name{label="value"}``.
+    """Return a series as in text formats and queries, ``name{label="value"}``.
 
     Args:
         name: The Prometheus name.
@@ -29,12 +29,12 @@ def format_head(name: str, kind: str, text: str, unit: str, *, open_metrics: boo
     """Return the lines that come before the series of a metric.
 
     Args:
-        name: The Prometheus name, of a counter with its ``_total``.
+        name: The Prometheus name; that of a counter includes ``_total``.
         kind: ``gauge`` or ``counter``.
-        text: What it is, in words; without quotation marks, which only OpenMetrics escapes.
-        unit: The unit as Prometheus' names end in it, ``seconds``; empty if there is none.
-        open_metrics: Whether the format is OpenMetrics, which knows counters without the
-            ``_total``, and units.
+        text: The description, without quotation marks, which only OpenMetrics escapes.
+        unit: The unit with which the Prometheus name ends, ``seconds``; empty if there is none.
+        open_metrics: Whether the format is OpenMetrics, which has counters without ``_total``,
+            and units.
     """
     if open_metrics and kind == "counter":
         name = name.removesuffix("_total")

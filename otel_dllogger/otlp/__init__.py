@@ -1,1 +1,1 @@
-"""What sends metrics over OTLP: the queue, the points made of it, the requests."""
+"""Send metrics over OTLP: the queue, the data points made from it, and the requests."""

@@ -1,8 +1,8 @@
-"""Data points that wait to be sent: compact columns, in batches of a bounded size and age.
+"""Data points that wait to be sent, as compact columns in batches of limited size and age.
 
-A point is 16 bytes here, a time and a value, so that hours without a collector fit into
-memory. Names and labels are worked out when a batch is encoded, so metadata that comes a
-little late still counts.
+A point takes 16 bytes here, a time and a value, so that hours without a collector fit into
+memory. Names and labels are determined when a batch is encoded, so metadata that comes a
+little late still applies.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from otel_dllogger.metrics.data_points import Series
 
 ResourceKey = tuple[str, int]
-"""The run and the rank whose OpenTelemetry resource points are sent with."""
+"""The run and the rank with whose OpenTelemetry resource points are sent."""
 
 MAX_POINTS = 2_000
-"""Points of a batch: with labels of any length it stays below gRPC's limit of 4 MiB."""
+"""The most points of a batch: whatever the labels, it stays below gRPC's limit of 4 MiB."""
 
 MAX_SPAN_US = 60_000_000
-"""Microseconds that a batch spans.
+"""The most microseconds that a batch spans.
 
-Prometheus refuses a whole request for one point that is too old for its out-of-order window,
-so old points do not travel with fresh ones.
+Prometheus refuses a whole request if one point is too old for its out-of-order window, so old
+points are not sent together with recent ones.
 """
 
-_POINT_BYTES = 18  # two numbers of 8, and the room that an array grows into
+_POINT_BYTES = 18  # two numbers of 8 bytes, and the spare room of a growing array
 _COLUMN_BYTES = 350
 _MILLISECOND_US = 1_000
 
@@ -45,14 +45,14 @@ class Column:
 
 
 class Batch:
-    """Points that are sent in one request.
+    """The points that are sent in one request.
 
     Attributes:
         columns: The points by resource and series.
         start_us: The time of its first entry, microseconds since the Unix epoch.
         last_us: The time of its last entry.
-        points: How many points it has.
-        logged: How many of them are values that the user logged.
+        points: The number of points.
+        logged: The number of points that are values that the user logged.
     """
 
     __slots__ = ("_series", "columns", "last_us", "logged", "points", "start_us")
@@ -66,15 +66,15 @@ class Batch:
 
     @property
     def size_bytes(self) -> int:
-        """Return what it takes in memory, by estimate."""
+        """Return the estimated memory that the batch takes."""
         return _COLUMN_BYTES * self._series + _POINT_BYTES * self.points
 
     def has_room(self, time_us: int, points: int) -> bool:
-        """Return whether an entry of this time and size belongs in here as well."""
+        """Return whether an entry of this time and size fits into this batch."""
         if abs(time_us - self.start_us) > MAX_SPAN_US:
             return False
-        # A receiver that keeps milliseconds must see the points of one together, or it takes
-        # those of the second request for duplicates; but not for ever.
+        # A receiver that stores milliseconds must get all points of one millisecond together, or
+        # it takes those in the second request for duplicates. But a batch must not grow for ever.
         return self.points + points <= MAX_POINTS or (
             self.points <= MAX_POINTS and _same_millisecond(self.last_us, time_us)
         )
@@ -85,7 +85,7 @@ class Batch:
         """Add points of one time, and return how many.
 
         Args:
-            resource: Whose they are.
+            resource: The resource that they belong to.
             time_us: Microseconds since the Unix epoch.
             values: The series and their values.
         """
@@ -98,7 +98,7 @@ class Batch:
             if column is None:
                 column = columns[series] = Column()
                 self._series += 1
-            column.values.append(value)  # refuses what is not a number, before a time is there
+            column.values.append(value)  # raises if it is not a number, before a time is added
             column.times_us.append(time_us)
             self.points += 1
         self.last_us = time_us
@@ -106,10 +106,10 @@ class Batch:
 
 
 class Backlog:
-    """Keep batches in the order of time, and drop the oldest where there is no room.
+    """Batches in order of time, the oldest of which are dropped if there is no room.
 
     Args:
-        limit_bytes: Bytes that all batches may take, by estimate.
+        limit_bytes: The estimated bytes that all batches may take.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -122,20 +122,20 @@ class Backlog:
 
     @property
     def size_bytes(self) -> int:
-        """Return what all batches take in memory, by estimate."""
+        """Return the estimated memory that all batches take."""
         return sum(batch.size_bytes for batch in self._batches)
 
     @property
     def logged(self) -> int:
-        """Return how many logged values wait."""
+        """Return how many logged values are waiting."""
         return sum(batch.logged for batch in tuple(self._batches))
 
     def batch_at(self, time_us: int, points: int) -> Batch:
-        """Return the batch that an entry belongs to, a new one where the last is full.
+        """Return the batch for an entry, which is a new one if the last is full.
 
         Args:
             time_us: The entry's time, microseconds since the Unix epoch.
-            points: How many points the entry will add, about.
+            points: Roughly how many points the entry will add.
         """
         batch = self._open
         if batch is None or not batch.has_room(time_us, points):
@@ -144,7 +144,7 @@ class Backlog:
         return batch
 
     def take_oldest(self) -> Batch:
-        """Take the oldest batch out; nothing is added to it any more."""
+        """Remove and return the oldest batch, to which nothing is added any more."""
         batch = self._batches.popleft()
         if batch is self._open:
             self._open = None
@@ -155,7 +155,7 @@ class Backlog:
         self._batches.appendleft(batch)
 
     def shrink(self) -> int:
-        """Drop the oldest batches until the rest fits; return how many logged values went."""
+        """Drop the oldest batches until the rest fits; return how many logged values were lost."""
         size_bytes = self.size_bytes
         dropped = 0
         while size_bytes > self._limit_bytes and len(self._batches) > 1:

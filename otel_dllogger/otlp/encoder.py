@@ -1,8 +1,8 @@
-"""A batch as an OTLP request.
+"""Encode a batch as an OTLP request.
 
-Resource, scope and labels are encoded by OpenTelemetry's own messages, once each. What
-differs from point to point are 18 bytes, a time and a value, which are packed by hand: ten
-times as fast as a message per point, and it is training's interpreter that would wait.
+Resource, scope and labels are encoded once each, by OpenTelemetry's own messages. Only 18 bytes
+differ from point to point, a time and a value. They are packed by hand, which is ten times as
+fast as a message per point: otherwise the interpreter that runs the training would have to wait.
 
 Source: opentelemetry-proto, ``opentelemetry/proto/metrics/v1/metrics.proto``, and
 https://protobuf.dev/programming-guides/encoding/
@@ -42,17 +42,17 @@ if TYPE_CHECKING:
     from otel_dllogger.metrics.data_points import Description, Series
     from otel_dllogger.otlp.batches import Batch, Column, ResourceKey
 
-# The tag of a field is its number and how its length is known: 1 is 8 bytes, 2 is a length.
+# The tag of a field is its number and its wire type: 1 is 8 bytes, 2 is a length and the content.
 _TIME = NumberDataPoint.TIME_UNIX_NANO_FIELD_NUMBER << 3 | 1
 _DOUBLE = NumberDataPoint.AS_DOUBLE_FIELD_NUMBER << 3 | 1
 _POINT = struct.Struct("<BQBd")
-# A value that is not one: a receiver ends the series there, as a scrape that no longer has it.
-# The NaN is sent along, for those who keep what was logged.
+# The flag for "no value": a receiver ends the series there, as if a scrape no longer had it. The
+# NaN is sent along, for receivers that keep what was logged.
 _NO_VALUE = bytes((NumberDataPoint.FLAGS_FIELD_NUMBER << 3, 1))
 
 
 class Encoder:
-    """Encode batches; each resource of their points once."""
+    """An encoder of batches, which encodes each resource only once."""
 
     def __init__(self) -> None:
         self._resources: dict[ResourceKey, bytes] = {}
@@ -60,7 +60,7 @@ class Encoder:
         self._scope = ScopeMetrics(scope=scope).SerializeToString()
 
     def prepare(self, key: ResourceKey) -> bytes:
-        """Return a resource as a message; what the environment says of it is read once."""
+        """Return a resource as a message; its environment variables are read only once."""
         known = self._resources.get(key)
         if known is None:
             resource = rank_resource(*key)
@@ -71,14 +71,14 @@ class Encoder:
         return known
 
     def forget(self, key: ResourceKey) -> None:
-        """Keep nothing of a resource whose points were all sent."""
+        """Forget a resource whose points were all sent."""
         self._resources.pop(key, None)
 
     def encode(self, batch: Batch) -> bytes:
         """Return a batch as the bytes of an ``ExportMetricsServiceRequest``.
 
-        Points of a resource that cannot be encoded are left out and counted as a fault, so
-        that they hold up no others; where nothing is left, the bytes are empty.
+        Points of a resource that cannot be encoded are left out and counted as a fault, so that
+        they do not hold up others; if nothing is left, the bytes are empty.
         """
         encoded = []
         for (run, rank), columns in batch.columns.items():
@@ -89,9 +89,9 @@ class Encoder:
         return b"".join(encoded)
 
     def _encode(self, key: ResourceKey, columns: Mapping[Series, Column]) -> bytes:
-        """Return the points of one resource.
+        """Return the points of one resource as a field of the request.
 
-        A request with several of these fields, one after the other, has several resources.
+        A request with several of these fields, one after another, has several resources.
         """
         metrics: dict[tuple[str, str, bool], list[bytes]] = {}
         texts: dict[tuple[str, str, bool], str] = {}
@@ -106,13 +106,13 @@ class Encoder:
             name, unit, is_sum = metric_key
             head = Metric(name=name, unit=unit, description=texts[metric_key]).SerializeToString()
             if is_sum:
-                # Fields may come in any order, and more than once: these join the points.
+                # Fields may come in any order and more than once: these are merged with the points.
                 points.append(_SUM)
             field = Metric.SUM_FIELD_NUMBER if is_sum else Metric.GAUGE_FIELD_NUMBER
             metric = head + _field(field, b"".join(points))
             encoded.append(_field(ScopeMetrics.METRICS_FIELD_NUMBER, metric))
         scope = _field(ResourceMetrics.SCOPE_METRICS_FIELD_NUMBER, b"".join(encoded))
-        return _field(1, self.prepare(key) + scope)  # resource_metrics of the request
+        return _field(1, self.prepare(key) + scope)  # the request's resource_metrics
 
 
 _SUM = Sum(
@@ -137,7 +137,7 @@ def _points(prefix: bytes, column: Column) -> list[bytes]:
 
 
 def _prefix(series: Series, description: Description) -> bytes:
-    """Return what all points of a series begin with, encoded once."""
+    """Return the encoded beginning that all points of a series share."""
     if series.prefix is None or series.prefix[0] is not description:
         point = NumberDataPoint(attributes=key_values(description.attributes))
         if description.start_us is not None:
@@ -151,7 +151,7 @@ def _field(number: int, content: bytes) -> bytes:
 
 
 def _length(value: int) -> bytes:
-    """Return a number of any size as protobuf does, seven bits to a byte, the lowest first."""
+    """Return a number as protobuf encodes it: seven bits per byte, the lowest first."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -161,7 +161,7 @@ def _length(value: int) -> bytes:
 
 
 def key_values(attributes: Mapping[str, Any]) -> list[KeyValue]:
-    """Return attributes as OTLP has them.
+    """Return attributes as OTLP messages.
 
     Args:
         attributes: Text, numbers, and sequences of those.

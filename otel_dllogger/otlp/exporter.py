@@ -1,4 +1,4 @@
-"""What sends to one collector: again, and ever later, until it has taken or refused a request."""
+"""Exporters, which send requests to one collector and retry with increasing waits."""
 
 from __future__ import annotations
 
@@ -24,43 +24,43 @@ if TYPE_CHECKING:
     from otel_dllogger.otlp.transport import Transport
 
 FIRST_WAIT_S = 0.5
-"""Seconds before the first repetition of a request; doubled each time, with jitter."""
+"""Seconds before the first retry of a request; doubled each time, with jitter."""
 
 LONGEST_WAIT_S = 30.0
 
 MAX_RETRY_AFTER_S = 300.0
-"""The longest wait that a collector is granted; more is as likely a mistake."""
+"""The longest wait that a collector may ask for; anything longer is probably a mistake."""
 
 _MAX_DOUBLINGS = 30
 _TELL_INTERVAL_S = 60.0
 
 
 def backoff_s(failures: int, retry_after_s: float | None) -> float:
-    """Return the seconds until the next attempt; the ranks of a run should not all come at once.
+    """Return the seconds until the next attempt, with jitter so that ranks do not come at once.
 
     Args:
         failures: How many attempts failed before the last one.
-        retry_after_s: What the collector asked for, None if it did not.
+        retry_after_s: The wait that the collector asked for, None if it did not.
     """
     wait_s: float = min(FIRST_WAIT_S * 2 ** min(failures, _MAX_DOUBLINGS), LONGEST_WAIT_S)
-    wait_s *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+    wait_s *= random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
     if retry_after_s is None:
         return wait_s
     return min(max(retry_after_s, wait_s), MAX_RETRY_AFTER_S)
 
 
 class Exporter:
-    """Send requests to one collector, an attempt at a time, and know when the next one is due.
+    """An exporter to one collector, which makes one attempt at a time and knows when it is due.
 
     Args:
         transport: Sends a request.
         timeout_s: Seconds that a request may take.
-        waits_for_mending: Repeat a request as well where the address or the permission is
-            wrong; otherwise that is a refusal.
+        waits_for_mending: Whether to retry a request even if the address or the permission is
+            wrong; otherwise that counts as a refusal.
         clock: Monotonic seconds.
 
     Attributes:
-        failures: How many attempts in a row failed, and may succeed later.
+        failures: How many consecutive attempts failed in a way that may pass.
         due_s: When the next attempt is due, by the clock.
     """
 
@@ -84,11 +84,11 @@ class Exporter:
 
         Args:
             request: The request.
-            most_s: Seconds that it may take at most, however many a request has as a rule.
+            most_s: The longest time that it may take, in seconds, even if ``timeout_s`` is more.
 
         Returns:
-            The answer, whose outcome is ``TAKEN``, ``REFUSED`` or ``RETRY``: that is due after
-            ``wait_s``. What a transport raises may pass, as a collector's failures do.
+            The answer, whose outcome is ``TAKEN``, ``REFUSED`` or ``RETRY``; a retry is due after
+            ``wait_s``. An exception from the transport may pass, like a collector's failures.
         """
         try:
             answer = self._transport.send(request, min(self._timeout_s, most_s))
@@ -106,11 +106,11 @@ class Exporter:
 
     @property
     def wait_s(self) -> float:
-        """Return the seconds until the next attempt is due; 0 or less if it is."""
+        """Return the seconds until the next attempt is due; 0 or less if it is due now."""
         return self.due_s - self._clock()
 
     def hasten(self) -> None:
-        """Have the next attempt due now."""
+        """Make the next attempt due now."""
         self.due_s = self._clock()
 
     def close(self) -> None:
@@ -119,36 +119,36 @@ class Exporter:
 
 
 class Stopped(BaseException):
-    """Raised where the process is to end while a collector did not take what there is.
+    """Raised if the process should end before a collector has taken all points.
 
-    It is not an Exception: what is to catch the faults of single lines must let it through.
+    It is not an Exception, so that code that catches the faults of single lines lets it through.
     """
 
 
 class Refused(Stopped):
-    """Raised where a collector does not want what there is, now or later."""
+    """Raised if a collector refuses the points for good."""
 
 
 class PatientExporter:
-    """Send points of many ranks, and wait until a collector has taken them.
+    """An exporter for points of many ranks that waits until a collector has taken them.
 
-    Nothing is dropped for want of room: whoever reads the logs waits, and the logs keep
-    what was not yet read.
+    It drops nothing for lack of room: the reader of the logs waits, and the logs keep what it
+    has not read yet.
 
     Args:
         transport: Sends a request.
         encoder: Encodes it.
         timeout_s: Seconds that a request may take.
-        stopping: Set when the process is to end.
-        tell: Takes a line for the user: what failed, and what was refused.
-        patience_s: Seconds of failures after which it gives up; None: never.
-        skips_refused: Go on after a request that a collector refuses as a whole; otherwise it
-            gives up, and the points do not count as sent.
+        stopping: Set when the process should end.
+        tell: Takes a line for the user about a failure or a refusal.
+        patience_s: Seconds of failures after which it gives up; None for never.
+        skips_refused: Whether to go on after a request that a collector refuses as a whole;
+            otherwise it gives up, and the points do not count as sent.
 
     Attributes:
-        sent: Points that were taken.
-        refused: Points that a collector did not want.
-        on_answer: Called when all points that were added are off.
+        sent: The number of points that were taken.
+        refused: The number of points that a collector refused.
+        on_answer: Called when there are no unsent points left.
     """
 
     def __init__(
@@ -175,14 +175,14 @@ class PatientExporter:
         self.on_answer: Callable[[], object] = lambda: None
 
     def add(self, resource: ResourceKey, points: Iterable[tuple[Series, int, float]]) -> None:
-        """Take the points of one item; some may be sent at once.
+        """Add the points of one item; some may be sent at once.
 
         Args:
-            resource: Whose they are.
-            points: Series, microseconds since the Unix epoch, values.
+            resource: The resource that they belong to.
+            points: The series, time in microseconds since the Unix epoch, and value of each.
 
         Raises:
-            Stopped: If the process is to end, or patience did.
+            Stopped: If the process should end, or ``patience_s`` has passed.
         """
         for time_us, group in groupby(points, itemgetter(1)):
             values = ((series, value) for series, _time_us, value in group)
@@ -198,14 +198,14 @@ class PatientExporter:
                 batch.add(resource, time_us, part)
 
     def forget(self, resource: ResourceKey) -> None:
-        """Keep nothing of a resource whose points were all sent."""
+        """Forget a resource whose points were all sent."""
         self._encoder.forget(resource)
 
     def flush(self) -> None:
-        """Send what there is, until a collector has taken it.
+        """Send all points, and wait until a collector has taken them.
 
         Raises:
-            Stopped: If the process is to end, or patience did.
+            Stopped: If the process should end, or ``patience_s`` has passed.
         """
         batch = self._batch
         if batch is not None:

@@ -1,4 +1,4 @@
-"""What was logged and not yet taken by the thread that sends it: bounded, and never waits."""
+"""The queue of logged entries for the thread that sends them; it is bounded and never blocks."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Numbers = tuple[int, int, tuple[int, int], Mapping[str, float]]
-"""A ``log`` call as it nearly always is: time_us, elapsed_us, step, and finite numbers."""
+"""The usual form of a ``log`` call: time_us, elapsed_us, step, and finite numbers."""
 
 
 class Finish:
-    """Say that the run ended as it should."""
+    """The entry for a run that finished successfully."""
 
 
 QueueEntry = Numbers | Record | Metadata | Info | Finish
-"""What the queue holds; nothing in it is the user's."""
+"""What the queue holds; none of it belongs to the user."""
 
 QUEUE_SHARE = 4
-"""The part of all room that is the queue's even when the backlog of points is full."""
+"""The queue always has one part in this many of all room, even when the backlog is full."""
 
 ENTRY_BYTES = 400
-"""What an entry takes by itself: tuple, dict, time, and its place in the queue."""
+"""The bytes that an entry takes by itself: tuple, dict, time, and its place in the queue."""
 
 NUMBER_BYTES = 100
-"""What a number takes: itself, and its place in a dict with a name that may be its own.
+"""The bytes that a number takes: itself, and its place in a dict with a name not shared by others.
 
-The characters of the name come to it."""
+The characters of the name come on top."""
 
-_SPARE_SHARE = 16  # of the room, made at once, since it takes a look at everything
+_SPARE_SHARE = 16  # of the room, freed at once, since each time all entries are looked at
 
 
 class EntryQueue:
-    """Hand entries from the threads that log to the one that sends.
+    """A queue of entries from the threads that log to the thread that sends.
 
-    When the queue is full the oldest entries go: what is left is one unbroken stretch up to
-    now, and what is missing lies furthest back, where a backfill from the JSON log is safe.
+    When the queue is full, the oldest entries are dropped: the rest is one unbroken stretch up to
+    now, and the gap lies furthest back, where a backfill from the JSON log is safe.
 
-    There is no lock: a signal handler may close the backend amid a ``put`` of its own thread,
-    and wait for the thread that takes. What must not go wrong rests on ``append`` and
+    There is no lock: a signal handler may close the backend in the middle of a ``put`` of its own
+    thread, and wait for the thread that takes entries. Correctness depends only on ``append`` and
     ``popleft``, which are atomic; the number of bytes is an estimate.
 
     Args:
-        limit_bytes: Bytes that the entries may take, by a cheap estimate.
-        on_pressure: Called once when half of the queue's least share is full; must not wait.
+        limit_bytes: The bytes that the entries may take, by a cheap estimate.
+        on_pressure: Called once when half of the queue's guaranteed share is full; must not wait.
     """
 
     def __init__(self, limit_bytes: int, on_pressure: Callable[[], None]) -> None:
@@ -79,7 +79,7 @@ class EntryQueue:
                 self._relieve()
             if not self._closed:
                 return
-            if (taken := self.pop()) is None:  # by a close that came meanwhile
+            if (taken := self.pop()) is None:  # emptied by a close that came meanwhile
                 return
             entry = taken
         values = count_values(entry)
@@ -102,7 +102,7 @@ class EntryQueue:
             self._dropped += count_values(entry)
 
     def pop(self) -> QueueEntry | None:
-        """Take the oldest entry out, None if there is none."""
+        """Remove and return the oldest entry, None if there is none."""
         try:
             return self._entries.popleft()
         except IndexError as error:
@@ -110,10 +110,10 @@ class EntryQueue:
             return None
 
     def begin_take(self) -> tuple[int, int]:
-        """Begin to take the entries of this moment, whose bytes count no more.
+        """Begin to take the current entries, whose bytes no longer count.
 
         Returns:
-            How many there are, and how many values were dropped since the last call.
+            The number of entries, and how many values were dropped since the last call.
         """
         self._pressed = False
         self._bytes = 0
@@ -126,7 +126,7 @@ class EntryQueue:
         self._limit_bytes = limit_bytes
 
     def close(self) -> int:
-        """Take nothing any more; return how many values were left."""
+        """Accept no more entries; return how many values were left."""
         self._closed = True
         left = 0
         while (entry := self.pop()) is not None:
@@ -134,17 +134,17 @@ class EntryQueue:
         return left + self.begin_take()[1]
 
     def silence(self) -> None:
-        """Take nothing any more, and count nothing of it."""
+        """Accept no more entries, without counting them."""
         self._closed = self._silent = True
 
     def after_fork_in_child(self) -> None:
-        """Forget what is in it, which is the parent's to send."""
+        """Forget the entries, which are the parent's to send."""
         self.silence()
         self._entries = deque()
 
 
 def count_values(entry: QueueEntry) -> int:
-    """Return how many values of metrics an entry holds; a rank among them is a label."""
+    """Return how many metric values an entry holds; a rank is a label and does not count."""
     if isinstance(entry, Record) and entry.is_parameter:
         return 0
     numbers = _numbers_of(entry)

@@ -1,8 +1,8 @@
-"""From what was logged to data points with the time at which it was logged.
+"""Turn logged entries into data points with the time at which they were logged.
 
-Entries go through the same store as those of a metrics page, in the thread that sends, so
-that ranks, limits, counters and metadata mean the same. What the store admits becomes a
-point; what the package knows itself is observed now and then, as a scrape does.
+Entries go through the same kind of store as those of a metrics page, in the thread that sends,
+so that ranks, limits, counters and metadata have the same meaning. What the store admits becomes
+a point. Internal metrics are observed now and then, as by a scrape.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from otel_dllogger.otlp.batches import Backlog
     from otel_dllogger.otlp.queue import EntryQueue, QueueEntry
 
-_MAX_TIME_US = 2**63 // 1000 - 1  # nanoseconds of 64 bits: the year 2262
+_MAX_TIME_US = 2**63 // 1000 - 1  # nanoseconds in 64 bits: the year 2262
 
 
 class Replay:
-    """Turn a queue's entries into points of a backlog.
+    """The replay of a queue's entries, which become points in a backlog.
 
     Args:
-        queue: What was logged.
+        queue: The logged entries.
         backlog: Where the points go.
-        points: Those of a store that is of this replay alone.
-        max_queue_bytes: Memory for queue and backlog together.
+        points: The data points of a store that only this replay uses.
+        max_queue_bytes: Bytes of memory for queue and backlog together.
         clock: Monotonic seconds.
     """
 
@@ -57,16 +57,16 @@ class Replay:
         self._schedule = ObservationSchedule()  # which begins with the first entries
 
     def close(self) -> int:
-        """Take nothing any more; return how many logged values did not become points."""
+        """Accept no more entries; return how many logged values did not become points."""
         left = self._queue.close()
         current = self._current
         return left if current is None else left + count_values(current)
 
     def take(self, *, observe: bool = False) -> None:
-        """Turn everything that was logged by now into points.
+        """Turn everything that has been logged so far into points.
 
         Args:
-            observe: Observe the internal metrics even if it is not yet time to.
+            observe: Whether to observe the internal metrics even if that is not due yet.
         """
         count, dropped = self._queue.begin_take()
         first = self._schedule.due_us is None and bool(count)
@@ -81,7 +81,7 @@ class Replay:
         now_us = int(self._clock() * 1e6)
         if first or observe or self._schedule.is_due(now_us):
             self._schedule.take()
-            self._schedule.note(now_us)  # again, though nothing be logged: the rank is alive
+            self._schedule.note(now_us)  # again, even if nothing is logged: the rank is alive
             self._observe()
         dropped += self._backlog.shrink()
         left_bytes = self._max_queue_bytes - self._backlog.size_bytes

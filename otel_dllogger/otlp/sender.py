@@ -1,4 +1,4 @@
-"""The thread that sends: batch after batch, and not for ever at exit."""
+"""The thread that sends batches, for a limited time at exit."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ if TYPE_CHECKING:
 THREAD_NAME = "otel-dllogger-otlp"
 
 EXIT_S = CLOSE_S
-"""Seconds that a close takes at most, whatever the collector does."""
+"""The longest time that a close takes, in seconds, whatever the collector does."""
 
 _ATTEMPTS_AT_EXIT = 3
 
 
 class Sender:
-    """Drain the queue into requests, in a thread of its own.
+    """A sender that turns the queue into requests, on a thread of its own.
 
     Args:
-        replay: Turns what was logged into points.
-        backlog: Where it puts them.
+        replay: Turns logged entries into points.
+        backlog: Where the points go.
         encoder: Turns a batch into bytes.
         exporter: Sends the bytes.
-        interval_s: Seconds that a value waits for others to share a request, about.
+        interval_s: Roughly the time that a value waits to share a request with others, in
+            seconds.
         clock: Monotonic seconds.
     """
 
@@ -58,11 +59,12 @@ class Sender:
         self._interval_s = interval_s
         self._clock = clock
         self._waker = Waker()
-        # Over what is being sent, never held while it is; reentrant for signal handlers.
+        # Protects the state of sending, but is not held while sending; reentrant for signal
+        # handlers.
         self._lock = threading.RLock()
         self._sending: Batch | None = None
         self._hurry = False
-        self._hurried_s: float | None = None  # since when, without an answer
+        self._hurried_s: float | None = None  # since when, if there was no answer yet
         self._close_by_s: float | None = None
         self._given_up = False
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
@@ -72,13 +74,13 @@ class Sender:
         self._thread.start()
 
     def wake(self) -> None:
-        """Let what was logged be sent now; wait for nothing."""
+        """Have what was logged sent now, without waiting."""
         self._waker.wake()
 
     def hurry(self) -> None:
-        """Send now what there is, figures as well; wait for nothing.
+        """Have everything sent now, internal metrics included, without waiting.
 
-        Where no answer comes, the time until ``begin_close`` counts for ``EXIT_S``.
+        If no answer comes, the time until ``begin_close`` counts towards ``EXIT_S``.
         """
         if self._close_by_s is None:
             if self._hurried_s is None:
@@ -87,7 +89,7 @@ class Sender:
             self._waker.wake()
 
     def begin_close(self) -> None:
-        """Send what there is and no more, for ``EXIT_S`` at most; wait for nothing."""
+        """Begin to send what there is and no more, for ``EXIT_S`` at most, without waiting."""
         if self._close_by_s is None:
             hurried_s = self._hurried_s
             begun_s = self._clock() if hurried_s is None else hurried_s
@@ -95,11 +97,11 @@ class Sender:
             self._waker.wake()
 
     def close(self) -> int:
-        """Wait until all is sent, until ``EXIT_S`` after the beginning at most.
+        """Wait until everything is sent, but not longer than ``EXIT_S`` after closing began.
 
         Returns:
-            How many logged values no collector has taken. One that hangs may have got those
-            of the request that is under way.
+            How many logged values no collector has taken. A collector that hangs may have
+            received those of the current request.
         """
         self.begin_close()
         self._thread.join(max(self._left_s(), 0.0))
@@ -133,7 +135,7 @@ class Sender:
         self._send_all()
 
     def _finish(self) -> None:
-        """Send the rest, without a second try where the collector was not there before."""
+        """Send the rest, without a second try if the collector was already unreachable."""
         exporter = self._exporter
         attempts = 1 if exporter.failures else _ATTEMPTS_AT_EXIT
         exporter.hasten()
@@ -147,19 +149,19 @@ class Sender:
                 self._waker.wait(exporter.wait_s)
 
     def _left_s(self) -> float:
-        """Return the seconds until the end of closing, endless before it has begun."""
+        """Return the seconds until closing must end, infinite before it has begun."""
         return math.inf if self._close_by_s is None else self._close_by_s - self._clock()
 
     def _wait_s(self) -> float:
-        """Return how long to wait; the ranks of a run should not all send at one moment."""
-        interval_s = self._interval_s * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+        """Return the seconds to wait, with jitter so that the ranks do not send all at once."""
+        interval_s = self._interval_s * random.uniform(0.8, 1.2)  # noqa: S311 - not a secret
         if not self._exporter.failures:
             return interval_s
-        # What is logged is taken meanwhile, so that the queue does not fill.
+        # Entries are taken meanwhile, so that the queue does not fill up.
         return min(self._exporter.wait_s, interval_s)
 
     def _send_all(self) -> None:
-        """Send the batches that there are now; those that come meanwhile grow until later."""
+        """Send the current batches; those that are begun meanwhile grow until the next time."""
         for _ in range(len(self._backlog)):
             if self._exporter.wait_s > 0 or (left_s := self._left_s()) <= 0:
                 return
@@ -184,12 +186,12 @@ class Sender:
 
     def _send(self, batch: Batch, most_s: float) -> Answer:
         request = self._encoder.encode(batch)
-        if not request:  # a bug: no second try would change it
+        if not request:  # a bug, which a second try would not change
             return Answer(Outcome.REFUSED, message="a batch that cannot be encoded")
         return self._exporter.attempt(request, most_s)
 
     def _read(self, answer: Answer, batch: Batch) -> None:
-        """Count what a collector did not want; sending it again would change nothing."""
+        """Count what a collector refused, since sending it again would change nothing."""
         if answer.outcome is Outcome.REFUSED:
             self._refused(batch.logged, answer.message)
         elif answer.refused:
@@ -202,7 +204,7 @@ class Sender:
             DIAGNOSTICS.count("otlp_refused", f"a collector refused values: {message}", count=count)
 
     def _warn_of_outage(self, answer: Answer) -> None:
-        if self._exporter.failures > 1:  # once is a restart, or a connection that was idle
+        if self._exporter.failures > 1:  # one is a restart, or an idle connection
             DIAGNOSTICS.warn(
                 "otlp_outage",
                 f"no collector takes the metrics, they are kept and sent later: {answer.message}",

@@ -1,4 +1,4 @@
-"""Where OTLP goes and how: arguments first, then the standard variables.
+"""Read where and how to send OTLP, from arguments first, then from the standard variables.
 
 Source: OpenTelemetry specification, OpenTelemetry Protocol Exporter,
 https://opentelemetry.io/docs/specs/otel/protocol/exporter/
@@ -37,18 +37,18 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OTLPOptions:
-    """Say where requests go, and how.
+    """Where requests go, and how.
 
     Attributes:
         protocol: ``http/protobuf`` or ``grpc``.
         address: The whole URL for HTTP, which may hold a password, ``host:port`` for gRPC.
-        secure: Whether TLS is used.
+        secure: Whether to use TLS.
         headers: Sent with each request; they may hold secrets.
         timeout_s: Seconds that one request may take.
         compression: ``none`` or ``gzip``.
         certificate: A file with the authorities to trust, None for the system's.
         client_certificate: A file with this client's certificate.
-        client_key: A file with its key.
+        client_key: A file with this client's key.
     """
 
     protocol: str
@@ -70,18 +70,17 @@ def read_options(
     timeout_s: float | None = None,
     compression: str | None = None,
 ) -> OTLPOptions:
-    """Put arguments and variables together.
+    """Combine arguments and variables.
 
     Args:
         endpoint: A URL; for HTTP one without a path gets ``/v1/metrics``.
         protocol: One of ``PROTOCOLS``.
-        headers: Headers beside and before those of the environment.
+        headers: Headers in addition to those of the environment, which they override.
         timeout_s: Seconds that one request may take.
         compression: One of ``COMPRESSIONS``.
 
     Raises:
-        ConfigurationError: If an argument, or the endpoint in the environment, cannot
-            mean anything.
+        ConfigurationError: If an argument, or the endpoint in the environment, is invalid.
     """
     chosen = _choose("protocol", protocol, PROTOCOLS)
     address, secure = _http_address(endpoint) if chosen == HTTP else _grpc_address(endpoint)
@@ -99,18 +98,18 @@ def read_options(
 
 
 def _variable(name: str) -> str:
-    """Return a setting: the one for metrics, else the one for all signals."""
+    """Return the value of a setting: the one for metrics, else the one for all signals."""
     return settings.text(_set_variable(name), "")
 
 
 def _set_variable(name: str) -> str:
-    """Return the variable that a setting comes from."""
+    """Return the name of the variable that a setting comes from."""
     for_metrics = f"OTEL_EXPORTER_OTLP_METRICS_{name}"
     return for_metrics if settings.text(for_metrics, "") else f"OTEL_EXPORTER_OTLP_{name}"
 
 
 def _choose(option: str, argument: str | None, allowed: tuple[str, ...]) -> str:
-    """Return an option; a wrong argument is an error, a wrong variable is warned of."""
+    """Return an option; an invalid argument is an error, an invalid variable a warning."""
     if argument is not None:
         step = f"pass {option}={allowed[0]!r}, or leave it out"
         arguments.one_of(option, argument, allowed, step=step)
@@ -129,8 +128,8 @@ def _choose(option: str, argument: str | None, allowed: tuple[str, ...]) -> str:
 def _http_address(endpoint: str | None) -> tuple[str, bool]:
     """Return the URL to post to.
 
-    OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is taken as it is, OTEL_EXPORTER_OTLP_ENDPOINT gets
-    the path of the signal, and so does an argument that names none.
+    OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is used as it is. The path of the signal is appended to
+    OTEL_EXPORTER_OTLP_ENDPOINT, and to an argument without a path.
     """
     variable = None if endpoint else _set_variable("ENDPOINT")
     url = endpoint or _variable("ENDPOINT") or _HTTP_DEFAULT
@@ -142,9 +141,9 @@ def _http_address(endpoint: str | None) -> tuple[str, bool]:
 
 
 def _grpc_address(endpoint: str | None) -> tuple[str, bool]:
-    """Return the target of the channel, and whether it is TLS.
+    """Return the target of the channel, and whether it uses TLS.
 
-    The scheme decides; without one OTEL_EXPORTER_OTLP_INSECURE does, which is false by default.
+    The scheme decides; without one, OTEL_EXPORTER_OTLP_INSECURE does, which is false by default.
     """
     variable = None if endpoint else _set_variable("ENDPOINT")
     given = url = endpoint or _variable("ENDPOINT") or _GRPC_DEFAULT
@@ -167,11 +166,11 @@ class _Parts:
 
 
 def _split(url: str) -> _Parts | None:
-    """Return the parts of an address, None where it is not one."""
+    """Return the parts of an address, None if it is not one."""
     try:
-        url.encode()  # refuses half a character
+        url.encode()  # raises for a lone surrogate
         parts = urlsplit(url)
-        _ = parts.port  # refuses what is not a number
+        _ = parts.port  # raises if it is not a number
     except ValueError:
         return None
     if not parts.hostname and parts.scheme != "unix":
@@ -180,7 +179,7 @@ def _split(url: str) -> _Parts | None:
 
 
 def _not_an_address(variable: str | None, url: str, example: str) -> ConfigurationError:
-    """Return what to raise for an address that comes from a variable, None for the argument."""
+    """Return the error for an address from a variable, or from the argument if that is None."""
     step = (
         f"pass endpoint={example!r} or the like, or set {_ENDPOINT}"
         if variable is None
@@ -195,15 +194,15 @@ def _not_an_address(variable: str | None, url: str, example: str) -> Configurati
 
 
 def _headers(argument: Mapping[str, str] | None, encoding: str) -> dict[str, str]:
-    """Return the headers of the environment and of the argument, which come before them.
+    """Return the headers of the environment and of the argument, which takes precedence.
 
-    What is wrong is named, but not shown: requests and gRPC would show all of it, and so would
-    OpenTelemetry's own reader of the variable.
+    Warnings name an invalid header but do not show it: requests and gRPC would show all of it,
+    and so would OpenTelemetry's own reader of the variable.
     """
     headers: dict[str, str] = {}
     for entry in filter(None, map(str.strip, _variable("HEADERS").split(","))):
         name, equals, value = map(str.strip, entry.partition("="))
-        if " " not in value:  # which is encoded, by the specification
+        if " " not in value:  # the specification has them encoded
             name, value = unquote(name).strip(), unquote(value).strip()
         if equals and _is_header(name, value, encoding):
             headers[name.lower()] = value
@@ -225,7 +224,7 @@ def _headers(argument: Mapping[str, str] | None, encoding: str) -> dict[str, str
 
 
 def _is_header(name: object, value: object, encoding: str) -> bool:
-    """Return whether both can be sent (RFC 9110, 5.1 and 5.5)."""
+    """Return whether both name and value can be sent (RFC 9110, 5.1 and 5.5)."""
     return (
         isinstance(name, str)
         and _HEADER_NAME.fullmatch(name) is not None
@@ -238,8 +237,8 @@ def _is_header(name: object, value: object, encoding: str) -> bool:
 def _timeout_s(argument: float | None) -> float:
     """Return the time limit of a request.
 
-    The specification has milliseconds in OTEL_EXPORTER_OTLP_TIMEOUT, OpenTelemetry's exporters
-    for Python read seconds. Nobody wants 10 ms, nor three hours, so both can be served.
+    In the specification OTEL_EXPORTER_OTLP_TIMEOUT is in milliseconds, while OpenTelemetry's
+    exporters for Python read seconds. Nobody wants 10 ms or three hours, so both can be supported.
     """
     if argument is not None:
         step = f"leave it out for {_TIMEOUT_DEFAULT_S:g}"

@@ -1,9 +1,9 @@
-"""One request to a collector, and what its answer means.
+"""Transports, which send one request to a collector and interpret the answer.
 
 Source: OTLP specification 1.x, https://opentelemetry.io/docs/specs/otlp/, "OTLP/gRPC
 Response" and "OTLP/HTTP Response". OpenTelemetry's own exporters for Python are not used
-here: they say neither why a request failed nor which points were refused, repeat it on their
-own for up to ten seconds, and take tens of microseconds for each point.
+here: they report neither why a request failed nor which points were refused, retry it
+themselves for up to ten seconds, and take tens of microseconds for each point.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _EXPORT = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 
 
 class Outcome(enum.Enum):
-    """What became of a request."""
+    """The outcome of a request."""
 
     TAKEN = enum.auto()  # as a whole or in part
     RETRY = enum.auto()  # the same request may be taken later
-    MISDIRECTED = enum.auto()  # it is the address or the permission, which somebody may mend
-    REFUSED = enum.auto()  # no repetition will help
+    MISDIRECTED = enum.auto()  # the address or the permission is wrong; a user may fix it
+    REFUSED = enum.auto()  # a retry will not help
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,10 +50,10 @@ class Answer:
     """The answer to a request.
 
     Attributes:
-        outcome: What became of it.
+        outcome: The outcome of the request.
         retry_after_s: Seconds that the collector asks to wait, if it does.
-        refused: How many points were refused of a request that was taken in part.
-        message: What to tell the user, in one line; empty if there is nothing to tell.
+        refused: How many points of a request that was taken in part were refused.
+        message: A line for the user; empty if there is nothing to report.
     """
 
     outcome: Outcome
@@ -63,26 +63,26 @@ class Answer:
 
 
 class Transport(Protocol):
-    """Send requests to one collector."""
+    """A transport of requests to one collector."""
 
     def send(self, request: bytes, timeout_s: float) -> Answer:
-        """Send a request and wait for the answer, for so many seconds."""
+        """Send a request and wait for the answer, for ``timeout_s`` at most."""
 
     def close(self) -> None:
-        """Give up what is under way, where that is possible, and free everything."""
+        """Abort the current request, if that is possible, and free all resources."""
 
 
 def open_transport(options: OTLPOptions) -> Transport:
-    """Return the transport of a protocol; nothing is connected yet.
+    """Return the transport for the protocol, which does not connect yet.
 
     Args:
         options: Where requests go, and how.
 
     Raises:
-        ImportError: If the packages that it needs are not installed, with what to do.
+        ImportError: If the packages that it needs are not installed, with the next step.
     """
     try:
-        # The messages are needed either way; better to know it now than in a thread.
+        # The messages are needed for either protocol; better to fail now than in a thread.
         import opentelemetry.proto.metrics.v1.metrics_pb2  # noqa: F401, PLC0415
 
         return _GRPCTransport(options) if options.protocol == GRPC else _HTTPTransport(options)
@@ -107,7 +107,7 @@ class _HTTPTransport:
         session.headers["content-type"] = "application/x-protobuf"
         if self._gzip:
             session.headers["content-encoding"] = "gzip"
-        # Or a .netrc takes the place of the authorization that the headers have.
+        # Otherwise a .netrc would override the authorization in the headers.
         session.auth = lambda request: request
         self._verify = options.certificate or True
         self._certificate: Any = options.client_certificate
@@ -158,7 +158,7 @@ class _GRPCTransport:
 
         self._retry_info, self._status = error_details_pb2.RetryInfo, status_pb2.Status
         self._error = grpc.RpcError
-        # gRPC sets this header itself, and puts its own name after ours or the user's.
+        # gRPC sets this header itself, with its own name after ours or the user's.
         headers = {"user-agent": USER_AGENT, **options.headers}
         user_agent = headers.pop("user-agent")
         self._safe = _Safe(options)
@@ -167,7 +167,7 @@ class _GRPCTransport:
             "compression": grpc.Compression.Gzip if options.compression == "gzip" else None,
             "options": [
                 ("grpc.primary_user_agent", user_agent),
-                # How long it waits before it connects anew is otherwise up to two minutes.
+                # Otherwise it waits for up to two minutes before it reconnects.
                 ("grpc.initial_reconnect_backoff_ms", 500),
                 ("grpc.max_reconnect_backoff_ms", 5_000),
             ],
@@ -200,7 +200,7 @@ class _GRPCTransport:
         code = error.code().name
         delay_s = self._delay_s(error)
         outcome = Outcome.REFUSED
-        # Out of resources is final unless the collector says when it will not be.
+        # RESOURCE_EXHAUSTED is final unless the collector says when to retry.
         if code in _RETRYABLE_CODES or (code == "RESOURCE_EXHAUSTED" and delay_s is not None):
             outcome = Outcome.RETRY
         elif code in _MISDIRECTED_CODES:
@@ -231,7 +231,7 @@ class _GRPCTransport:
 
 
 def parse_retry_after(text: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for, None where it is none.
+    """Return the seconds that a Retry-After header asks for, None if it is not valid.
 
     Source: RFC 9110, 10.2.3: a number of seconds or a date.
 
@@ -251,12 +251,12 @@ def parse_retry_after(text: str | None) -> float | None:
 
 
 def _partly(body: bytes, safe: _Safe) -> Answer:
-    """Read an answer to a request that was taken: some of its points may not have been."""
+    """Read the answer to a request that was taken, perhaps without some of its points."""
     from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2  # noqa: PLC0415
 
     try:
         answer = metrics_service_pb2.ExportMetricsServiceResponse.FromString(body)
-    except Exception:  # of a server that answers in words of its own
+    except Exception:  # from a server with an answer of its own
         return Answer(Outcome.TAKEN)
     partial = answer.partial_success
     return Answer(
@@ -267,7 +267,7 @@ def _partly(body: bytes, safe: _Safe) -> Answer:
 
 
 class _Safe:
-    """What a message is shown as: a server may repeat what it was sent, headers included.
+    """A filter for messages to show: a server may repeat what it was sent, headers included.
 
     Args:
         options: The headers that were sent.

@@ -1,1 +1,1 @@
-"""What every other part stands on: forks, signals, exits, threads and locks."""
+"""The foundation of all other parts: forks, signals, exits, threads, locks and small files."""

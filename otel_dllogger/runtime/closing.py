@@ -1,7 +1,7 @@
-"""Closes the backends whose close takes time, so that they share one deadline.
+"""Close the backends whose close takes time, so that they share one deadline.
 
-One that sends or serves may take two seconds to close. Where several are about to close, all
-are told first and start at once, so that together they take no longer than the slowest.
+A backend that sends or serves may take two seconds to close. If several are about to close, all
+of them are told first and start at once, so that together they take no longer than the slowest.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import Protocol
 
 CLOSE_S = 2.0
-"""Seconds that closing takes at most, from the moment at which a backend was told."""
+"""The longest time that closing takes, in seconds from when a backend was told."""
 
 
 class Closing(Protocol):
     """A backend whose close takes time."""
 
     def hurry(self) -> None:
-        """Prepare to close, since another one closes and this one may be next; do not wait."""
+        """Prepare to close without waiting: another backend closes, and this may be next."""
 
     def begin_close(self) -> None:
-        """Begin to close, and do not wait."""
+        """Begin to close, without waiting."""
 
 
 _open: dict[int, Closing] = {}
@@ -29,13 +29,13 @@ def add(backend: Closing) -> None:
     """Add a backend to the open ones.
 
     Args:
-        backend: The backend, from now on until ``remove``.
+        backend: The backend, which counts as open until ``remove``.
     """
     _open[id(backend)] = backend
 
 
 def remove(backend: Closing) -> None:
-    """Remove a backend that closes from the open ones, and let the others prepare.
+    """Remove a closing backend from the open ones, and let the others prepare to close.
 
     Args:
         backend: The backend.
@@ -46,6 +46,6 @@ def remove(backend: Closing) -> None:
 
 
 def begin_all() -> None:
-    """Let all open backends begin to close, since the process ends."""
+    """Let all open backends begin to close, since the process is exiting."""
     for backend in tuple(_open.values()):
         backend.begin_close()

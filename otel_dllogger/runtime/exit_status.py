@@ -1,10 +1,10 @@
-"""How the script ended: with exit code 0, or in any other way.
+"""Find out whether the script ended with exit code 0.
 
-Python tells no exit handler the exit code. What can be known of it comes from three places:
-``sys.last_value``, which Python sets for every exception but SystemExit; what ``sys.exit``,
-``exit`` and ``quit`` were called with; and the instruction at which the script's own code
-stopped. A SystemExit that a function raises by itself leaves no trace: there it is a guess,
-which is warned of.
+Python does not tell exit handlers the exit code. What can be known about it comes from three
+sources: ``sys.last_value``, which Python sets for every exception but SystemExit; the arguments
+of ``sys.exit``, ``exit`` and ``quit``; and the instruction at which the script's own code
+stopped. A SystemExit that a function raises itself leaves no trace: then the result is a guess,
+and there is a warning.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ _UNSEEN = object()
 
 
 class ExitStatus:
-    """Watch how the script of this process ends."""
+    """A watcher that finds out how the script of this process ends."""
 
     def __init__(self) -> None:
         self._watching = False
         self._leave: object = None
         self._script: FrameType | None = None
-        self._exits: list[_Exit] = []  # of sys.exit, less those that are known to be caught
+        self._exits: list[_Exit] = []  # calls of sys.exit, except those known to be caught
         self._known: bool | None = None
 
     def note_exits(self) -> None:
-        """Have ``sys.exit``, ``exit`` and ``quit`` noted; callers see no difference.
+        """Wrap ``sys.exit``, ``exit`` and ``quit`` to note their calls; callers see no difference.
 
         To be called when the package is imported: ``sys.exit(main())`` looks ``sys.exit`` up
-        before ``main`` makes a backend. Nothing is kept until there is one.
+        before ``main`` creates a backend. Nothing is kept until there is a backend.
         """
         if self._leave is None:
             self._leave = sys.exit
@@ -54,29 +54,29 @@ class ExitStatus:
                 site.Quitter.__call__ = self._noting(site.Quitter.__call__)
 
     def watch(self) -> None:
-        """Find out from now on how the script ends; for whoever needs to know at its end."""
+        """Begin to watch how the script ends; for callers that need to know it at exit."""
         self.note_exits()
         if not self._watching:
             self._watching = True
-            # Handlers run in reverse: this one after those of all backends.
+            # Handlers run in reverse order: this one runs after those of all backends.
             atexit.register(self._forget)
         if self._script is None:
             self._script = _keepable(_script_frame())
 
     def tell(self, error: BaseException | None) -> None:
-        """Say how the script ended, where it is run by this package.
+        """Set how the script ended, if this package itself runs it.
 
         Args:
-            error: What ended it; None for its own end.
+            error: The exception that ended it; None if it ran to its end.
         """
         self._known = error is None or _is_code_0(error)
 
     def is_clean(self) -> bool:
-        """Tell whether the script ended, ends or goes on without a failure.
+        """Return whether the script has ended, is ending or is running without a failure.
 
-        While it is on the way out of an exception, as in a ``finally``, only
-        ``SystemExit`` with code 0 is not a failure. The same goes for an ``except``, even
-        if nothing gets out of it: at that time the two cannot be told apart.
+        While an exception is being handled, as in a ``finally``, only ``SystemExit`` with code 0
+        is not a failure. The same goes for an ``except`` block, even if no exception leaves it:
+        at that time the two cannot be told apart.
         """
         error = sys.exc_info()[1]
         if error is not None:
@@ -90,17 +90,17 @@ class ExitStatus:
     def _noting(self, leave: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(leave)
         def noting(*args: Any, **kwargs: Any) -> Any:
-            __tracebackhide__ = True  # from pytest, which would show this as what failed
+            __tracebackhide__ = True  # from pytest, which would show this as the failing code
             try:
                 return leave(*args, **kwargs)
             except SystemExit as error:
-                _stays = self._note(error)  # in the traceback, with this frame
+                _stays = self._note(error)  # lives in the traceback, with this frame
                 raise
 
         return noting
 
     def _note(self, error: SystemExit) -> _Passage | None:
-        # In another thread it ends that thread alone, and in an exit handler nothing.
+        # In another thread it ends only that thread, and in an exit handler it ends nothing.
         if not self._watching or threading.get_ident() != threading.main_thread().ident:
             return None
         script = _script_frame()
@@ -112,7 +112,7 @@ class ExitStatus:
         return passage
 
     def _settle(self, passage: _Passage) -> None:
-        """Drop an exit that nothing can raise any more, or see whether it ended the script."""
+        """Drop an exit that can no longer be raised, or note whether it ended the script."""
         is_running = _script_frame() is not None
         for noted in list(self._exits):
             if noted.key == id(passage):
@@ -121,10 +121,10 @@ class ExitStatus:
                     self._exits.remove(noted)
 
     def _ended_cleanly(self) -> bool:
-        """Find out how a script ended that is no longer running."""
+        """Return whether a script that is no longer running ended without a failure."""
         script = self._script
         if script is not None and _operation(script.f_code, script.f_lasti).startswith("RETURN_"):
-            return True  # whatever was raised before was caught
+            return True  # any exception before that was caught
         ends = [noted.is_code_0 for noted in self._exits if noted.ended()]
         if ends:
             return ends[-1]
@@ -144,12 +144,12 @@ class ExitStatus:
         return guess
 
     def _forget(self) -> None:
-        # The frame has the script's globals, which are to be freed as without us.
+        # The frame holds the script's globals, which should be freed as if we did not exist.
         self._script = None
 
 
 class _Exit:
-    """A call of ``sys.exit``, without anything that would keep objects alive."""
+    """A call of ``sys.exit``, stored without keeping any objects alive."""
 
     def __init__(self, is_code_0: bool, passage: _Passage) -> None:
         self.is_code_0 = is_code_0
@@ -158,21 +158,22 @@ class _Exit:
         self._passage = weakref.ref(passage)
 
     def ended(self) -> bool:
-        """Tell whether it has ended the script, which is no longer running."""
+        """Return whether it ended the script, which is no longer running."""
         passage = self._passage()
         return self.has_ended if passage is None else passage.is_through()
 
 
 class _Passage:
-    """The way of an exit from its call to the end of the script.
+    """The frames that an exit passes through, from its call to the end of the script.
 
-    It lies in a frame of the exit's traceback. So it lives as long as that, and keeps only
-    frames that this keeps anyway. Whatever catches the exit frees it while the script runs;
-    where the exit ends the script, or is the context of what does, it is freed thereafter.
+    It is a local variable in a frame of the exit's traceback. So it lives as long as the
+    traceback, and keeps only frames that the traceback keeps anyway. Code that catches the exit
+    frees it while the script runs. If the exit ends the script, or is the context of the
+    exception that does, it is freed after that.
 
     Args:
-        frame: What called ``sys.exit``.
-        settle: Is called with it before it is freed.
+        frame: The frame that called ``sys.exit``.
+        settle: Called with this object before it is freed.
     """
 
     def __init__(self, frame: FrameType | None, settle: Callable[[_Passage], None]) -> None:
@@ -185,7 +186,7 @@ class _Passage:
             frame = frame.f_back
 
     def is_through(self) -> bool:
-        """Tell whether all frames stopped where they were called, or raised it again."""
+        """Return whether all frames stopped at the call, or raised the exit again."""
         return all(frame.f_lasti == offset or _raises_again(frame) for frame, offset in self._calls)
 
     def __del__(self) -> None:
@@ -196,13 +197,14 @@ class _Stop:
     """What the script's own code was doing when a SystemExit left it.
 
     Args:
-        script: The frame of its module.
+        script: The frame of the script's module.
         leave: The original ``sys.exit``, which the script may have imported before.
 
     Attributes:
         is_code_0: Whether ``raise SystemExit(code)`` or ``exit(code)`` leaves with code 0;
-            None where this cannot be seen.
-        leaves_with_result: Whether the code is that of a call, as in ``raise SystemExit(main())``.
+            None if this cannot be seen.
+        leaves_with_result: Whether the code is the result of a call, as in
+            ``raise SystemExit(main())``.
     """
 
     def __init__(self, script: FrameType, leave: object) -> None:
@@ -237,7 +239,7 @@ class _Stop:
             return
         given = call[1]
         code = self._value(given)
-        if code is not _UNSEEN and not isinstance(code, tuple):  # that depends on the version
+        if code is not _UNSEEN and not isinstance(code, tuple):  # it depends on the version
             self.is_code_0 = _is_code_0(SystemExit(code))
         elif self._is_text(given):
             self.is_code_0 = False
@@ -247,7 +249,7 @@ class _Stop:
             )
 
     def _value(self, expression: list[Instruction]) -> object:
-        """Return what a constant, a variable or ``sys.exit`` is, ``_UNSEEN`` for all else."""
+        """Return the value of a constant, a variable or ``sys.exit``, else ``_UNSEEN``."""
         steps = [step for step in expression if step.opname not in _BESIDE_A_CALL]
         if not steps:
             return _UNSEEN
@@ -262,7 +264,7 @@ class _Stop:
         return sys.exit if len(steps) == 2 and is_exit and value is sys else _UNSEEN
 
     def _is_text(self, expression: list[Instruction]) -> bool:
-        """Tell whether it is an f-string or a call of ``str`` or ``repr``, so never 0."""
+        """Return whether it is an f-string or a call of ``str`` or ``repr``, and so never 0."""
         if expression[-1].opname in _TEXTS:
             return True
         call = _parts(expression)
@@ -280,7 +282,7 @@ def _steps_to(frame: FrameType) -> list[Instruction]:
 
 
 def _operand(steps: list[Instruction]) -> list[Instruction] | None:
-    """Return the instructions that made what the last one raises; None if it raises nothing."""
+    """Return the instructions that produce what the last one raises; None if it raises nothing."""
     if not steps or steps[-1].opname != "RAISE_VARARGS" or not steps[-1].arg:
         return None
     made = steps[:-1]
@@ -293,7 +295,7 @@ def _operand(steps: list[Instruction]) -> list[Instruction] | None:
 
 
 def _last_expression(steps: list[Instruction]) -> list[Instruction] | None:
-    """Return the last instructions that together leave one value; None if there are branches."""
+    """Return the last instructions that together push one value; None if there are branches."""
     import dis  # noqa: PLC0415 - of use in rare cases only
 
     values = 0
@@ -312,7 +314,7 @@ def _last_expression(steps: list[Instruction]) -> list[Instruction] | None:
 
 
 def _parts(expression: list[Instruction]) -> list[list[Instruction]] | None:
-    """Return what a call calls and its arguments; None for what is not a plain call."""
+    """Return a call's function and arguments; None if it is not a plain call."""
     if expression[-1].opname not in ("CALL", "CALL_FUNCTION", "CALL_METHOD"):
         return None
     rest = expression[:-1]
@@ -331,7 +333,7 @@ def _parts(expression: list[Instruction]) -> list[list[Instruction]] | None:
 
 
 def _raises_again(frame: FrameType) -> bool:
-    """Tell whether a frame that has ended raised again what it had caught."""
+    """Return whether a frame that has ended raised again the exception that it had caught."""
     steps = _steps_to(frame)
     if not steps or not steps[-1].opname.startswith(("RAISE", "RERAISE")):
         return False
@@ -339,7 +341,7 @@ def _raises_again(frame: FrameType) -> bool:
     if raised is None:
         return not steps[-1].arg or steps[-1].opname == "RERAISE"
     name = raised[-1]
-    # After ``except ... as error`` the name is gone; another variable is still there.
+    # After ``except ... as error`` the name is deleted; any other variable still exists.
     return (
         len(raised) == 1
         and name.opname.startswith(("LOAD_FAST", "LOAD_NAME", "LOAD_DEREF", "LOAD_GLOBAL"))
@@ -348,34 +350,34 @@ def _raises_again(frame: FrameType) -> bool:
 
 
 def _has_raised(script: FrameType | None) -> bool:
-    """Tell whether the exception that Python has printed last is that of the script."""
+    """Return whether the exception that Python printed last came from the script."""
     if not hasattr(sys, "last_value"):
         return False
     if script is None:
-        return not hasattr(sys, "ps1")  # at a prompt, it is of some statement before
+        return not hasattr(sys, "ps1")  # at a prompt, it comes from some earlier statement
     traceback = getattr(sys, "last_traceback", None)
     while traceback is not None:
         if traceback.tb_frame is script:
             return True
         traceback = traceback.tb_next
-    return False  # a library has set it
+    return False  # a library set it
 
 
 def _operation(code: CodeType, offset: int) -> str:
-    from opcode import opname  # noqa: PLC0415 - at exit only
+    from opcode import opname  # noqa: PLC0415 - only at exit
 
     return opname[code.co_code[offset]] if offset >= 0 else ""
 
 
 def _is_code_0(error: BaseException) -> bool:
-    """Tell whether Python exits with 0 for this exception."""
+    """Return whether Python exits with 0 for this exception."""
     if not isinstance(error, SystemExit):
         return False
     code: object = error.code
     if not isinstance(code, int):
         return code is None
-    number = int.__add__(code, 0)  # not the operators of a subclass
-    # Python makes it a C long, or -1; the system keeps eight bits.
+    number = int.__add__(code, 0)  # without the operators of a subclass
+    # Python converts it to a C long, or to -1; the system keeps eight bits.
     return -(2**63) <= number < 2**63 and number & 0xFF == 0
 
 
@@ -384,7 +386,7 @@ def _is_script(frame: FrameType) -> bool:
 
 
 def _script_frame() -> FrameType | None:
-    """Return the frame of the script's module, None where the script is not running."""
+    """Return the frame of the script's module, None if the script is not running."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - no other way
     script = None
     while frame is not None:
@@ -395,24 +397,24 @@ def _script_frame() -> FrameType | None:
 
 
 def _keepable(script: FrameType | None) -> FrameType | None:
-    """Return a module's frame if it keeps nothing alive but the module's globals."""
+    """Return a module's frame if it keeps only the module's globals alive."""
     caller = None if script is None else script.f_back
     while caller is not None:
-        if caller.f_globals.get("__name__") != "runpy":  # of python -m
+        if caller.f_globals.get("__name__") != "runpy":  # not python -m
             return None
         caller = caller.f_back
     return script
 
 
 def _code_of_forked_child() -> int | None:
-    """Return the exit code that multiprocessing has for this process while it ends it.
+    """Return the exit code with which multiprocessing is about to end this process.
 
-    Since Python 3.13 it calls the exit handlers of a forked child itself.
+    Since Python 3.13, multiprocessing itself calls the exit handlers of a forked child.
     """
     frame: FrameType | None = sys._getframe()  # noqa: SLF001 - no other way
     while frame is not None:
         name = frame.f_globals.get("__name__")
-        if name == "multiprocessing.process":  # it runs what it was made for
+        if name == "multiprocessing.process":  # the process still runs its target
             return None
         if name in ("multiprocessing.popen_fork", "multiprocessing.forkserver"):
             code = frame.f_locals.get("code")
@@ -422,4 +424,4 @@ def _code_of_forked_child() -> int | None:
 
 
 EXIT_STATUS = ExitStatus()
-"""How the script of this process ends."""
+"""The watcher of this process's script."""

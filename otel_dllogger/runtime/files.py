@@ -1,4 +1,4 @@
-"""Small files of the package's own: read whole, and replaced whole or not at all."""
+"""Read and write the package's small files; a file is replaced as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MAX_BYTES = 1 << 28
-"""The longest file that is read whole, if nothing else is said."""
+"""The default for the size of the largest file that is read."""
 
 
 @contextlib.contextmanager
@@ -25,20 +25,20 @@ def replacing(
     mode: int = 0o600,
     sync: Callable[[int], object] | None = None,
 ) -> Iterator[BinaryIO]:
-    """Write a file beside another one, and put it in its place when all is written.
+    """Write a temporary file, and move it to its final path when all is written.
 
-    Whoever reads ``path`` finds the old content or the new one, also after a kill. After an
-    error the old one is still there, and the temporary file is not.
+    Readers of ``path`` find either the old or the new content, even after a kill. After an
+    error the old content is still there, and the temporary file is not.
 
     Args:
-        path: The file, which may be missing; a link there is replaced, not followed.
-        temporary: The file to write, in the same folder. What a kill has left there is emptied;
-            a link is not followed, and a pipe is not waited for.
-        descriptor: The temporary file where it is open already; it is closed.
-        exclusive: Whether nothing may be there yet.
-        mode: Its permissions, whatever the umask says.
-        sync: ``os.fsync``, to have the content on the disk before it is in its place, and its
-            name thereafter.
+        path: The final path, where no file need exist; a link there is replaced, not followed.
+        temporary: The file to write, in the same folder. What a kill left there is truncated;
+            a link is not followed, and a pipe does not block.
+        descriptor: The temporary file's descriptor if it is already open; it is closed.
+        exclusive: Whether the temporary file must not exist yet.
+        mode: The file's permissions, whatever the umask says.
+        sync: ``os.fsync``, to have the content on disk before the file is moved, and its name
+            afterwards.
 
     Raises:
         OSError: If it cannot be written.
@@ -71,12 +71,12 @@ def replacing(
 def read_regular(
     path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES, follow: bool = True
 ) -> bytes:
-    """Read a file whole; never wait for anybody.
+    """Read a whole file, without ever blocking.
 
     Args:
         path: The file.
-        max_bytes: The longest that is read.
-        follow: Whether a symbolic link may lead to it.
+        max_bytes: The size of the largest file that is read.
+        follow: Whether ``path`` may be a symbolic link.
 
     Raises:
         OSError: If it is not a regular file, is too large, or cannot be read.

@@ -1,11 +1,11 @@
-"""What must be put right around a fork: one registry, which Python calls.
+"""The registry of objects that must act before or after a fork; Python calls it.
 
 A child has a copy of its parent's memory, but only the thread that forked: locks may be held for
 ever, threads are gone, and what waits to be written or sent is the parent's. Objects register
-themselves, and are held weakly.
+themselves, and are referenced weakly.
 
-There is no lock here: a fork may come in the middle of ``register``, on this thread by a signal
-handler or on another one. An object is then registered or it is not, and nothing waits.
+There is no lock here: a fork may come in the middle of ``register``, in a signal handler on this
+thread or on another thread. The object is then either registered or not, and nothing waits.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Protocol
 
 
 class ForkHandler(Protocol):
-    """An object that is told of forks.
+    """An object that is called at forks.
 
-    It may have ``before_fork()`` and ``after_fork_in_parent()`` as well, which are called in the
+    It may also have ``before_fork()`` and ``after_fork_in_parent()``, which are called in the
     process that forks.
     """
 
     def after_fork_in_child(self) -> None:
-        """Put right what a child cannot use, and forget what is its parent's."""
+        """Repair what a child cannot use, and forget what belongs to its parent."""
 
 
 _handlers: dict[int, weakref.ref[ForkHandler]] = {}
@@ -33,22 +33,22 @@ _numbers = itertools.count()
 
 
 def register(handler: ForkHandler) -> None:
-    """Have an object told of every fork for as long as it lives.
+    """Have an object called at every fork for as long as it lives.
 
-    After a fork the objects are called in the order in which they were registered, so that what
-    others stand on is put right first; before a fork in the opposite order.
+    After a fork, objects are called in the order in which they were registered, so that those
+    on which others depend are repaired first; before a fork, in reverse order.
 
     Args:
-        handler: The object; it must be possible to refer to it weakly.
+        handler: The object; it must support weak references.
     """
     number = next(_numbers)
-    # Python calls it with the reference, which is then the default of ``pop``: no code of this
-    # module's, since its names may be gone before the last object is.
+    # Python calls this with the reference, which becomes the default of ``pop``. It is not a
+    # function of this module, since the module's names may be gone before the last object is.
     _handlers[number] = weakref.ref(handler, functools.partial(_handlers.pop, number))
 
 
 def _call(method: str, *, backwards: bool = False) -> None:
-    """Call a method of all handlers that have it, whatever one of them raises."""
+    """Call a method of all handlers that have it, even if one of them raises."""
     references = list(_handlers.values())
     if backwards:
         references.reverse()
@@ -56,14 +56,14 @@ def _call(method: str, *, backwards: bool = False) -> None:
     for reference in references:
         try:
             getattr(reference(), method, _do_nothing)()
-        except BaseException as raised:  # the others come first
+        except BaseException as raised:  # the others must be called first
             error = raised
     if error is not None:
-        raise error  # Python reports it as ignored, as from any function of this kind
+        raise error  # Python reports it as ignored, as it does for any such function
 
 
 def _do_nothing() -> None:
-    """Stand in for a method that a handler does not have."""
+    """Do nothing, in place of a method that a handler does not have."""
 
 
 os.register_at_fork(

@@ -1,8 +1,8 @@
-"""Exceptions that a signal handler of the application raises in the middle of our code.
+"""Pass on exceptions that the application's signal handlers raise in the middle of our code.
 
-A handler that raises, as for a time limit, means to end what its thread is doing, and Python
-raises in whichever frame is running. Where that is one of ours, a barrier against faults must
-not take the exception for a fault of its own.
+A handler that raises, for example at a time limit, means to end what its thread is doing, and
+Python raises in whichever frame is running. If that frame is one of ours, a fault barrier must
+not mistake the exception for a fault of the package.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 
 def let_through(error: BaseException) -> None:
-    """Raise an exception again if it comes out of a signal handler, else do nothing.
+    """Raise an exception again if it comes from a signal handler, otherwise do nothing.
 
-    Every ``except Exception`` that training's threads can come to calls this first.
+    Every ``except Exception`` that a thread of the training script can reach calls this first.
 
     Args:
-        error: What was caught.
+        error: The exception that was caught.
 
     Raises:
         BaseException: ``error`` itself.
     """
-    if get_ident() != MAIN_THREAD.ident:  # where no handler runs
+    if get_ident() != MAIN_THREAD.ident:  # handlers never run there
         return
     traceback = _TRACEBACK.__get__(error)
     installed = _installed()
@@ -45,17 +45,17 @@ def let_through(error: BaseException) -> None:
 
 
 def _is_handler(frame: FrameType, installed: Container[int]) -> bool:
-    """Tell whether a frame is of a signal handler.
+    """Return whether a frame is that of a signal handler.
 
-    A handler is called with the signal's number and the frame that it interrupts, which is then
-    the frame below its own.
+    A handler is called with the signal's number and the frame that it interrupts, which is the
+    frame below its own.
 
     Source: https://docs.python.org/3/library/signal.html#signal.signal
     """
     interrupted = frame.f_back
     if interrupted is None:
         return False
-    if id(frame.f_code) in installed:  # whatever became of what it was given
+    if id(frame.f_code) in installed:  # whatever became of its arguments
         return True
     given = _arguments(frame)
     return any(
@@ -65,11 +65,11 @@ def _is_handler(frame: FrameType, installed: Container[int]) -> bool:
 
 
 def _installed() -> set[int]:
-    """Return the addresses of the code of the handlers that are installed, if it is Python's."""
+    """Return the addresses of the code objects of installed handlers written in Python."""
     codes = set()
     for number in _SIGNAL_NUMBERS:
         handler: Any = getsignal(number)
-        if not callable(handler):  # the system's own, or ignored
+        if not callable(handler):  # the system's default, or ignored
             continue
         while type(handler) is functools.partial:
             handler = handler.func
@@ -82,7 +82,7 @@ def _installed() -> set[int]:
 
 
 def _arguments(frame: FrameType) -> list[object]:
-    """Return what a function was called with, ``*args`` opened, by what its names hold now."""
+    """Return a function's arguments, with ``*args`` expanded, as its names hold them now."""
     code = frame.f_code
     count = code.co_argcount + code.co_kwonlyargcount
     if code.co_flags & _HAS_VARARGS:
@@ -97,8 +97,8 @@ def _arguments(frame: FrameType) -> list[object]:
     return given
 
 
-# One exception that is raised again and again has a traceback of them all, the last one first.
+# An exception that is raised again and again has a traceback of all of them, the latest first.
 _MAX_FRAMES = 200
-_TRACEBACK = BaseException.__dict__["__traceback__"]  # a class may have one of its own
-_HAS_VARARGS = 0x04  # inspect.CO_VARARGS, without the import of it
+_TRACEBACK = BaseException.__dict__["__traceback__"]  # a class may define its own
+_HAS_VARARGS = 0x04  # inspect.CO_VARARGS, without importing inspect
 _SIGNAL_NUMBERS = range(1, 65)

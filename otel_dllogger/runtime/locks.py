@@ -1,11 +1,11 @@
-"""Locks that no thread but the main one waits for without an end.
+"""Locks for which only the main thread waits without a time limit.
 
-A signal handler runs on the main thread, in the middle of anything, also of a few lines under
-one of our locks. Where it waits for another thread, as to join one, and that one logs, neither
-would ever go on. So other threads give up after a while and do without the lock.
+A signal handler runs on the main thread and may interrupt anything, even the few lines under one
+of our locks. If it waits for another thread, for example to join it, and that thread logs,
+neither would ever continue. So other threads give up after a while and do without the lock.
 
-The main thread waits: no handler comes between another thread and its release. It uses the lock
-itself, in a ``with``, which no exception of a handler can come into the middle of.
+The main thread does wait: no handler can keep another thread from releasing the lock. It uses
+the lock itself in a ``with`` statement, which no exception from a handler can split.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     import threading
 
 LOCK_TIMEOUT_S = 0.5
-"""Seconds that a thread waits for what another does in microseconds."""
+"""Seconds that a thread waits for work that takes another thread microseconds."""
 
 
-class LockTimeout(Exception):  # noqa: N818 - not an error of anybody's
-    """Raised where a lock was not to be had in time."""
+class LockTimeout(Exception):  # noqa: N818 - not an error
+    """Raised if a lock could not be acquired in time."""
 
 
 class MainThread:
-    """Which thread runs signal handlers; after a fork it is the one that forked.
+    """The thread that runs signal handlers; after a fork it is the one that forked.
 
     Attributes:
-        ident: What ``get_ident`` returns there.
+        ident: What ``get_ident`` returns on that thread.
     """
 
     __slots__ = ("__weakref__", "ident")
 
     def __init__(self) -> None:
-        import threading  # noqa: PLC0415 - for this alone
+        import threading  # noqa: PLC0415 - only for this
 
         self.ident = threading.main_thread().ident
 
     def after_fork_in_child(self) -> None:
-        """Take note that the thread that forked is the only one."""
+        """Note that the thread that forked is the only one."""
         self.ident = get_ident()
 
 
@@ -50,7 +50,7 @@ fork.register(MAIN_THREAD)
 
 
 class TimedLock:
-    """A lock as other threads than the main one take it.
+    """A wrapper through which threads other than the main one take a lock.
 
     Args:
         lock: The lock.

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Waker:
-    """Wake a thread that waits; waking it several times has the effect of once.
+    """A means to wake a waiting thread; several wakes have the same effect as one.
 
-    Not an Event: to set one takes a lock. A signal handler that logs would wait for it for ever
-    if its own thread held it at that moment, and so would a forked child.
+    It is not an Event, since setting an Event takes a lock. A signal handler that logs would wait
+    for ever for that lock if its own thread held it at that moment, and so would a forked child.
     """
 
     def __init__(self) -> None:
@@ -28,24 +28,23 @@ class Waker:
 
     def wake(self) -> None:
         """End the wait that is under way, or the next one."""
-        _release(self._asleep)  # unless it was woken and has not slept since
+        _release(self._asleep)  # no effect if it was woken and has not waited since
 
     def wait(self, timeout_s: float) -> None:
-        """Wait for a ``wake`` since the last wait, for so many seconds at most."""
+        """Wait until ``wake`` is called, or was since the last wait, or the time is up."""
         self._asleep.acquire(timeout=max(timeout_s, 0.0))
 
 
 class Worker:
-    """A task that runs on a thread of its own whenever somebody asks for it.
+    """A task that runs on a thread of its own whenever it is asked for.
 
-    Training's threads hand over what may wait or call foreign code, such as OpenTelemetry and
-    handlers of ``logging``: whatever locks a training thread holds, this one holds none of
-    them. The thread exists while there is something to do.
+    Training threads hand over work that may wait or call foreign code, such as OpenTelemetry
+    and handlers of ``logging``: whatever locks a training thread holds, this thread holds none
+    of them. The thread exists only while there is something to do.
 
     Args:
         name: The thread's name.
-        task: What to do. It may be called on two threads at once, though hardly ever, and must
-            not raise.
+        task: The task. In rare cases it is called on two threads at once, and it must not raise.
     """
 
     def __init__(self, name: str, task: Callable[[], None]) -> None:
@@ -58,20 +57,20 @@ class Worker:
         fork.register(self)
 
     def ask(self) -> bool:
-        """Have the task run soon, from its beginning; never wait for it.
+        """Have the task run soon, from its beginning, without waiting for it.
 
         Returns:
-            False if no thread can be started: the process has too many, or ends.
+            False if no thread can be started: the process has too many, or is exiting.
         """
         self._wanted = True
-        if sys.is_finalizing():  # a thread that is started now never comes to run
+        if sys.is_finalizing():  # a thread that is started now would never run
             return False
         if not self._running.acquire(blocking=False):
-            return True  # whoever runs looks once more before it ends
+            return True  # the thread that runs looks once more before it ends
         try:
             start_new_thread(self._start, ())
         except BaseException as error:
-            # Where a signal handler raised it, nobody knows whether the thread was started.
+            # If a signal handler raised it, it is unknown whether the thread was started.
             _release(self._running)
             if isinstance(error, RuntimeError):
                 let_through(error)
@@ -86,7 +85,7 @@ class Worker:
             most_s: Seconds to wait at most; the task itself may be slower.
 
         Returns:
-            Whether it has ended. On the task's own thread it has not, and nothing is waited for.
+            Whether it has ended. On the task's own thread it has not, and this does not wait.
         """
         if self._thread_id == threading.get_ident():
             return False
@@ -96,19 +95,19 @@ class Worker:
         return self.ask() and done.acquire(timeout=most_s)
 
     def after_fork_in_child(self) -> None:
-        """Forget a thread that the child of a fork does not have."""
+        """Forget the thread, which does not exist in a forked child."""
         self._running = threading.Lock()
         self._waiting = deque()
 
     def _start(self) -> None:
-        """Start the thread that has a name, from one that has none.
+        """Start the named thread, from a thread without a name.
 
-        ``Thread.start`` waits until the new thread runs, which may begin with a collection of
-        garbage, in which a finalizer may wait for a lock that is held where the task is wanted.
+        ``Thread.start`` waits until the new thread runs. That may begin with a garbage
+        collection, in which a finalizer may wait for a lock that the asking thread holds.
         """
         try:
             threading.Thread(target=self._run, name=self._name, daemon=True).start()
-        except RuntimeError as error:  # no more threads, or the process ends
+        except RuntimeError as error:  # no more threads, or the process is exiting
             let_through(error)
             _release(self._running)
 
@@ -125,13 +124,13 @@ class Worker:
                         done.release()
             self._thread_id = None
             _release(self._running)
-            # Whoever asked after the last look and before the release has started no thread.
+            # A request between the last look and the release has not started a thread.
             if not self._wanted or not self._running.acquire(blocking=False):
                 return
 
 
 def _release(lock: threading.Lock) -> None:
-    """Release a lock that need not be held."""
+    """Release a lock, which may already be released."""
     try:
         lock.release()
     except RuntimeError as error:

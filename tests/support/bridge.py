@@ -1,4 +1,4 @@
-"""A real ``otel-dllogger bridge``, what it is given to read, and its page as a dict."""
+"""A real ``otel-dllogger bridge``, the logs that it reads, and its page as a dict."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Page = dict[tuple[str, ...], float]
-"""Values by name and labels, as ``("dl_loss", "rank=0", "run=r1")``."""
+"""Values by name and labels, such as ``("dl_loss", "rank=0", "run=r1")``."""
 
 _URL = re.compile(r"metrics of the logs: http://127\.0\.0\.1:(\d+)/metrics\n")
 _START_US = 1_700_000_000_000_000
 DEADLINE_S = 40.0
-LOOKS = 4  # a file that is gone is looked for thrice
+LOOKS = 4  # a missing file is looked for three times
 END_S = 2.0
-"""Seconds in which a signal must end it."""
+"""Seconds within which a signal must end it."""
 
 
 def log_line(
@@ -58,7 +58,7 @@ def log_line(
 
 
 def steps(first: int, last: int, *, start_us: int = _START_US, **more: object) -> bytes:
-    """Return the lines of the steps from one to before another, a tenth of a second apart."""
+    """Return the lines of the steps ``first`` to ``last - 1``, a tenth of a second apart."""
     lines = []
     for number in range(first, last):
         elapsed_us = (number + 1) * 100_000
@@ -70,20 +70,20 @@ def steps(first: int, last: int, *, start_us: int = _START_US, **more: object) -
 
 
 def append(path: Path, lines: bytes) -> None:
-    """Let a log grow, as a training job does."""
+    """Append lines to a log, as a training job does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         file.write(lines)
 
 
 def set_age(path: Path, age_s: float) -> None:
-    """Let a file be as if it had grown so long ago."""
+    """Make a file look as if it had last grown ``age_s`` seconds ago."""
     changed_s = time.time() - age_s
     os.utime(path, (changed_s, changed_s))
 
 
 def parse_page(text: str) -> Page:
-    """Return a page's samples; none may come twice."""
+    """Return a page's samples, none of which may occur twice."""
     page: Page = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -95,12 +95,12 @@ def parse_page(text: str) -> Page:
 
 
 def of_ranks(page: Page) -> Page:
-    """Return what is on a page of ranks, without what the bridge knows of itself."""
+    """Return the ranks' samples of a page, without the bridge's own metrics."""
     return {key: value for key, value in page.items() if not key[0].startswith("dllogger_bridge")}
 
 
 def value_of(page: Page, name: str, *labels: str) -> float | None:
-    """Return the one value of a name with these labels, None where there is none."""
+    """Return the only value of a name with these labels, None if there is none."""
     found = [value for key, value in page.items() if key[0] == name and {*labels} <= {*key[1:]}]
     assert len(found) < 2
     return found[0] if found else None
@@ -110,7 +110,7 @@ def value_of(page: Page, name: str, *labels: str) -> float | None:
 def open_bridge(
     *paths: Path, checkpoint: Path | None = None, expire_s: float = 900
 ) -> Iterator[Bridge]:
-    """Open a bridge in this process; it is polled by the test, and ends as if it were killed."""
+    """Open a bridge in this process, which the test polls and which ends as if it were killed."""
     bridge = Bridge(
         Source([str(path) for path in paths]),
         host="127.0.0.1",
@@ -125,7 +125,7 @@ def open_bridge(
 
 
 def read_page(bridge: Bridge) -> Page:
-    """Read all there is, save that, and return the page."""
+    """Read everything there is, save the checkpoint, and return the page."""
     for _ in range(LOOKS):
         bridge.poll()
         while bridge._tailer.behind:
@@ -144,13 +144,13 @@ sys.exit(main())
 
 
 class BridgeProcess:
-    """Run ``otel-dllogger bridge`` as a user does.
+    """A process that runs ``otel-dllogger bridge`` as a user does.
 
     Args:
-        arguments: Of the command, without ``--listen``.
-        folder: Where it runs and its standard error goes.
+        arguments: The arguments of the command, without ``--listen``.
+        folder: Where it runs, and where its standard error goes.
         variables: The environment; by default one without settings, and without coverage.
-        commit_interval_s: Seconds between two checkpoints, in place of the usual ones.
+        commit_interval_s: Seconds between two checkpoints, instead of the default.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class BridgeProcess:
 
     @property
     def port(self) -> int:
-        """Return the page's port, once it says it."""
+        """Return the page's port, once the process has printed it."""
         return int(wait_for(self._url, bool)[1])
 
     def _url(self) -> re.Match[str] | None:
@@ -190,17 +190,17 @@ class BridgeProcess:
         return _URL.search(self.errors())
 
     def errors(self) -> str:
-        """Return what it printed."""
+        """Return what the process printed."""
         return self.stderr.read_text()
 
     def page(self) -> Page:
-        """Scrape it."""
+        """Scrape the page."""
         answer = ask(self.port)
         assert answer.status == 200
         return parse_page(answer.body.decode())
 
     def wait_for(self, condition: Callable[[Page], object]) -> Page:
-        """Return the first page that is as wanted."""
+        """Return the first page that satisfies a condition."""
         deadline_s = time.monotonic() + DEADLINE_S
         while not condition(page := self.page()):
             assert time.monotonic() < deadline_s, self.errors()
@@ -216,19 +216,19 @@ class BridgeProcess:
         return page
 
     def stop(self, number: int = signal.SIGTERM) -> float:
-        """End it with a signal, and return how many seconds that took."""
+        """End the process with a signal, and return how many seconds that took."""
         start_s = time.monotonic()
         self.process.send_signal(number)
         assert self.process.wait(30) == 0, self.errors()
         return time.monotonic() - start_s
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """End the process with SIGKILL."""
         self.process.kill()
         self.process.wait()
 
     def peak_bytes(self) -> int:
-        """Return the most memory that it had by now."""
+        """Return the peak memory of the process so far."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         found = re.search(r"VmHWM:\s+(\d+)", status)
         assert found is not None

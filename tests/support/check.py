@@ -1,4 +1,4 @@
-"""What tests of ``otel-dllogger check`` share: a fixed time, and a look at what is said."""
+"""Helpers of the tests of ``otel-dllogger check``: a fixed time, and a check of the output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ NOW = 1_700_000_000.25  # stands for the time at which a page is handed over
 
 
 def at_this_moment(text):
-    """Return a page whose times are those of now: tests before may have taken minutes."""
+    """Return a page whose times are the current time, since earlier tests may take minutes."""
     now = time.time()
     for shift in (0, -7200, 7200):
         text = text.replace(f"{NOW + shift}", f"{now + shift}")

@@ -1,4 +1,4 @@
-"""Real receivers of OTLP: over HTTP and gRPC, obliging, slow, refusing or mute."""
+"""Real OTLP receivers over HTTP and gRPC, which accept, delay, refuse or never answer."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Point:
 
     @property
     def series(self) -> tuple[Any, ...]:
-        """Return what tells the series from all others."""
+        """Return what distinguishes the series from all others."""
         return self.name, self.unit, *sorted(self.labels.items())
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request that was taken, or not."""
+    """One request, whether it was taken or not."""
 
     resource: dict[str, str]
     scope: tuple[str, str]
@@ -52,12 +52,12 @@ class Request:
 
 @dataclass
 class Collector:
-    """What all receivers have in common.
+    """The base class of all receivers.
 
     Attributes:
         requests: The requests in the order in which they came.
-        answer: Status, headers and body for a request; the body of a 200 is a response.
-        hold: Answers wait for it.
+        answer: Returns status, headers and body for a request; the body of a 200 is a response.
+        hold: Answers wait for this event.
     """
 
     requests: list[Request] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Collector:
         self._lock = threading.Lock()
 
     def take(self, body: bytes, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
-        """Decode a request, note it and say what to answer."""
+        """Decode a request, note it and return the answer."""
         resource, scope, points = decode(body)
         with self._lock:
             self.waiting += 1
@@ -103,16 +103,16 @@ class Collector:
         ]
 
     def wait_for(self, name: str, count: int, **labels: str) -> list[float]:
-        """Return the values of a name once so many have come."""
+        """Return the values of a name once ``count`` of them have come."""
         wait_until(lambda: len(self.values(name, **labels)) >= count, DEADLINE_S)
         return self.values(name, **labels)
 
 
 def decode(body: bytes) -> tuple[dict[str, str], tuple[str, str], list[Point]]:
-    """Read a request with OpenTelemetry's own messages.
+    """Decode a request with OpenTelemetry's own messages.
 
     Returns:
-        The resource of the first process, its scope, and the points of all.
+        The resource of the first process, its scope, and the points of all processes.
     """
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (  # noqa: PLC0415
         ExportMetricsServiceRequest,
@@ -155,7 +155,7 @@ def text_of(attributes: Any) -> dict[str, str]:
 
 
 class HTTPCollector(Collector):
-    """Receive over HTTP on a free port of the loopback, or on a given one."""
+    """A receiver over HTTP on a free port of the loopback interface, or on a given one."""
 
     def __init__(self, port: int = 0) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class HTTPCollector(Collector):
 
 
 class GRPCCollector(Collector):
-    """Receive over gRPC. The status of an answer is 200, or a gRPC status code's name."""
+    """A receiver over gRPC; the status of an answer is 200, or the name of a gRPC status code."""
 
     def __init__(self, port: int = 0) -> None:
         super().__init__()
@@ -247,7 +247,7 @@ class GRPCCollector(Collector):
 
 
 class BlackHole:
-    """Accept connections and never answer, never read."""
+    """A receiver that accepts connections, but never reads or answers."""
 
     def __enter__(self) -> Self:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -259,7 +259,7 @@ class BlackHole:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on at this moment."""
+    """Return a port on which nothing is listening now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

@@ -1,4 +1,4 @@
-"""Run ``otel-dllogger`` as a user does: a process of its own, in a folder of its own."""
+"""Run ``otel-dllogger`` as a user does, in its own process and its own folder."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _LEFT_OUT = ("OTEL_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "TORCHELASTIC_", "SLUR
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Give this process's environment, without launchers and settings."""
+    """Return this process's environment without variables of launchers and settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_LEFT_OUT)}
     return {**kept, **variables}
 
 
 def uncovered() -> dict[str, str]:
-    """Give an environment whose processes coverage.py leaves alone.
+    """Return an environment in which coverage.py does not measure processes.
 
-    Its collector takes a lock that is no RLock in whatever thread meets a new file: a signal
-    handler or a forked child that comes at such a moment waits for it for ever.
+    Its collector takes a lock that is not an RLock in any thread that runs a new file. A signal
+    handler or a forked child that runs at such a moment would wait for it for ever.
     """
     return environment() | {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
 
@@ -34,7 +34,7 @@ def uncovered() -> dict[str, str]:
 def otel_dllogger(
     *arguments: str, cwd: Path | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command and wait for its end."""
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=cwd,
@@ -79,11 +79,11 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def assert_forked_child_answers(program: str) -> None:
-    """Fork while another thread is in the middle of something, and ask the child.
+    """Fork while another thread is in the middle of something, and check the child's answer.
 
     Args:
-        program: Defines ``beside``, which the thread does and which calls ``hold()`` in its
-            middle, and ``answers``, which the child does: true if it got what it should.
+        program: Defines ``beside``, which the thread runs and which calls ``hold()`` in its
+            middle, and ``answers``, which the child runs: true if its result is right.
     """
     code = _FORK_BESIDE.format(program=program)
     subprocess.run([sys.executable, "-c", code], check=True, timeout=TIMEOUT_S, env=uncovered())

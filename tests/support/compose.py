@@ -1,7 +1,7 @@
 """The Compose files as Compose would read them.
 
-There may be no Docker here, so this does what Compose would do: it fills in variables, lays
-one file over the other and looks through the mounts.
+There may be no Docker here, so this does what Compose would do: it fills in variables, merges
+one file into the other and follows the mounts.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ COLLECTOR = ROOT / "deploy/otel-collector.yml"
 LOOPBACK = "127.0.0.1"
 
 
-# What Compose does.
+# The steps of Compose.
 
 
 def interpolate(text: str, variables: Mapping[str, str]) -> str:
     """Fill in variables as Compose does: ``$A``, ``${A}``, ``${A:-b}``, ``${A-b}``, ``$$``.
 
-    A default may hold further variables. ``https://docs.docker.com/reference/compose-file/interpolation/``
+    A default may contain further variables. ``https://docs.docker.com/reference/compose-file/interpolation/``
     """
     done, position = "", 0
     while (dollar := text.find("$", position)) >= 0:
@@ -81,7 +81,7 @@ def lay_over(below: Any, above: Any, key: str = "") -> Any:
 
 @dataclass(frozen=True)
 class Stack:
-    """What ``docker compose`` sees."""
+    """A stack of Compose files, as ``docker compose`` sees it."""
 
     files: tuple[str, ...] = (COMPOSE,)
     env_file: str | None = None
@@ -116,7 +116,7 @@ STACKS = {
 
 
 def binds(service: dict[str, Any]) -> dict[PurePosixPath, Path]:
-    """Return the files and folders of the host that a service sees, by where it sees them."""
+    """Return the host's files and folders that a service mounts, by their path inside it."""
     return {
         PurePosixPath(volume["target"]): ROOT / volume["source"]
         for volume in service.get("volumes", [])
@@ -125,7 +125,7 @@ def binds(service: dict[str, Any]) -> dict[PurePosixPath, Path]:
 
 
 def on_host(service: dict[str, Any], path: str) -> Path:
-    """Return where a path inside the container lies on the host."""
+    """Return the path on the host of a path inside the container."""
     inside = PurePosixPath(path)
     for target, source in binds(service).items():
         if inside.is_relative_to(target):
@@ -134,13 +134,13 @@ def on_host(service: dict[str, Any], path: str) -> Path:
 
 
 def flags(service: dict[str, Any]) -> dict[str, str]:
-    """Return a command's flags and values; a flag without value has an empty one."""
+    """Return a command's flags and values; a flag without a value has an empty one."""
     command = service.get("command", [])
     return {name: value for name, _, value in (flag.partition("=") for flag in command)}
 
 
 def addresses(service: dict[str, Any]) -> list[str]:
-    """Return where a service listens: ``host:port``."""
+    """Return the addresses on which a service listens, as ``host:port``."""
     found = [value for name, value in flags(service).items() if "listen" in name.lower()]
     environment = service.get("environment", {})
     if "GF_SERVER_HTTP_ADDR" in environment:

@@ -1,4 +1,4 @@
-"""The dashboards, what is in them, and the rules that they keep."""
+"""The dashboards, functions that find their parts, and the rules that they must obey."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ FOLDER = ROOT / "grafana" / "dashboards"
 SCHEMAS = json.loads((TESTS / "grafana_schema" / "schema.json").read_text())
 BOARDS = {path.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 
-# The version of the JSON that Grafana 12 writes: it migrates an older one at every load, and a
-# newer one would not be understood.
+# The version of the JSON that Grafana 12 writes: it would migrate an older one at every load, and
+# would not understand a newer one.
 SCHEMA_VERSION = 42
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 COLUMNS = 24
 WINDOWS = {"$__rate_interval", "$__range"}
 
-# What a counter is asked for other than its increase, by dashboard and panel.
+# The counters that are queried for something other than their increase, by dashboard and panel.
 TOTALS_AS_THEY_ARE = {
-    # Steps are what the curves are drawn over, and "Runs" says how many there were: both want
-    # the number itself, which begins anew with a restart.
+    # Curves are drawn over steps, and "Runs" shows how many there were: both need the number
+    # itself, which begins again at a restart.
     ("compare-runs.json", "Losses by step"): {"dllogger_steps_total"},
     ("compare-runs.json", "Throughput by step"): {"dllogger_steps_total"},
     ("compare-runs.json", "$metric by step"): {"dllogger_steps_total"},
     ("compare-runs.json", "Runs"): {"dllogger_steps_total"},
-    # How far a rank has come, against the others. Iterations begin anew with each epoch.
+    # The progress of a rank compared with the others. Iterations begin again with each epoch.
     ("ranks.json", "Slowest ranks"): {"dllogger_steps_total"},
     ("ranks.json", "Iteration skew"): {"dllogger_steps_total"},
     ("ranks.json", "Ranks behind"): {"dllogger_steps_total"},
     ("training-overview.json", "Training steps"): {"dllogger_steps_total"},
-    # What was counted before the first scrape is in the number itself, and in no increase.
+    # What was counted before the first scrape is in the number itself, but not in its increase.
     ("ranks.json", "Dropped"): {"dllogger_dropped_total"},
     ("training-overview.json", "NaN and Inf"): {"dllogger_nonfinite_total"},
-    # Which ranks make steps at all.
+    # To see which ranks make steps at all.
     ("training-overview.json", "Steps per second"): {"dllogger_steps_total"},
 }
 
 COUNTED_FROM_THE_FIRST = {"dllogger_nonfinite_total", "dllogger_dropped_total"}
 
-# What Grafana's types leave out, since a data source defines it: Prometheus moves it where it
-# belongs (grafana/grafana packages/grafana-prometheus/src/annotations.ts), or it is text for
-# the editor.
+# Fields that Grafana's types leave out, since a data source defines them: Prometheus moves them
+# where they belong (grafana/grafana packages/grafana-prometheus/src/annotations.ts), or they are
+# text for the editor.
 LEFT_TO_THE_DATASOURCE = {
     "annotations": {"expr", "step", "tagKeys", "textFormat", "titleFormat", "useValueForTime"},
     "templating": {"definition"},
@@ -67,7 +67,7 @@ LABELS |= {"host", "local_rank", "world_size", "attempt", "pid", "type", "reason
 
 
 def panels_of(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield every panel but rows, those of folded rows too."""
+    """Yield every panel except rows, including those in folded rows."""
     return (panel for panel in everything_of(board["panels"]) if panel["type"] != "row")
 
 
@@ -86,7 +86,7 @@ def annotations_of(board: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def query_of(variable: dict[str, Any]) -> str:
-    """Return what a variable asks, or "" where it asks nothing."""
+    """Return the query of a variable, or "" if it has none."""
     if variable["type"] != "query":
         return ""
     query = variable["query"]
@@ -94,7 +94,7 @@ def query_of(variable: dict[str, Any]) -> str:
 
 
 def expression_of(variable_query: str) -> str:
-    """Return the PromQL in the query of a variable, "" where there is none."""
+    """Return the PromQL in the query of a variable, "" if there is none."""
     found = re.fullmatch(r"\s*(label_values|query_result)\((.*)\)\s*", variable_query, re.DOTALL)
     if not found:
         return ""
@@ -105,7 +105,7 @@ def expression_of(variable_query: str) -> str:
 
 
 def expressions_of(board: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield every PromQL expression of a dashboard, and where it is from."""
+    """Yield every PromQL expression of a dashboard, and where it comes from."""
     for panel in panels_of(board):
         for target in panel["targets"]:
             yield f"{panel['title']} {target.get('refId')}", target["expr"]
@@ -123,7 +123,7 @@ def selectors_of(board: dict[str, Any]) -> Iterator[tuple[str, Selector]]:
 
 
 def texts_of(value: Any) -> Iterator[str]:
-    """Yield every text at any depth, but not names of keys."""
+    """Yield every text at any depth, but not the names of keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -133,7 +133,7 @@ def texts_of(value: Any) -> Iterator[str]:
 
 
 def used_in(value: Any) -> set[str]:
-    """Return the variables that are used at any depth, the built-in ones left out."""
+    """Return the variables that are used at any depth, except built-in ones."""
     names = set(itertools.chain.from_iterable(map(references, texts_of(value))))
     return {name for name in names if not name.startswith("__")}
 
@@ -145,7 +145,7 @@ def check_identity(board: dict[str, Any]) -> list[str]:
     problems = [key for key in board if key.startswith("__")]
     if board["schemaVersion"] != SCHEMA_VERSION:
         problems.append(f"schemaVersion {board['schemaVersion']}")
-    # The number is of one Grafana's database, and another one's dashboard may have it.
+    # The number belongs to one Grafana's database; in another one it may be a different dashboard.
     if board.get("id") is not None:
         problems.append("an id")
     return problems + [f"no {key}" for key in ("title", "description", "tags") if not board[key]]
@@ -172,7 +172,7 @@ def check_targets(board: dict[str, Any]) -> list[str]:
 
 
 def check_fields(board: dict[str, Any]) -> list[str]:
-    """What is done with a column is done with one that there is, by its name at that time."""
+    """Check that transformations and overrides name columns that exist at that point."""
     problems = []
     for panel in panels_of(board):
         ids = [target.get("refId") for target in panel["targets"]]
@@ -197,7 +197,7 @@ def check_fields(board: dict[str, Any]) -> list[str]:
 
 
 def check_grid(board: dict[str, Any]) -> list[str]:
-    """A folded row has a grid of its own, below it."""
+    """Check the grid, where each folded row has a grid of its own below it."""
     problems = _check_one_grid(board["panels"], top=0)
     row_y = -1
     for panel in board["panels"]:
@@ -242,7 +242,7 @@ def check_variables(board: dict[str, Any]) -> list[str]:
 
 
 def check_several_values(board: dict[str, Any]) -> list[str]:
-    """A variable of several values is a part of a regex, and All is one that Prometheus takes."""
+    """Check that variables of several values are used in a regex, and All is a valid one."""
     variables = variables_of(board)
     problems = [
         f"${variable['name']}: All without a value"
@@ -301,7 +301,7 @@ def check_panels_explain_themselves(board: dict[str, Any]) -> list[str]:
 
 
 def check_legends(board: dict[str, Any]) -> list[str]:
-    """Each line has a name of labels that there are; the columns of a table are named by it."""
+    """Check that legends use only labels that exist; they also name the columns of a table."""
     problems = []
     for panel in panels_of(board):
         for target in panel["targets"]:
@@ -325,15 +325,15 @@ def check_labels(board: dict[str, Any]) -> list[str]:
 
 
 def check_counters(board: dict[str, Any], name: str = "") -> list[str]:
-    """The height of a counter says nothing: it begins at 0 with each process."""
+    """Check that counters are not shown as they are, since they begin at 0 with each process."""
     problems = []
     for place, selector in selectors_of(board):
         allowed = TOTALS_AS_THEY_ARE.get((name, place.rpartition(" ")[0]), set())
-        if place == "annotation NaN or Inf":  # against what it was before, and so not as it is
+        if place == "annotation NaN or Inf":  # compared with an earlier value, not as it is
             allowed = {"dllogger_nonfinite_total"}
         function = selector.functions[-1] if selector.has_range and selector.functions else ""
         if selector.name.endswith("_total"):
-            # What a counter began with belongs to its increase, and is nowhere else.
+            # The initial value of a counter belongs to its increase, and is nowhere else.
             first = selector.name in COUNTED_FROM_THE_FIRST and function in (
                 "min_over_time",
                 "last_over_time",
@@ -362,7 +362,7 @@ def check_windows(board: dict[str, Any]) -> list[str]:
     problems = []
     for place, text in expressions_of(board):
         expression = read(text)
-        # An annotation's step is a minute or more: its own interval has scrapes in it.
+        # An annotation's step is a minute or more, so its own interval contains scrapes.
         allowed = {*WINDOWS, "$__interval"} if place.startswith("annotation ") else WINDOWS
         wrong = [one for one in expression.windows if one.strip().rstrip(":") not in allowed]
         problems += [f"{place}: {one}" for one in {*wrong, *expression.durations}]
@@ -370,7 +370,7 @@ def check_windows(board: dict[str, Any]) -> list[str]:
 
 
 def check_runs(board: dict[str, Any]) -> list[str]:
-    """Nothing is asked of all runs there ever were, but which runs there are."""
+    """Check that no query covers all runs there ever were, except those that list the runs."""
     return [
         f"{place}: {selector.name or 'a selector'} of all runs"
         for place, selector in selectors_of(board)
@@ -380,12 +380,12 @@ def check_runs(board: dict[str, Any]) -> list[str]:
 
 
 def check_links(board: dict[str, Any]) -> list[str]:
-    """The dashboards are found from each other, and keep what was chosen."""
+    """Check that the dashboards link to each other, and that links keep the selection."""
     links = [
         {key: link.get(key) for key in ("type", "keepTime", "includeVars", "tags")}
         for link in board["links"]
     ]
-    # The SDK asks for a place by itself, and Grafana hides the link in a menu.
+    # The SDK sets a placement by itself, and Grafana then hides the link in a menu.
     problems = [f"{link['title']}: hidden" for link in board["links"] if "placement" in link]
     if links != [
         {"type": "dashboards", "keepTime": True, "includeVars": True, "tags": board["tags"]}
@@ -398,7 +398,7 @@ def check_links(board: dict[str, Any]) -> list[str]:
 
 
 def _check_link(text: str) -> list[str]:
-    """A dashboard that is opened by a link has what the link says, and else its defaults."""
+    """Check a link: the dashboard that it opens takes its values, and defaults otherwise."""
     url = urllib.parse.urlsplit(text)
     board = {board["uid"]: board for board in BOARDS.values()}.get(url.path.split("/")[2])
     if board is None:
@@ -428,13 +428,13 @@ def check_time(board: dict[str, Any]) -> list[str]:
 
 
 def check_types(board: dict[str, Any]) -> list[str]:
-    """What Grafana's own types say, for the dashboard and for each kind of panel."""
+    """Check the dashboard and each kind of panel against Grafana's own types."""
     plain = copy.deepcopy(board)
     for part, keys in LEFT_TO_THE_DATASOURCE.items():
         for one in plain[part]["list"]:
             for key in keys:
                 one.pop(key, None)
-    # One by one, or all that is said of a wrong one is that it is neither panel nor row.
+    # One by one: otherwise the only message for a wrong one is that it is neither panel nor row.
     plain["panels"] = []
     problems = _mismatches(SCHEMAS["Board"], plain, "dashboard")
     for panel in everything_of(board["panels"]):
@@ -459,7 +459,7 @@ def _definition(name: str) -> dict[str, Any]:
 
 
 def _schema_of_setting(kind: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
-    """Return the schema of an override: of a standard setting, or of one of the kind."""
+    """Return the schema of an override of a standard setting, or of one of the panel kind."""
     if not name.startswith("custom."):
         return _definition("FieldConfig"), name
     (definition,) = kind["definitions"].values()

@@ -1,4 +1,4 @@
-"""What scripts written for DLLogger are tested with."""
+"""Helpers of the tests with scripts that were written for DLLogger."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEADLINE_S = 30
 
 
 class Keeper(Backend):
-    """A user's backend: DLLogger's two abstract methods and nothing else."""
+    """A user's backend, with DLLogger's two abstract methods and nothing else."""
 
     def __init__(self, verbosity=Verbosity.VERBOSE):
         super().__init__(verbosity=verbosity)
@@ -39,7 +39,7 @@ def read_lines(path):
 
 
 def run_script(tmp_path, code, *arguments, tz="UTC", **environ):
-    """Run a script in a process of its own, and return its stdout, stderr and exit code."""
+    """Run a script in its own process, and return its stdout, stderr and exit code."""
     result = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env={**os.environ, "TZ": tz, **environ},

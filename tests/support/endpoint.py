@@ -1,4 +1,4 @@
-"""Pages for an endpoint to serve, and what it costs to serve them."""
+"""Pages for an endpoint to serve, and the threads that serve them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scripts that watch how they end, run many at a time."""
+"""Run many scripts at a time that watch how they end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 60
 
-# Every script below does what a backend does: watch, and ask at its end.
+# Every script below does what a backend does: watch, and query the result at its end.
 WATCHED = """
 import atexit
 from otel_dllogger.runtime.exit_status import EXIT_STATUS
@@ -41,7 +41,7 @@ watch()
 def run_all(
     folder: Path, commands: dict[str, list[str]]
 ) -> dict[str, subprocess.CompletedProcess[str]]:
-    """Run processes, some at a time, and give what each said."""
+    """Run processes, several at a time, and return the result of each."""
     (folder / "watched.py").write_text(WATCHED)
 
     def run(command: list[str]) -> subprocess.CompletedProcess[str]:

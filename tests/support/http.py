@@ -1,4 +1,4 @@
-"""Clients for the endpoint's tests: polite ones, and ones that are not."""
+"""Well-behaved and misbehaving clients for the endpoint's tests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ask(port: int, path: str = "/metrics", *, method: str = "GET", **headers: st
 
 
 def connect(port: int, sent: bytes = b"", *, receive_bytes: int | None = None) -> socket.socket:
-    """Open a connection, send these bytes and leave it at that."""
+    """Open a connection and send these bytes, without reading."""
     client = socket.socket()
     if receive_bytes is not None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
@@ -48,7 +48,7 @@ def connect(port: int, sent: bytes = b"", *, receive_bytes: int | None = None) -
 
 
 def read_to_end(client: socket.socket) -> bytes:
-    """Read until the server ends the connection, politely or not."""
+    """Read until the server ends the connection, by a close or a reset."""
     chunks = []
     try:
         while chunk := client.recv(1 << 18):
@@ -59,7 +59,7 @@ def read_to_end(client: socket.socket) -> bytes:
 
 
 def scrape_at_once(port: int, count: int) -> list[int]:
-    """Scrape over ``count`` connections at once, from one thread; give the bytes of each."""
+    """Scrape over ``count`` connections at once, from one thread; return the bytes of each."""
     received = dict.fromkeys(range(count), 0)
     with selectors.DefaultSelector() as selector:
         for number in received:

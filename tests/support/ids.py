@@ -1,4 +1,4 @@
-"""Names of parametrized tests that are the same in each process."""
+"""Ids of parametrized tests that are the same in each process."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import re
 
 
 def repr_without_address(value: object) -> str:
-    """Return the repr of a value, which does not depend on where the value lies in memory."""
+    """Return the repr of a value without its address in memory."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

@@ -1,4 +1,4 @@
-"""A JSONStreamBackend whose lines stay in memory, for examples by the hundred."""
+"""A JSONStreamBackend whose lines stay in memory, for tests with hundreds of examples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from otel_dllogger import JSONStreamBackend
 
 
 class InMemory:
-    """A file of lines that keeps them."""
+    """A stand-in for a file of lines that keeps them in memory."""
 
     def __init__(self):
         self.lines = []
@@ -17,7 +17,7 @@ class InMemory:
         self.lines.append(line)
 
     def check_path(self):
-        """Nothing can be moved away here."""
+        """Do nothing, since a file in memory cannot be moved."""
 
 
 def in_memory_backend():

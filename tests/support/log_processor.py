@@ -11,7 +11,7 @@ LINE = (
 
 
 def hub_of(mode="train", **scalars):
-    """Return a hub whose scalars had these values, one or a list of them."""
+    """Return a hub whose scalars have these values, each a number or a list."""
     hub = MessageHub("a")
     for name, values in scalars.items():
         for value in values if isinstance(values, list) else [values]:

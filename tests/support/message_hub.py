@@ -1,4 +1,4 @@
-"""What tests of MessageHub share."""
+"""A helper of the tests of MessageHub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples in the document about MMEngine's logging, run."""
+"""Run the examples in the document about MMEngine's logging."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ for source in json.load(sys.stdin):
     exec(compile(source, "example.py", "exec"), names)
     print({_MARK!r}, flush=True)
 """
-# What no run prints twice, in lines that begin with the time.
+# What differs from run to run, in lines that begin with the time.
 _VOLATILE = (
     (re.compile(r"\d\d/\d\d \d\d:\d\d:\d\d"), "08/21 02:58:41"),
     (re.compile(r"eta: \d+:\d\d:\d\d"), "eta: 0:00:00"),
@@ -46,7 +46,7 @@ class Example:
 
     Attributes:
         section: The heading that it is under.
-        number: Which of the section's blocks of its kind it is, from 1.
+        number: The number of the block among those of its kind in the section, from 1.
         source: The block.
         printed: The block of text that follows, or "".
     """
@@ -64,8 +64,8 @@ def examples(kind: str) -> list[Example]:
     """Return the document's examples of a kind.
 
     Args:
-        kind: What the comment before them says: "mmengine", "config" for lines of a
-            configuration, or "" where there is none.
+        kind: The text of the comment before them: "mmengine", "config" for lines of a
+            configuration, or "" if there is no comment.
     """
     found: list[Example] = []
     section = ""
@@ -80,7 +80,7 @@ def examples(kind: str) -> list[Example]:
 
 @functools.cache
 def printed_by(section: str, kind: str) -> list[str]:
-    """Run a section's examples one after the other, and return what each of them prints."""
+    """Run a section's examples one after another, and return what each of them prints."""
     sources = [example.source for example in examples(kind) if example.section == section]
     printed = output_of(_RUN_ALL, json.dumps(sources)).split(f"{_MARK}\n")
     assert len(printed) == len(sources) + 1
@@ -88,7 +88,7 @@ def printed_by(section: str, kind: str) -> list[str]:
 
 
 def output_of(program: str, given: str) -> str:
-    """Run a program in a folder of its own, and return what it prints."""
+    """Run a program in its own folder, and return what it prints."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -112,7 +112,7 @@ def output_of(program: str, given: str) -> str:
 
 
 def steady(text: str) -> str:
-    """Return text with what differs from run to run replaced."""
+    """Return a text in which everything that differs from run to run is replaced."""
     lines = []
     for line in text.replace(f"_{host_name()}_", "_node3_").splitlines():
         if _DATED.match(line):

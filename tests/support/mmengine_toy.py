@@ -1,4 +1,4 @@
-"""A toy training by MMEngine's Runner: the one of its documents, with a validation and a test."""
+"""A toy training with MMEngine's Runner, as in its documentation, plus validation and a test."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAMPLES = 50
 
 @MODELS.register_module()
 class ToyModel(BaseModel):
-    """Fit a line, and keep a loss and a whole number of the user's own in the hub."""
+    """A model that fits a line, and keeps a loss and a user's whole number in the hub."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class ToyModel(BaseModel):
 
 @METRICS.register_module()
 class ToyMetric(BaseMetric):
-    """Give a number, and what is none."""
+    """A metric that returns a number, and something that is not a number."""
 
     def process(self, _batch: Any, samples: Any) -> None:
         self.results.extend(float(sample.mean()) for sample in samples)
@@ -52,7 +52,7 @@ class ToyMetric(BaseMetric):
 
 @DATASETS.register_module()
 class ToyDataset(torch.utils.data.Dataset):
-    """Give fifty samples of one line."""
+    """A dataset of fifty samples of one line."""
 
     METAINFO: dict[str, Any] = {}  # noqa: RUF012 - as MMEngine's datasets have it
     metainfo: dict[str, Any] = {}  # noqa: RUF012
@@ -97,9 +97,9 @@ def toy_config(folder: Path | str, *, by_epoch: bool, **options: Any) -> Config:
 
 
 def main(folder: str, way: str, visualizer: str) -> None:
-    """Train and test, as one rank of those that the environment says there are."""
+    """Train and test, as one of the ranks that the environment describes."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # MMEngine's own launcher wants accelerators; all that it asks later is who it is.
+        # MMEngine's own launcher requires accelerators; later MMEngine only asks for the rank.
         torch.distributed.init_process_group("gloo")
     import otel_dllogger.integrations.mmengine  # noqa: F401, PLC0415 - registers its classes
 

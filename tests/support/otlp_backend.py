@@ -1,4 +1,4 @@
-"""What tests of OTLPBackend share."""
+"""Helpers of the tests of OTLPBackend."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ PROTOCOLS = {"http/protobuf": HTTPCollector, "grpc": GRPCCollector}
 
 
 def log(backend: OTLPBackend, step: int, value: Any, *, at_us: int | None = None) -> None:
-    """Log one value at a time of the test's own."""
+    """Log one value at a time that the test chooses."""
     time_us = START_US + step * 1000 if at_us is None else at_us
     backend.write_record(Record(time_us, step * 1000, (0, step), {"loss": value}))

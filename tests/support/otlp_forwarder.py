@@ -1,4 +1,4 @@
-"""A forwarder of logs to a collector, and the times at which steps were logged and received."""
+"""A forwarder of logs to a collector, and the times when steps were logged and received."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def open_forwarder(
     patience_s: float = 0.0,
     idle_s: float = math.inf,
 ) -> OTLPForwarder:
-    """Return a forwarder in this process, whose patience ends at once unless told otherwise."""
+    """Return a forwarder in this process, whose patience by default ends at once."""
     transport = open_transport(read_options(endpoint=url))
     exporter = PatientExporter(
         transport,

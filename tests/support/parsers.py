@@ -1,4 +1,4 @@
-"""Samples of other people's logs, lines like theirs, and what the parsers make of them."""
+"""Samples of other people's logs, lines like theirs, and the expected results of the parsers."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ DATA = TESTS / "data"
 
 
 def utc_us(*args):
-    """Give a time of the UTC zone in microseconds."""
+    """Return a UTC time in microseconds."""
     return round(datetime(*args, tzinfo=timezone.utc).timestamp() * 1e6)
 
 
 def read(lines, **options):
-    """Read lines with a context of their own; give entries and context."""
+    """Read lines with a new context; return the entries and the context."""
     context = FileContext(**{"zone": "UTC", **options})
     lines = lines if isinstance(lines, list) else [lines]
     raw = [line if isinstance(line, bytes) else line.encode() for line in lines]
@@ -34,7 +34,7 @@ def read(lines, **options):
 
 
 def read_one(line, **options):
-    """Read a line that holds one record and nothing besides."""
+    """Read a line that holds one record and nothing else."""
     (record,), context = read(line, **options)
     assert {} == context.skipped
     return record
@@ -47,7 +47,7 @@ def read_sample(name, **options):
 
 
 def log_line(data='{"loss": 0.5}', step="[0, 1]", prefix="DLLL"):
-    """Give a LOG line of the 1,700,000,000th second."""
+    """Return a LOG line of the second 1,700,000,000."""
     times = '"timestamp": "1700000000.25", "elapsedtime": "1.5"'
     return f'{prefix} {{{times}, "type": "LOG", "step": {step}, "data": {data}}}'
 
@@ -59,8 +59,8 @@ def tcap_line(data):
 START_US = utc_us(2026, 11, 20, 21, 47, 20)
 END_US = utc_us(2026, 11, 20, 21, 47, 28)
 
-# By eye and awk, not by this parser: records, metadata, infos, and what is none.
-# A text log's metadata are the units that it shows, each metric's once.
+# Counted by eye and awk, not by this parser: records, metadata, infos, and other lines.
+# The metadata of a text log are the units that it shows, once per metric.
 SAMPLES = {
     "nvidia_resnet_log.json": (DLLOGGER_JSON, 39, 13, 0, {}),
     "nvidia_stdout_log.txt": (DLLOGGER_TEXT, 49, 3, 0, {}),
@@ -80,7 +80,7 @@ TEXT = "TCAPPDLL 2025-05-15 14:20:10.93 - Epoch: 0 Iteration: 7  rank : 2  loss 
 MMENGINE = f"{MMENGINE_HEAD}Iter(train) [10/60]  loss: 0.5"
 
 
-# Bad lines, and the reason they are counted by.
+# Bad lines, and the reason under which they are counted.
 BAD = [
     (b"", "blank"),
     (b" \t\r\n", "blank"),
@@ -123,7 +123,7 @@ BAD = [
     (tcap_line("{'a': [1: None]}").encode(), "unreadable_data"),
     (tcap_line("{'a': (,)}").encode(), "unreadable_data"),
     (tcap_line("{'a': 'b' 'c', 1: None}").encode(), "unreadable_data"),
-    # What overflows the stack of Python 3.10's own parser.
+    # This overflows the stack of Python 3.10's own parser.
     (tcap_line("()" * 300_000).encode(), "unreadable_data"),
     (tcap_line("1" + "-1" * 300_000).encode(), "unreadable_data"),
     (log_line('{"a": "\0"}').encode(), "nul_bytes"),

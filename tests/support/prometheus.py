@@ -1,4 +1,4 @@
-"""A real Prometheus on a free port, and what tests ask of it."""
+"""A real Prometheus on a free port, and queries of it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ scrape_configs:
 
 _LISTENING = re.compile(r'msg="Listening on" address=127\.0\.0\.1:(\d+)')
 
-# Tests wait for what must come, and fail when it does not: this is not how long they take.
+# Tests wait for something that must come, and fail if it does not; they usually take less time.
 DEADLINE_S = 60.0
 
 
 def find_program(name: str) -> str:
-    """Return a program's path; without it the test is skipped, and says why."""
+    """Return a program's path; if it is missing, the test is skipped and says why."""
     found = shutil.which(name) or shutil.which(name, path=str(Path(sys.prefix, "bin")))
     package = "victoria-metrics" if name.startswith(("vm", "victoria")) else "prometheus"
     return found or pytest.skip(f"{name} is not installed: apt-get install {package}")
@@ -45,7 +45,7 @@ def find_program(name: str) -> str:
 def wait_for(
     get: Callable[[], Any], condition: Callable[[Any], object], *, within_s: float = DEADLINE_S
 ) -> Any:
-    """Ask until the answer is as wanted, and return it; a late one fails the test."""
+    """Ask until the answer satisfies a condition, and return it; a late one fails the test."""
     deadline_s = time.monotonic() + within_s
     while not condition(answer := get()):
         assert time.monotonic() < deadline_s, f"not within {within_s} s; the last answer: {answer}"
@@ -54,12 +54,12 @@ def wait_for(
 
 
 class Prometheus:
-    """Scrape every target of a discovery folder, once a second unless told otherwise.
+    """A Prometheus that scrapes every target of a discovery folder, by default once a second.
 
     Args:
         folder: Where its configuration, database and log go.
         discovery: The folder with a file_sd file per rank.
-        configuration: A configuration file in place of the test's own.
+        configuration: A configuration file to use instead of the test's own.
         flags: Further arguments of the program.
     """
 
@@ -118,7 +118,7 @@ class Prometheus:
             return False
 
     def stop(self) -> None:
-        """End the process, by force if it does not want to."""
+        """End the process, by force if necessary."""
         self._process.terminate()
         try:
             self._process.wait(10)
@@ -127,7 +127,7 @@ class Prometheus:
             self._process.wait()
 
     def get(self, path: str, *, timeout_s: float = 10.0, **arguments: str) -> Any:
-        """Return the data that ``/api/v1/<path>`` answers."""
+        """Return the data in the answer of ``/api/v1/<path>``."""
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(arguments)}"
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:
             return json.load(answer)["data"]
@@ -147,12 +147,12 @@ class Prometheus:
     def wait_by_rank(
         self, expression: str, condition: Callable[[dict[str, float]], object]
     ) -> dict[str, float]:
-        """Return the values by rank once they are as wanted."""
+        """Return the values by rank once they satisfy a condition."""
         return wait_for(lambda: self.by_rank(expression), condition)
 
 
 def check_metrics(page: bytes) -> subprocess.CompletedProcess[str]:
-    """Give a page to ``promtool check metrics``: 1 is a broken page, 3 a matter of taste."""
+    """Pass a page to ``promtool check metrics``: 1 means a broken page, 3 a matter of style."""
     checked = subprocess.run(
         [find_program("promtool"), "check", "metrics"], input=page, capture_output=True, check=False
     )

@@ -1,7 +1,7 @@
-"""Take PromQL apart far enough to say which series, labels and times it asks for.
+"""Analyse PromQL far enough to find the series, labels and times that it asks for.
 
-No parser: that an expression is right is the matter of ``promtool``. The variables of Grafana
-may stand wherever it allows them, so that a dashboard is read as it is written.
+This is not a parser: ``promtool`` checks whether an expression is valid. Grafana's variables may
+be anywhere that Grafana allows them, so that a dashboard is read as it is written.
 
 The rules are those of Prometheus, ``promql/parser/lex.go`` and
 https://prometheus.io/docs/prometheus/latest/querying/basics/.
@@ -40,12 +40,12 @@ _DURATION = re.compile(r"(?<!\w)(?:\d+(?:ms|[smhdwy]))+(?!\w)")
 
 
 class PromQLError(ValueError):
-    """Something that PromQL has no place for."""
+    """The error for text that is not PromQL."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of an expression, and which kind it is of."""
+    """A piece of an expression, and its kind."""
 
     kind: str
     text: str
@@ -53,7 +53,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Matcher:
-    """What a label must be; the value is without its quotes."""
+    """A condition on a label; the value is without its quotes."""
 
     label: str
     operator: str
@@ -62,13 +62,13 @@ class Matcher:
 
 @dataclass
 class Selector:
-    """A choice of series.
+    """A selector of series.
 
     Attributes:
-        name: The metric's name; empty where only matchers choose.
-        matchers: Those in braces.
+        name: The metric's name; empty if there are only matchers.
+        matchers: The matchers in braces.
         functions: The functions and aggregators around it, the innermost last.
-        has_range: Whether it is a range of time, as in ``x[5m]``.
+        has_range: Whether it has a range of time, as in ``x[5m]``.
     """
 
     name: str
@@ -78,9 +78,9 @@ class Selector:
 
     @property
     def drops_names(self) -> bool:
-        """Return whether a function over time makes series that differ by name alone the same.
+        """Return whether a function over time merges series that differ only by name.
 
-        Prometheus refuses the query then, but only once there are two of them.
+        Prometheus then refuses the query, but only once there are two such series.
         """
         for function in reversed(self.functions):
             if function in AGGREGATORS:
@@ -91,7 +91,7 @@ class Selector:
 
     @property
     def has_many_names(self) -> bool:
-        """Return whether it chooses metrics by a pattern of their names."""
+        """Return whether it selects metrics by a pattern of their names."""
         return any(one.label == "__name__" and one.operator != "=" for one in self.matchers)
 
 
@@ -100,10 +100,10 @@ class Expression:
     """What an expression asks for.
 
     Attributes:
-        selectors: Every choice of series, from left to right.
-        labels: Every label that is grouped by, matched on or taken along.
-        durations: Every time that is written out, as ``5m``.
-        windows: What stands in brackets.
+        selectors: Every selector, from left to right.
+        labels: Every label that is used to group, match or copy.
+        durations: Every literal duration, such as ``5m``.
+        windows: The texts in brackets.
         bare_variables: Grafana's variables outside of strings.
     """
 
@@ -115,7 +115,7 @@ class Expression:
 
     @property
     def names(self) -> set[str]:
-        """Return the names of metrics, those that a matcher gives in full among them."""
+        """Return the names of metrics, including those that a matcher gives in full."""
         names = {one.name for one in self.selectors if one.name}
         for selector in self.selectors:
             for matcher in selector.matchers:
@@ -125,10 +125,10 @@ class Expression:
 
 
 def tokens(text: str) -> Iterator[Token]:
-    """Cut an expression into pieces; comments and white space are none.
+    """Yield the tokens of an expression, without comments and white space.
 
     Raises:
-        PromQLError: A character is not of the language, or a string does not end.
+        PromQLError: If a character is not part of the language, or a string does not end.
     """
     position = 0
     while position < len(text):
@@ -141,16 +141,16 @@ def tokens(text: str) -> Iterator[Token]:
 
 
 def read(text: str) -> Expression:
-    """Say what an expression asks for.
+    """Return what an expression asks for.
 
     Raises:
-        PromQLError: It cannot be taken apart, or its brackets do not match.
+        PromQLError: If it cannot be split into tokens, or its brackets do not match.
     """
     return _Reader(text).read()
 
 
 class _Reader:
-    """Read an expression from left to right, and know what is open."""
+    """A reader of an expression from left to right, which knows the open brackets."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -231,7 +231,7 @@ class _Reader:
     def _read_window(self) -> None:
         window = "".join(token.text for token in self._until("]"))
         self.result.windows.append(window)
-        # By a search, since the colon of a subquery also is a letter of names.
+        # A search, since the colon of a subquery can also be part of a name.
         self.result.durations += _DURATION.findall(window)
 
     def _until(self, end: str) -> Iterator[Token]:

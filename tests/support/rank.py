@@ -1,4 +1,4 @@
-"""A rank in a process of its own, which does what it is told."""
+"""A rank in its own process, which carries out the test's commands."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Rank:
         return values
 
     def figure(self, name: str, **labels: str) -> float:
-        """Return the one value of a name on the page that has these labels."""
+        """Return the only value of a name on the page with these labels."""
         (value,) = (
             sample.value
             for sample in samples_of(self.page())

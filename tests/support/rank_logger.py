@@ -1,4 +1,4 @@
-"""What tests of each rank's logger share: the form of its lines, and a process to run it in."""
+"""Helpers of the tests of a rank's logger: checks of its lines, and a process to run it in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILE = r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d - "
 
 
 def assert_lines(text, *patterns):
-    """Check that a text is as many lines as patterns, each of its pattern."""
+    """Check that a text has as many lines as there are patterns, each matching its own."""
     lines = text.splitlines()
     assert len(patterns) == len(lines), text
     for pattern, line in zip(patterns, lines, strict=True):
@@ -22,7 +22,7 @@ def assert_lines(text, *patterns):
 
 
 def python(code, *arguments, stdout=subprocess.PIPE, shell="", **environ):
-    """Run a script in a process of its own; return its stdout, stderr and exit code."""
+    """Run a script in its own process; return its stdout, stderr and exit code."""
     wrapper = ["sh", "-c", f'exec "$@" {shell}', "sh"] if shell else []
     done = subprocess.run(
         [*wrapper, sys.executable, "-X", "dev", "-c", code, *map(str, arguments)],
@@ -40,5 +40,5 @@ PLAIN = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 def levels_of(text):
-    """Return the levels of lines, with their colours."""
+    """Return the levels in a text's lines, with their colours."""
     return tuple(line.split(" - ")[2] for line in text.splitlines())

@@ -1,4 +1,4 @@
-"""Samples as tests write them down, and as a backfill takes them."""
+"""Samples as tests write them, and as a backfill takes them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 Samples = dict[SeriesName, dict[int, float]]
 """Values by series and millisecond."""
 
-_CHUNK_SAMPLES = 300  # few, so that a series is several of them
+_CHUNK_SAMPLES = 300  # few, so that a series has several chunks
 
 
 def as_chunks(samples: Samples) -> Iterator[Chunk]:
-    """Give samples as the sorter does, in short chunks."""
+    """Yield samples as the sorter does, in short chunks."""
     for name in sorted(samples):
         column = sorted(samples[name].items())
         for start in range(0, len(column), _CHUNK_SAMPLES):

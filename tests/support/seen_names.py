@@ -1,4 +1,4 @@
-"""Names of metrics as scripts in the wild have them."""
+"""Names of metrics from published scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real ranks that announce themselves in a folder, and what is announced there."""
+"""Ranks that announce themselves in a folder, and the content of that folder."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ ADDRESS = "127.0.0.1:9464"
 
 
 def make_topology(run="r", rank=0, host=None):
-    """Describe a rank as this process would."""
+    """Return the topology of a rank as this process would have it."""
     return Topology(run, rank, rank, 8, 1, host or host_name(), os.getpid())
 
 
 def names(directory):
-    """List what is in a folder."""
+    """Return the names in a folder."""
     return sorted(path.name for path in Path(directory).iterdir())
 
 
 def labels_of(path):
-    """Read the labels of the one target group of a file."""
+    """Return the labels of the only target group in a file."""
     return json.loads(path.read_bytes())[0]["labels"]

@@ -1,4 +1,4 @@
-"""What was logged, with the warnings so far: a thread of the package's own writes them."""
+"""A ``caplog`` that includes the warnings so far, which a thread of the package writes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class SpokenLog:
     """A ``caplog`` that waits for warnings before it is looked at.
 
     Args:
-        caplog: pytest's own.
-        diagnostics: What warns.
+        caplog: pytest's fixture.
+        diagnostics: The source of the warnings.
     """
 
     def __init__(self, caplog: Any, diagnostics: Diagnostics) -> None:

@@ -1,4 +1,4 @@
-"""A SeriesStore with what a test asks of it."""
+"""A SeriesStore with helpers for tests."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from otel_dllogger.json_encoding import encode_record
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Info, Metadata, Record
 
-# Series that there are before anything is logged: what a rank has (dllogger_records_total
-# counts as 4), what the process has, and target_info.
+# Series that exist before anything is logged: those of a rank (dllogger_records_total counts as
+# 4), those of the process, and target_info.
 A_RANK = 12
 A_PROCESS = len(REASONS[PROCESS]) + 2
 
 
 class Store(SeriesStore):
-    """A store that is logged to in one line, after a JSON backend or alone."""
+    """A store that tests log to in one line, after a JSON backend or alone."""
 
     def __init__(self, *, rank=0, room=1000, encoded=False):
         series = A_PROCESS + A_RANK + room
@@ -39,5 +39,5 @@ class Store(SeriesStore):
         self.take(Info(7_000_000, 0, data))
 
     def values(self, rank=0):
-        """Return the values by granularity, without the granularities that have none."""
+        """Return the values by granularity, without empty granularities."""
         return {name: cell for name, cell in self.ranks[rank].cells.items() if cell}

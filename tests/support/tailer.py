@@ -13,7 +13,7 @@ def append(path, text):
 
 
 def rounds(tailer, count=1):
-    """Poll, and return the lines by the name of their file, and the changes."""
+    """Poll, and return the lines by file name, and the changes."""
     lines, changes = {}, []
     for _ in range(count):
         for item in tailer.poll():

@@ -1,4 +1,4 @@
-"""A backend that keeps what a loop logs, and how far the loop is."""
+"""A backend that keeps what a loop logs, and the state of the loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Keeper(Backend):
         self.logged.append((step, dict(data), data.line))
 
     def metadata(self, timestamp, elapsedtime, metric, metadata):
-        """Nothing is kept of it."""
+        """Ignore the metadata."""
 
     @property
     def steps(self):
@@ -33,19 +33,19 @@ def finish(loop):
 
 
 def infos(hub):
-    """Return how far a hub says the training is."""
+    """Return the progress of the training according to a hub."""
     return hub.get_info("epoch"), hub.get_info("iter")
 
 
 def wait_s(seconds):
-    """Work for a while."""
+    """Keep the processor busy for a while."""
     end_s = time.perf_counter() + seconds
     while time.perf_counter() < end_s:
         pass
 
 
 def validate(hub, options, losses, **results):
-    """Validate on one batch a loss, and return the line of the results."""
+    """Validate with one batch per loss, and return the line of the results."""
     for loss in track(losses, mode="val", log_every=len(losses), **options):
         hub.update_scalar("val/loss", loss)
     return log_results(results, **options)

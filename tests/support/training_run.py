@@ -1,6 +1,6 @@
 """A run of real ranks with real faults, watched by a Prometheus with the shipped rules.
 
-All of it in time lapse: what takes an hour of rules takes minutes of a test.
+Time is compressed: what takes the rules an hour takes a test minutes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LAUNCHERS = ("OTEL_", "SLURM_", "TORCHELASTIC_", "PBS_", "LSB_", "PMI_", "OMPI_
 
 _DURATION = r"\d+(?:ms|[smhdwy])\b"
 _SETTINGS = r"(?:\w+_(?:interval|timeout|window)|interval|for|keep_firing_for)"
-# Where a duration may stand: on the right of a setting, in a range or subquery, after offset.
+# Where a duration may be: on the right of a setting, in a range or subquery, after offset.
 _PLACES = re.compile(
     rf"(?:^\s*(?:- )?{_SETTINGS}:\s*{_DURATION})"
     rf"|(?:\[\s*{_DURATION}\s*(?::\s*(?:{_DURATION})?\s*)?\])"
@@ -46,11 +46,11 @@ _SECONDS = re.compile(
 
 
 def lapse(text: str, factor: float) -> str:
-    """Divide the durations of a Prometheus configuration or rule file, and nothing else.
+    """Divide only the durations of a Prometheus configuration or rule file.
 
     Args:
-        text: The file, with its ``vector(N)`` of records in seconds.
-        factor: How much faster time shall pass.
+        text: The content of the file; the ``vector(N)`` of its recording rules is in seconds.
+        factor: How much faster time should pass.
     """
 
     def shorter(found: re.Match[str]) -> str:
@@ -59,7 +59,7 @@ def lapse(text: str, factor: float) -> str:
     def fewer(found: re.Match[str]) -> str:
         return f"{found[1]}{float(found[2]) / factor:g}"
 
-    # What alerts say in words is left alone: every third piece is that, after its indentation.
+    # The texts of alerts are left alone: every third piece is one, after its indentation.
     pieces = _ANNOTATIONS.split(text)
     del pieces[2::3]
     for number in range(0, len(pieces), 2):
@@ -70,7 +70,7 @@ def lapse(text: str, factor: float) -> str:
 def _divide(token: str, factor: float) -> str:
     unit = token.lstrip("0123456789")
     milliseconds = int(token.removesuffix(unit)) * _UNITS_MS[unit] / factor
-    # In the unit as it was, or the next smaller one that has a whole number for it.
+    # In the same unit, or the next smaller one that gives a whole number.
     for smaller, size_ms in sorted(_UNITS_MS.items(), key=lambda item: -item[1]):
         if size_ms <= _UNITS_MS[unit] and milliseconds % size_ms == 0:
             return f"{int(milliseconds / size_ms)}{smaller}"
@@ -83,10 +83,10 @@ def shipped_configuration(
     """Copy the shipped configuration with its rules, for another discovery folder.
 
     Args:
-        folder: Where to; must not be there yet.
+        folder: Where to copy it; must not exist yet.
         discovery: The folder with a file_sd file per rank.
-        factor: How much faster time shall pass.
-        source: Where from.
+        factor: How much faster time should pass.
+        source: What to copy.
 
     Returns:
         The copy of ``prometheus.yml``.
@@ -101,16 +101,16 @@ def shipped_configuration(
 
 @dataclass(frozen=True)
 class Part:
-    """Hold what one rank is to do.
+    """The part that one rank plays.
 
     Attributes:
-        run: Which run it belongs to.
-        rank: Its number.
-        world_size: How many ranks there are.
+        run: The run that it belongs to.
+        rank: The number of the rank.
+        world_size: The number of ranks.
         fault: What goes wrong, or nothing.
-        at_s: When, in seconds of its own training.
-        for_s: How long; 0 is for good.
-        seconds: How long to train; None is until the end of the test.
+        at_s: When it goes wrong, in seconds of the rank's own training.
+        for_s: How long it lasts, in seconds; 0 means for good.
+        seconds: How long to train; None means until the end of the test.
     """
 
     run: str
@@ -123,13 +123,13 @@ class Part:
 
 
 class RankProcess:
-    """Run one rank, as torchrun would start it, and read what it says.
+    """The process of one rank, started as by torchrun, and its output.
 
     Args:
-        part: What it is to do.
+        part: What the rank does.
         folder: Where all ranks write.
-        discovery: Where it announces itself.
-        attempt: Restarts before this one.
+        discovery: Where the rank announces itself.
+        attempt: The number of restarts before this one.
     """
 
     def __init__(self, part: Part, folder: Path, discovery: Path, *, attempt: int = 0) -> None:
@@ -169,18 +169,18 @@ class RankProcess:
             )
 
     def events(self) -> dict[str, float]:
-        """Return when, in Unix seconds, what happened to it."""
+        """Return the events of the rank with their times in Unix seconds."""
         lines = self._output.read_text().splitlines(keepends=True)
         return dict(json.loads(line) for line in lines if line.endswith("\n"))
 
     def errors(self) -> str:
-        """Return what it wrote to its standard error."""
+        """Return what the rank wrote to its standard error."""
         return self._errors.read_text()
 
 
 @dataclass(frozen=True)
 class AlertHistory:
-    """Hold when an alert was in one state, at the times of the evaluations."""
+    """The times of the evaluations at which an alert was in one state."""
 
     name: str
     state: str
@@ -189,10 +189,10 @@ class AlertHistory:
 
 
 class TrainingRun:
-    """Train several runs at once while Prometheus watches.
+    """Several runs that train at the same time while Prometheus watches.
 
     Args:
-        folder: Where all of it goes.
+        folder: Where everything is written.
         parts: What each rank does.
         factor: How much faster the time of the rules passes.
         source: The configuration and rules.
@@ -233,10 +233,10 @@ class TrainingRun:
         self.stop()
 
     def watch(self, is_over: Callable[[], object], *, within_s: float) -> bool:
-        """Go on until the story is told, and start again the ranks that were killed.
+        """Wait until a condition is true, and restart the ranks that were killed.
 
         Returns:
-            Whether it came to its end in time; tests say what is missing.
+            Whether it became true in time; tests report what is missing.
         """
         deadline_s = time.monotonic() + within_s
 
@@ -269,7 +269,7 @@ class TrainingRun:
         return min(times, default=None)
 
     def alerts(self, *, at_s: float | None = None) -> list[AlertHistory]:
-        """Return every alert that was pending or firing so far, with the times at which."""
+        """Return every alert that has been pending or firing so far, with its times."""
         at_s = time.time() if at_s is None else at_s
         answer = self.prometheus.get("query", query="ALERTS[1d]", time=str(at_s))
         histories = []
@@ -290,7 +290,7 @@ class TrainingRun:
         return groups
 
     def stop(self) -> None:
-        """End every process that was started, ranks first so that they withdraw their files."""
+        """End all started processes, ranks first so that they remove their discovery files."""
         running = [one.process for one in self.ranks if one.process.poll() is None]
         for process in running:
             process.terminate()

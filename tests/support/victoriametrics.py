@@ -36,7 +36,7 @@ def program() -> str:
 
 
 class VictoriaMetrics:
-    """Store what comes over OTLP, and answer queries as Prometheus does.
+    """A VictoriaMetrics that stores what comes over OTLP and answers queries like Prometheus.
 
     Args:
         folder: Where its data and its log go.
@@ -55,7 +55,7 @@ class VictoriaMetrics:
                     "-retentionPeriod=100y",
                     "-search.latencyOffset=0s",
                     "-opentelemetry.usePrometheusNaming",
-                    # As Prometheus: who sends is job and instance, and target_info.
+                    # Like Prometheus: the sender becomes job and instance, and target_info.
                     "-opentelemetry.promoteAllResourceAttributes=false",
                     "-opentelemetry.promoteScopeMetadata=false",
                     *flags,
@@ -79,7 +79,7 @@ class VictoriaMetrics:
 
     @property
     def otlp(self) -> str:
-        """Return the address that OTLP goes to."""
+        """Return the address to which OTLP is sent."""
         return f"{self.url}/opentelemetry/v1/metrics"
 
     def _listening(self) -> re.Match[str] | None:
@@ -87,20 +87,20 @@ class VictoriaMetrics:
         return _LISTENING.search(self._log.read_text())
 
     def stop(self) -> None:
-        """End the process, by force: nobody needs its data any more."""
+        """End the process by force, since its data are no longer needed."""
         self._process.kill()
         self._process.wait()
 
     def ask(self, path: str, **arguments: str) -> bytes:
-        """Return what it answers to a GET."""
+        """Return the answer to a GET request."""
         url = f"{self.url}{path}?{urllib.parse.urlencode(arguments)}"
         with urllib.request.urlopen(url, timeout=20) as answer:
             return bytes(answer.read())
 
     def export(self, selector: str) -> list[dict[str, Any]]:
-        """Return every point of the series that a selector matches, all that came by now."""
+        """Return all points so far of the series that a selector matches."""
         self.ask("/internal/force_flush")
-        # Without an end, it is the last full second.
+        # Without an end, it would be the last full second.
         around = {"start": "1", "end": str(int(time.time()) + 3600)}
         answer = self.ask("/api/v1/export", **{"match[]": selector, **around})
         return [json.loads(line) for line in answer.splitlines()]

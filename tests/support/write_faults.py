@@ -1,4 +1,4 @@
-"""A disk that fails on demand, loggers on real files, and what they lost."""
+"""A disk that fails on demand, loggers with real files, and what they lost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REFUSALS = {
 
 
 class FailingDisk:
-    """Write to the real file, except for the writes that a plan (number -> fault) names."""
+    """A disk that writes to the real file, except for the writes in a plan (number -> fault)."""
 
     def __init__(self, plan) -> None:
         self.plan = plan
@@ -49,7 +49,7 @@ class FailingDisk:
 
 @contextmanager
 def dropped(reason):
-    """Collect how many of a reason are dropped within the block."""
+    """Yield a list that gets how many drops of a reason were counted within the block."""
     before = DIAGNOSTICS.dropped[reason]
     counted = []
     yield counted
@@ -57,22 +57,22 @@ def dropped(reason):
 
 
 def line_of(number):
-    """Make a line of a length of its own."""
+    """Return a line whose length depends on its number."""
     return b"%06d %s\n" % (number, b"x" * (number * 7 % 40))
 
 
 def lines_in(path):
-    """Read the whole lines of a file, and what comes after the last newline."""
+    """Return the whole lines of a file, and what follows the last newline."""
     *lines, rest = Path(path).read_bytes().split(b"\n")
     return [line + b"\n" for line in lines], rest
 
 
 def logger_on(path, **options):
-    """Make a Logger with a JSON file alone, as a training script does."""
+    """Return a Logger with only a JSON file, as in a training script."""
     backend = JSONStreamBackend(1, path, **options)
     return Logger([backend]), backend
 
 
 def losses_in(path):
-    """Read the losses of a log back, as the scripts of others do; a bad line fails."""
+    """Return the losses in a log, read as users' scripts do; a bad line raises an error."""
     return [json.loads(line[5:])["data"]["loss"] for line in Path(path).read_text().splitlines()]
