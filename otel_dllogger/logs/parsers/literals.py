@@ -78,7 +78,7 @@ def parse_repr(text: str) -> Any:
     Raises:
         SkippedError: If it is anything else, nested too deeply, or has too long a number.
     """
-    # Without " and \ in the text, every ' begins or ends a string, which is JSON but for its quotes.
+    # Without " and \ in it, every ' begins or ends a string, which is JSON's but for the quotes.
     if (
         '"' not in text
         and "\\" not in text
