@@ -206,7 +206,7 @@ class Tailer:
         self._anomalies.count(reason)
 
     def start_over(self) -> None:
-        """Read all from 0, since the states in the checkpoint are of no use; before any ``poll``."""
+        """Read everything from 0, before any ``poll``: the saved states are of no use."""
         self._anomalies.count(CHECKPOINT_ENTRY, len(self._files))
         for file in list(self._files.values()):
             self._checkpoint.forget(file)
