@@ -240,7 +240,7 @@ class _Backfill:
         )
 
     def _make_blocks(self, sorter: SampleSorter) -> list[str]:
-        """Have ``promtool`` make the blocks, several at a time; return their names.
+        """Make the blocks with ``promtool``, several at a time; return their names.
 
         It reads its whole input once for every block that it makes from it; so at a time it gets
         no more than the samples of one block.
@@ -392,7 +392,7 @@ class DataFolder:
         return times_ms
 
     def give_to_owner(self, path: Path) -> None:
-        """Give a file, or a folder with all that is in it, to the owner of the data folder."""
+        """Make the data folder's owner own a file, or a folder with all that is in it."""
         if os.geteuid() != 0:
             return
         os.lchown(path, *self._owner)

@@ -236,7 +236,7 @@ class FileReader:
         metadata.update(_canonical(self._raw.get(name, {})))
         if stage is not None:
             metadata["STAGE"] = stage.upper()
-        if metadata:  # always, where the key is not the name
+        if metadata:  # always, if the key is not the name
             items.append((number, SeriesMetadata(key, name, metadata)))
 
     def _read_metadata(self, entry: Metadata, items: list[tuple[int, RankEntry]]) -> None:

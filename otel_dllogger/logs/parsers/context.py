@@ -53,7 +53,7 @@ class FileContext:
         offset_bytes: Bytes read so far; a caller that leaves out lines adds their bytes.
         first_us: When elapsed time begins, for lines that do not have it.
         last_us: The time of the last record.
-        epoch: The epoch of the last training row of MMEngine, None where it has none.
+        epoch: The epoch of the last training row of MMEngine, None if it has none.
         iteration: The iteration of the last training row of MMEngine.
         anchor_us: The time from which interpolated times continue.
         anchor_bytes: The offset that belongs to ``anchor_us``.

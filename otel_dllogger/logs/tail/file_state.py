@@ -99,9 +99,9 @@ class TailedFile:
         path: Where it is, as last known.
         key: Its device and inode.
         generation: The number of its content; a rewritten file gets another one.
-        state: What the caller keeps for this generation, for JSON; it is saved with the
+        state: What the caller keeps for this generation, as plain JSON; it is saved with the
             commit after the next lines.
-        version: The inode's version, None where it is unknown.
+        version: The inode's version, None if it is unknown.
         found_path: Where it was last found under the paths that are followed.
         fingerprint: How far it was read.
         skipping: Whether that offset is within a line that is too long.

@@ -107,7 +107,7 @@ class FoundFile(NamedTuple):
     """A file that was found.
 
     Attributes:
-        path: Where, without links.
+        path: Where it is, without links.
         status: What ``lstat`` returned for it.
     """
 
