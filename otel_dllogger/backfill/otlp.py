@@ -1,4 +1,4 @@
-"""Send every step of logs to a collector, and save how far, so that nothing is sent twice."""
+"""Send every step of logs to a collector, and save the progress, so that none is sent twice."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def send_logs(
         logs: The logs, in the order in which they are to be read.
         source: How to read them.
         exporter: Sends points.
-        folder: The folder to save how far each log was sent.
+        folder: The folder that stores how far each log was sent.
         target: The collector's URL, for error messages.
         since_us: Earlier points are left out; microseconds since the Unix epoch.
         until_us: Points from this time on are left out.

@@ -392,7 +392,7 @@ class DataFolder:
         return times_ms
 
     def give_to_owner(self, path: Path) -> None:
-        """Make the data folder's owner own a file, or a folder with all that is in it."""
+        """Give a file, or a folder and its contents, the same owner as the data folder."""
         if os.geteuid() != 0:
             return
         os.lchown(path, *self._owner)

@@ -184,7 +184,7 @@ _Labels = frozenset[tuple[str, str]]
 
 
 def _labels(chunk: Chunk) -> _Labels:
-    """Return a series as it is stored there, where an empty label does not exist."""
+    """Return a series as VictoriaMetrics stores it, without empty labels."""
     series = chunk.series
     labels = (pair for pair in series.labels if pair[1])
     return frozenset((("__name__", series.family), *labels))
@@ -383,7 +383,7 @@ def _format_line(chunk: Chunk) -> bytes:
 
 
 def _parse_url(url: str) -> tuple[str, Any]:
-    """Return an address without user and password, and these as a request takes them.
+    """Return an address without user and password, and the two as ``requests`` takes them.
 
     Raises:
         BackfillError: If it is not an address.

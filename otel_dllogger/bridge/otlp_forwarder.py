@@ -49,7 +49,7 @@ class OTLPForwarder:
         source: What to follow.
         exporter: Sends points.
         ranks: Where ranks are kept; they may be known from other files.
-        checkpoint: The file to save how far everything was sent.
+        checkpoint: The file that stores how far everything was sent.
         idle_s: As ``Tailer`` takes it; a rank whose files are gone is forgotten after that time.
         since_us: Earlier points are not sent; microseconds since the Unix epoch.
         until_us: Points from this time on are not sent.

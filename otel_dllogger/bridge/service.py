@@ -41,7 +41,7 @@ class Bridge:
         source: What to follow.
         host: The address to listen on.
         port: The port, 0 for any free one.
-        checkpoint: The file to save how far everything was read, and what was read.
+        checkpoint: The file that stores how far everything was read, and what was read.
         expire_s: Seconds without a new line after which a rank leaves the page.
 
     Raises:

@@ -39,7 +39,7 @@ class BackfillOptions:
         until_us: Samples from this time on are left out.
         query_url: Where to ask a VictoriaMetrics cluster what is there.
         unchecked: Send to VictoriaMetrics without asking what is there.
-        checkpoint: The folder to save how far logs were sent over OTLP.
+        checkpoint: The folder that stores how far logs were sent over OTLP.
         quiet: Print only errors.
     """
 

@@ -35,7 +35,7 @@ class BridgeOptions:
         host: The address of the page.
         port: Its port, 0 for any free one.
         otlp: The URL of a collector, None for no collector.
-        checkpoint: The file to save how far logs were read; None to save nothing.
+        checkpoint: The file that stores how far logs were read, None for no file.
         expire_s: Seconds without a new line after which a rank leaves the page.
         quiet: Do not print where the page is.
     """
@@ -111,7 +111,7 @@ def _open_forwarder(options: BridgeOptions, stopping: threading.Event) -> OTLPFo
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Read ``HOST:PORT``, ``[::1]:PORT``, or a port alone, which is one of this machine.
+    """Read ``HOST:PORT``, ``[::1]:PORT``, or a port alone, which is on this machine.
 
     Raises:
         UserError: If it is none of them.

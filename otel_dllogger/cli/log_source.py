@@ -1,4 +1,4 @@
-"""Shared by the commands that read other people's logs: a collector, and words for the user."""
+"""What the commands for other people's logs share: an exporter, and messages to the user."""
 
 from __future__ import annotations
 

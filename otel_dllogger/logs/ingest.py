@@ -48,7 +48,7 @@ class _IngestedFile:
 
 
 class LogIngest:
-    """The way of every line of followed files to its rank.
+    """The ingest of followed files, which passes every line to the rank that it belongs to.
 
     Args:
         source: What is followed, and how to read it.
@@ -127,7 +127,7 @@ class LogIngest:
         return source
 
     def expect(self, paths: Iterable[str]) -> None:
-        """Make the ranks of files known before any file is read, and so how many there are."""
+        """Create the ranks of files before any file is read, so that their number is known."""
         for path in paths:
             identity = self._logs.identities.of(path)
             self._ranks.of(identity, identity.rank)

@@ -203,7 +203,7 @@ class LoggedRank(ExportedStore):
 FAILED = "backend_failed"
 
 DROPPED_REASONS = (FAILED, *DAMAGE)
-"""Reasons why a line gave no record although it should have; each is exported from 0 on."""
+"""Reasons why a line gave no record although it should have; each is exported, even at 0."""
 
 
 def _dropped(exported: ExportedStore) -> Iterator[tuple[dict[str, str], float]]:

@@ -288,7 +288,7 @@ def _read_name(stem: str) -> tuple[int | None, str | None, str]:
 
 
 def _split_rank(text: str) -> tuple[int | None, str]:
-    """Split a name into the rank and the rest, which has no rank, device or node any more."""
+    """Split a name into the rank and the rest, without the rank, the device and the node."""
     bare = text
     for found in reversed(list(_BESIDE_RANK.finditer(text))):
         bare = _without(bare, *found.span())

@@ -168,7 +168,7 @@ def open_log(path: str, *, context: Callable[..., FileContext] = FileContext) ->
 
 
 def read_lines(path: str) -> Iterator[bytes]:
-    """Yield the lines of a file; one that is too long is cut, but to what is still too long.
+    """Yield the lines of a file; a line that is too long is cut, but stays too long.
 
     Raises:
         OSError: If the file cannot be read.

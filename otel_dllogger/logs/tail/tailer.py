@@ -62,7 +62,7 @@ class Tailer:
 
     Args:
         paths: Files, folders (with everything below them) and globs; they may appear later.
-        checkpoint: The file to save how far everything was delivered; None to save nothing.
+        checkpoint: The file that stores how far everything was delivered; None for no file.
         names: The names of log files in a folder, as globs.
         max_line_bytes: A longer line is skipped and counted.
         file_bytes: How much of one file is read in a round, so that no file waits for another.
