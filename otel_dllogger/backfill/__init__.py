@@ -1,4 +1,4 @@
-"""Past runs as series with the times of their steps, for databases of several kinds."""
+"""Write past runs, as series with the times of their steps, to several kinds of databases."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def alone(folder: Path, *, doing: str, follow: bool = True) -> Iterator[None]:
-    """Keep all other backfills from a folder; a kill frees it as well.
+    """Lock a folder against all other backfills; a kill releases it as well.
 
     Args:
         folder: The folder that both would use.
-        doing: What another one that has it is doing, as ``writing to data``.
+        doing: What another backfill that holds it is doing, such as ``writing to data``.
         follow: Whether it may be a link to a folder.
 
     Raises:
-        BackfillError: If another one has it.
+        BackfillError: If another backfill holds it.
         OSError: If it is not a folder, or cannot be read.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)

@@ -1,7 +1,7 @@
-"""Which samples earlier backfills have put into a Prometheus data folder.
+"""The record of the samples that earlier backfills have put into a Prometheus data folder.
 
-A database of the times of each series, next to the blocks. It is believed only as far as
-there are blocks: what Prometheus has deleted since, or somebody else, counts as missing.
+It is a database of the times of each series, next to the blocks. It is trusted only where
+there are blocks: what Prometheus, or somebody else, has deleted since counts as missing.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ CREATE TABLE IF NOT EXISTS moving (block TEXT PRIMARY KEY) WITHOUT ROWID;
 
 
 class Installed:
-    """Know the samples that are there, and take down new ones in one transaction.
+    """The samples that are there; new ones are recorded in one transaction.
 
     Args:
         path: The database; made if it is not there.
 
     Raises:
-        sqlite3.Error: If it is not one, or cannot be written. So raises every method.
+        sqlite3.Error: If it is not a database, or cannot be written. Every method can raise this.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -72,7 +72,7 @@ class Installed:
         """Begin a backfill.
 
         Args:
-            blocks: The times of the blocks that are there: the first, and the end.
+            blocks: The first time and the end of each block that is there.
         """
         self._blocks = list(blocks)
         self._database.execute("BEGIN IMMEDIATE")
@@ -92,7 +92,7 @@ class Installed:
         return keep(chunk, [time_ms not in there for time_ms in chunk.times_ms])
 
     def add(self, chunk: Chunk) -> None:
-        """Take down samples that will be there after ``commit``.
+        """Record samples that will be there after ``commit``.
 
         Args:
             chunk: Samples.
@@ -113,11 +113,11 @@ class Installed:
         self._database.execute("COMMIT")
 
     def moved(self) -> None:
-        """Say that all blocks are where they belong."""
+        """Record that all blocks are where they belong."""
         self._database.execute("DELETE FROM moving")
 
     def _in_blocks(self, times_ms: array[int]) -> Iterator[int]:
-        """Give the times for which there are blocks."""
+        """Yield the times for which there are blocks."""
         for first_ms, end_ms in self._blocks:
             if times_ms and first_ms <= times_ms[-1] and times_ms[0] < end_ms:
                 start, end = bisect_left(times_ms, first_ms), bisect_left(times_ms, end_ms)

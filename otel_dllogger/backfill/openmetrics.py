@@ -1,4 +1,4 @@
-"""Samples as OpenMetrics text, each with its time.
+"""Write samples as OpenMetrics text, each with its time.
 
 Source: OpenMetrics 1.0, https://prometheus.io/docs/specs/om/open_metrics_spec/, "Text format".
 """
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 def write_openmetrics(chunks: Iterable[Chunk], path: str | os.PathLike[str]) -> int:
-    """Write samples to a file, which is there when it is whole; the same give the same bytes.
+    """Write samples to a file, which appears once it is whole; equal samples give equal bytes.
 
-    Samples that are not finite are left out: ``promtool`` would make a value of them, where
-    a metrics page shows none.
+    Samples that are not finite are left out: ``promtool`` would turn them into values, while a
+    metrics page shows none.
 
     Args:
         chunks: Samples by family, series and time, as ``SampleSorter.sorted`` gives them.
@@ -48,7 +48,7 @@ def write_openmetrics(chunks: Iterable[Chunk], path: str | os.PathLike[str]) -> 
         if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - no Path
             with open(path, "wb") as device:  # noqa: PTH123 - a pipe, /dev/stdout
                 return write_to(chunks, device)
-        # Next to the file that a link leads to, or the link would be lost.
+        # Next to the file that a link leads to; otherwise the link would be lost.
         path = os.path.realpath(path)
         descriptor, temporary = _open_temporary(path)
         mode = 0o666 & ~_umask()
@@ -61,7 +61,7 @@ def write_openmetrics(chunks: Iterable[Chunk], path: str | os.PathLike[str]) -> 
 
 
 def _open_temporary(path: str) -> tuple[int, str]:
-    """Return a new file beside another one, locked; those that a kill has left there are removed.
+    """Return a new, locked file beside another one, and remove those that a kill has left there.
 
     The lock ends with its process, however that ends.
     """
@@ -78,11 +78,11 @@ def _open_temporary(path: str) -> tuple[int, str]:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         if os.fstat(descriptor).st_nlink:
             return descriptor, temporary
-        os.close(descriptor)  # another one has removed it before it was locked
+        os.close(descriptor)  # another backfill removed it before it was locked
 
 
 def _remove_if_left(path: str) -> None:
-    """Remove a temporary file if no process writes it."""
+    """Remove a temporary file if no process is writing it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -130,7 +130,7 @@ def write_to(chunks: Iterable[Chunk], file: BinaryIO) -> int:
 
 
 def format_series(series: SeriesName) -> str:
-    """Return a series as text formats and queries do, ``name{label="value"}``."""
+    """Return a series as text formats and queries write it, ``name{label="value"}``."""
     return text_format.format_series(series.family, series.labels)
 
 
@@ -141,10 +141,10 @@ def _format_family(series: SeriesName) -> bytes:
 
 
 def _format_times(times_ms: array[int]) -> list[bytes]:
-    """Return the ends of lines: seconds with three digits behind the point, exactly.
+    """Return the ends of lines: exact seconds, with three digits after the decimal point.
 
-    Prometheus takes the number as a float, times 1000, and cuts off what remains: from
-    November 2004 until 2038 no millisecond is changed by that.
+    Prometheus reads the number as a float, multiplies it by 1000 and truncates the result; from
+    November 2004 until 2038 that changes no millisecond.
     """
     if times_ms[0] >= 1000:  # they ascend
         texts = orjson.dumps(times_ms.tolist())[1:-1].split(b",")
@@ -156,7 +156,7 @@ def _format_times(times_ms: array[int]) -> list[bytes]:
 
 
 def _umask() -> int:
-    # The one way to ask is to set it; nothing else of the process makes files here.
+    # The only way to read it is to set it; nothing else in the process makes files here.
     umask = os.umask(0)
     os.umask(umask)
     return umask

@@ -1,4 +1,4 @@
-"""Every step of logs to a collector, and how far that came, so that nothing is sent twice."""
+"""Send every step of logs to a collector, and save the progress, so that none is sent twice."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ def send_logs(
     until_us: int | None,
     progress: Callable[[int], object],
 ) -> int:
-    """Send every step of all logs that was not yet sent.
+    """Send every step of all logs that was not sent yet.
 
     Args:
         logs: The logs, in the order in which they are to be read.
         source: How to read them.
         exporter: Sends points.
-        folder: Keeps how far each log was sent.
-        target: The collector's URL, for errors.
-        since_us: Points before are left out; microseconds since the Unix epoch.
-        until_us: Points from here on are left out.
+        folder: The folder that stores how far each log was sent.
+        target: The collector's URL, for error messages.
+        since_us: Earlier points are left out; microseconds since the Unix epoch.
+        until_us: Points from this time on are left out.
         progress: Called with the size of each log that is done.
 
     Returns:
         How many lines were read.
 
     Raises:
-        BackfillError: If the collector does not take them.
+        BackfillError: If the collector does not accept them.
     """
     ranks = Ranks(max_series=source.max_series)
     lines = 0
     for log in logs:
         forwarder = OTLPForwarder(
-            # The name of the run is decided by all paths that were given, not by this one.
+            # All paths that were given determine the name of the run, not this one alone.
             dataclasses.replace(source, paths=(log.path,), run=log.identity.run),
             exporter,
             ranks=ranks,
@@ -82,12 +82,12 @@ def send_logs(
 
 
 def checkpoint_folder(source: Source, target: str, since: str | None, until: str | None) -> Path:
-    """Return where to keep how far logs are sent to a collector, for a time and a way to read.
+    """Return where to save how far logs were sent, by collector, time range and way to read them.
 
     Args:
         source: How they are read.
         target: The collector's URL.
-        since: When the time begins, in the user's words.
+        since: When the time range begins, in the user's words.
         until: When it ends.
     """
     home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
@@ -97,7 +97,7 @@ def checkpoint_folder(source: Source, target: str, since: str | None, until: str
 
 
 def make_folder(folder: Path) -> None:
-    """Make a checkpoint's folder where there is none yet.
+    """Make a checkpoint's folder if there is none yet.
 
     Raises:
         BackfillError: If it cannot be made.

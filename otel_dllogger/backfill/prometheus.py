@@ -1,9 +1,9 @@
-"""Samples as blocks of a Prometheus server, made by its own ``promtool``.
+"""Put samples into blocks of a Prometheus server, made by its own ``promtool``.
 
 Source: https://prometheus.io/docs/prometheus/latest/storage/, "Backfilling from OpenMetrics
-format". The order of things is what makes it safe to be killed at any time: blocks are made
-aside; the record that they are to be moved is committed together with what is in them; they
-are moved; the record is ended. What an earlier backfill had promised is done first.
+format". The order of steps makes it safe to be killed at any time: blocks are made in a folder
+of their own; the promise to move them is committed together with what is in them; they are
+moved; the promise is deleted. What an earlier backfill had promised is done first.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 RECENT_MS = 3 * 60 * 60 * 1000
-"""Prometheus may still be writing this much of the past: a block in it could overlap its own."""
+"""Prometheus may still be writing this much of the past: a block there could overlap its own."""
 
 FOLDER = "otel-dllogger-backfill"
-"""The folder in the data folder that is ours; Prometheus ignores it.
+"""Our own folder in the data folder; Prometheus ignores it.
 
-Without a dot in front, so that who empties the data folder with ``*`` removes it as well.
+It has no leading dot, so that emptying the data folder with ``*`` removes it as well.
 """
 
 _PART_MS = 2 * 60 * 60 * 1000  # Prometheus' shortest block
 _SORTER_BYTES = 16 << 20
 _MOST_BLOCKS = 120
 _PARTS_OF_A_BLOCK = (1, 3, 9)  # 2, 6 and 18 hours: what Prometheus itself compacts blocks to
-_FEW_SAMPLES = 10_000  # a start of promtool takes as long as it takes to read so many
+_FEW_SAMPLES = 10_000  # starting promtool takes as long as reading this many
 _MOST_WORKERS = 4
 _MARKS = ("wal", "chunks_head", "queries.active", "lock", FOLDER)
 _BLOCK = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")  # a ULID
@@ -57,14 +57,14 @@ _REMOVALS = 50
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Backfilled:
-    """Say what a backfill did.
+    """What a backfill did.
 
     Attributes:
         installed: Samples that are new in the data folder.
         present: Samples that an earlier backfill had put there.
-        recent: Samples that were left out since they are of the last three hours.
+        recent: Samples that were left out because they are from the last three hours.
         blocks: How many blocks are new.
-        notice: What the user has to know of samples that were left out, in one line; or empty.
+        notice: What the user must know about samples that were left out, in one line; or empty.
     """
 
     installed: int
@@ -86,31 +86,31 @@ def backfill_prometheus(
     samples: int | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Backfilled:
-    """Put samples into a Prometheus data folder, those that no earlier backfill put there.
+    """Put samples into a Prometheus data folder, except those that an earlier backfill put there.
 
-    The server may run meanwhile. Samples that are not finite are left out.
+    The server may be running. Samples that are not finite are left out.
 
     Args:
         chunks: Samples by family, series and time, as ``SampleSorter.sorted`` gives them.
         data_folder: The folder that ``--storage.tsdb.path`` names; an empty one is fine.
         progress: Called with ``samples``, ``blocks`` or ``install``, and how much of it is
             done, from 0 to 1.
-        samples: How many samples will come, where it is known; for ``progress`` alone.
-        clock: The time, seconds since the Unix epoch.
+        samples: How many samples will come, if known; only for ``progress``.
+        clock: Returns the time, seconds since the Unix epoch.
 
     Returns:
         What was done.
 
     Raises:
-        BackfillError: If it cannot be done; what is in the data folder is as it was, or is
-            completed by the next backfill.
+        BackfillError: If it cannot be done; the data folder is as it was, or the next backfill
+            completes what was begun.
     """
     try:
         folder = DataFolder(data_folder)
         promtool = _find_promtool()
         ours = folder.path / FOLDER
         ours.mkdir(exist_ok=True)
-        # Whoever owns the data folder must not lead us, who may be root, anywhere else.
+        # The owner of the data folder must not lead us, who may be root, anywhere else.
         with alone(ours, doing=f"writing to {folder.path}", follow=False):
             return _Backfill(folder, ours, promtool, progress, int(clock() * 1000)).run(
                 chunks, samples
@@ -140,7 +140,7 @@ def _find_promtool() -> str:
 
 
 class _Backfill:
-    """Do one backfill, alone in the data folder."""
+    """One backfill, alone in the data folder."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class _Backfill:
 
     def run(self, chunks: Iterable[Chunk], samples: int | None) -> Backfilled:
         installed = Installed(self._ours / "installed.sqlite")
-        promised = True  # for all that is known yet: what is staged must stay
+        promised = True  # until more is known, what is staged must stay
         try:
             self._folder.give_to_owner(self._ours)
             self._complete_earlier(installed)
@@ -189,7 +189,7 @@ class _Backfill:
         return Backfilled(new, self._present, self._recent, len(names), self._notice())
 
     def _complete_earlier(self, installed: Installed) -> None:
-        """Move what a backfill that was killed had promised, and remove what it had not."""
+        """Move what a killed backfill had promised to move, and remove the rest of it."""
         promised = installed.moving()
         if promised:
             self._move(installed, promised)
@@ -202,7 +202,7 @@ class _Backfill:
         sorter: SampleSorter,
         samples: int | None,
     ) -> None:
-        """Give the sorter what is neither recent nor there."""
+        """Pass to the sorter the samples that are neither recent nor there already."""
         seen = 0
         for chunk in finite_only(chunks):
             seen += len(chunk.values)
@@ -219,7 +219,7 @@ class _Backfill:
         self._progress("samples", 1.0)
 
     def _old(self, chunk: Chunk) -> Chunk | None:
-        """Leave out what is of the last three hours, or of the future."""
+        """Leave out samples from the last three hours, or from the future."""
         times_ms, values = chunk.times_ms, chunk.values
         count = bisect_right(times_ms, self._limit_ms)
         if count == len(times_ms):
@@ -240,10 +240,10 @@ class _Backfill:
         )
 
     def _make_blocks(self, sorter: SampleSorter) -> list[str]:
-        """Have ``promtool`` make the blocks, several at a time; return their names.
+        """Make the blocks with ``promtool``, several at a time; return their names.
 
-        It reads its whole input once for every block that it makes of it; so it gets no more
-        at once than a block is made of.
+        It reads its whole input once for every block that it makes from it; so at a time it gets
+        no more than the samples of one block.
         """
         samples: Counter[int] = Counter()
         for first_ms, count in sorter.samples_by_slot().items():
@@ -283,7 +283,7 @@ class _Backfill:
         ]
         # All paths are relative: if we are killed and it is not, it finds no folder any more
         # once the next backfill has removed ours.
-        done = subprocess.run(  # noqa: S603 - no shell, and no argument of a user's
+        done = subprocess.run(  # noqa: S603 - no shell, and no argument from a user
             arguments,
             cwd=self._staging,
             env={**os.environ, "TMPDIR": "."},
@@ -300,7 +300,7 @@ class _Backfill:
         (self._staging / source).unlink()
 
     def _check_whole(self, names: list[str], samples: int) -> None:
-        """See that every sample is in a block, before anything is promised."""
+        """Check that every sample is in a block, before anything is promised."""
         metas: list[Any] = [read_meta(self._blocks / name) for name in names]
         found = sum(meta["stats"].get("numSamples", 0) for meta in metas if meta is not None)
         if found != samples:
@@ -312,7 +312,7 @@ class _Backfill:
     def _move(self, installed: Installed, names: list[str]) -> None:
         for done, name in enumerate(names):
             self._progress("install", done / len(names))
-            # One that is not there was moved before the kill; Prometheus may have it compacted.
+            # One that is not there was moved before the kill; Prometheus may have compacted it.
             with contextlib.suppress(FileNotFoundError):
                 (self._blocks / name).rename(self._folder.path / name)
         self._folder.sync()
@@ -321,10 +321,10 @@ class _Backfill:
 
 
 def _block_parts(parts: Iterable[int]) -> int:
-    """Return of how many parts of two hours a block is made.
+    """Return how many parts of two hours make a block.
 
-    The longest is what a server with the default retention compacts its own to. Longer ones
-    would be kept too long or deleted too early, since both is done to whole blocks.
+    The longest is what a server with the default retention compacts its own blocks to. Longer
+    ones would be kept too long or deleted too early, since only whole blocks are kept or deleted.
     """
     for factor in _PARTS_OF_A_BLOCK:
         if len({part // factor for part in parts}) <= _MOST_BLOCKS:
@@ -333,7 +333,7 @@ def _block_parts(parts: Iterable[int]) -> int:
 
 
 def _runs(samples: dict[int, int], factor: int) -> Iterator[list[int]]:
-    """Give the parts of each run of ``promtool``: those of one block, or of a few small ones."""
+    """Yield the parts of each run of ``promtool``: those of one block, or of a few small ones."""
     blocks: dict[int, list[int]] = {}
     for part in sorted(samples):
         blocks.setdefault(part // factor, []).append(part)
@@ -350,13 +350,13 @@ def _runs(samples: dict[int, int], factor: int) -> Iterator[list[int]]:
 
 
 class DataFolder:
-    """Find a Prometheus data folder, which may be empty.
+    """A Prometheus data folder, which may be empty.
 
     Args:
         path: The folder that ``--storage.tsdb.path`` names.
 
     Raises:
-        BackfillError: If it is not one, or is another user's.
+        BackfillError: If it is not one, or belongs to another user.
         OSError: If it cannot be read.
     """
 
@@ -384,7 +384,7 @@ class DataFolder:
             )
 
     def blocks(self) -> dict[str, tuple[int, int]]:
-        """Return the first millisecond and the end of each block, by its name."""
+        """Return the first millisecond and the end of each block, by the block's name."""
         times_ms = {}
         for path in self.path.iterdir():
             if is_block(path) and (meta := read_meta(path)) is not None:
@@ -392,7 +392,7 @@ class DataFolder:
         return times_ms
 
     def give_to_owner(self, path: Path) -> None:
-        """Make a file, or a folder with all that is in it, that of the folder's owner."""
+        """Give a file, or a folder and its contents, the same owner as the data folder."""
         if os.geteuid() != 0:
             return
         os.lchown(path, *self._owner)
@@ -401,7 +401,7 @@ class DataFolder:
                 os.lchown(os.path.join(folder, name), *self._owner)  # noqa: PTH118 - of os.walk
 
     def sync(self) -> None:
-        """Have the names of what was moved here on the disk."""
+        """Sync the folder, so that the names of what was moved here are on disk."""
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -410,12 +410,12 @@ class DataFolder:
 
 
 def is_block(path: Path) -> bool:
-    """Tell whether a path is named as a block."""
+    """Return whether a path is named like a block."""
     return _BLOCK.fullmatch(path.name) is not None
 
 
 def read_meta(block: Path) -> dict[str, Any] | None:
-    """Return what a block says of itself; None for one that is not whole, or is gone."""
+    """Return a block's own metadata; None for a block that is not whole, or is gone."""
     try:
         meta: dict[str, Any] = orjson.loads(read_regular(str(block / "meta.json")))
         is_whole = type(meta["minTime"]) is int and type(meta["maxTime"]) is int
@@ -425,7 +425,7 @@ def read_meta(block: Path) -> dict[str, Any] | None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder, in which a process that was left behind may still write.
+    """Remove a folder, in which a process that was left behind may still be writing.
 
     Raises:
         OSError: If it cannot be removed.

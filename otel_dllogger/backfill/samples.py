@@ -1,4 +1,4 @@
-"""From logs to samples: values at their times, and internal metrics as a scrape would see them."""
+"""Turn logs into samples: values at their times, and internal metrics as if scraped."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class FoundLog(NamedTuple):
 
     Attributes:
         path: Where it is.
-        identity: Whose lines it holds.
-        size_bytes: How long it was when it was found.
+        identity: Its run, rank and host.
+        size_bytes: Its size when it was found.
         first_us: The time of its first record, microseconds since the Unix epoch; 0 if none
             of its first lines has one.
     """
@@ -48,16 +48,16 @@ class FoundLog(NamedTuple):
 
 
 def find_logs(source: Source) -> list[FoundLog]:
-    """Return the logs that there are, those of one rank in the order of their first records.
+    """Return all logs, those of one rank in the order of their first records.
 
-    What MMEngine wrote a second time is left out, and DLLogger's text beside its JSON lines.
+    What MMEngine wrote a second time is left out, and so is DLLogger's text beside its JSON lines.
 
     Args:
         source: Where to look.
 
     Raises:
-        BackfillError: If there is none, or one that cannot be read.
-        ConfigurationError: If a path, a pattern or the zone cannot mean anything.
+        BackfillError: If there is no log, or one that cannot be read.
+        ConfigurationError: If a path, a pattern or the zone is invalid.
     """
     anomalies = FileAnomalies()
     finder = FileFinder(source.paths, anomalies=anomalies)
@@ -84,7 +84,7 @@ def find_logs(source: Source) -> list[FoundLog]:
 
 
 def lines_of(log: LogFile) -> Iterator[bytes]:
-    """Yield the lines of a log from its beginning, as ``read_lines``.
+    """Yield the lines of a log from its beginning, as ``read_lines`` does.
 
     Raises:
         BackfillError: If the file cannot be read.
@@ -101,7 +101,7 @@ def lines_of(log: LogFile) -> Iterator[bytes]:
 def _first_record(log: LogFile) -> tuple[int, bool]:
     """Return the time of the first record, and whether JSON lines hold it as well.
 
-    The files of a rank go in the order of these times.
+    The files of a rank are read in the order of these times.
     """
     for number, line in enumerate(lines_of(log)):
         for _rank, item in log.reader.read(line):
@@ -117,13 +117,13 @@ _PROGRESS_BYTES = 1 << 20
 
 @dataclasses.dataclass(slots=True)
 class ReadLogs:
-    """What logs held that were read.
+    """What was found in the logs that were read.
 
     Attributes:
         lines: Lines that were read.
-        ranks: Ranks that they are of.
+        ranks: Ranks that the lines belong to.
         interpolated: Records whose times are worked out, since the log has none.
-        shared: Files that went back to a time before what another one of their rank held.
+        shared: Files that begin at a time before the end of another file of their rank.
         skipped: What lines held beside records, by reason (``REASONS[LINE]``).
     """
 
@@ -135,20 +135,20 @@ class ReadLogs:
 
     @property
     def damaged(self) -> int:
-        """Return how much gave no record though it should have."""
+        """Return how much gave no record although it should have."""
         return sum(count for reason, count in self.skipped.items() if reason not in HARMLESS)
 
 
 class SampleReader:
-    """Read logs, and give their samples to a sorter.
+    """A reader of logs that passes their samples to a sorter.
 
-    All of each log is read, since counters count from its beginning.
+    Each log is read as a whole, since counters count from its beginning.
 
     Args:
         source: How to read them.
         sorter: Takes the samples.
-        since_us: Samples before are left out; microseconds since the Unix epoch.
-        until_us: Samples from here on are left out.
+        since_us: Earlier samples are left out; microseconds since the Unix epoch.
+        until_us: Samples from this time on are left out.
         progress: Called with how many bytes were read since the last call.
     """
 
@@ -180,7 +180,7 @@ class SampleReader:
             BackfillError: If a log cannot be read, or the sorter's disk is full.
         """
         logs = list(logs)
-        for log in logs:  # all of them first: each says how many there are
+        for log in logs:  # all of them first, to know how many there are
             self._ranks.of(log.identity, log.identity.rank)
         for log in logs:
             self._read(log)
@@ -223,7 +223,7 @@ class SampleReader:
         since_us, until_us = self._since_us, self._until_us
         moves, numbers = self._numbers.get(rank, (-1, {}))
         for series, time_us, value in points:
-            if rank.moves != moves:  # metadata came late: series go by other names from here on
+            if rank.moves != moves:  # metadata came late: series have other names from here on
                 moves, numbers = rank.moves, {}
                 self._numbers[rank] = (moves, numbers)
             number = numbers.get(series)
@@ -235,7 +235,7 @@ class SampleReader:
 
 
 def series_name(description: Description) -> SeriesName:
-    """Return how Prometheus names a series."""
+    """Return the name of a series in Prometheus."""
     return SeriesName(
         family=description.prometheus_name,
         labels=tuple(sorted((k, v) for k, v in description.attributes.items() if v)),

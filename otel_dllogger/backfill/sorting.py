@@ -1,9 +1,9 @@
-"""Samples by series and time, sorted by SQLite within bounded memory.
+"""Sort samples by series and time, with SQLite and within bounded memory.
 
 Samples are gathered by series. When there are too many for the memory, they go into a temporary
 database, as chunks: the samples of one series within ten minutes, as columns of times and values.
-SQLite sorts the chunks, on disk where they exceed its cache; only chunks of the same series and
-ten minutes are merged here. A row for every sample instead takes three to five times as long.
+SQLite sorts the chunks, on disk if they exceed its cache; only chunks of the same series and ten
+minutes are merged here. A row for every sample would take three to five times as long.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 MEMORY_BYTES = 64 << 20
 CHUNK_SAMPLES = 1 << 16
-"""Samples of a chunk at most."""
+"""The most samples of a chunk."""
 SLOT_MS = 10 * 60 * 1000
 """Samples in different slots of ten minutes are never merged."""
 
-_ROW_SAMPLES = 1 << 13  # SQLite has a row of every sorted run in memory at once
+_ROW_SAMPLES = 1 << 13  # SQLite keeps a row of every sorted run in memory at once
 _SAMPLE_BYTES = 16
 _SERIES_BYTES = 400  # two arrays that are not empty, with what the allocator adds
 # SQLite opens the file of a database without a name when its cache is full, and unlinks it at
@@ -55,14 +55,14 @@ _Row = tuple[int, int, int, bytes]
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
 class SeriesName:
-    """Name a series as a metrics page does; family and labels alone tell two apart.
+    """The name of a series as on a metrics page; only family and labels distinguish two.
 
     Attributes:
-        family: The Prometheus name, of a counter with its ``_total``.
+        family: The Prometheus name; that of a counter with its ``_total``.
         labels: Names and values, sorted by name.
         kind: ``gauge`` or ``counter``.
         help: What it is, in words.
-        unit: The unit as Prometheus' names end in it, ``seconds``; empty if there is none.
+        unit: The unit as Prometheus names end in it, such as ``seconds``; empty if there is none.
     """
 
     family: str
@@ -73,7 +73,7 @@ class SeriesName:
 
 
 class Chunk(NamedTuple):
-    """Hold samples of one series, their times ascending, no time twice.
+    """Samples of one series, with ascending times and no time twice.
 
     Attributes:
         series: What they belong to.
@@ -87,10 +87,10 @@ class Chunk(NamedTuple):
 
 
 class SampleSorter:
-    """Take samples in any order; give them by family, series and time.
+    """A sorter that takes samples in any order and returns them by family, series and time.
 
     Of two samples of one series in one millisecond, Prometheus' resolution, the one that was
-    added last stays. What exceeds the memory goes into a file in SQLite's folder for temporary
+    added last is kept. What exceeds the memory goes into a file in SQLite's folder for temporary
     files: ``TMPDIR``, else ``/var/tmp``. It has no name, and is gone with the process.
 
     Args:
@@ -99,7 +99,7 @@ class SampleSorter:
 
     def __init__(self, *, memory_bytes: int = MEMORY_BYTES) -> None:
         self.duplicates = 0
-        """Samples that gave way to a later one of the same time; known when all came out."""
+        """Samples replaced by a later one of the same time; known once all were returned."""
         self._ids: dict[SeriesName, int] = {}
         self._names: list[SeriesName] = []
         self._times: list[array[int]] = []
@@ -148,7 +148,7 @@ class SampleSorter:
             value: Its value, which need not be finite.
 
         Raises:
-            BackfillError: If the disk takes no more.
+            BackfillError: If the disk cannot take more.
         """
         times_ms = self._times[number]
         if not times_ms:
@@ -161,7 +161,7 @@ class SampleSorter:
             self._spill()
 
     def extend(self, number: int, times_ms: Sequence[int], values: Sequence[float]) -> None:
-        """Add many samples of a series at once, as many as memory can well hold.
+        """Add many samples of a series at once, but only as many as fit easily into memory.
 
         Args:
             number: What ``series_id`` returned for it.
@@ -169,7 +169,7 @@ class SampleSorter:
             values: As many.
 
         Raises:
-            BackfillError: If the disk takes no more.
+            BackfillError: If the disk cannot take more.
         """
         column_ms = self._times[number]
         if not column_ms and times_ms:
@@ -184,25 +184,25 @@ class SampleSorter:
     def samples_by_slot(self) -> dict[int, int]:
         """Return how many samples there are, by the first millisecond of their slot.
 
-        After it nothing more can be added. Duplicates may be counted.
+        Nothing can be added after this call. Duplicates may be counted.
         """
         self._complete()
         return {slot * SLOT_MS: count for slot, count in self._samples_by_slot.items()}
 
     def sorted(self) -> Iterator[Chunk]:
-        """Give what was added; after it nothing more can be.
+        """Yield what was added; nothing can be added after this call.
 
         Returns:
             Chunks by family, then by series, then by time; no more than ``CHUNK_SAMPLES`` each.
 
         Raises:
-            BackfillError: If the disk takes no more, or what it has taken cannot be read.
+            BackfillError: If the disk cannot take more, or what was written cannot be read.
         """
         for _, chunks in self.sorted_by(lambda _first_ms: 0):
             yield from chunks
 
     def sorted_by(self, period: Callable[[int], int]) -> Iterator[tuple[int, Iterator[Chunk]]]:
-        """Give what was added period by period, each as ``sorted`` does.
+        """Yield what was added period by period, each as ``sorted`` does.
 
         Args:
             period: Returns the number of a slot's period, given the slot's first millisecond.
@@ -212,7 +212,7 @@ class SampleSorter:
             the next period is.
 
         Raises:
-            BackfillError: If the disk takes no more, or what it has taken cannot be read.
+            BackfillError: If the disk cannot take more, or what was written cannot be read.
         """
         self._complete()
         self._database.create_function("period", 1, lambda slot: period(slot * SLOT_MS))
@@ -247,7 +247,7 @@ class SampleSorter:
             return
         self._is_complete = True
         self._spill()
-        keys = [(name.family, name.labels) for name in self._names]  # which compare much faster
+        keys = [(name.family, name.labels) for name in self._names]  # tuples compare much faster
         order = enumerate(sorted(range(len(keys)), key=keys.__getitem__))
         self._execute_many("INSERT INTO series (position, number) VALUES (?, ?)", order)
 
@@ -276,7 +276,7 @@ class SampleSorter:
     def _split(
         self, number: int, times_ms: array[int], values: array[float]
     ) -> Iterator[tuple[int, int, bytes]]:
-        """Give a row for every slot in which a series has samples."""
+        """Yield a row for every slot in which a series has samples."""
         start = 0
         while start < len(times_ms):
             slot = times_ms[start] // SLOT_MS
@@ -312,7 +312,7 @@ def finite_only(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         chunks: Samples.
     """
     for chunk in chunks:
-        # The sum of finite ones may overflow: then it is only slower.
+        # The sum of finite values may overflow; that only makes it slower.
         if math.isfinite(sum(chunk.values)):
             if chunk.values:
                 yield chunk
@@ -321,11 +321,11 @@ def finite_only(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
 
 
 def keep(chunk: Chunk, kept: Iterable[object]) -> Chunk | None:
-    """Return the samples that are to be kept, None if there are none.
+    """Return the samples to keep, None if there are none.
 
     Args:
         chunk: Samples.
-        kept: For each whether it stays.
+        kept: For each sample, whether to keep it.
     """
     kept = list(kept)
     times_ms = array("q", compress(chunk.times_ms, kept))

@@ -1,8 +1,8 @@
-"""Samples to VictoriaMetrics, over its import of JSON lines.
+"""Send samples to VictoriaMetrics, through its import of JSON lines.
 
 Source: https://docs.victoriametrics.com/victoriametrics/#how-to-import-data-in-json-line-format
-and "How to export data in JSON line format". It keeps what it gets twice, so it is asked first
-what is there, and again before anything is sent a second time.
+and "How to export data in JSON line format". It stores twice what it receives twice, so it is
+asked what is there first, and again before anything is sent a second time.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _REQUEST_SAMPLES = 200_000  # some 4 MB of JSON, or 0.5 MB of gzip
-_REQUEST_SERIES = 100  # each is a selector of a question
+_REQUEST_SERIES = 100  # each is a selector in a query
 _ATTEMPTS = 6
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 30.0
 _TIMEOUT_S = 60.0
 _ANSWER_BYTES = 65_536
 _RETRYABLE = frozenset((408, 425, 429, 500, 502, 503, 504))
-_LOOKS = 3  # for what should be visible
-_FLUSHED_AFTER_S = 2.0  # it makes what it took visible within a second or so
-_DIGITS = 1e-11  # it stores decimal digits, about twelve
+_LOOKS = 3  # at what should be visible
+_FLUSHED_AFTER_S = 2.0  # it makes what it accepted visible within a second or so
+_DIGITS = 1e-11  # it stores about twelve decimal digits
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Imported:
-    """Say what an import did.
+    """What an import did.
 
     Attributes:
         imported: Samples that were sent.
@@ -66,22 +66,22 @@ def import_victoriametrics(
     samples: int | None = None,
     sleep: Callable[[float], object] = time.sleep,
 ) -> Imported:
-    """Send samples to VictoriaMetrics, those that are not there.
+    """Send samples to VictoriaMetrics, except those that are already there.
 
     Samples that are not finite are left out: it does not store them.
 
     Args:
         chunks: Samples by family, series and time, as ``SampleSorter.sorted`` gives them.
-        url: Its address, ``http://host:8428``, for a cluster
+        url: Its address, such as ``http://host:8428``, or for a cluster
             ``http://vminsert:8480/insert/0/prometheus``; with ``user:password@`` for basic
             authentication.
-        query_url: Where to ask what is there, for a cluster
-            ``http://vmselect:8481/select/0/prometheus``; ``url`` if it is not given.
+        query_url: Where to ask what is there, such as ``http://vmselect:8481/select/0/prometheus``
+            for a cluster; ``url`` if it is not given.
         unchecked: Send everything without asking what is there: what was sent before is then
             stored twice.
         progress: Called with ``samples`` and how much of them is done, from 0 to 1.
-        samples: How many samples will come, where it is known; for ``progress`` alone.
-        sleep: Wait before another attempt, for some seconds.
+        samples: How many samples will come, if known; only for ``progress``.
+        sleep: Called with the seconds to wait before another attempt.
 
     Returns:
         What was done.
@@ -106,7 +106,7 @@ def import_victoriametrics(
             )
             if samples:
                 progress("samples", min((total.imported + total.present) / samples, 1.0))
-        # So that a query sees all of it at once, and the next run does.
+        # So that a query, and the next run, sees all of it at once.
         server.flush()
         if extremes:
             _check_retention(server, extremes)
@@ -125,7 +125,7 @@ def _extremes(chunks: list[Chunk]) -> list[Chunk]:
 
 
 def _check_retention(server: _Server, extremes: list[Chunk]) -> None:
-    """See that samples were kept: what it deems too old or too new is dropped in silence.
+    """Check that samples were kept: those that it deems too old or too new are dropped silently.
 
     Raises:
         BackfillError: If they were not.
@@ -146,7 +146,7 @@ def _check_retention(server: _Server, extremes: list[Chunk]) -> None:
 
 
 def _import(server: _Server, portion: list[Chunk], *, unchecked: bool) -> Imported:
-    """Bring a portion there; nothing is sent twice of which it is not known to be lost."""
+    """Import a portion; nothing is sent twice unless it is known to be lost."""
     size = sum(len(chunk.values) for chunk in portion)
     kept = 0
     missing = portion
@@ -184,7 +184,7 @@ _Labels = frozenset[tuple[str, str]]
 
 
 def _labels(chunk: Chunk) -> _Labels:
-    """Return a series as it is there: an empty label is none."""
+    """Return a series as VictoriaMetrics stores it, without empty labels."""
     series = chunk.series
     labels = (pair for pair in series.labels if pair[1])
     return frozenset((("__name__", series.family), *labels))
@@ -212,7 +212,7 @@ def _missing(
 
 
 class _Server:
-    """Talk to one VictoriaMetrics over connections that stay open."""
+    """One VictoriaMetrics, reached over connections that stay open."""
 
     def __init__(
         self, url: str, query_url: str | None, *, sleep: Callable[[float], object]
@@ -233,7 +233,7 @@ class _Server:
         self._sleep = sleep
         self._session = requests.Session()
         self._session.headers["user-agent"] = USER_AGENT
-        # Or a .netrc would say who we are.
+        # Otherwise requests would send the credentials of a .netrc.
         self._session.auth = lambda request: request
 
     def __enter__(self) -> _Server:  # noqa: PYI034 - private
@@ -243,7 +243,7 @@ class _Server:
         self._session.close()
 
     def send(self, chunks: list[Chunk], attempt: int) -> bool:
-        """Send samples; tell whether they were taken.
+        """Send samples; return whether they were accepted.
 
         Raises:
             BackfillError: If it refuses them, or this was the last attempt.
@@ -273,10 +273,10 @@ class _Server:
         return False
 
     def export(self, chunks: list[Chunk]) -> dict[_Labels, dict[int, float]]:
-        """Return which samples of these series are there, at the times of these.
+        """Return which samples of these series are there, at the times of these chunks.
 
         Raises:
-            BackfillError: If it does not tell.
+            BackfillError: If the server does not say.
         """
         attempt = 0
         while True:
@@ -322,7 +322,7 @@ class _Server:
                     continue
                 series = orjson.loads(line)
                 labels = frozenset(series["metric"].items())
-                # A selector matches series with further labels as well: those are others.
+                # A selector also matches series with further labels, which are other series.
                 if (of_ours := times_ms.get(labels)) is not None:
                     there.setdefault(labels, {}).update(
                         pair
@@ -332,7 +332,7 @@ class _Server:
         return there
 
     def flush(self) -> None:
-        """Have all that came by now be seen by queries; where that is refused, wait for it."""
+        """Make all that came so far visible to queries; if that is refused, wait until it is."""
         try:
             with self._session.get(
                 f"{self._query_url}/internal/force_flush",
@@ -344,14 +344,14 @@ class _Server:
                 if response.status_code == 200:
                     return
         except (self._errors, OSError):
-            return  # who is not there will be missed by the next request
+            return  # if it is not there, the next request will fail
         self._sleep(_FLUSHED_AFTER_S)
 
     def _wait(self, attempt: int, url: str, why: str) -> None:
         """Wait before another attempt.
 
         Raises:
-            BackfillError: If there were enough.
+            BackfillError: If there were enough attempts.
         """
         if attempt + 1 >= _ATTEMPTS:
             raise BackfillError(
@@ -383,7 +383,7 @@ def _format_line(chunk: Chunk) -> bytes:
 
 
 def _parse_url(url: str) -> tuple[str, Any]:
-    """Return an address without user and password, and what signs a request with them.
+    """Return an address without user and password, and the two as ``requests`` takes them.
 
     Raises:
         BackfillError: If it is not an address.

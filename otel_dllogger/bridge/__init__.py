@@ -1,1 +1,1 @@
-"""Logs of others as live metrics: every rank of a node on one page, and over OTLP."""
+"""Other programs' logs as live metrics: every rank of a node on one page, and over OTLP."""

@@ -1,11 +1,11 @@
-"""Every step of logs, over OTLP: read, sent, and only then remembered as read.
+"""Send every step of logs over OTLP, and note it as read only once it is sent.
 
-The forwarder reads logs by itself, beside the reader of the bridge's page. Points depend on
-what their rank had logged by then, so they are made while a line is read, at the pace of a
-collector: a rank that is behind and one that is not are two states. To read each line once,
-points would have to wait on disk for as long as an outage lasts, a second copy of what the
-logs keep already. It would save little: a line of 20 values takes the page 10 microseconds
-and the forwarder 70, of which 7 are the parser's.
+The forwarder reads logs on its own, separately from the reader for the bridge's page. Points
+depend on what their rank had logged before, so they are made while a line is read, at the
+pace of a collector: a rank that is behind and the same rank up to date are two states. To
+read each line only once, points would have to wait on disk for as long as an outage lasts, as
+a second copy of what the logs keep already. That would save little: a line of 20 values takes
+the page 10 microseconds and the forwarder 70, of which 7 are the parser's.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ if TYPE_CHECKING:
     from otel_dllogger.otlp.exporter import PatientExporter
 
 POLL_INTERVAL_S = 1.0
-"""Seconds between two looks at files that do not grow."""
+"""Seconds between two polls while no file grows."""
 
 ROUND_BYTES = 1 << 18
 """Bytes that are read before they are sent."""
 
 
 class OTLPForwarder:
-    """Send every step of logs that are followed.
+    """A forwarder that sends every step of followed logs to a collector.
 
     Args:
         source: What to follow.
         exporter: Sends points.
         ranks: Where ranks are kept; they may be known from other files.
-        checkpoint: A file that keeps how far everything was sent.
-        idle_s: As ``Tailer`` takes it; a rank whose files are gone is forgotten after it.
-        since_us: Points before are not sent; microseconds since the Unix epoch.
-        until_us: Points from here on are not sent.
+        checkpoint: The file that stores how far everything was sent.
+        idle_s: As ``Tailer`` takes it; a rank whose files are gone is forgotten after that time.
+        since_us: Earlier points are not sent; microseconds since the Unix epoch.
+        until_us: Points from this time on are not sent.
 
     Raises:
-        ConfigurationError: If a path or a pattern cannot mean anything.
+        ConfigurationError: If a path or a pattern is invalid.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class OTLPForwarder:
         self._checkpoint = CheckpointWriter(self._commit)
         self._sent_offsets = SentOffsets(None if checkpoint is None else f"{checkpoint}.sent")
         self._batch: LineBatch | None = None
-        self._batch_lines = 0  # that the ingest had read before it
+        self._batch_lines = 0  # lines that the ingest had read before it
         self._is_sent = False  # whether its lines were sent before a kill
-        # How far each content was read since the last answer: device, inode, generation.
+        # How far each content was read since the last answer, by device, inode and generation.
         self._ends: dict[tuple[int, int, int], int] = {}
-        self._figures: dict[tuple[str, int], Observation] = {}  # that were added since then
-        self._is_sent_whole = True  # whether what ranks have taken is sent
+        self._figures: dict[tuple[str, int], Observation] = {}  # observations since then
+        self._is_sent_whole = True  # whether everything that ranks took was sent
         self._has_begun = False
         exporter.on_answer = self._note
         self._since_us = -math.inf if since_us is None else since_us
@@ -98,7 +98,7 @@ class OTLPForwarder:
         return self._ingest.lines
 
     def run(self, stopping: threading.Event) -> None:
-        """Send what is added until the process is to end, whatever a look at logs raises."""
+        """Send what is added to logs until the process is to end, whatever a poll raises."""
         polling = RetryingPoll("a look of bridge --otlp at its logs", self._turn, POLL_INTERVAL_S)
         try:
             while not stopping.is_set():
@@ -106,47 +106,47 @@ class OTLPForwarder:
                 if wait_s:
                     stopping.wait(wait_s)
         except Stopped:
-            pass  # what was not taken is read again by the next start
+            pass  # what was not accepted is read again after the next start
         finally:
             self.close()
 
     def _turn(self) -> bool:
         more = self.poll()
-        # As a scrape would find them, of ranks that have logged nothing since.
+        # As a scrape would find them, for ranks that have logged nothing since.
         before_us = time.time_ns() // 1000 - OBSERVATION_INTERVAL_US
         self._send_figures([rank for rank in self._ranks if rank.schedule.is_due(before_us)])
         self._forget_expired(time.time() - self._idle_s)
         return more
 
     def run_to_end(self) -> None:
-        """Send what there is by now.
+        """Send everything that is there now.
 
         Raises:
-            Stopped: If the process is to end, or the collector does not take it.
+            Stopped: If the process is to end, or the collector does not accept the points.
         """
         while self.poll():
             pass
-        # The checkpoint knows whose figures were sent before.
+        # The checkpoint knows which ranks' internal metrics were sent before.
         self._send_figures(self._ranks, at_end=True)
         self._checkpoint.write()
 
     def close(self) -> None:
         """Save how far everything was sent, and close the files."""
         try:
-            if self._is_sent_whole:  # or a checkpoint would say more than was sent
+            if self._is_sent_whole:  # otherwise the checkpoint would say more than was sent
                 self._checkpoint.write()
         finally:
             self._tailer.close()
             self._sent_offsets.close()
 
     def poll(self) -> bool:
-        """Read some and send it; note that, and save it if that is due.
+        """Read some lines and send them; note that, and save a checkpoint if one is due.
 
         Returns:
             Whether there was anything.
 
         Raises:
-            Stopped: If the process is to end, or the collector does not take it.
+            Stopped: If the process is to end, or the collector does not accept the points.
         """
         lines = self._ingest.lines
         returned = self._tailer.poll()
@@ -169,10 +169,10 @@ class OTLPForwarder:
         self._ends.clear()  # what is left had no points
         self._is_sent_whole = True
         if GONE in kinds:
-            # The next checkpoint knows nothing of a rank that no file is of.
+            # The next checkpoint will know nothing of a rank that has no file.
             self._send_figures(self._ingest.unfed(self._ranks), at_end=True)
         if RESTARTED in kinds:
-            # The checkpoint has nothing of the file's ranks at the moment.
+            # At this point the checkpoint holds nothing of the file's ranks.
             self._checkpoint.hasten()
         self._checkpoint.write_if_due()
         return self._tailer.behind or self._ingest.lines > lines
@@ -187,7 +187,7 @@ class OTLPForwarder:
         return is_saved
 
     def _parts(self, batch: LineBatch) -> Iterator[LineBatch]:
-        """Split lines into those that were sent before a kill, and others."""
+        """Split lines into those that were sent before a kill, and the others."""
         lines, at = batch.lines, batch.start.offset
         sent_until = self._sent_offsets.sent_until(batch.start)
         number = 0
@@ -205,7 +205,7 @@ class OTLPForwarder:
         self._ends[position.device, position.inode, position.generation] = offset
 
     def _note(self) -> None:
-        """Note how far files were sent: all that was read but the line at hand."""
+        """Note how far files were sent: everything that was read except the current line."""
         batch = self._batch
         if batch is not None:
             left = batch.lines[self._ingest.lines - self._batch_lines :]
@@ -228,7 +228,7 @@ class OTLPForwarder:
         return (point for point in points if self._since_us <= point[1] < self._until_us)
 
     def _send_figures(self, ranks: Iterable[LoggedRank], *, at_end: bool = False) -> None:
-        """Send the figures of ranks that are due, but for those that were sent before a kill."""
+        """Send the due internal metrics of ranks, except those that were sent before a kill."""
         due = {rank: one for rank in ranks if (one := rank.next_observation) is not None}
         if not due:
             return
@@ -244,12 +244,12 @@ class OTLPForwarder:
         self._ingest.touch(due)
 
     def _has_sent_figures(self, rank: LoggedRank) -> bool:
-        """Return whether a rank's figures were sent, as they are now, before a kill."""
+        """Return whether a rank's internal metrics, as they are now, were sent before a kill."""
         due = rank.next_observation
         return due is not None and self._sent_offsets.has_sent_figures(rank.key, due)
 
     def _forget_expired(self, before_s: float) -> None:
-        """Free ranks that have logged nothing since a moment and that no file can bring back."""
+        """Free ranks that have logged nothing since a time and that no file can bring back."""
         silent = (rank for rank in self._ranks if rank.heartbeat_s < before_s)
         for rank in self._ingest.unfed(silent):
             self._ranks.forget(rank)

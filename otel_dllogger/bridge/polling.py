@@ -1,4 +1,4 @@
-"""Looks at logs and checkpoints, again and again: for processes that run for weeks."""
+"""Repeated polls and checkpoints, for processes that run for weeks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 COMMIT_INTERVAL_S = 5.0
-"""Seconds between two checkpoints, at least; after a kill, what came since is read again."""
+"""Least seconds between two checkpoints; after a kill, what came since is read again."""
 
 COMMIT_SHARE = 0.05
-"""The part of all time that checkpoints may take."""
+"""The share of time that checkpoints may take."""
 
 
 class CheckpointWriter:
-    """Write a checkpoint now and then: each holds all files, whichever of them grew.
+    """A writer that limits how often a checkpoint is written, since each holds all files.
 
     Args:
         write: Writes it, and returns whether that worked.
@@ -30,7 +30,7 @@ class CheckpointWriter:
         self._due_s = 0.0
 
     def hasten(self) -> None:
-        """Have the next one written at once."""
+        """Make the next checkpoint due at once."""
         self._due_s = 0.0
 
     def write_if_due(self) -> None:
@@ -42,7 +42,7 @@ class CheckpointWriter:
             self._due_s = now_s + max(COMMIT_INTERVAL_S, took_s / COMMIT_SHARE)
 
     def write(self) -> None:
-        """Write it now; a failure is reported, and what follows goes on."""
+        """Write it now; a failure is reported, not raised."""
         try:
             is_written = self._write()
         except Exception as error:
@@ -55,12 +55,12 @@ class CheckpointWriter:
 
 
 class RetryingPoll:
-    """Poll again and again, whatever a poll raises.
+    """A poll that is repeated, whatever it raises.
 
     Args:
-        what: What it is, for the warning.
+        what: What it is called in a warning.
         poll: Polls once, and returns whether there is more to read at once.
-        interval_s: Seconds to wait where there is not.
+        interval_s: Seconds to wait if there is not.
     """
 
     def __init__(self, what: str, poll: Callable[[], bool], interval_s: float) -> None:
@@ -73,7 +73,7 @@ class RetryingPoll:
         """Poll once; a fault is counted and reported.
 
         Returns:
-            Seconds to wait before the next time: longer with each fault in a row.
+            Seconds to wait before the next poll; longer with each fault in a row.
         """
         try:
             more = self._poll()

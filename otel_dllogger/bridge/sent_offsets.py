@@ -1,4 +1,4 @@
-"""What a collector took since the last commit, so that a kill does not send it again."""
+"""Notes of what a collector took since the last commit, so that a kill does not resend it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 _Content = tuple[int, int, int]  # device, inode, generation
 
 MAX_BYTES = 1 << 20
-"""Size from which the file is rewritten without what later notes have replaced."""
+"""Size above which the file is rewritten without the notes that later ones have replaced."""
 
 
 class SentOffsets:
-    """Note after each request how far every file is sent, until a commit says it.
+    """Notes, after each request, of how far every file was sent, until a commit holds that.
 
-    It is not synced: it is for a kill, after which the kernel still has it. Where it cannot
-    be written, more is sent again.
+    Their file is not synced: it is for a kill of the process, after which the kernel still has
+    what was written. If it cannot be written, more is sent again.
 
     Args:
-        path: The file; None: nowhere, as there is no checkpoint either.
+        path: The file; None to note nothing, as there is no checkpoint either.
     """
 
     def __init__(self, path: str | None) -> None:
@@ -57,11 +57,11 @@ class SentOffsets:
             self._figures[str(run), rank] = (time_us, items)
 
     def sent_until(self, position: FilePosition) -> int:
-        """Return up to which offset the content was sent that a position is in."""
+        """Return the offset up to which the content that holds a position was sent."""
         return self._ends.get((position.device, position.inode, position.generation), 0)
 
     def has_sent_figures(self, rank: tuple[str, int], observation: Observation) -> bool:
-        """Return whether the figures of a rank were sent as they were at an observation."""
+        """Return whether this observation of a rank's internal metrics was sent."""
         return self._figures.get(rank) == observation
 
     def note(
@@ -73,7 +73,7 @@ class SentOffsets:
 
         Args:
             ends: The offset up to which contents were sent, by device, inode and generation.
-            figures: The observations of figures that were sent, by run and rank.
+            figures: The observations of internal metrics that were sent, by run and rank.
         """
         if self._path is None:
             return
@@ -97,7 +97,7 @@ class SentOffsets:
         self._size_bytes += os.write(self._fd, _format(ends, figures))
 
     def _compact(self, path: str) -> bool:
-        """Write anew what still holds, and return whether that worked."""
+        """Rewrite the file with what still holds; return whether that worked."""
         self.close()
         notes = _format(self._ends, self._figures)
         try:
@@ -110,15 +110,15 @@ class SentOffsets:
         return True
 
     def forget_content(self, content: _Content) -> None:
-        """Keep nothing of a file that is gone."""
+        """Forget a file that is gone."""
         self._ends.pop(content, None)
 
     def forget_rank(self, rank: tuple[str, int]) -> None:
-        """Keep nothing of a rank that is forgotten."""
+        """Forget a rank."""
         self._figures.pop(rank, None)
 
     def clear(self, read: Mapping[_Content, int]) -> None:
-        """Forget what a checkpoint says by now, but not what is yet to be read again.
+        """Forget what a checkpoint says by now, unless some of it is still to be read again.
 
         Args:
             read: How far each content was read.
@@ -152,5 +152,5 @@ def _format(ends: Mapping[_Content, int], figures: Mapping[tuple[str, int], Obse
         [(*content, end) for content, end in ends.items()],
         [(*rank, *observation) for rank, observation in figures.items()],
     ]
-    # A line of its own, though a kill may have left half a line.
+    # On a line of its own, even if a kill has left half a line.
     return b"\n" + orjson.dumps(notes) + b"\n"

@@ -1,4 +1,4 @@
-"""The bridge: logs that grow in, a page and OTLP out, for weeks."""
+"""The bridge, which follows growing logs for weeks and serves a page of all their ranks."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.source import Source
 
 POLL_INTERVAL_S = 0.5
-"""Seconds between two looks at files that do not grow."""
+"""Seconds between two polls while no file grows."""
 
 RETIRE_S = 120.0
-"""Seconds that a finished rank stays on the page: several scrapes see that it finished."""
+"""Seconds that a finished rank stays on the page, so that several scrapes see it finished."""
 
 ROUND_BYTES = 1 << 20
-"""Bytes that are read before it is seen whether a signal came: a tenth of a second."""
+"""Bytes that are read between two checks for a signal: a tenth of a second."""
 
 _EXPIRE_INTERVAL_S = 1.0
 
 
 class Bridge:
-    """Follow logs, and serve the last values of all ranks on one page.
+    """A service that follows logs and shows the last values of all ranks on one page.
 
     Args:
         source: What to follow.
         host: The address to listen on.
         port: The port, 0 for any free one.
-        checkpoint: A file that keeps how far everything was read, and what was read.
+        checkpoint: The file that stores how far everything was read, and what was read.
         expire_s: Seconds without a new line after which a rank leaves the page.
 
     Raises:
-        ConfigurationError: If a path or a pattern cannot mean anything.
+        ConfigurationError: If a path or a pattern is invalid.
         EndpointError: If the page cannot be served.
     """
 
@@ -70,7 +70,7 @@ class Bridge:
         )
 
     def run(self) -> None:
-        """Follow until ``stop`` is called, then save how far it came."""
+        """Follow logs until ``stop`` is called, then save how far they were read."""
         polling = RetryingPoll("a look of the bridge at its logs", self.poll, POLL_INTERVAL_S)
         try:
             while not self._stopped:
@@ -81,7 +81,7 @@ class Bridge:
             self.close()
 
     def close(self) -> None:
-        """Save how far it came, and free the port and the files."""
+        """Save how far logs were read, and free the port and the files."""
         try:
             self._checkpoint.write()
         finally:
@@ -89,12 +89,12 @@ class Bridge:
             self._tailer.close()
 
     def stop(self) -> None:
-        """Let ``run`` come to its end; for signal handlers, too."""
+        """Make ``run`` return; may be called in a signal handler."""
         self._stopped = True
         self._waker.wake()
 
     def poll(self) -> bool:
-        """Read what has been added, and see to what is due.
+        """Read what has been added, and do what is due.
 
         Returns:
             Whether there is more to read at once.
@@ -103,9 +103,9 @@ class Bridge:
         returned = self._tailer.poll()
         self._ingest.handle(returned)
         if any(isinstance(event, FileEvent) and event.kind == RESTARTED for event in returned):
-            # The checkpoint has nothing of the file's ranks at the moment.
+            # At this point the checkpoint holds nothing of the file's ranks.
             self._checkpoint.hasten()
-        self._behind = self._tailer.behind  # which is not what it will be while it polls
+        self._behind = self._tailer.behind  # a copy, since the tailer's changes during a poll
         now_s = time.monotonic()
         if self._ingest.lines > lines:
             self._last_line_s = now_s
@@ -142,7 +142,7 @@ class Bridge:
         }
 
     def _own_metrics(self) -> tuple[InternalMetric, ...]:
-        """Return what the bridge knows of itself; its names begin with dllogger_bridge."""
+        """Return the bridge's metrics about itself; their names begin with dllogger_bridge."""
         tailer, ingest = self._tailer, self._ingest
         no_skips = dict.fromkeys(REASONS[LINE], 0)
 

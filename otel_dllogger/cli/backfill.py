@@ -1,4 +1,4 @@
-"""``otel-dllogger backfill``: logs that are there, with the times at which they were written."""
+"""``otel-dllogger backfill``: write existing logs to databases, with their original times."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ EXIT_UNFINISHED = 1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BackfillOptions:
-    """Say what a backfill does.
+    """The options of ``backfill``.
 
     Attributes:
         source: The logs.
         kind: ``openmetrics``, ``prometheus``, ``victoriametrics`` or ``otlp``.
         target: Its file, folder or URL.
-        since_us: Samples before are left out; microseconds since the Unix epoch.
-        until_us: Samples from here on are left out.
+        since_us: Earlier samples are left out; microseconds since the Unix epoch.
+        until_us: Samples from this time on are left out.
         query_url: Where to ask a VictoriaMetrics cluster what is there.
         unchecked: Send to VictoriaMetrics without asking what is there.
-        checkpoint: A folder that keeps how far logs were sent over OTLP.
-        quiet: Print errors alone.
+        checkpoint: The folder that stores how far logs were sent over OTLP.
+        quiet: Print only errors.
     """
 
     source: Source
@@ -55,13 +55,13 @@ class BackfillOptions:
 
 
 def run_backfill(options: BackfillOptions) -> int:
-    """Read logs, and put their samples where they are asked for.
+    """Read logs, and write their samples to the target.
 
     Returns:
         The exit code.
 
     Raises:
-        UserError: If it cannot be done, in one line.
+        UserError: If it cannot be done; its message is one line.
     """
     from otel_dllogger.backfill.prometheus import DataFolder  # noqa: PLC0415 - when it is needed
     from otel_dllogger.backfill.samples import find_logs  # noqa: PLC0415
@@ -104,7 +104,7 @@ def _check_options(options: BackfillOptions) -> None:
 
 
 def _fill(options: BackfillOptions, logs: list[FoundLog]) -> int:
-    """Sort the samples of all logs, and give them to a file or a database."""
+    """Sort the samples of all logs, and write them to a file or a database."""
     from otel_dllogger.backfill.samples import SampleReader  # noqa: PLC0415
     from otel_dllogger.backfill.sorting import SampleSorter  # noqa: PLC0415
 
@@ -134,10 +134,10 @@ def _write(options: BackfillOptions, sorter: SampleSorter, samples: int, bar: Ba
     """Write sorted samples; return what was done, in words.
 
     Args:
-        options: Where to.
-        sorter: Has them.
-        samples: How many were put into it.
-        bar: Shows how far it is.
+        options: Where to write them.
+        sorter: Has the samples.
+        samples: How many were put into the sorter.
+        bar: Shows the progress.
     """
     if options.kind == "openmetrics":
         from otel_dllogger.backfill.openmetrics import write_openmetrics  # noqa: PLC0415
@@ -171,7 +171,7 @@ def _write(options: BackfillOptions, sorter: SampleSorter, samples: int, bar: Ba
 
 
 def _send(options: BackfillOptions, logs: list[FoundLog]) -> int:
-    """Send every step of all logs to a collector, and remember how far that came."""
+    """Send every step of all logs to a collector, and save how far that got."""
     from otel_dllogger.backfill.otlp import (  # noqa: PLC0415 - needs the extra ``otlp``
         checkpoint_folder,
         make_folder,
@@ -259,4 +259,4 @@ def _warn(options: BackfillOptions, message: str) -> None:
 def _tell(options: BackfillOptions, message: str) -> None:
     if not options.quiet:
         into_stdout = options.kind == "openmetrics" and not Path(options.target).is_file()
-        click.echo(message, err=into_stdout)  # or it would be a part of what is written there
+        click.echo(message, err=into_stdout)  # or it would become part of the output

@@ -1,4 +1,4 @@
-"""``otel-dllogger bridge``: other people's logs as live metrics."""
+"""``otel-dllogger bridge``: serve other people's logs as live metrics."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.source import Source
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_FORWARDER_END_S = 1.0  # for a request under way; what it does not answer is sent again
+_FORWARDER_END_S = 1.0  # for a request under way; if it is not answered, its points are sent again
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BridgeOptions:
-    """Say what a bridge does.
+    """The options of ``bridge``.
 
     Attributes:
         source: What is followed.
         host: The address of the page.
         port: Its port, 0 for any free one.
         otlp: The URL of a collector, None for no collector.
-        checkpoint: Where to keep how far it came, None for nowhere.
+        checkpoint: The file that stores how far logs were read, None for no file.
         expire_s: Seconds without a new line after which a rank leaves the page.
         quiet: Do not print where the page is.
     """
@@ -56,7 +56,7 @@ def run_bridge(options: BridgeOptions) -> int:
         The exit code.
 
     Raises:
-        UserError: If something that was asked for cannot be had.
+        UserError: If something that was asked for is not available.
     """
     _check_checkpoint(options.checkpoint)
     _tell_what_is_missing(options.source.paths)
@@ -67,7 +67,7 @@ def run_bridge(options: BridgeOptions) -> int:
     except (ConfigurationError, ImportError, EndpointError) as error:
         raise UserError(explain(error)) from None
     for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, lambda *_: bridge.stop())
     if not options.quiet:
         say(f"metrics of the logs: {bridge.endpoint.url}")
@@ -84,7 +84,7 @@ def run_bridge(options: BridgeOptions) -> int:
         if thread is not None:
             thread.join(_FORWARDER_END_S)
     for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # Python's own end would be a death by a second one
+        signal.signal(number, signal.SIG_IGN)  # a second one would kill Python as it ends
     return 0
 
 
@@ -111,7 +111,7 @@ def _open_forwarder(options: BridgeOptions, stopping: threading.Event) -> OTLPFo
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Read ``HOST:PORT``, ``[::1]:PORT``, or a port alone, which is this machine's.
+    """Read ``HOST:PORT``, ``[::1]:PORT``, or a port alone, which is on this machine.
 
     Raises:
         UserError: If it is none of them.

@@ -1,4 +1,4 @@
-"""What the commands that read other people's logs share: a collector, and words for the user."""
+"""What the commands for other people's logs share: an exporter, and messages to the user."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _STEPS = {
 
 
 def say(message: str) -> None:
-    """Tell the user something in one line."""
-    with contextlib.suppress(OSError):  # what nobody can read is no reason to end
+    """Print one line for the user."""
+    with contextlib.suppress(OSError):  # a message that nobody can read is not a reason to end
         click.echo(f"otel-dllogger: {message}", err=True)
 
 
@@ -54,16 +54,16 @@ def is_log(path: Path) -> bool:
 def open_exporter(
     url: str, stopping: threading.Event, tell: Callable[[str], object], **options: Any
 ) -> PatientExporter:
-    """Return what sends points to a collector.
+    """Return an exporter that sends points to a collector.
 
     Args:
-        url: The collector's.
+        url: The collector's URL.
         stopping: Set when the process is to end.
         tell: Takes a line for the user.
         options: As ``PatientExporter`` takes them.
 
     Raises:
-        ConfigurationError: If the URL, or a variable of OTLP, cannot mean anything.
+        ConfigurationError: If the URL, or an environment variable of OTLP, is invalid.
         ImportError: If the packages of the extra ``otlp`` are missing.
     """
     from otel_dllogger.otlp.settings import read_options  # noqa: PLC0415

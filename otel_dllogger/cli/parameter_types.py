@@ -1,4 +1,4 @@
-"""Types of parameters on the command line: durations as Prometheus writes them, and moments."""
+"""Types of command-line parameters: durations as Prometheus writes them, and points in time."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 
 if TYPE_CHECKING:
     _SecondsType = click.ParamType[float]
-else:  # which older versions of click do not know as a generic
+else:  # older versions of click do not know it as a generic
     _SecondsType = click.ParamType
 
 
 class Duration(_SecondsType):
-    """Read a duration; what the command gets are seconds.
+    """A duration, which the command gets in seconds.
 
     Args:
-        least_s: The shortest that makes sense.
+        least_s: The shortest duration that makes sense.
     """
 
     name = "duration"
@@ -38,7 +38,7 @@ class Duration(_SecondsType):
         """Return seconds.
 
         Raises:
-            click.BadParameter: If it is none, or too short.
+            click.BadParameter: If it is not a duration, or is too short.
         """
         if isinstance(value, (int, float)):
             return float(value)
@@ -52,10 +52,10 @@ class Duration(_SecondsType):
 
 
 class Instant(int):
-    """Hold microseconds since the Unix epoch, and how the user said it.
+    """Microseconds since the Unix epoch, and how the user gave them.
 
     Attributes:
-        text: As it was given: ``2h`` is another instant each time, and yet the same wish.
+        text: As it was given: ``2h`` is a different instant each time, yet the same request.
     """
 
     text: str
@@ -63,12 +63,12 @@ class Instant(int):
 
 if TYPE_CHECKING:
     _InstantType = click.ParamType[Instant]
-else:  # which older versions of click do not know as a generic
+else:  # older versions of click do not know it as a generic
     _InstantType = click.ParamType
 
 
 class Moment(_InstantType):
-    """Read a moment."""
+    """A point in time."""
 
     name = "time"
 
@@ -78,7 +78,7 @@ class Moment(_InstantType):
         """Return an instant.
 
         Raises:
-            click.BadParameter: If it is no moment.
+            click.BadParameter: If it is not a point in time.
         """
         text = str(value).strip()
         instant = Instant(self._read_us(text, param, ctx))

@@ -27,16 +27,16 @@ _ACCEPT = "text/plain;version=0.0.4;q=1,*/*;q=0.1"
 
 
 class UnreachableError(Exception):
-    """Say in a few words why nothing answers."""
+    """Nothing answers; the message says why in a few words."""
 
 
 class UnreadablePageError(Exception):
-    """Say in which line a page stops being one."""
+    """What was fetched is not a metrics page; the message says from which line on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Hold what an address answered.
+    """What an address answered.
 
     Attributes:
         status: The HTTP status, 200 if all is well.
@@ -50,7 +50,7 @@ class Answer:
 
 
 def fetch(url: str, *, timeout_s: float = 10.0) -> Answer:
-    """Fetch a page; past any proxy, which Prometheus does not use either.
+    """Fetch a page, without any proxy, since Prometheus does not use one either.
 
     Args:
         url: Its address.
@@ -81,10 +81,10 @@ def parse_page(text: str, content_type: str = "") -> list[Metric]:
 
     Args:
         text: The page.
-        content_type: Tells OpenMetrics from Prometheus' older format.
+        content_type: Distinguishes OpenMetrics from Prometheus' older format.
 
     Raises:
-        UnreadablePageError: If it is none.
+        UnreadablePageError: If it is not a metrics page.
     """
     read = text_string_to_metric_families
     if content_type.startswith(_OPENMETRICS) or text.rstrip().endswith("# EOF"):

@@ -1,4 +1,4 @@
-"""What a command tells its user on the terminal: errors in one line, and how far it is."""
+"""What a command shows its user on the terminal: one-line errors, and its progress."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ EXIT_CODE = 2
 
 
 class UserError(click.ClickException):
-    """Say in one line what is wrong and what to do next; the command exits with 2."""
+    """An error that says in one line what is wrong and what to do next; the exit code is 2."""
 
     exit_code = EXIT_CODE
 
 
 def in_options(error: ConfigurationError | EndpointError, steps: Mapping[str, str]) -> str:
-    """Return what an error says, with a next step that is one of the command line.
+    """Return what an error says, with a next step that fits the command line.
 
     Args:
         error: The error.
         steps: What to do about each argument that is an option here; ``{example}`` stands for a
-            value that is right.
+            valid value.
     """
     step = steps.get(error.argument, "").format(example=error.example) or error.step
     return f"{error.problem}; {step}" if step else error.problem
@@ -39,7 +39,7 @@ _PARTS = 1_000
 
 
 class Bar:
-    """A bar on a terminal for each stage; nothing where there is none.
+    """A progress bar on a terminal for each stage; nothing if there is no terminal.
 
     Args:
         hidden: Show nothing on a terminal either.
@@ -63,12 +63,12 @@ class Bar:
             self._update(round(done * _PARTS) - self._bar.pos)
 
     def advance(self, name: str, total: int) -> Callable[[int], None]:
-        """Return what advances a stage of so many bytes."""
+        """Return a function that advances a stage of ``total`` bytes."""
         self._begin(name, max(total, 1))
         return self._update
 
     def _begin(self, name: str, length: int) -> None:
-        """End the bar of the last stage, and show that of another one."""
+        """End the bar of the last stage, and show the bar of another one."""
         if name == self._name:
             return
         if self._bar is not None:

@@ -1,1 +1,1 @@
-"""Logs that others wrote, as records."""
+"""The log files of other programs, read as records."""

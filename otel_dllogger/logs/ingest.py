@@ -1,4 +1,4 @@
-"""From what a tailer returns to the ranks that the lines are of."""
+"""Pass the lines that a tailer returns to the ranks that they belong to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _IngestedFile:
-    """One file that is followed, and whose lines it held."""
+    """One file that is followed, and the ranks whose lines it held."""
 
     __slots__ = (
         "begun",
@@ -41,24 +41,24 @@ class _IngestedFile:
         self.identity = log.identity
         self.reader = log.reader
         self.numbers: set[int] = set()  # of the ranks
-        self.begun: set[int] = set()  # those of which this content has shown its first time
+        self.begun: set[int] = set()  # ranks whose first time in this content was seen
         self.is_restarted = False
         self.is_repeated = False
         self.is_left_out = False
 
 
 class LogIngest:
-    """Hand every line of files that are followed to the rank that it is of.
+    """The ingest of followed files, which passes every line to the rank that it belongs to.
 
     Args:
         source: What is followed, and how to read it.
         ranks: Where ranks are kept.
-        tailer: Follows it; its checkpoint says with what to begin.
+        tailer: Follows the source; its checkpoint says where to begin.
         take: Takes an item of a rank; by default the rank itself does.
-        shares_ranks: Whether other files than those of the tailer may be of the ranks.
+        shares_ranks: Whether files other than the tailer's may belong to the same ranks.
 
     Raises:
-        ConfigurationError: If a pattern or the zone cannot mean anything.
+        ConfigurationError: If a pattern or the zone is invalid.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class LogIngest:
                 DIAGNOSTICS.warn(reason, f"{tailer.checkpoint_path}: {REASONS[FILE][reason].words}")
 
     def _restore(self, files: Iterable[TailedFile]) -> bool:
-        """Go on with the files of a checkpoint as their states say.
+        """Continue with the files of a checkpoint from their saved states.
 
         Returns:
-            Whether all could be understood; if not, nothing is known of any: ranks may be of
-            several files, whose lines must not count twice.
+            Whether all states could be read. If not, none of them is used: a rank may have several
+            files, whose lines must not count twice.
         """
         ranks: dict[tuple[str, int], LoggedRank] = {}
         sources: dict[TailedFile, _IngestedFile] = {}
@@ -98,7 +98,7 @@ class LogIngest:
             for file in files:
                 if file.state and not self._logs.is_copy(file.path):
                     sources[file] = self._restored(file, ranks)
-        except Exception:  # damage, or of a version that knew less, or more
+        except Exception:  # damaged, or from a version that knew less, or more
             return False
         for file in sources:
             file.is_known = True
@@ -127,13 +127,13 @@ class LogIngest:
         return source
 
     def expect(self, paths: Iterable[str]) -> None:
-        """Know of the ranks of files before one of them is read, and so how many there are."""
+        """Create the ranks of files before any file is read, so that their number is known."""
         for path in paths:
             identity = self._logs.identities.of(path)
             self._ranks.of(identity, identity.rank)
 
     def handle(self, returned: Iterable[LineBatch | FileEvent]) -> None:
-        """Take what a poll returned."""
+        """Process what a poll returned."""
         for event in returned:
             try:
                 if isinstance(event, FileEvent):
@@ -144,7 +144,7 @@ class LogIngest:
                 DIAGNOSTICS.caught(FAILED, f"bridge, {event.path}", error)
 
     def touch(self, ranks: Iterable[LoggedRank]) -> None:
-        """Have the files saved that hold one of these ranks, though nothing of them was read."""
+        """Mark the files of these ranks to be saved, although nothing was read from them."""
         keys = {rank.key for rank in ranks}
         for file, source in self._files.items():
             if any((source.identity.run, number) in keys for number in source.numbers):
@@ -171,7 +171,7 @@ class LogIngest:
         return self._tailer.commit()
 
     def unfed(self, ranks: Iterable[LoggedRank]) -> list[LoggedRank]:
-        """Return those of some ranks that no file which is followed can bring forward."""
+        """Return those of the given ranks that no followed file can add lines to."""
         ranks = list(ranks)
         if not ranks:
             return []
@@ -186,7 +186,7 @@ class LogIngest:
         if change.kind == GONE or self._logs.is_copy(change.path):
             return
         source = self._files[file] = _IngestedFile(self._logs.open(change.path))
-        if before is not None:  # its ranks go on, though the file begins anew
+        if before is not None:  # its ranks continue, although the file begins again
             source.numbers = before.numbers
             source.is_restarted = True
             self._touched[file] = source
@@ -202,10 +202,10 @@ class LogIngest:
         number: int,
         items: list[tuple[int, RankEntry]],
     ) -> LoggedRank:
-        """Return a rank whose items are next; one that begins at 0 where they were counted before.
+        """Return the rank whose items are next; one that begins at 0 if they were counted before.
 
-        A job that begins its log anew goes on in time, and so do its rank's counters. A
-        content that begins before the rank's last record is an older copy of the log.
+        If a job begins its log again, time has gone on, and the counters of its rank continue.
+        Content that begins before the rank's last record is an older copy of the log.
         """
         rank = self._rank(source, number)
         if number in source.begun:
@@ -240,7 +240,7 @@ class LogIngest:
         source = self._files.get(batch.file)
         if source is None:  # a copy of another file
             return
-        if not source.is_left_out and not source.reader.entries:  # nothing was read of it yet
+        if not source.is_left_out and not source.reader.entries:  # nothing was read from it yet
             source.is_left_out = source.log.repeats_json(batch.lines)
         if source.is_left_out:
             return
@@ -281,7 +281,7 @@ class LogIngest:
 
 
 def _time_us(item: RankEntry) -> int | None:
-    """Return when an item was logged, None where nothing but a guess says it."""
+    """Return when an item was logged, None if that could only be guessed."""
     if isinstance(item, (SeriesMetadata, ProcessStart)) or (
         isinstance(item, FileRecord) and item.interpolated
     ):

@@ -1,4 +1,4 @@
-"""Ranks of many runs in one process, each as its own log tells of it."""
+"""The ranks of many runs in one process, each in the state that its logs show."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ Point = tuple[Series, int, float]
 """A series, microseconds since the Unix epoch, and a value."""
 
 Observation = tuple[int, int]
-"""When a rank's figures are observed, and how many items it has taken by then."""
+"""When a rank's internal metrics are observed, and how many items it has taken by then."""
 
 
 class LoggedRank(ExportedStore):
-    """Hold one rank of one run: what it logged, and who it is.
+    """One rank of one run: what it logged, and its identity.
 
     Args:
         run: The run's name.
         rank: The rank.
         host: Where it runs.
-        max_series: Series that it has at most.
+        max_series: The most series that it may have.
 
     Attributes:
         key: The run's name and the rank.
-        heartbeat_s: When a file of it last grew, seconds since the Unix epoch.
-        dropped: Lines that gave no record though they should have, by reason.
+        heartbeat_s: When one of its files last grew, seconds since the Unix epoch.
+        dropped: Lines that gave no record although they should have, by reason.
         moves: How often metadata that came late has moved series to other names.
-        saves: How often it was saved: of two texts the one of more saves is newer.
-        schedule: When its figures are due, by the times of its items.
+        saves: How often it was saved; of two saved texts, the one with more saves is newer.
+        schedule: When its internal metrics are due, by the times of its items.
     """
 
     __slots__ = (
@@ -95,7 +95,7 @@ class LoggedRank(ExportedStore):
         if not isinstance(item, SeriesMetadata):
             self._begin(item)
         if isinstance(item, FileRecord) and item.interpolated:
-            item.elapsed_us = 0  # such a time says nothing of how long a step took
+            item.elapsed_us = 0  # such a time does not show how long a step took
         return self.store.take(item)
 
     def points(self, item: RankEntry) -> Iterator[Point]:
@@ -125,7 +125,7 @@ class LoggedRank(ExportedStore):
 
     @property
     def next_observation(self) -> Observation | None:
-        """Return the observation that is due, None where nothing came since the last one."""
+        """Return the observation that is due, None if nothing came since the last one."""
         due_us, state = self.schedule.due_us, self.state
         return None if due_us is None else (due_us, state.logs + sum(state.calls.values()))
 
@@ -133,26 +133,29 @@ class LoggedRank(ExportedStore):
         """Yield the internal metrics, unless they were observed since the last record.
 
         Args:
-            at_end: They have the time of the latest item, since nobody knows of a later one;
-                otherwise that of the quarter minute after it.
+            at_end: Give them the time of the latest item, since no later one is known; otherwise
+                they have that of the quarter minute after it.
         """
         time_us = self.schedule.take()
         if time_us is not None:
             if at_end and self._last_us >= 0:
                 time_us = self._last_us
-            # Where epoch and iteration have a point of this time, a second one says nothing.
+            # If epoch and iteration already have a point at this time, a second one adds nothing.
             with_place = time_us // 1000 != self._moved_us // 1000
             for series, value in self._points.observed(with_place=with_place):
                 yield series, time_us, value
 
     def _begin(self, item: Entry) -> None:
-        """Take note of when the rank started, with its first item that has a time."""
+        """Note when the rank started, from its first item that has a time."""
         state = self.state
         if not state.start_us:
             state.start_us = self._points.start_us = item.time_us - item.elapsed_us
 
     def _start(self, started: ProcessStart) -> None:
-        """Take note of another process; of the first of a file only if it came after the last."""
+        """Note that another process started.
+
+        The first process of a file counts only if it started after the rank's last record.
+        """
         state, attempts = self.state, started.attempts
         if not attempts and state.last_log_us is not None:
             attempts = int(started.start_us >= state.last_log_us)
@@ -162,9 +165,9 @@ class LoggedRank(ExportedStore):
             state.start_us = started.start_us
 
     def to_text(self) -> str:
-        """Return all that is known, for a checkpoint."""
+        """Return everything that is known of the rank, for a checkpoint."""
         self.saves += 1
-        # Python's own JSON: NaN, numbers of any length and half surrogates go through.
+        # Python's own JSON preserves NaN, numbers of any length and lone surrogates.
         return json.dumps(
             {
                 "attempt": self.topology.attempt,
@@ -179,10 +182,10 @@ class LoggedRank(ExportedStore):
         )
 
     def load_text(self, text: str) -> None:
-        """Take what ``to_text`` gave, into a rank that is new.
+        """Load what ``to_text`` returned into a new rank.
 
         Raises:
-            LookupError, TypeError, ValueError: If it is not that.
+            LookupError, TypeError, ValueError: If the text is anything else.
         """
         plain = json.loads(text)
         self.store.load_plain(plain["store"])
@@ -200,7 +203,7 @@ class LoggedRank(ExportedStore):
 FAILED = "backend_failed"
 
 DROPPED_REASONS = (FAILED, *DAMAGE)
-"""Why a line gave no record though it should have: each exists at 0 from the start."""
+"""Reasons why a line gave no record although it should have; each is exported, even at 0."""
 
 
 def _dropped(exported: ExportedStore) -> Iterator[tuple[dict[str, str], float]]:
@@ -211,14 +214,14 @@ def _dropped(exported: ExportedStore) -> Iterator[tuple[dict[str, str], float]]:
 
 
 DROPPED = InternalMetric("dllogger.dropped", DROPPED_TEXT, _dropped, is_counter=True)
-"""The lines of a rank's log that gave no record though they should have."""
+"""The lines of a rank's log that gave no record although they should have."""
 
 
 class Ranks:
-    """Keep the ranks of many runs.
+    """The ranks of many runs.
 
     Args:
-        max_series: Series that one rank has at most.
+        max_series: The most series that one rank may have.
     """
 
     def __init__(self, *, max_series: int = DEFAULT_MAX_SERIES) -> None:
@@ -231,10 +234,10 @@ class Ranks:
         return (rank for ranks in list(self._runs.values()) for rank in list(ranks.values()))
 
     def of(self, identity: RunIdentity, number: int) -> LoggedRank:
-        """Return a rank, a new one where it is not yet known.
+        """Return a rank, a new one if it is not known yet.
 
         Args:
-            identity: Whose lines the file holds that speaks of it.
+            identity: The identity of the file that has lines of the rank.
             number: The rank, which need not be the file's.
         """
         found = self.find(identity.run, number)
@@ -244,16 +247,16 @@ class Ranks:
         return found
 
     def find(self, run: str, rank: int) -> LoggedRank | None:
-        """Return a rank, None where it is not yet known."""
+        """Return a rank, None if it is not known yet."""
         return self._runs.get(run, {}).get(rank)
 
     def make(self, identity: RunIdentity, number: int) -> LoggedRank:
-        """Return a rank that is not yet kept; where no host is named it is of this one."""
+        """Return a new rank without keeping it; if no host is named, it is on this host."""
         host = identity.host or self._host
         return LoggedRank(identity.run, number, host, max_series=self._max_series)
 
     def put(self, rank: LoggedRank) -> None:
-        """Keep a rank, in the place of another one of its number."""
+        """Keep a rank, in place of any other with its number."""
         ranks = self._runs.setdefault(rank.run, {})
         ranks[rank.rank] = rank
         # A log does not say how many ranks there are.
@@ -263,7 +266,7 @@ class Ranks:
                 each.topology = dataclasses.replace(each.topology, world_size=size)
 
     def begin_anew(self, rank: LoggedRank) -> LoggedRank:
-        """Put another one in the place of a rank, with counters that begin at 0."""
+        """Replace a rank with a fresh one, whose counters begin at 0."""
         host = rank.topology.host
         fresh = LoggedRank(rank.run, rank.rank, host, max_series=self._max_series)
         fresh.saves = rank.saves
@@ -271,7 +274,7 @@ class Ranks:
         return fresh
 
     def forget(self, rank: LoggedRank) -> None:
-        """Keep a rank no longer."""
+        """Stop keeping a rank."""
         ranks = self._runs.get(rank.run, {})
         if ranks.pop(rank.rank, None) is not None and not ranks:
             del self._runs[rank.run]

@@ -1,4 +1,4 @@
-"""Read a file's lines into what each rank's store takes: records, and metadata of the series."""
+"""Turn a file's lines into what each rank's store takes: records, and metadata of the series."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.run_identity import RunIdentity
 
 SEPARATOR = "\0"
-"""What stands in a key between name and stage: in no text log's names, and in no sane ones."""
+"""Separates name and stage in a key; no name of a text log holds it, and no sane name does."""
 
 MAX_NAMES = 10_000
-"""Names of a file, each rank's counted, that are remembered; as many ranks, and METADATA."""
+"""Names of a file that are remembered, counted for each rank; also ranks, and METADATA."""
 
 MAX_NAME_CHARACTERS = 1_000
-"""Characters of a name that is remembered, and of what METADATA says."""
+"""Characters of a name that is remembered, and of a value in METADATA."""
 
 _MAX_RANK = 10**9 - 1
 _MAX_STARTS = 16
 _ROUNDING_US = 10  # times and elapsed times are rounded to a microsecond each
 _STAGES = ("train", "val", "test")
 
-# Where a line has no such field its time is worked out from the first record's (``FileContext``).
+# If a line has no such field, it is worked out from the first record's time (``FileContext``).
 _ELAPSED = b'"elapsedtime"'
 
-# What a store keeps of METADATA: the spelling that holds where both are given comes first.
+# What a store keeps of METADATA. If both spellings are given, the first one holds.
 _SPELLINGS = {"unit": ("unit",), "GOAL": ("GOAL", "goal"), "STAGE": ("STAGE", "stage")}
 _KEYS = tuple(key for spellings in _SPELLINGS.values() for key in spellings)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProcessStart:
-    """The next record is the first of another process, as far as the file shows.
+    """The start of another process, whose first record is next, as the file shows it.
 
     Attributes:
         start_us: When the process started, microseconds since the Unix epoch.
-        attempts: By how many the rank's attempts change; 0 for the first process of a file,
-            of which the file does not say whether there were others before.
+        attempts: By how much the rank's attempt changes; 0 for the first process of a file,
+            since the file does not show whether there were others before it.
     """
 
     start_us: int
@@ -58,44 +58,44 @@ class ProcessStart:
 
 
 RankEntry = Record | Metadata | Info | SeriesMetadata | ProcessStart
-"""What a rank takes: the entries of lines, and what the reader knows besides."""
+"""What a rank takes: the entries of lines, and what else the reader knows."""
 
 
 def key_of(name: str, stage: str | None) -> str:
-    """Return the name that series have in records.
+    """Return the key that a metric has in records.
 
     Args:
-        name: The name that they were logged by.
-        stage: The stage where it stands in the line's header, so that one name is in the
-            records of several stages; None otherwise.
+        name: The name that it was logged under.
+        stage: The stage, if it is in the line's header, so that records of several stages
+            have the same name; None otherwise.
     """
     return name if stage is None else f"{name}{SEPARATOR}{stage}"
 
 
 class FileReader:
-    """Read one file's lines, in their order.
+    """A reader of one file's lines, in their order.
 
-    A METADATA line is for the file's rank, whose store counts and applies it. What it says
-    holds for the other ranks of the file as well, which get it as a ``SeriesMetadata``; so it does
-    for series whose key is not their name, and where its ``goal`` or ``stage`` in lower case
-    is to take the place of what a convention said. A ``SeriesMetadata`` also comes before the first
-    record that has a metric, unless there is nothing to say.
+    A METADATA line goes to the file's rank, whose store counts and applies it. In three cases
+    what it says is also returned as a ``SeriesMetadata``: for the other ranks of the file, since
+    it holds for them as well; for series whose key is not their name; and if its ``goal`` or
+    ``stage`` in lower case must replace what a convention said. A ``SeriesMetadata`` also comes
+    before the first record that has a metric, unless there is nothing to say.
 
-    Of MMEngine's metrics ``STAGE`` is the header's, whatever METADATA says, and the keys
+    For MMEngine's metrics, ``STAGE`` is the header's, whatever METADATA says, and the keys
     differ from the names (``key_of``).
 
     Args:
-        identity: Whose lines the file holds.
+        identity: The file's run, rank and host.
         zone: The zone of times without an offset, as ``times.parse_zone`` takes it; None
-            is the state's, or the machine's own.
-        conventions: Whether names say something of their metrics (``conventional_metadata``).
-        run_start_us: When the run started, as ``identity.find_start_us`` finds it, for lines
+            for the state's, or the machine's own.
+        conventions: Whether names say something about their metrics (``conventional_metadata``).
+        run_start_us: When the run started, as ``run_identity.find_start_us`` finds it, for lines
             without times; microseconds since the Unix epoch.
-        state: Where to go on, as an earlier reader of the file had it; empty: at 0.
-        context: Makes the file's context, by the arguments of ``FileContext``.
+        state: The ``state`` of an earlier reader of the file, to continue from; empty for 0.
+        context: Makes the file's context; takes the arguments of ``FileContext``.
 
     Attributes:
-        context: What is known of the file by now.
+        context: What is known of the file so far.
 
     Raises:
         ConfigurationError: If there is no such zone.
@@ -127,12 +127,12 @@ class FileReader:
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Return how much gave nothing, by reason (``REASONS[LINE]``)."""
+        """Return how often something gave no entry, by reason (``REASONS[LINE]``)."""
         return dict(self.context.skipped)
 
     @property
     def entries(self) -> dict[str, int]:
-        """Return how many entries lines held, by format; ``""`` is INFO lines."""
+        """Return how many entries the lines held, by format; ``""`` stands for INFO lines."""
         return dict(self.context.entries)
 
     @property
@@ -142,9 +142,9 @@ class FileReader:
 
     @property
     def state(self) -> dict[str, Any]:
-        """Return what a reader needs to go on from here, as Python's JSON has it.
+        """Return what a reader needs to continue from here, for Python's own JSON encoder.
 
-        Other encoders may refuse what names can hold: halves of surrogate pairs.
+        Other encoders may refuse the lone surrogates that names can hold.
         """
         return {
             "context": dataclasses.asdict(self.context),
@@ -153,7 +153,7 @@ class FileReader:
         }
 
     def observe(self, *, size_bytes: int, modified_us: int) -> None:
-        """Note the file's state, as ``FileContext.observe``."""
+        """Note the file's state, as ``FileContext.observe`` does."""
         self.context.observe(size_bytes=size_bytes, modified_us=modified_us)
 
     def read(self, line: bytes) -> list[tuple[int, RankEntry]]:
@@ -163,7 +163,7 @@ class FileReader:
             line: The line, with or without its newline.
 
         Returns:
-            What it gives, each with the rank whose store takes it.
+            The items that it gives, each with the rank whose store takes it.
         """
         items: list[tuple[int, RankEntry]] = []
         for entry in parse_line(line, self.context):
@@ -179,7 +179,7 @@ class FileReader:
         self, record: FileRecord, line: bytes, items: list[tuple[int, RankEntry]]
     ) -> None:
         data = record.data
-        # Short cuts of record.rank and of what follow() does nothing for.
+        # Shortcuts: for record.rank, and past follow() where that would do nothing.
         number = record.rank if type(data) is not dict or "rank" in data else record.file_rank
         rank = self._ranks.get(number) or self._new_rank(number)
         time_us = record.time_us
@@ -206,7 +206,7 @@ class FileReader:
     def _name(
         self, number: int, rank: _Rank, record: FileRecord, items: list[tuple[int, RankEntry]]
     ) -> None:
-        """Add what is known of the metrics that were not in a rank's records before."""
+        """Add what is known of the metrics that are new in a rank's records."""
         stage = record.header_stage
         for key in record.numbers:
             if key in rank.known:
@@ -219,7 +219,7 @@ class FileReader:
                 rank.known.add(key)
                 self._names += 1
             elif stage is None:
-                # It would come with each record, and undo METADATA that is not kept either.
+                # It would come with each record, and undo METADATA, which is not kept either.
                 continue
             self._tell(number, key, stage, items)
 
@@ -236,7 +236,7 @@ class FileReader:
         metadata.update(_canonical(self._raw.get(name, {})))
         if stage is not None:
             metadata["STAGE"] = stage.upper()
-        if metadata:  # always, where the key is not the name
+        if metadata:  # always, if the key is not the name
             items.append((number, SeriesMetadata(key, name, metadata)))
 
     def _read_metadata(self, entry: Metadata, items: list[tuple[int, RankEntry]]) -> None:
@@ -253,7 +253,7 @@ class FileReader:
             return
         if len(self._raw) < MAX_NAMES and len(name) <= MAX_NAME_CHARACTERS:
             self._raw.setdefault(name, raw)
-        # A store that applies the line is right by that, unless it overrides "GOAL" by "goal".
+        # A store that applies the line is right already, unless "goal" overrides "GOAL" in it.
         is_applied = said.keys().isdisjoint(("goal", "stage"))
         for number, rank in self._ranks.items():
             for stage in (None, *_STAGES):
@@ -268,13 +268,13 @@ class _Rank:
     """What is known of one rank in a file.
 
     Args:
-        attempt: Which start of the job the last record is of, from 1.
+        attempt: The attempt, from 1, that the last record belongs to.
         last_us: The time of the last record; -1 before the first.
-        starts_us: When the processes started, the running one's last.
+        starts_us: When the processes started; the running one comes last.
         known: The keys of its metrics.
 
     Attributes:
-        floor_us: What started earlier is not the running process.
+        floor_us: A process that started earlier is not the running one.
     """
 
     __slots__ = ("attempt", "floor_us", "known", "last_us", "starts_us")
@@ -290,11 +290,11 @@ class _Rank:
         self.attempt = attempt
         self.last_us = last_us
         self.starts_us = list(starts_us)
-        self.known = {"rank", *known}  # which is not a metric, but in many records
+        self.known = {"rank", *known}  # not a metric, but in many records
         self._set_floor()
 
     def to_plain(self) -> dict[str, Any]:
-        """Return the arguments that make the same."""
+        """Return the arguments that make an equal object."""
         return {
             "attempt": self.attempt,
             "last_us": self.last_us,
@@ -305,10 +305,9 @@ class _Rank:
     def follow(self, record: Record) -> None:
         """Note when the process of a record started, by the record's own clock.
 
-        It is the next process if it started after the last record was written. A clock
-        that is set moves the start by as much, which is less than a long run has lasted.
-        Where a record of an earlier process comes after all, the later ones ran beside it:
-        they are not attempts.
+        It is the next process if it started after the last record was written. If the clock is set,
+        the start moves by as much, which is less than a long run has lasted. If a record of an
+        earlier process comes after all, the later processes ran beside it: they are not attempts.
 
         Args:
             record: The record.
@@ -335,7 +334,7 @@ class _Rank:
 
 
 def _with_keys(record: FileRecord) -> FileRecord:
-    """Return a record of MMEngine with keys for names."""
+    """Return a record of MMEngine with keys in place of names."""
     data = {
         name if name == "rank" else key_of(name, record.header_stage): value
         for name, value in record.data.items()
@@ -349,7 +348,7 @@ def _with_keys(record: FileRecord) -> FileRecord:
 
 
 def _canonical(raw: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Return METADATA with each key in its one spelling, as ``mapping.parse_metadata`` reads it."""
+    """Return METADATA with each key in one spelling, as ``naming.parse_metadata`` reads it."""
     return {
         key: raw[spelling]
         for key, spellings in _SPELLINGS.items()
@@ -359,5 +358,5 @@ def _canonical(raw: Mapping[str, str | None]) -> dict[str, str | None]:
 
 
 def _fit_text(value: object) -> str | None:
-    """Return what is kept of a value in METADATA: anything but text says nothing."""
+    """Return what is kept of a value in METADATA; None for anything but text."""
     return value[:MAX_NAME_CHARACTERS] if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""Run, rank and host of a log file, from its path."""
+"""Find the run, rank and host of a log file from its path."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _FIELDS = ("run", "rank", "host")
 _FIELD_TEXTS = {"run": "[^/]+", "rank": "[0-9]{1,9}", "host": "[^/]+"}
 _FIELD_OR_STAR = re.compile(r"\{([^{}]*)\}|(\*+)|([{}])")
 
-# What a log's name ends with, and what is added where a file is rotated or compressed.
+# The endings of a log's name, and what rotation or compression adds to it.
 _NAME = re.compile(
     r"(?P<stem>.+?)(?:\.(?:json|jsonl|log|txt|out|err))+"
     r"(?P<rotated>(?:[.-][0-9]{1,14}|\.(?:gz|bz2|xz|zst|old|bak))*)",
     re.IGNORECASE | re.DOTALL,
 )
 
-# Ranks as whole words: none in resnet50, lr3e-4, ranked3 or dropout_r0.5. The last one of the
-# first kind that there is counts: "lora_r16_rank3" is rank 3.
+# Ranks as whole words: resnet50, lr3e-4, ranked3 and dropout_r0.5 hold none. The first pattern
+# that matches counts, and of its matches the last one: "lora_r16_rank3" is rank 3.
 _RANKS = (
     re.compile(
         r"(?<![^\W_])(?:global[_-]?)?rank[_-]?(?P<rank>[0-9]{1,9})(?![^\W_])", re.IGNORECASE
@@ -37,11 +37,11 @@ _BESIDE_RANK = re.compile(
     r"(?<![^\W_])(?:node|host|device|gpu|local[_-]?rank)[_-]?[0-9]{1,9}(?![^\W_])", re.IGNORECASE
 )
 _PLACE = re.compile(r"(?:rank[_-]?|r|(?:node|host)[_-]?)[0-9]{1,9}", re.IGNORECASE)
-# Where the file's name says the rank, a folder r3 is the third run's.
+# If the file's name says the rank, a folder r3 does not: it belongs to the third run.
 _PLACE_OF_RANKED = re.compile(r"(?:rank|node|host)[_-]?[0-9]{1,9}", re.IGNORECASE)
 
 # MMEngine 0.10, logging/logger.py: <name>_<user>@<host>_device<local rank>_rank<rank>.log, where
-# the host may be missing. The name is a time as a rule, a user's may hold underscores.
+# the host may be missing. The name is usually a time; one that a user chose may hold underscores.
 _MMENGINE_NAMES = tuple(
     re.compile(rf"(?P<name>{name})(?:_(?P<host>{host}))?_device[0-9]+_rank(?P<rank>[0-9]{{1,9}})")
     for name, host in (("[0-9]{8}_[0-9]{6}", ".+"), (".+?", "[^_]+"))
@@ -60,12 +60,12 @@ _JOINTS = "._- "
 
 
 class RunIdentity(NamedTuple):
-    """The run, rank and host whose lines a file holds.
+    """The run, rank and host that a log file belongs to.
 
     Attributes:
-        run: The run, as ``topology.clean_run`` has it, never empty.
+        run: The run, as ``identity.clean_run`` returns it; never empty.
         rank: The rank of records that do not name theirs.
-        host: The host, None where nothing says it.
+        host: The host, None if it is not known.
     """
 
     run: str
@@ -76,41 +76,43 @@ class RunIdentity(NamedTuple):
 class RunIdentities:
     """The rules that find a file's run, rank and host in its path.
 
-    The first of these that says something holds, for the run, rank and host each:
+    For each of run, rank and host, the first of these rules that finds something applies:
 
     ====  ======================================================================================
     run   ``run``, for every file
     run   ``{run}`` of the first pattern that matches
     run   the file's name without its rank, if a word is left that is not generic:
-          ``myrun_rank3.json`` is ``myrun``, ``train_log_rank3.json`` says nothing
-    run   the nearest folder upwards that has such a word and is no rank's or node's:
-          ``resnet50/logs/rank3/log.json`` is ``resnet50``. Where folders passed on the way, or
-          else the file's name, are a time as MMEngine's, it is added, the nearest folder's:
-          ``resnet50/20250816_120000/vis_data/scalars.json`` is ``resnet50/20250816_120000``
-    run   the nearest folder that is no rank's, node's or time; the file's name; ``unknown``
+          ``myrun_rank3.json`` is ``myrun``, ``train_log_rank3.json`` gives nothing
+    run   the nearest folder upwards that has such a word and is not a rank's or node's:
+          ``resnet50/logs/rank3/log.json`` is ``resnet50``. If a folder passed on the way
+          (the nearest one), or else the file's name, is a time as MMEngine writes it, the time
+          is added: ``resnet50/20250816_120000/vis_data/scalars.json`` is
+          ``resnet50/20250816_120000``
+    run   the nearest folder that is not a rank's, a node's or a time; the file's name;
+          ``unknown``
     rank  ``{rank}`` of the first pattern that matches
     rank  the file's name: ``rank3``, ``rank_3``, ``rank-3`` or ``r3`` as a whole word in any
           case; the last one, and ``rank`` before ``r``
-    rank  the nearest folder that holds such a word, up to and including the root; the root of
-          a file that was given by name is its folder, that of a glob is what precedes its
-          first wildcard
+    rank  the nearest folder that holds such a word, up to and including the root. The root of
+          a file that was given by name is its folder; the root of a glob is the part before
+          its first wildcard
     rank  0
     host  ``{host}`` of the first pattern that matches
     host  the name of MMEngine's files, ``<name>_<user>@<host>_device0_rank3.log``
     ====  ======================================================================================
 
     A number of more than 9 digits is not a rank. Rotation changes nothing: ``log.json.1`` and
-    ``log.json-20250101`` are as ``log.json``.
+    ``log.json-20250101`` count as ``log.json``.
 
     Args:
         roots: The files, folders and globs that are followed.
         run: The run of every file; empty counts as not given.
-        patterns: Ends of paths such as ``{run}/node-{host}/r{rank}.log``, of whole names. A
-            ``{rank}`` is digits, the others are any text without a ``/``, and so is ``*``.
-            One that begins with ``/`` is a whole path.
+        patterns: Ends of paths, made of whole names, such as ``{run}/node-{host}/r{rank}.log``.
+            ``{rank}`` matches digits; the other fields and ``*`` match any text without a ``/``.
+            A pattern that begins with ``/`` is a whole path.
 
     Raises:
-        ConfigurationError: If a pattern can mean nothing.
+        ConfigurationError: If a pattern is invalid.
     """
 
     def __init__(
@@ -122,7 +124,7 @@ class RunIdentities:
         self._patterns = [_parse_pattern(pattern) for pattern in patterns]
 
     def of(self, path: str) -> RunIdentity:
-        """Return whose lines a file holds.
+        """Return the run, rank and host that a file belongs to.
 
         Args:
             path: The file, which need not exist.
@@ -148,19 +150,19 @@ class RunIdentities:
         )
 
     def _match(self, path: str) -> tuple[dict[str, str], str]:
-        """Return what the first pattern that matches says, and the path without rank and host."""
+        """Return the fields of the first matching pattern, and the path without rank and host."""
         stem = _stem(path)
         for pattern in self._patterns:
             found = pattern.fullmatch(path) or pattern.fullmatch(_without_rotation(path))
             if found is not None:
                 said = found.groupdict()
                 spans = [found.span(field) for field in ("rank", "host") if field in said]
-                # The ranks' files of a pattern without {run} are to agree on it.
+                # If the pattern has no {run}, the files of all ranks must still agree on the run.
                 return said, _without_spans(stem, spans)
         return {}, stem
 
     def _first_folder(self, path: str) -> int:
-        """Return where in a path's names the root is that it was found by."""
+        """Return the index, among a path's names, of the root that it was found under."""
         folder = os.path.dirname(path)  # noqa: PTH120
         for root in self._roots:
             if root in (path, "/"):
@@ -173,14 +175,14 @@ class RunIdentities:
 
 
 def find_start_us(path: str, *, zone: str | None = None) -> int | None:
-    """Return when MMEngine began a run, as the folder or the file says that is named by it.
+    """Return when MMEngine began a run, from the folder or file that is named after that time.
 
     Args:
         path: The file.
         zone: The zone of the machine that wrote it, as ``times.parse_zone`` takes it.
 
     Returns:
-        Microseconds since the Unix epoch, None where the path says nothing.
+        Microseconds since the Unix epoch, None if the path does not say.
     """
     *folders, name = _stem(os.path.abspath(path)).split("/")  # noqa: PTH100 - links stay
     _rank, _host, stem = _read_name(name)
@@ -195,13 +197,14 @@ def find_start_us(path: str, *, zone: str | None = None) -> int | None:
 def is_copy(path: str, covers: Callable[[str], bool] = lambda _path: True) -> bool:
     """Return whether a file holds scalars that MMEngine wrote to another file as well.
 
-    It writes them three times: to ``<time>/<time>.log``, ``<time>/vis_data/scalars.json`` and
-    ``<time>/vis_data/<time>.json``. The first that is there is the original. It looks at the
-    folders as they are now. Files of other names in ``vis_data`` are other backends' own.
+    MMEngine writes them three times: to ``<time>/<time>.log``, ``<time>/vis_data/scalars.json``
+    and ``<time>/vis_data/<time>.json``. The first of these that exists is the original. This
+    function looks at the folders as they are now. Files with other names in ``vis_data`` belong
+    to other backends.
 
     Args:
         path: The file.
-        covers: Tells of another file whether it is read at all: else it is not an original.
+        covers: Returns whether another file is read at all; if it is not, it is not an original.
     """
     folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 - links stay
     above, folder_name = os.path.split(folder)
@@ -225,10 +228,10 @@ def is_copy(path: str, covers: Callable[[str], bool] = lambda _path: True) -> bo
 
 
 def _parse_pattern(pattern: str) -> re.Pattern[str]:
-    """Return what matches the whole of a path.
+    """Return a regular expression that matches a whole path.
 
     Raises:
-        ConfigurationError: If there is no such pattern.
+        ConfigurationError: If the pattern is invalid.
     """
     fields: list[str] = []
     regex = "" if pattern.startswith("/") else "(?:.*/)?"
@@ -267,14 +270,14 @@ def _without_rotation(path: str) -> str:
 
 
 def _stem(path: str) -> str:
-    """Return a path without what a log's name ends with; another ending is a part of the name."""
+    """Return a path without the ending of a log; any other ending is part of the name."""
     folder, slash, name = path.rpartition("/")
     found = _NAME.fullmatch(name)
     return path if found is None else folder + slash + found["stem"]
 
 
 def _read_name(stem: str) -> tuple[int | None, str | None, str]:
-    """Return the rank and the host that a file's name says, and the rest of the name."""
+    """Return the rank and the host in a file's name, and the rest of the name."""
     for pattern in _MMENGINE_NAMES:
         found = pattern.fullmatch(stem)
         if found is not None:
@@ -285,7 +288,7 @@ def _read_name(stem: str) -> tuple[int | None, str | None, str]:
 
 
 def _split_rank(text: str) -> tuple[int | None, str]:
-    """Split a name into the rank and what is left without it, its device and its node."""
+    """Split a name into the rank and the rest, without the rank, the device and the node."""
     bare = text
     for found in reversed(list(_BESIDE_RANK.finditer(text))):
         bare = _without(bare, *found.span())
@@ -298,7 +301,7 @@ def _split_rank(text: str) -> tuple[int | None, str]:
 
 
 def _without(text: str, start: int, end: int) -> str:
-    """Take a part out of a name, with the rest of its word and what joins it to the others."""
+    """Remove a part of a name, with the rest of its word and what joins that to other words."""
     while start > 0 and text[start - 1].isalnum():
         start -= 1
     while end < len(text) and text[end].isalnum():
@@ -308,9 +311,9 @@ def _without(text: str, start: int, end: int) -> str:
 
 
 def _without_spans(path: str, spans: list[tuple[int, int]]) -> str:
-    """Take parts out of the names of a path."""
+    """Remove parts of the names in a path."""
     for start, end in sorted(spans, reverse=True):
-        if end <= len(path):  # not of the ending, which is off by now
+        if end <= len(path):  # not in the ending, which is already gone
             first = path.rfind("/", 0, start) + 1
             last = path.find("/", end)
             last = len(path) if last < 0 else last
@@ -320,12 +323,12 @@ def _without_spans(path: str, spans: list[tuple[int, int]]) -> str:
 
 
 def _find_run(folders: list[str], stem: str, place: re.Pattern[str] = _PLACE) -> tuple[str, str]:
-    """Return what names a run, and the time that belongs to it, both may be empty.
+    """Return the name of a run and the time that belongs to it; either may be empty.
 
     Args:
         folders: The names of the folders, the topmost first.
-        stem: What is left of the file's name.
-        place: What a rank's or a node's folder is named.
+        stem: The rest of the file's name.
+        place: Matches the name of a rank's or node's folder.
     """
     is_time = _TIMESTAMP.fullmatch(stem) is not None
     if not is_time and _names_run(stem, place):
@@ -343,7 +346,7 @@ def _find_run(folders: list[str], stem: str, place: re.Pattern[str] = _PLACE) ->
 
 
 def _names_run(text: str, place: re.Pattern[str]) -> bool:
-    """Return whether a name holds a word that is not one of any log."""
+    """Return whether a name holds a word that is not generic."""
     text = text.lower()
     if text == _SCALARS_FOLDER or place.fullmatch(text):
         return False

@@ -1,4 +1,4 @@
-"""What logs to read, and how; each of their files is opened for reading here."""
+"""The logs to read, how to read them, and how to open each of their files."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _TEXT = re.compile(rb"DLLL? \d{4}-\d\d-\d\d ")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Source:
-    """Say what to read, and how.
+    """Which logs to read, and how.
 
     Attributes:
         paths: Files, folders and globs.
-        run: The name of the run of all files; None: each file's own.
+        run: The name of the run of all files; None for each file's own.
         patterns: How files are named, as ``RunIdentities`` takes it.
-        zone: The zone of times without an offset; None is the machine's.
-        conventions: Let names say what metadata do not.
-        max_series: Series that one rank has at most.
+        zone: The zone of times without an offset; None for the machine's own.
+        conventions: Whether names say what metadata does not.
+        max_series: The most series that one rank may have.
     """
 
     paths: Sequence[str]
@@ -45,18 +45,18 @@ class Source:
 
 
 class LogFiles:
-    """Open files of a source.
+    """The log files of a source.
 
     Args:
         source: How to read them.
-        covers: Returns whether the file at a path is read at all; what a file that is not
-            read repeats is no reason to leave out another one.
+        covers: Returns whether the file at a path is read at all; a file that is not read is not
+            a reason to leave out another one with the same content.
 
     Attributes:
-        identities: Whose lines a file holds.
+        identities: Finds the run, rank and host of a file.
 
     Raises:
-        ConfigurationError: If a pattern or the zone cannot mean anything.
+        ConfigurationError: If a pattern or the zone is invalid.
     """
 
     def __init__(self, source: Source, covers: Callable[[str], bool] = lambda _path: True) -> None:
@@ -76,11 +76,11 @@ class LogFiles:
         *,
         context: Callable[..., FileContext] = FileContext,
     ) -> LogFile:
-        """Open a file, with a reader at its beginning or where an earlier one was.
+        """Open a file, with a reader at its beginning or where an earlier reader stopped.
 
         Args:
             path: Where it is.
-            state: Where to go on, as an earlier reader of the file had it; None: at 0.
+            state: The ``state`` of an earlier reader of the file, to continue from; None for 0.
             context: As ``FileReader`` takes it.
         """
         source, identity = self._source, self.identities.of(path)
@@ -95,9 +95,9 @@ class LogFiles:
         return LogFile(path, identity, reader, self)
 
     def has_json_twin(self, path: str) -> bool:
-        """Return whether DLLogger's JSON lines stand beside its text, of the same run and rank.
+        """Return whether DLLogger's JSON lines, of the same run and rank, are beside its text.
 
-        Scripts have both backends as a rule, and ``| tee train.log``. The JSON lines hold more.
+        Scripts usually have both backends, and ``| tee train.log``. The JSON lines hold more.
 
         Args:
             path: A file with records of DLLogger's StdOutBackend.
@@ -123,7 +123,7 @@ class LogFile:
 
     Attributes:
         path: Where it was when it was opened.
-        identity: Whose lines it holds.
+        identity: Its run, rank and host.
         reader: Reads its lines.
     """
 
@@ -138,11 +138,11 @@ class LogFile:
         self._files = files
 
     def observe(self, stamp: tuple[int, int] | None = None) -> None:
-        """Take note of the file's state before what was added to it is read.
+        """Note the file's state, before what was added to it is read.
 
         Args:
             stamp: Its length in bytes, and when it was changed, nanoseconds since the Unix
-                epoch; None: as the file system has it now.
+                epoch; None to ask the file system.
 
         Raises:
             OSError: If the file system does not say.
@@ -163,12 +163,12 @@ class LogFile:
 
 
 def open_log(path: str, *, context: Callable[..., FileContext] = FileContext) -> LogFile:
-    """Open one file by itself, as ``LogFiles.open``."""
+    """Open a single file, as ``LogFiles.open`` does."""
     return LogFiles(Source([path])).open(path, context=context)
 
 
 def read_lines(path: str) -> Iterator[bytes]:
-    """Yield the lines of a file; of one that is too long its beginning, which is too long.
+    """Yield the lines of a file; a line that is too long is cut, but stays too long.
 
     Raises:
         OSError: If the file cannot be read.

@@ -1,4 +1,4 @@
-"""``otel-dllogger check``: tell a page from a log, and have it described."""
+"""``otel-dllogger check``: find out whether a target is a page or a log, and describe it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HTTP_OK = 200
 
 
 def check_target(target: str) -> int:
-    """Describe a page or a log on the standard output.
+    """Describe a page or a log on standard output.
 
     Args:
         target: An address or a path.
@@ -56,7 +56,7 @@ def check_target(target: str) -> int:
 
 
 def page_url(target: str) -> str | None:
-    """Return the address of a page, None for what is no address.
+    """Return the address of a page, None if the target is not an address.
 
     Args:
         target: A URL with or without a path, ``host:port``, or a port of this machine.
@@ -99,7 +99,7 @@ def _check_file(path: Path) -> Report:
         raise UserError(f"{str(path)!r} is a folder; pass one of the files in it")
     try:
         lines = read_lines(str(path))
-        # A pipe can be read once: its first lines come before the others again.
+        # A pipe can be read only once, so its first lines are put back before the others.
         first = _take(lines, _SNIFFED_BYTES)
         lines = itertools.chain(first, lines)
         if _PAGE_LINE.search(b"".join(first)):
@@ -115,7 +115,7 @@ def _check_file(path: Path) -> Report:
 
 
 def _take(lines: Iterator[bytes], size_bytes: int) -> list[bytes]:
-    """Return lines until they are so long, or there are no more."""
+    """Return lines until they have ``size_bytes`` together, or there are no more."""
     taken = []
     for line in lines:
         taken.append(line)

@@ -1,4 +1,4 @@
-"""The lines of a log that gave no record though they should have: why, and which they are."""
+"""Collect the lines of a log that gave no record although they should have, and why."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _BEGINNING, _END = 48, 24  # characters of a line that are shown
 
 @dataclasses.dataclass(slots=True)
 class _Context(FileContext):
-    """Keep what is left out of lines as well, with the reason, in its order."""
+    """A ``FileContext`` that also keeps the reasons for what was left out of lines, in order."""
 
     left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
     def skip(self, reason: str, detail: str = "") -> None:
         """Count something that gave no record, and keep why."""
-        FileContext.skip(self, reason, detail)  # slots made another class of this one
+        FileContext.skip(self, reason, detail)  # not super(): slots made another class of this one
         self.left_out.append((reason, detail))
 
 
 class Damage:
-    """Keep the first lines of a log that could not be read."""
+    """The first lines of a log that could not be read, for each reason."""
 
     def __init__(self) -> None:
         self._left_out: list[tuple[str, str]] = []  # of the line that was read last
@@ -43,7 +43,7 @@ class Damage:
         self._last: dict[str, int] = {}
 
     def context(self, **fields: Any) -> FileContext:
-        """Return a context for the log's reader, which tells what it leaves out.
+        """Return a context for the log's reader that tells what the reader leaves out.
 
         Args:
             fields: As ``FileContext`` takes them.
@@ -51,7 +51,7 @@ class Damage:
         return _Context(**fields, left_out=self._left_out)
 
     def look(self, number: int, line: bytes) -> None:
-        """Take note of the line that was read last.
+        """Note the line that was read last.
 
         Args:
             number: Its number, from 1.
@@ -66,11 +66,11 @@ class Damage:
             left_out.clear()
 
     def is_in(self, number: int) -> bool:
-        """Return whether the line of this number, the last one read, is damaged."""
+        """Return whether the line with this number, the last one read, is damaged."""
         return number in self._last.values()
 
     def findings(self) -> Iterator[str]:
-        """Yield what is wrong, one of several lines for each reason."""
+        """Yield a finding for each reason, as text of several lines."""
         for reason, shown in self._shown.items():
             lines = [f"{self._counts[reason]:,} {reason}: {REASONS[LINE][reason].words}", *shown]
             if self._left[reason]:
@@ -79,7 +79,7 @@ class Damage:
             yield "\n      ".join(lines)
 
     def _add(self, reason: str, details: list[str], number: int, line: bytes) -> None:
-        """Take a damaged line, with a detail for each time that the reason is found in it."""
+        """Add a damaged line, with a detail for each time that the reason occurs in it."""
         count = len(details)
         self._counts[reason] = self._counts.get(reason, 0) + count
         self._last[reason] = number

@@ -1,4 +1,4 @@
-"""A log file in words: whose it is, its formats, its steps, its metrics, and its damage."""
+"""Describe a log file in words: its run and rank, formats, steps, metrics and damage."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def describe_log(path: Path, lines: Iterable[bytes]) -> Report:
 
 
 class _Log:
-    """Read a log and fill a report."""
+    """A log that is read into a report."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -80,7 +80,7 @@ class _Log:
         return report
 
     def _formats(self) -> str:
-        """Return who wrote the lines, with counts where they are several."""
+        """Return the formats of the lines, with counts if there are several."""
         entries = self._reader.entries
         infos = entries.pop("", 0)
         if not entries and infos:
@@ -104,13 +104,13 @@ class _Log:
         return ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
 
     def _say_what_it_is(self, first: bytes) -> None:
-        """Say why there is no record, unless damage says it.
+        """Report why there is no record, unless damage explains it.
 
         Args:
             first: The first line that is not blank.
         """
         wrong = self._report.wrong
-        if b"\0" in first and first[0]:  # what a lost power leaves behind begins with NULs
+        if b"\0" in first and first[0]:  # what a power failure leaves behind begins with NULs
             wrong[:] = [finding.partition("\n")[0] for finding in wrong]  # nobody can read more
             wrong.append("no line is a record: it is a binary file; pass the log itself")
         elif not wrong and first.startswith(b"{"):
@@ -230,7 +230,7 @@ class _Log:
 
 
 def _by_said(key: str, metrics: Iterable[MetricSummary]) -> dict[str, list[str]]:
-    """Return the metrics' names by what their METADATA says under a key."""
+    """Return the names of metrics by what their METADATA says under a key."""
     names: dict[str, list[str]] = {}
     for metric in metrics:
         value = metric.said.get(key)

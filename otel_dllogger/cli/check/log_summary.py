@@ -1,4 +1,4 @@
-"""What a log holds, summed up record by record in bounded memory."""
+"""A summary of what a log holds, made record by record in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.reader import RankEntry
 
 MAX_METRICS = 2_000
-"""Metrics that are told apart; values of more are counted together."""
+"""Metrics that are kept apart; the values of further ones are counted together."""
 
 MAX_PROBLEMS = 1_000
 """Problems of metadata that are kept."""
@@ -33,18 +33,18 @@ _SAID = ("unit", "GOAL", "goal", "STAGE", "stage", "format")
 
 @dataclass(slots=True)
 class MetricSummary:
-    """Sum up one metric.
+    """The summary of one metric.
 
     Attributes:
         name: As it was logged.
         numbers: How many values were numbers.
-        others: How many were none.
+        others: How many were not numbers.
         nonfinite: How many numbers were NaN or Inf.
         nonfinite_step: The step of the first of them, as text.
-        last: The last value, text as it is shown.
+        last: The last value; one that is not a number as the text to show.
         granularities: Which kinds of step logged it.
-        known: What is known of it, in the form of DLLogger's metadata.
-        said: What METADATA lines said of it, as text.
+        known: What is known about it, in the form of DLLogger's metadata.
+        said: What METADATA lines said about it, as text.
     """
 
     name: str
@@ -69,26 +69,26 @@ class MetricSummary:
 
     @property
     def mapped(self) -> MappedMetric:
-        """Return how it is exported by what is known of it at the end."""
+        """Return how it is exported, by what is known about it at the end."""
         return map_metric(self.name, parse_metadata(self.known))
 
 
 @dataclass(slots=True)
 class Range:
-    """Keep the least and the greatest of the values seen."""
+    """The least and the greatest of the values seen."""
 
     least: float = float("inf")
     greatest: float = float("-inf")
 
     def add(self, value: float | None) -> None:
-        """Take one value; None is nothing."""
+        """Add one value; None is ignored."""
         if value is not None:
             self.least = min(self.least, value)
             self.greatest = max(self.greatest, value)
 
     @property
     def is_one(self) -> bool:
-        """Tell whether all values were the same, or none came."""
+        """Return whether all values were the same, or there were none."""
         return self.least >= self.greatest
 
     def __bool__(self) -> bool:
@@ -96,12 +96,12 @@ class Range:
 
 
 class LogSummary:
-    """Sum up what a log's reader gives.
+    """The summary of what a log's reader returns.
 
     Attributes:
-        metrics: By the name that a record has them by, which differs by MMEngine's stages.
+        metrics: By the keys that they have in records, which for MMEngine differ by stage.
         unnamed_values: Values of metrics beyond ``MAX_METRICS``.
-        records: LOG lines, and those of other formats.
+        records: LOG lines, and records in other formats.
         infos: INFO lines.
         steps: Records by granularity.
         parameters: Records that are hyper-parameters.
@@ -129,7 +129,7 @@ class LogSummary:
         self._elapsed_us: dict[int, int] = {}
 
     def add(self, number: int, items: Iterable[tuple[int, RankEntry]]) -> None:
-        """Take what one line gave.
+        """Add what one line gave.
 
         Args:
             number: The line's number, from 1.
@@ -182,7 +182,7 @@ class LogSummary:
             self._add_values(record, granularity)
 
     def _add_values(self, record: FileRecord, granularity: str) -> None:
-        """Take values that are not all finite numbers."""
+        """Add values that are not all finite numbers."""
         plain, numbers, _finite, _flat = record.convert()
         if not isinstance(plain, dict):
             return
@@ -229,7 +229,7 @@ class LogSummary:
                     metric.said[key] = str(metric.known[key] or safe_repr(value)[:_MAX_TEXT])
 
     def _metric(self, key: str) -> MetricSummary | None:
-        """Return what a value is of; None for a rank, and where there is no room."""
+        """Return the metric of a value; None for a rank, and if there is no room."""
         if key == "rank":
             return None
         metric = self.metrics.get(key) or self._find(key, key.partition(SEPARATOR)[0])

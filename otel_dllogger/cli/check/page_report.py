@@ -1,4 +1,4 @@
-"""A ``/metrics`` page in words: the runs, the ranks, the metrics, and what is wrong."""
+"""Describe a ``/metrics`` page in words: its runs, ranks and metrics, and what is wrong."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STALE_S = 60.0
 
 _STALE_STEPS = 10
 DROPS = {**REASONS[LINE], **REASONS[OTLP], **REASONS[PROCESS]}
-"""What each reason of ``dllogger_dropped_total`` means, of a training process or of a log."""
+"""What each reason of ``dllogger_dropped_total`` means, for a training process or a log."""
 
 _UNKNOWN = Reason("unknown to this version")
 _OF_BRIDGE = {
@@ -65,7 +65,7 @@ def describe_page(title: str, text: str, content_type: str, *, read_at_s: float)
 
 
 class _Page:
-    """Look things up in the samples of one page."""
+    """The samples of one page, and the report about them."""
 
     def __init__(self, report: Report, samples: list[Sample], read_at_s: float) -> None:
         self._report = report

@@ -1,4 +1,4 @@
-"""What a check found, and how it is printed."""
+"""The report of what a check found, and functions that format it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MAX_FINDINGS = 20
 
 @dataclass(slots=True)
 class Report:
-    """Collect what a check found.
+    """What a check found.
 
     Attributes:
         facts: Lines that say what is there.
         wrong: What is wrong: the value, why, and what to do.
-        warnings: What may be as it should, or not.
+        warnings: What may or may not be as it should be.
     """
 
     facts: list[str] = field(default_factory=list)
@@ -81,7 +81,7 @@ def format_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
 
 
 def format_number(value: float) -> str:
-    """Return a number as short as it can be read."""
+    """Return a number in a short, readable form."""
     if value == int(value) if abs(value) < 1e15 else False:
         return str(int(value))
     return f"{value:.6g}"

@@ -1,4 +1,4 @@
-"""``otel-dllogger demo``: a training in several processes, watched by their own pages."""
+"""``otel-dllogger demo``: train in several processes, and watch their metrics pages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _OVERDUE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """Hold the options of ``demo``.
+    """The options of ``demo``.
 
     Attributes:
         ranks: How many processes train.
@@ -78,7 +78,7 @@ def run_demo(options: DemoOptions) -> int:
 
 
 class _Demo:
-    """Hold together what the demo started."""
+    """A running demo, with everything that it started."""
 
     def __init__(self, options: DemoOptions, console: Console) -> None:
         self._options = options
@@ -103,7 +103,7 @@ class _Demo:
 
     @contextlib.contextmanager
     def interrupts(self) -> Iterator[None]:
-        """Let Ctrl-C, SIGTERM and a closed terminal end the demo in order."""
+        """Let Ctrl-C, SIGTERM and a closed terminal end the demo cleanly."""
         wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.signal(number, self._interrupt) for number in wanted}
         try:
@@ -197,7 +197,7 @@ class _Demo:
         return (self._end_s or time.monotonic()) - self._start_s
 
     def _introduce(self) -> None:
-        """Say where everything is."""
+        """Print where everything is."""
         lines = [
             f"Run {self._run}: {len(self._ranks)} ranks train for {self._options.seconds:g} s."
         ]
@@ -235,7 +235,7 @@ class _Demo:
         sweep_stale(self._discovery)
 
     def conclude(self) -> int:
-        """Say how it went.
+        """Print how it went.
 
         Returns:
             The exit code.
@@ -260,13 +260,13 @@ class _Demo:
         return 1 if dead or crash is not None else 0
 
     def _print(self, lines: list[str]) -> None:
-        # Not wrapped: an address that is cut cannot be clicked nor copied.
+        # Not wrapped: an address that is cut cannot be clicked or copied.
         for line in lines:
             self._console.print(line, soft_wrap=True, markup=False)
 
 
 def _check_port(options: DemoOptions) -> None:
-    """Refuse a port that the ranks will not be given.
+    """Refuse a port that the ranks cannot have.
 
     Raises:
         UserError: If it needs privileges.
@@ -285,10 +285,10 @@ def _check_port(options: DemoOptions) -> None:
             f"port {options.port} needs privileges; pass one from 1024 up, or leave --port out"
         ) from error
     except OSError:
-        pass  # taken: the ranks pass it over
+        pass  # taken: the ranks skip it
 
 
 def _program() -> str:
-    """Return how this program was started: out of an environment, mostly, not on the PATH."""
+    """Return how this program was started: usually from an environment that is not on PATH."""
     name = sys.argv[0]
     return name if "/" in name and name.endswith("otel-dllogger") else "otel-dllogger"

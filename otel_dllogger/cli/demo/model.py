@@ -1,4 +1,4 @@
-"""A small network and its data in plain Python: enough to watch a loss that is real."""
+"""A small network and its data in plain Python, enough to watch a real loss."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HIDDEN = 16
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Hold labelled samples.
+    """Labelled samples.
 
     Attributes:
         features: ``FEATURES`` numbers for each sample.
@@ -34,7 +34,7 @@ def make_samples(count: int, seed: int) -> Samples:
 
     Args:
         count: How many.
-        seed: Other samples for another seed, the same task.
+        seed: Another seed draws other samples of the same task.
     """
     source = random.Random(seed)  # noqa: S311 - a data set, not a secret
     features, labels = [], []
@@ -53,7 +53,7 @@ def with_broken_sample(samples: Samples) -> Samples:
 
 @dataclass(slots=True)
 class Gradient:
-    """Hold the derivative of the loss by every weight, and the loss itself."""
+    """The derivatives of the loss with respect to every weight, and the loss itself."""
 
     loss: float
     hidden: list[list[float]]
@@ -63,10 +63,10 @@ class Gradient:
 
 
 class Network:
-    """Classify samples with one hidden layer.
+    """A classifier with one hidden layer.
 
     Args:
-        seed: The weights it starts with.
+        seed: Determines the weights it starts with.
     """
 
     def __init__(self, seed: int) -> None:

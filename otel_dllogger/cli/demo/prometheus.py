@@ -1,4 +1,4 @@
-"""A Prometheus of the demo's own: it finds the ranks by itself, and answers questions."""
+"""The demo's own Prometheus, which discovers the ranks and answers queries."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def find_prometheus() -> str:
 
 
 class Prometheus:
-    """Run a Prometheus on a free port of this machine, until ``stop``.
+    """A Prometheus on a free port of this machine, which runs until ``stop``.
 
-    Its data are in a temporary folder, and gone afterwards.
+    Its data is in a temporary folder, which is removed afterwards.
 
     Args:
         program: The path of the program.
@@ -101,16 +101,16 @@ class Prometheus:
 
     @property
     def failure(self) -> str | None:
-        """Return how it ended, None where it ran until ``stop``."""
+        """Return how it ended, None if it ran until ``stop``."""
         code = self._process.poll()
         if self._stopped or code is None:
             return self._crash
         return f"prometheus ended with {code}; read {self._log}"
 
     def ask(self) -> None:
-        """Ask the questions; answers stay until there are newer ones of as many ranks.
+        """Send the queries; answers are kept until there are newer ones for as many ranks.
 
-        Ranks do not end at one moment: the last of them alone would be no answer.
+        Ranks do not all end at the same time, and an answer for the last one alone is useless.
         """
         answers = {}
         for query in QUERIES:
@@ -126,7 +126,7 @@ class Prometheus:
             self.answers = answers
 
     def format_answers(self) -> list[str]:
-        """Return the questions with their last answers, one line for each value."""
+        """Return the queries with their last answers, one line for each value."""
         lines = []
         for query in QUERIES:
             lines.append(query)
@@ -141,7 +141,7 @@ class Prometheus:
         return lines
 
     def format_summary(self) -> list[str]:
-        """Return one line for below the table: the throughput of all, as Prometheus has it."""
+        """Return one line to show below the table: the throughput of all, as Prometheus has it."""
         answers = self.answers.get(_OF_ALL)
         value = f"{float(answers[0][1]):,.0f}" if answers else "no answer yet"
         return [self.failure or f"Prometheus at {self.url}: {_OF_ALL} = {value}"]

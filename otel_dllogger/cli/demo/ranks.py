@@ -1,4 +1,4 @@
-"""The demo's ranks: processes started as torchrun does, and what their pages say."""
+"""The demo's ranks: processes started as torchrun starts them, and what their pages say."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _LABEL_PREFIX = "__meta_dllogger_"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Hold what a rank's page said last; None where it says nothing.
+    """What a rank's page last said; None for what it does not say.
 
     Attributes:
         epoch: Epoch of the last record.
         iteration: Iteration of the last record.
-        loss: Training loss; None while it is NaN as well.
+        loss: Training loss; also None while it is NaN.
         samples_per_s: Throughput.
         last_log_s: When the last record was logged, seconds since the Unix epoch.
         nonfinite: NaN and Inf seen.
@@ -52,7 +52,7 @@ class Reading:
 
 
 class Rank:
-    """Run one rank of the demo, and read its page.
+    """One rank of the demo: its process, and what its page says.
 
     Args:
         number: Its rank.
@@ -83,12 +83,12 @@ class Rank:
 
     @property
     def runs(self) -> bool:
-        """Tell whether the process is alive."""
+        """Return whether the process is alive."""
         return self._process.poll() is None
 
     @property
     def died(self) -> bool:
-        """Tell whether the process ended as it should not, and was not told to."""
+        """Return whether the process failed without being told to stop."""
         return self._process.poll() not in (None, 0) and not self._stopped
 
     @property
@@ -122,7 +122,7 @@ class Rank:
             pass
 
     def terminate(self) -> None:
-        """Ask the process to end after this step; it is not waited for."""
+        """Ask the process to end after this step, without waiting for it."""
         if self.runs:
             self._stopped = True
             self._process.terminate()
@@ -185,7 +185,7 @@ def find_pages(ranks: list[Rank], folder: Path, run: str) -> None:
 
 
 def age_s(reading: Reading) -> float | None:
-    """Return how long the last record is ago, in seconds."""
+    """Return how long ago the last record was, in seconds."""
     return None if reading.last_log_s is None else max(time.time() - reading.last_log_s, 0.0)
 
 

@@ -27,7 +27,7 @@ BROKEN_SAMPLE_AT = 0.35
 
 
 class Trainer:
-    """Train one rank's network on its own share of the data.
+    """The training of one rank's network on the rank's own share of the data.
 
     Args:
         rank: Which rank this is; its data and its fate depend on it.
@@ -127,7 +127,7 @@ class Trainer:
 
 
 def describe_metrics() -> None:
-    """Say what the metrics are, once, before the first of them is logged."""
+    """Log what the metrics are, once, before the first of them is logged."""
     loss = {"unit": None, "GOAL": "MINIMIZE", "format": ":.4f"}
     dllogger.metadata("train.loss", {**loss, "STAGE": "TRAIN"})
     dllogger.metadata("val.loss", {**loss, "STAGE": "VAL"})

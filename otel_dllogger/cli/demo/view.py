@@ -1,4 +1,4 @@
-"""The demo's table: one row per rank, drawn anew as the pages change."""
+"""The demo's table: one row per rank, redrawn as the pages change."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def draw(
     notes: Sequence[str] = (),
     bar: bool = True,
 ) -> RenderableType:
-    """Draw the ranks, how far they are, and a few lines below.
+    """Draw the ranks, their progress, and a few lines below.
 
     Args:
         ranks: The ranks, with their last readings.
         elapsed_s: Seconds since the training began.
         total_s: Seconds that it takes.
-        notes: Lines for below.
+        notes: The lines below.
         bar: Whether to draw the progress as a bar, or else in a line of text.
     """
     elapsed_s = min(elapsed_s, total_s)

@@ -1,7 +1,7 @@
-"""The names ``dllogger`` and ``tcap_dllogger`` as names of this package.
+"""Make ``dllogger`` and ``tcap_dllogger`` names of this package.
 
-A script's children that ``multiprocessing`` spawns begin with an empty interpreter; of
-their parent they get ``sys.path``, so a folder on it, ``shadows``, does the same there.
+Children that ``multiprocessing`` spawns begin with an empty interpreter. They do get the
+``sys.path`` of their parent, so a folder on it, ``shadows``, does the same there.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _OF_THE_PACKAGE_ALONE = ("GLOBAL_LOGGER", "__version__")
 
 
 def install_aliases() -> None:
-    """Make ``import dllogger`` and ``import tcap_dllogger`` give this package.
+    """Make ``import dllogger`` and ``import tcap_dllogger`` import this package.
 
-    So do their submodules; ``dllogger.logger`` holds all classes there, as in DLLogger.
-    Where the real packages are installed, they are hidden from this process.
+    The same holds for their submodules; ``dllogger.logger`` has all classes, as in DLLogger.
+    If the real packages are installed, they are hidden from this process.
     """
     for name in otel_dllogger.__all__:
         if name not in _OF_THE_PACKAGE_ALONE and not hasattr(logger, name):
@@ -37,19 +37,19 @@ def install_aliases() -> None:
 
 
 def put_shadows_on_path() -> None:
-    """Let the processes that this one spawns find the aliases, before real packages.
+    """Make the processes that this one spawns find the aliases before the real packages.
 
     They come after the first entry, which is the script's own folder.
     """
     sys.path.insert(1, str(SHADOWS))
-    # Where the package is not installed but was found in the working directory.
+    # For a package that is not installed but was found in the working directory.
     root = str(Path(otel_dllogger.__file__).resolve().parent.parent)
     if root not in sys.path:
         sys.path.append(root)
 
 
 def install_in_child() -> None:
-    """Install the aliases in a spawned process, with a page if it comes to log."""
+    """Install the aliases in a spawned process, with a page once the process logs."""
     from otel_dllogger.cli.run.page import (  # noqa: PLC0415 - a circle, and rarely needed
         PageAtFirstRecord,
         inherited_options,

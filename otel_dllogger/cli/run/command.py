@@ -1,4 +1,4 @@
-"""``otel-dllogger run``: an unchanged script on top of this package, and watched."""
+"""``otel-dllogger run``: run an unchanged script on this package, with a metrics page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prepare(
     Args:
         script: The path of a script or of a folder or archive with a ``__main__.py``; or the
             name of a module.
-        arguments: The script's own.
+        arguments: The script's own arguments.
         options: Where to serve the metrics.
         is_module: Whether ``script`` is the name of a module.
         quiet: Do not print where the metrics are.
@@ -39,7 +39,7 @@ def prepare(
         The script, found but not run.
 
     Raises:
-        UserError: If there is no such script, or no page to watch it on.
+        UserError: If there is no such script, or the page cannot be opened.
     """
     if not is_module:
         program = find_script(script, arguments)  # before a port is taken for nothing

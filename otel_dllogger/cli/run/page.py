@@ -27,10 +27,10 @@ _STEPS = {
 
 @dataclass(frozen=True, slots=True)
 class PageOptions:
-    """Hold the options of ``run`` that are arguments of ``PrometheusBackend``.
+    """The options of ``run`` that are arguments of ``PrometheusBackend``.
 
     Attributes:
-        host: The address to listen on, None for the default of the backend.
+        host: The address to listen on, None for the backend's default.
         port: The port of local rank 0, likewise.
         run: The run's name, likewise.
         discovery_dir: The discovery folder, likewise.
@@ -46,7 +46,7 @@ class PageOptions:
     verbosity: int
 
     def open(self) -> PrometheusBackend:
-        """Open the page; where it cannot be, that is counted and training goes on."""
+        """Open the page; if that fails, it is counted and training goes on."""
         return PrometheusBackend(
             self.verbosity,
             host=self.host,
@@ -58,7 +58,7 @@ class PageOptions:
 
 
 def open_page(options: PageOptions) -> tuple[PrometheusBackend, list[str]]:
-    """Open the page, or refuse: a run that is to be watched must not start blind.
+    """Open the page, or refuse to: a run that is to be watched must not start unwatched.
 
     Args:
         options: Where to serve it.
@@ -67,7 +67,7 @@ def open_page(options: PageOptions) -> tuple[PrometheusBackend, list[str]]:
         The backend, and warnings that do not keep the run from being watched.
 
     Raises:
-        UserError: If no port or no discovery file could be had.
+        UserError: If no port was available, or no discovery file could be written.
     """
     with DIAGNOSTICS.captured() as warnings:
         try:
@@ -90,7 +90,7 @@ MAX_HELD = 10_000
 
 
 def hand_down(options: PageOptions, run: str) -> None:
-    """Leave the options to the processes that this one spawns.
+    """Pass the options on to the processes that this one spawns.
 
     Args:
         options: The options of this process's page.
@@ -101,7 +101,7 @@ def hand_down(options: PageOptions, run: str) -> None:
 
 
 def inherited_options() -> PageOptions | None:
-    """Return the options that the parent left, None without them."""
+    """Return the options that the parent passed on, None if there are none."""
     text = os.environ.get(VARIABLE)
     if not text:
         return None
@@ -111,7 +111,7 @@ def inherited_options() -> PageOptions | None:
 
 
 class PageAtFirstRecord(RecordBackend):
-    """Open the page at the first ``log`` call, when the script has set the process's rank.
+    """A backend that opens the page at the first ``log`` call, when the script has set the rank.
 
     Args:
         options: Where to serve it.

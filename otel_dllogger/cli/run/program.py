@@ -1,4 +1,4 @@
-"""A Python program found and run as ``python SCRIPT`` and ``python -m MODULE`` do it."""
+"""Find and run a Python program as ``python SCRIPT`` and ``python -m MODULE`` do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Hold a program that was found, with what it shall see of itself.
+    """A program that was found, with what it is to see of itself.
 
     Attributes:
         file: Its file.
@@ -30,8 +30,8 @@ class Program:
         loader: What reads its code.
         argv: Its ``sys.argv``.
         package: Its ``__package__``.
-        spec: Its ``__spec__``; None for a script. ``multiprocessing`` tells children by it,
-            or else by the file, what to import.
+        spec: Its ``__spec__``; None for a script. ``multiprocessing`` uses it, or else the
+            file, to tell children what to import.
     """
 
     file: str
@@ -42,10 +42,10 @@ class Program:
     spec: importlib.machinery.ModuleSpec | None
 
     def run(self) -> int:
-        """Run the program as ``__main__``; whatever it raises goes on to the interpreter.
+        """Run the program as ``__main__``; whatever it raises is passed on to the interpreter.
 
         Returns:
-            The exit code of a program that came to its end.
+            The exit code of a program that ran to its end.
         """
         # Never undone: threads and exit handlers of the program outlive this call.
         main = ModuleType("__main__")
@@ -81,7 +81,7 @@ def find_script(path: str, arguments: Sequence[str]) -> Program:
 
     Args:
         path: A script, or a folder or zip archive with a ``__main__.py``.
-        arguments: The script's own.
+        arguments: The script's own arguments.
 
     Raises:
         UserError: If there is nothing to run.
@@ -109,7 +109,7 @@ def find_module(name: str, arguments: Sequence[str]) -> Program:
 
     Args:
         name: A module, or a package with a ``__main__``; its parents are imported.
-        arguments: The module's own.
+        arguments: The module's own arguments.
 
     Raises:
         UserError: If there is nothing to run.
@@ -138,7 +138,8 @@ def find_module(name: str, arguments: Sequence[str]) -> Program:
 def show_without_our_frames(error: BaseException) -> None:
     """Make the interpreter show an exception as if the program had been started directly.
 
-    It is then raised on as it is, so that exit code and exit handlers are Python's.
+    The exception itself is raised again unchanged, so that exit code and exit handlers are
+    Python's.
 
     Args:
         error: What the program raised.
@@ -158,7 +159,7 @@ def show_without_our_frames(error: BaseException) -> None:
             failed = type(failure), failure, failure.__traceback__
         else:
             return
-        # As the interpreter does it, which would show the frame above as well.
+        # As the interpreter does, which itself would show the frame above as well.
         _write_error("Error in sys.excepthook:\n")
         sys.__excepthook__(*failed)
         _write_error("\nOriginal exception was:\n")
@@ -205,6 +206,6 @@ def _readable(loader: importlib.machinery.SourceFileLoader) -> Any:
 
 
 def _replace_first_path_entry(folder: str) -> None:
-    """Put a folder where the interpreter put that of our own script, if it did."""
+    """Replace our own script's folder on ``sys.path``, if the interpreter put it there."""
     if not (getattr(sys.flags, "safe_path", False) or sys.flags.isolated):
         sys.path[0] = folder

@@ -1,4 +1,4 @@
-"""What parsing the lines of a file needs: its state, limits, and how the reading of a line ends."""
+"""The state of a file while it is parsed, the parsers' limits, and their exception."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import time
 from otel_dllogger.logs.parsers.times import parse_datetime, parse_zone
 
 MAX_LINE_BYTES = 2**20
-"""Bytes of a line that are read; what a record takes in memory is up to a hundred times that."""
+"""The longest line that is read; its record can take up to a hundred times as much memory."""
 
 MAX_NESTING = 100
-"""Levels of a record; the package itself writes up to ``values.MAX_DEPTH`` and a few more."""
+"""Nesting levels of a record; this package writes up to ``values.MAX_DEPTH`` and a few more."""
 
 MAX_DIGITS = 4_300
-"""Digits of a number: what Python reads by default, since its time grows with the square."""
+"""Digits of a number: Python's default limit, since reading it takes quadratic time."""
 
 
 class SkippedError(ValueError):
-    """Say why something cannot be read, within this package alone.
+    """Something cannot be read; raised and caught within this package only.
 
     Args:
-        reason: One of the reasons of lines, as ``diagnostics`` has them.
-        detail: What it was, for people, where the reason alone leaves a question.
+        reason: One of the reasons for lines in ``diagnostics``.
+        detail: What it was, for people, if the reason alone leaves a question.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -39,31 +39,31 @@ MAX_UNITS = 10_000
 class FileContext:
     """What is known of one file while it is read, line by line.
 
-    All fields are plain: ``dataclasses.asdict`` gives what a checkpoint keeps, as JSON,
-    and ``FileContext(**state)`` goes on from there.
+    All fields are plain: ``dataclasses.asdict`` returns what a checkpoint keeps, as JSON,
+    and ``FileContext(**state)`` continues from there.
 
     Attributes:
         rank: The rank of records that do not name theirs.
         zone: The zone of times without an offset: a name of the IANA database, an
-            offset as ``+08:00``, or None for the machine's own.
-        modified_us: When the file was last changed, microseconds since the Unix epoch: no
-            record is younger. It gives years and the end of interpolated times. None is now.
+            offset such as ``+08:00``, or None for the machine's own.
+        modified_us: When the file was last changed, microseconds since the Unix epoch; None for
+            now. No record is newer. It determines years and the end of interpolated times.
         run_start_us: When the run started, for lines without times or elapsed times.
         size_bytes: The file's length, for formats without times.
-        offset_bytes: Bytes read so far; whoever leaves out lines adds theirs.
-        first_us: Where elapsed times begin, for lines that have none.
+        offset_bytes: Bytes read so far; a caller that leaves out lines adds their bytes.
+        first_us: When elapsed time begins, for lines that do not have it.
         last_us: The time of the last record.
-        epoch: The epoch of the last training row of MMEngine, None where it has none.
+        epoch: The epoch of the last training row of MMEngine, None if it has none.
         iteration: The iteration of the last training row of MMEngine.
-        anchor_us: Where interpolated times go on from.
+        anchor_us: The time from which interpolated times continue.
         anchor_bytes: The offset that belongs to ``anchor_us``.
-        units: The unit of each metric, as text lines showed it last.
-        entries: Lines' entries given so far, by format; ``""`` for INFO lines, which the
-            package writes as TCAP DLLogger does.
-        skipped: What was not given, by reason (``REASONS[LINE]``).
-        skips: The sum of ``skipped``: whoever wants to know of one line compares it.
-        glued: Lines of more than one record, whole or damaged: several writers had one file.
-        detail: What the last reason leaves open, in words: the type, the field missing.
+        units: The unit of each metric, as a text line last showed it.
+        entries: How many entries the lines gave so far, by format; ``""`` for INFO lines, which
+            this package and TCAP DLLogger write alike.
+        skipped: How often something gave no entry, by reason (``REASONS[LINE]``).
+        skips: The sum of ``skipped``; compare it before and after a line to know about that line.
+        glued: Lines with more than one record, whole or damaged: several writers shared the file.
+        detail: What the last reason leaves open, in words: the type, or the missing field.
 
     Raises:
         ConfigurationError: If there is no such zone.
@@ -94,7 +94,7 @@ class FileContext:
     def observe(self, *, size_bytes: int, modified_us: int) -> None:
         """Note the file's state before what was added to it is read.
 
-        Rows without times that are read from now on lie between the last one's time and
+        Rows without times that are read from now on get times between that of the last row and
         this change of the file.
 
         Args:
@@ -114,18 +114,18 @@ class FileContext:
         self.skips += 1
 
     def count(self, log_format: str) -> None:
-        """Count an entry that is given."""
+        """Count an entry."""
         self.entries[log_format] = self.entries.get(log_format, 0) + 1
 
     def read_datetime(self, text: str) -> int | None:
-        """Read a time with a year, as ``times.parse_datetime``."""
+        """Read a time with a year, as ``times.parse_datetime`` does."""
         return parse_datetime(text, zone=self.zone, last_us=self.last_us)
 
     def elapsed_us(self, time_us: int) -> int:
         """Return the time since the run's start, for lines that do not say it.
 
-        Without a known start it is the file's first record; where a record is before the
-        start another run begins, at 0.
+        If the start is not known, it is that of the file's first record. A record from before the
+        start begins another run, at 0.
         """
         self.last_us = time_us
         if self.first_us is None and self.run_start_us is not None:
@@ -137,9 +137,9 @@ class FileContext:
     def interpolated_us(self) -> int:
         """Return the time of the row that ends at ``offset_bytes``, by its place in the file.
 
-        Times go evenly, byte by byte, from the run's start (or the last row that was read
+        Times are spread evenly over the bytes, from the run's start (or the last row that was read
         before the file grew) to the last change of the file, which is when the last row was
-        written. Without a start all rows have the time of the change.
+        written. If the start is not known, all rows have the time of the change.
         """
         until_us = time.time_ns() // 1000 if self.modified_us is None else self.modified_us
         if self.anchor_us is None:

@@ -1,8 +1,8 @@
-"""One line of a log to records: detect its format, and call the parser of that format.
+"""Detect the format of one log line, and call the parser of that format.
 
-The line alone decides on the format, never its file: a console capture mixes them.
-Nothing that a line holds raises; what gives no record is counted by reason in the file's
-``FileContext``. Lines of a file go through in their order.
+The line alone determines the format, never its file: captured console output mixes formats.
+Nothing that a line holds makes this raise; what gives no record is counted by reason in the
+file's ``FileContext``. The lines of a file must be passed in their order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.parsers.context import FileContext
 
 _MAX_FAILURES = 16
-"""Damaged records that are looked at in one line: each can cost a look at all of the rest."""
+"""Damaged records that are tried in one line: each can cost a scan of the whole rest."""
 
 _MARKER = re.compile(
     rb"(?P<json>DLLL?|TCAPPDLL|INFO) ?(?=\{)"
@@ -49,11 +49,11 @@ def parse_line(line: bytes, context: FileContext) -> list[Entry]:
 
     Args:
         line: The line, with or without its newline.
-        context: Its file, which lines change as they are read.
+        context: Its file, whose state changes as lines are read.
 
     Returns:
-        Its records, metadata and infos: none as a rule where it is other programs' text,
-        several where writers tore into each other. Records are ``FileRecord``.
+        Its records, metadata and infos: usually none if it is other programs' text, several if
+        writers tore each other's lines. Records are ``FileRecord``.
     """
     context.offset_bytes += len(line) if line.endswith(b"\n") else len(line) + 1
     if line[:6] == b"DLLL {":
@@ -65,7 +65,7 @@ def parse_line(line: bytes, context: FileContext) -> list[Entry]:
     if len(line) <= MAX_LINE_BYTES:
         try:
             return [read_entry(decode_json(line[start:]), line, log_format, context)]
-        except SkippedError:  # found again and counted the longer way
+        except SkippedError:  # found again and counted the long way
             pass
     return _parse_mixed(line, context)
 
@@ -105,7 +105,7 @@ class _Rest:
 
     Attributes:
         found: How many records there were, whole or damaged.
-        noise: What there was beside it: ``NOISE``, ``NUL_BYTES``, or ``""`` for nothing.
+        noise: What else there was: ``NOISE``, ``NUL_BYTES``, or ``""`` for nothing.
     """
 
     def __init__(self, line: bytes) -> None:
@@ -116,7 +116,7 @@ class _Rest:
         self.noise = ""
 
     def markers(self) -> Iterator[re.Match[bytes]]:
-        """Yield the beginnings of records; ``read`` or ``failed`` go on behind them."""
+        """Yield the beginnings of records; ``read`` or ``failed`` moves on past each of them."""
         while self._failures < _MAX_FAILURES:
             found = self._next_marker(self._at)
             end = len(self._line) if found is None else found.start()
@@ -146,14 +146,14 @@ class _Rest:
         return entries
 
     def failed(self, found: re.Match[bytes]) -> None:
-        """Go on at the next marker behind a damaged record."""
+        """Continue at the next marker after a damaged record."""
         self._failures += 1
         self.found += 1
         at = found.end()
         following = self._next_marker(at)
         quotes = 0
         while found["json"] and following is not None and not following["json"]:
-            # JSON within a string has its quotes escaped and cannot be read; text could.
+            # JSON within a string has its quotes escaped and cannot be read; text could be.
             quotes += self._line.count(b'"', at, following.start())
             quotes -= self._line.count(b'\\"', at, following.start())
             if quotes % 2 == 0:
@@ -172,16 +172,16 @@ class _Rest:
         return entry
 
     def _pass(self, end: int) -> None:
-        """Go on at ``end``: what is passed by is not a record."""
+        """Continue at ``end``; what is skipped is not a record."""
         noise = self._line[self._at : end].strip(_BLANKS)
         if noise and self.noise != NUL_BYTES:
             self.noise = NUL_BYTES if b"\0" in noise else NOISE
         self._at = end
 
     def _next_marker(self, start: int) -> re.Match[bytes] | None:
-        """Find a marker; one behind a quote is part of somebody's text."""
+        """Find the next marker; one that follows a quote is part of somebody's text."""
         line = self._line
-        # What every record's marker holds: looked for alone it takes a tenth of the time.
+        # Every record's marker holds one of these: searching for them takes a tenth of the time.
         if line.find(b"DLL", start) < 0 and line.find(b"INFO", start) < 0:
             return None
         found = _MARKER.search(line, start)
@@ -200,7 +200,7 @@ def _decode(fragment: bytes) -> str:
 
 
 def _parse_other(line: bytes, entries: list[Entry], context: FileContext) -> None:
-    """Read a line without a prefix: rows of MMEngine's ``scalars.json``, or anybody's text."""
+    """Read a line without a prefix: rows of MMEngine's ``scalars.json``, or any other text."""
     if not line.startswith(b"{"):
         torn = _PREFIX.match(line) is not None
         context.skip(NUL_BYTES if b"\0" in line else TORN if torn else NOT_A_RECORD)

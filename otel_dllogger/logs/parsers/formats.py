@@ -1,4 +1,4 @@
-"""The formats of logs: their names, a record of them, and what their metrics' names imply."""
+"""The names of log formats, a record read from a log, and what metrics' names imply."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _STAGE_OF_GRANULARITY = {ITERATION: "train", VALIDATION: "val"}
 
 
 class FileRecord(Record):
-    """A record of a log file.
+    """A record read from a log file.
 
     Attributes:
         log_format: The name of the line's format.
         file_rank: The rank of the file, for records that do not name theirs.
-        header_stage: The stage that stands in the line's header, None where there is none.
+        header_stage: The stage in the line's header, None if there is none.
         interpolated: Whether the time was worked out from the record's place in the file.
     """
 
-    # Of the class where they are what they nearly always are, as in Record.
+    # Class attributes hold the values that are nearly always right, as in Record.
     log_format = DLLOGGER_JSON
     file_rank = 0
     header_stage: str | None = None
@@ -52,9 +52,9 @@ class FileRecord(Record):
     def stage(self) -> str | None:
         """Return the stage of the record as a whole; a metric's metadata or name may differ.
 
-        It is the header's; else by the step, as DLLogger's documentation defines it,
-        train for a training iteration and val for one of validation. A summary of an
-        epoch or of the run holds metrics of several stages: None, the names say it.
+        It is the header's, if there is one. Otherwise the step decides, as DLLogger's documentation
+        defines it: train for a training iteration, val for a validation iteration. A summary of an
+        epoch or of the run holds metrics of several stages, which their names tell: it has None.
         """
         if self.header_stage is not None:
             return self.header_stage
@@ -62,21 +62,21 @@ class FileRecord(Record):
 
 
 def conventional_metadata(name: str, log_format: str, stage: str | None = None) -> dict[str, str]:
-    """Return what a metric's name says of it, in the form of DLLogger's metadata.
+    """Return what a metric's name says about it, in the form of DLLogger's metadata.
 
-    A caller puts the file's own over it, ``{**conventional_metadata(...), **found}``, so
-    that an explicit ``"GOAL": "NONE"`` or ``"unit": null`` holds, and passes the result to
-    ``metrics.mapping.parse_metadata`` or, as a ``Metadata``, to a store.
+    A caller overrides it with the file's own, ``{**conventional_metadata(...), **found}``, so
+    that an explicit ``"GOAL": "NONE"`` or ``"unit": null`` holds. It passes the result to
+    ``metrics.naming.parse_metadata`` or, as a ``Metadata``, to a store.
 
     Args:
         name: The name as the file has it.
         log_format: The record's format.
-        stage: The record's stage. It counts for MMEngine alone, which takes the stage out
-            of its names and writes it into the line's header (``LogProcessor``); in the
-            others the stage is in metadata or in the name, as when logged live.
+        stage: The record's stage. It is used for MMEngine only, which removes the stage from
+            its names and writes it into the line's header (``LogProcessor``). In the other
+            formats the stage is in the metadata or the name, as when logged live.
 
     Returns:
-        ``unit``, ``GOAL`` and ``STAGE``, those that are known.
+        Those of ``unit``, ``GOAL`` and ``STAGE`` that are known.
     """
     metadata = {}
     if _RATE.search(name):

@@ -1,4 +1,4 @@
-"""The JSON lines of DLLogger and TCAP DLLogger: objects after a prefix.
+"""Parse the JSON lines of DLLogger and TCAP DLLogger: objects after a prefix.
 
 Source: DLLogger's ``JSONStreamBackend``; TCAP DLLogger writes ``data`` as ``str(dict)``.
 """
@@ -40,23 +40,23 @@ _INT64 = 2.0**63
 _LONG_DIGITS = re.compile(rb"\d{19}")
 _TOO_MANY_DIGITS = re.compile(rb"\d{%d}" % (MAX_DIGITS + 1))
 
-# A string, or a quote that begins one without an end, or a bracket.
+# A string, or a quote that begins an unterminated one, or a bracket.
 _TOKEN = re.compile(rb'"(?:[^"\\]*(?:\\.[^"\\]*)*")?|[\[\]{}]', re.DOTALL)
 _OPENING = b"[{"
 _QUOTE = 0x22
 
 
 def decode_json(raw: bytes) -> Any:
-    """Read one JSON value, by the fastest decoder that says the same.
+    """Read one JSON value, with the fastest decoder that gives the right result.
 
     orjson refuses NaN, Infinity and lone surrogates, which Python writes, and reads ints
-    of more than 64 bits as floats (``read_entry`` sees to those).
+    of more than 64 bits as floats (``read_entry`` takes care of those).
 
     Args:
-        raw: The value and nothing else but white space.
+        raw: The value, with nothing but white space around it.
 
     Raises:
-        SkippedError: If it is none, or exceeds a limit.
+        SkippedError: If it is not a JSON value, or exceeds a limit.
     """
     if raw.count(b"[") + raw.count(b"{") > MAX_NESTING:
         find_end(raw, 0)
@@ -67,10 +67,10 @@ def decode_json(raw: bytes) -> Any:
 
 
 def _decode_standard(raw: bytes) -> Any:
-    """Read one JSON value as Python's own decoder does; its nesting is known to be bounded."""
+    """Read one JSON value with Python's own decoder; its nesting is known to be bounded."""
     if b"\0" in raw:
         raise SkippedError(NUL_BYTES)
-    # Python's limit can be lifted, and the time grows with the square.
+    # Python's own limit can be lifted, and reading a number takes quadratic time.
     if _TOO_MANY_DIGITS.search(raw):
         raise SkippedError(NUMBER_TOO_LONG)
     try:
@@ -93,7 +93,7 @@ def find_end(line: bytes, start: int) -> int:
         start: Where the object begins, or white space before it.
 
     Raises:
-        SkippedError: If it does not end, or is nested too deep.
+        SkippedError: If it does not end, or is nested too deeply.
     """
     depth = 0
     for found in _TOKEN.finditer(line, start):
@@ -114,14 +114,14 @@ def find_end(line: bytes, start: int) -> int:
 
 
 def read_entry(fields: dict[str, Any], raw: bytes, log_format: str, context: FileContext) -> Entry:
-    """Make an entry of a line's fields. Nothing is counted where it raises.
+    """Make an entry from a line's fields; nothing is counted if this raises.
 
     A step that is a list becomes a tuple, which is what the script passed: JSON has no
-    tuples, and steps of two ints are the ones that are read fast.
+    tuples, and steps that are tuples of two ints take the fast path.
 
     Args:
         fields: The JSON object.
-        raw: The line, or what of it holds the object.
+        raw: The line, or the part of it that holds the object.
         log_format: ``DLLOGGER_JSON`` or ``TCAP_JSON``.
         context: The file.
 
@@ -167,7 +167,7 @@ def _log(step: Any, data: Any, raw: bytes, log_format: str) -> FileRecord:
     try:
         if -_INT64 < sum(data.values()) < _INT64:
             record.values = (data, data, True, True)  # what convert() would find out again
-    except (AttributeError, TypeError):  # no dict; text, lists or None among the values
+    except (AttributeError, TypeError):  # not a dict, or text, lists or None among the values
         pass
     if log_format is not DLLOGGER_JSON:
         record.log_format = log_format
@@ -179,7 +179,7 @@ def _log(step: Any, data: Any, raw: bytes, log_format: str) -> FileRecord:
 
 
 def _exact(raw: bytes) -> Any:
-    """Read an object again that may hold ints of more than 64 bits, which are floats by now."""
+    """Read an object again that may hold ints of more than 64 bits, which became floats."""
     return _decode_standard(raw[raw.index(b"{") : raw.rindex(b"}") + 1])
 
 

@@ -1,10 +1,10 @@
-"""Values in text: what ``str`` or ``repr`` wrote of plain data, read back without evaluating it.
+"""Read plain data back from what ``str`` or ``repr`` made of it, without evaluating the text.
 
-TCAP DLLogger writes its data as ``str(dict)`` within a JSON string. What is read is what
-``ast.literal_eval`` reads of such text, but for complex numbers; ``nan`` and ``inf``,
-which it refuses, are numbers. ``ast`` does not do it, since logs are other people's: a line
-of 600 kB ends Python 3.10 (``()()()...`` overflows the stack of its C code), one of 1 MiB
-takes 500 MB, and escapes that Python does not know are printed as warnings.
+TCAP DLLogger writes its data as ``str(dict)`` within a JSON string. The reader here accepts
+what ``ast.literal_eval`` accepts, except complex numbers; it also reads ``nan`` and ``inf``,
+which ``ast`` refuses. ``ast`` itself is not used, because the logs are other people's: a line
+of 600 kB crashes Python 3.10 (``()()()...`` overflows the stack of its C code), one of 1 MiB
+takes 500 MB, and an escape that Python does not know prints a warning.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WORDS = {"None": None, "True": True, "False": False}
 # What may be an int of more than 64 bits, which orjson reads as a float.
 _LONG_DIGITS = re.compile(r"\d{19}", re.ASCII)
 
-# Unrolled loops, so that text without an end costs no more than its length.
+# Unrolled loops, so that the time for unterminated text grows only linearly with its length.
 _TOKEN = re.compile(
     r"""\s*(?:
         (?P<text>b?(?:'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"))
@@ -47,10 +47,10 @@ _ESCAPE = re.compile(
 
 
 def parse_literal(text: str) -> Any:
-    """Return a number, None, a bool, a list or the like; text that is none of them as it is.
+    """Read a number, None, a bool, a list or the like; return any other text unchanged.
 
     Args:
-        text: What ``str`` wrote of a value.
+        text: What ``str`` returned for a value.
     """
     if _INTEGER.fullmatch(text):
         return int(text)
@@ -70,15 +70,15 @@ def parse_repr(text: str) -> Any:
     """Read the ``repr`` of None, bools, numbers, text, bytes, lists, tuples, sets and dicts.
 
     Args:
-        text: The text; within a JSON string it has no more bytes than its line.
+        text: The text; in a log it is never longer than its line.
 
     Returns:
         The value.
 
     Raises:
-        SkippedError: If it is anything else, nested too deep, or a number too long.
+        SkippedError: If it is anything else, nested too deeply, or has too long a number.
     """
-    # With neither in it, every ' begins or ends a string, and such a string is JSON's.
+    # Without " and \ in it, every ' begins or ends a string, which is JSON's but for the quotes.
     if (
         '"' not in text
         and "\\" not in text
@@ -93,7 +93,7 @@ def parse_repr(text: str) -> Any:
 
 
 class _ReprReader:
-    """Read a value, one token after the other.
+    """A reader of one value, token by token.
 
     Args:
         text: The text.
@@ -181,7 +181,7 @@ def _number(symbol: str) -> float:
             raise SkippedError(NUMBER_TOO_LONG)
         try:
             return int(symbol)
-        except ValueError:  # where the limit of the process is lower
+        except ValueError:  # if the limit of this process is lower
             raise SkippedError(NUMBER_TOO_LONG) from None
     return float(symbol)
 
@@ -199,4 +199,4 @@ def _unescape(found: re.Match[str]) -> str:
         return found[0].encode().decode("unicode_escape")
     if found["octal"]:
         return chr(int(found["octal"], 8))
-    return found[0]  # as Python keeps an escape that it does not know
+    return found[0]  # Python also keeps an escape that it does not know

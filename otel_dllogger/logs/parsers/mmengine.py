@@ -1,8 +1,8 @@
-"""MMEngine's text log and its ``vis_data/scalars.json``.
+"""Parse MMEngine's text log and its ``vis_data/scalars.json``.
 
-What a line's numbers mean is in MMEngine 0.10.7: ``runner/log_processor.py`` writes the
-text, ``hooks/logger_hook.py`` passes the same values on to ``LocalVisBackend``, which
-writes the rows of ``scalars.json``. Steps are mapped so:
+MMEngine 0.10.7 defines what a line's numbers mean: ``runner/log_processor.py`` writes the
+text, and ``hooks/logger_hook.py`` passes the same values on to ``LocalVisBackend``, which
+writes the rows of ``scalars.json``. Steps are mapped as follows:
 
 =====================================  ===================================================
 line                                   step
@@ -20,11 +20,11 @@ row without ``iter``, by iteration     ``(0, last iteration, None)``; ``step`` i
                                        iteration with ``log_metric_by_epoch=False``
 ``Epoch(test) [10/25] eta: ...``       ``(None, None, 10)``
 ``Epoch(test) [25/25]  acc: ...``      ``()``: the run's result
-``Epoch(train) [2][10/?]``             as ever: a loader's length need not be known
+``Epoch(train) [2][10/?]``             as above: a loader's length may be unknown
 =====================================  ===================================================
 
-A run is by iteration if its last training row named no epoch, as ``runner.epoch`` is 0
-throughout then. A line of progress differs from one of results by its ``eta``.
+A run is by iteration if its last training row has no epoch; ``runner.epoch`` is then 0
+throughout. A line of progress differs from a line of results by its ``eta``.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _PLACE = re.compile(
     r"(?:\[\s*(?P<epoch>\d{1,18})\]\s*)?\[\s*(?P<n>\d{1,18}|\?)/\s*(?P<of>\d{1,18}|\?|None)\](?P<pairs>.*)",
     re.ASCII | re.DOTALL,
 )
-# Learning rates stand one blank apart, everything else two.
+# Learning rates are one blank apart, everything else two.
 _RATES = re.compile(r"(\S+): (\S+)")
 _ETA = re.compile(r"(?:(\d{1,9}) days?, )?(\d{1,9}):(\d\d):(\d\d)", re.ASCII)
 
@@ -60,14 +60,14 @@ def read_text(text: str, context: FileContext) -> FileRecord | None:
     """Read a line of MMEngine's text log.
 
     Args:
-        text: The line from its time on.
+        text: The line, from its time onwards.
         context: The file; its last training iteration is kept.
 
     Returns:
-        The record; None where the line holds no metrics.
+        The record; None if the line holds no metrics.
 
     Raises:
-        SkippedError: If it is a line of metrics and damaged.
+        SkippedError: If it is a damaged line of metrics.
     """
     line = _LINE.match(text)
     if line is None:
@@ -128,7 +128,7 @@ def _pairs(text: str) -> dict[str, Any]:
 
 
 def _seconds(text: str) -> Any:
-    """Read what ``str(timedelta)`` wrote."""
+    """Read what ``str(timedelta)`` returned."""
     found = _ETA.fullmatch(text)
     if found is None:
         return text
@@ -145,8 +145,8 @@ def read_row(fields: dict[str, Any], context: FileContext) -> FileRecord:
     """Read a row of ``scalars.json``; its time is worked out from its place in the file.
 
     Args:
-        fields: The row, as ``is_row`` has it; its place is taken out.
-        context: The file, with the run's start, its length and its last change.
+        fields: A row for which ``is_row`` is true; its step, epoch and iteration are removed.
+        context: The file, with the run's start, the file's length and its last change.
     """
     step: Any = fields.pop("step")
     epoch, iteration = fields.pop("epoch", None), fields.pop("iter", None)

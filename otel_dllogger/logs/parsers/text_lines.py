@@ -1,12 +1,12 @@
-"""The lines that StdOutBackend prints, of DLLogger and of TCAP DLLogger.
+"""Parse the lines that the StdOutBackend of DLLogger or TCAP DLLogger prints.
 
 Source: DLLogger's default formats, ``DLL <datetime> - <step> <name> : <value> <unit> ...``,
-where no unit leaves two blanks; the prefix was ``DLLL`` in older releases. Scripts pass
-formats of their own for steps (``Epoch: 0 Iteration: 1``), and some print the lines by
-hand (``rank: 0 train.loss: 0.5 train.ips: 10 imgs/s``).
+where a missing unit leaves two blanks; the prefix was ``DLLL`` in older releases. Scripts
+pass their own formats for steps (``Epoch: 0 Iteration: 1``), and some print the lines
+themselves (``rank: 0 train.loss: 0.5 train.ips: 10 imgs/s``).
 
-Text does not say where a name with blanks begins: after a value come one word of unit and
-then the name, or two blanks and the name.
+The text does not mark where a name with blanks begins, so this is assumed: a value is
+followed by one word of unit and then the name, or by two blanks and the name.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def read_text(text: str, context: FileContext) -> list[FileRecord | Metadata | I
     """Read one printed line.
 
     Args:
-        text: The line from its prefix on, to its end or to the next record on it.
-        context: The file; the units that it shows are kept.
+        text: The line, from its prefix to its end or to the next record on it.
+        context: The file; the units seen so far are kept in it.
 
     Returns:
-        A record, and before it the metadata that units newly seen are; or an info, where
-        there are no metrics.
+        A record, preceded by metadata for units that were not seen before; or an info, if there
+        are no metrics.
 
     Raises:
         SkippedError: If it breaks off before its metrics.
@@ -101,7 +101,7 @@ def _new_units(
 def _read_body(
     body: str, context: FileContext
 ) -> tuple[Any, dict[str, Any], dict[str, str]] | None:
-    """Read step, values and units; None where there are no metrics."""
+    """Read step, values and units; return None if there are no metrics."""
     data: dict[str, Any] = {}
     leading = _LEADING_RANK.match(body)
     if leading:
@@ -113,7 +113,7 @@ def _read_body(
         return (step, data, {}) if is_known else None
     colon = _COLON
     if _COLON.search(rest.replace("rank: ", "")) is None and _NUMBER_BY_HAND.search(rest):
-        # Only what begins with a step or a rank is a record: people print much with colons.
+        # Only a line that begins with a step or a rank is a record: much printed text has colons.
         if not is_known and not leading:
             return None
         colon = _COLON_BY_HAND
@@ -138,15 +138,15 @@ def _read_body(
 def _split_step(body: str) -> tuple[Any, str]:
     """Split a printed line's step off.
 
-    Labels are read as scripts' formats for DLLogger's tuples write them: an epoch, an
-    iteration and a validation's iteration; an iteration alone is a number. ``Summary:``
-    and no text at all are the run's ``()``.
+    Labels are read as scripts format DLLogger's tuples: an epoch, an iteration and a
+    validation iteration; an iteration alone is a number. ``Summary:``, or no text at all,
+    is the run's step ``()``.
 
     Args:
         body: What follows the ``-`` and one blank.
 
     Returns:
-        The step, None where it is not of these forms, and the rest of the line.
+        The step, None if it has none of these forms, and the rest of the line.
     """
     if body.startswith(" "):
         return (), body
@@ -201,7 +201,7 @@ def _add(name: str, value: str, unit: str, data: dict[str, Any], units: dict[str
 
 
 def _split_value(part: str) -> tuple[str, str, str]:
-    """Split what stands between two colons into a value, its unit and the next name."""
+    """Split the text between two colons into a value, its unit and the next name."""
     end = _end_of_value(part)
     if end is None:
         value, blanks, name = part.partition("  ")
@@ -218,7 +218,7 @@ def _split_value(part: str) -> tuple[str, str, str]:
 
 
 def _split_last(part: str, context: FileContext) -> tuple[str, str]:
-    """Split what stands after the last colon into a value and its unit; the rest is noise."""
+    """Split the text after the last colon into a value and its unit; the rest is noise."""
     end = _end_of_value(part)
     if end is None:
         return part.strip(), ""
@@ -235,7 +235,7 @@ def _split_last(part: str, context: FileContext) -> tuple[str, str]:
 
 
 def _end_of_value(part: str) -> int | None:
-    """Return where a number, None, a bool or a bracketed value ends, None for text."""
+    """Return where a number, None, a bool or a bracketed value ends; return None for text."""
     found = NUMBER.match(part) or _WORD.match(part)
     if found:
         return found.end()

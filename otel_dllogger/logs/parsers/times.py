@@ -1,4 +1,4 @@
-"""Times of log lines: without a zone, with an hour that comes twice, without a year."""
+"""Read the times of log lines, which may lack a zone or a year, or lie in a repeated hour."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.record import microseconds
 
 MAX_TIME_US = 10**17
-"""The year 5138; what is beyond is damage."""
+"""The year 5138; a later time is damage."""
 
 _OUT_OF_ORDER_US = 60 * 10**6
 _FOLD_US = 2 * 3600 * 10**6
@@ -35,7 +35,7 @@ def parse_zone(name: str | None) -> tzinfo | None:
             (``+08:00``), or None for the machine's own.
 
     Returns:
-        The zone; None is the machine's own.
+        The zone; None for the machine's own.
 
     Raises:
         ConfigurationError: If there is no such zone.
@@ -69,11 +69,11 @@ def parse_datetime(text: str, *, zone: str | None, last_us: int | None) -> int |
 
     Args:
         text: The text; it may hold more after the time.
-        zone: The zone where the text has no offset, as ``parse_zone`` takes it.
-        last_us: The time of the record before, for the hour that comes twice.
+        zone: The zone to use if the text has no offset, as ``parse_zone`` takes it.
+        last_us: The time of the previous record, to resolve the hour that occurs twice.
 
     Returns:
-        Microseconds since the Unix epoch, None where the text is not a time.
+        Microseconds since the Unix epoch, None if the text is not a time.
     """
     found = _DATETIME.match(text)
     if found is None:
@@ -100,22 +100,22 @@ def find_year(
     reference_us: int | None,
     last_us: int | None,
 ) -> int | None:
-    """Read a time without a year: the latest year in which it is not after a reference.
+    """Return a time without a year, in the latest year in which it is not after a reference.
 
-    A line is written before its file is last changed. Where the file server's clock is
-    up to five minutes behind, the time is the reference itself, not a year earlier.
+    A line is written before the last change of its file. If the file server's clock is up to
+    five minutes behind, the result is the reference itself, not a time one year earlier.
 
     Args:
         month: The month.
-        day: The day; the 29th of February is one of a leap year.
+        day: The day; the 29th of February is looked for in leap years.
         clock: Hours, minutes and seconds.
         zone: The zone, as ``parse_zone`` takes it.
         reference_us: When the file was last changed, microseconds since the Unix epoch;
-            None is now.
-        last_us: The time of the record before, for the hour that comes twice.
+            None for now.
+        last_us: The time of the previous record, to resolve the hour that occurs twice.
 
     Returns:
-        Microseconds since the Unix epoch, None where there is no such day.
+        Microseconds since the Unix epoch, None if there is no such day.
     """
     if reference_us is None:
         reference_us = time.time_ns() // 1000
@@ -134,11 +134,11 @@ def find_year(
 def _local_us(naive: datetime, zone: str | None, last_us: int | None) -> int | None:
     """Return a local time as microseconds since the Unix epoch.
 
-    When clocks are set back an hour comes twice. Its first pass is taken, unless that
-    lies more than a minute (and no more than two hours) before the record before: logs
-    go forward, and ranks that write at once are out of order by less than a minute.
-    When clocks are set forward an hour is left out; a time in it counts as by the clock
-    that was not set (Python's ``fold=0``, PEP 495).
+    When clocks are set back, an hour occurs twice. The first occurrence is taken, unless it lies
+    more than a minute (and no more than two hours) before the previous record: logs go forward,
+    and ranks that write at the same time are out of order by less than a minute. When clocks are
+    set forward, an hour is skipped; a time in it is read as if the clock had not been changed
+    (Python's ``fold=0``, PEP 495).
     """
     try:
         local = naive.replace(tzinfo=parse_zone(zone))

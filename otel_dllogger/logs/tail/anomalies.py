@@ -1,7 +1,7 @@
-"""What is unusual about followed files: counted by reason, and said by nobody here.
+"""Count what is unusual about followed files, by reason; nothing is printed here.
 
-A bridge follows other people's files for weeks. What is odd about one of them becomes a
-number, and a state that lasts counts once, not once a poll.
+A bridge follows other people's files for weeks. Whatever is odd about one of them is only
+counted, and a state that lasts counts once, not once per poll.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from otel_dllogger.diagnostics import FILE, PERMISSION_DENIED, REASONS, UNREADAB
 
 
 class FileAnomalies:
-    """Count what is unusual.
+    """Counts of what is unusual, by reason.
 
     Attributes:
         counts: How often, by reason.
@@ -48,5 +48,5 @@ class FileAnomalies:
         self.note(path, PERMISSION_DENIED if isinstance(error, PermissionError) else UNREADABLE)
 
     def end_round(self) -> None:
-        """Forget the states that nobody noted in this round."""
+        """Forget the states that were not noted in this round."""
         self._before, self._now = self._now, set()

@@ -1,12 +1,12 @@
-"""The checkpoint: how far each file was delivered, on disk, complete whenever we are killed.
+"""The checkpoint: how far each file was delivered, saved so that it survives any kill.
 
-A file of JSON, written beside itself, synced and renamed. Whatever stands there instead
-of one is counted, and the files are read from their beginning: a line twice is better
-than a line lost.
+It is a JSON file, which is written under a temporary name beside it, synced and renamed. If
+something else is there instead, that is counted, and the files are read from their beginning:
+a line delivered twice is better than a line lost.
 
-Deliver, then save. Only the number of a new generation is saved before its first line is
-delivered: so no number is ever given to two contents, whenever we are killed, and equal
-positions mean equal lines.
+Lines are delivered first, then saved as delivered. Only the number of a new generation is
+saved before its first line is delivered: so no number is ever given to two contents, whenever
+we are killed, and equal positions mean equal lines.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Saved(NamedTuple):
     """A checkpoint that was read.
 
     Attributes:
-        next_generation: The first number that no generation has had.
+        next_generation: The first number that no generation has had yet.
         files: The files.
     """
 
@@ -57,10 +57,10 @@ class Saved(NamedTuple):
 
 
 class CheckpointFile:
-    """Read and write the file that a checkpoint is.
+    """The file on disk that holds a checkpoint.
 
     Args:
-        path: The file; its folder must exist. One process at a time may use it.
+        path: The file; its folder must exist. Only one process at a time may use it.
         anomalies: Where to count what is unusual.
         sync: ``os.fsync``, or what stands in for it in a test.
     """
@@ -78,7 +78,7 @@ class CheckpointFile:
         self._sync = sync
 
     def read(self) -> Saved:
-        """Return what was saved; nothing if there is none, or none that can be used."""
+        """Return what was saved; nothing if there is no checkpoint, or none that can be used."""
         nothing = Saved(1, ())
         try:
             raw = read_regular(self.path)
@@ -102,7 +102,7 @@ class CheckpointFile:
             file: TailedFile | None
             try:
                 file = _parse_entry(entry, next_generation)
-                set_entry(file)  # what can be read can also be nested too deep to be written
+                set_entry(file)  # what can be read may be nested too deeply to be written
             except (KeyError, TypeError, ValueError):
                 file = None
             if file is None or file.key in found:
@@ -119,11 +119,11 @@ class CheckpointFile:
         """Replace what was saved.
 
         Args:
-            next_generation: The first number that no generation has had.
-            entries: The files, as ``set_entry`` has each.
+            next_generation: The first number that no generation has had yet.
+            entries: The files' entries, as ``set_entry`` makes them.
 
         Returns:
-            Whether it is on the disk; if not, what was saved before still is.
+            Whether it is on disk; if not, what was saved before still is.
         """
         raw = b'{"format":"%b","version":%d,"next_generation":%d,"files":[\n%b\n]}\n' % (
             FORMAT.encode(),
@@ -141,12 +141,12 @@ class CheckpointFile:
 
 
 class Checkpoint:
-    """Keep the checkpoint file up to date with what was delivered.
+    """The checkpoint of followed files, kept up to date with what was delivered.
 
     Args:
-        checkpoint_file: Where to save; None: nowhere.
-        files: The followed files, which this fills with those of the checkpoint.
-        covers: What tells whether a path is one of those that are followed.
+        checkpoint_file: Where to save; None to save nothing.
+        files: The followed files, to which those of the checkpoint are added.
+        covers: Returns whether a path is one of those that are followed.
         anomalies: Where to count what is unusual.
     """
 
@@ -176,13 +176,13 @@ class Checkpoint:
                 files[file.key] = file
 
     def new_generation(self) -> int:
-        """Return a number that no generation has had."""
+        """Return a number that no generation has had yet."""
         generation = self._next_generation
         self._next_generation += 1
         return generation
 
     def touch(self, file: TailedFile) -> None:
-        """Have a file saved with the next commit."""
+        """Mark a file to be saved with the next commit."""
         self._touched.add(file)
 
     def forget(self, file: TailedFile) -> None:
@@ -233,12 +233,12 @@ class Checkpoint:
 
 
 def set_entry(file: TailedFile, *, at_start: bool = False) -> None:
-    """Set what the checkpoint says of a file, as JSON, to what is known of it now.
+    """Set a file's entry in the checkpoint, as JSON, to what is known of the file now.
 
     Args:
-        file: The file; all that was read of it counts as delivered.
-        at_start: Nothing counts as delivered: it begins at 0, but only with the content that
-            has this number.
+        file: The file; everything that was read from it counts as delivered.
+        at_start: Nothing counts as delivered: the file begins at 0, but only with the content
+            that has this generation.
 
     Raises:
         TypeError: If its state is not JSON.
@@ -297,7 +297,7 @@ def _is_number(value: object) -> TypeGuard[int]:
 
 
 def _format_path(path: str) -> str:
-    """Return a path as ASCII: a file may have a name that is not text, JSON may not."""
+    """Return a path as ASCII: a file's name need not be valid text, but JSON must be."""
     return quote_from_bytes(os.fsencode(path), safe="/ ()[]{}=+,:@!")
 
 

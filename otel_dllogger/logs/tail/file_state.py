@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 APPEARED, RESTARTED, GONE = "appeared", "restarted", "gone"
 
 NUL_VISITS = 5
-"""Looks at a NUL byte before it is believed: a network file system may yet fill it."""
+"""How often a NUL byte is seen before it is trusted: a network file system may still fill it."""
 
 Stamp = tuple[int, int]
 
@@ -35,7 +35,7 @@ class LineBatch:
     """Whole lines of one file, one after the other.
 
     Attributes:
-        file: The file; its ``state`` is the reader's to use.
+        file: The file; its ``state`` is for the caller to use.
         path: Where it was when they were read.
         start: Where the first line begins.
         end: Where the last one ends.
@@ -49,7 +49,7 @@ class LineBatch:
     lines: list[bytes]
 
     def positions(self) -> Iterator[FilePosition]:
-        """Return where each line ends, which tells every line from all others."""
+        """Yield where each line ends, which distinguishes it from all others."""
         device, inode, generation, offset, checksum = self.start
         for line in self.lines:
             offset += len(line) + 1
@@ -59,12 +59,12 @@ class LineBatch:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileEvent:
-    """A file began, began anew or ended.
+    """The news that a file appeared, restarted or is gone.
 
     Attributes:
         kind: ``APPEARED``: it is followed from now on, from ``file.position``, with the
-            ``state`` of the checkpoint; ``RESTARTED``: another content is read, from 0,
-            with an empty ``state``; ``GONE``: nothing more comes of it.
+            ``state`` of the checkpoint; ``RESTARTED``: new content is read, from 0,
+            with an empty ``state``; ``GONE``: no more lines come from it.
         file: The file.
         path: Where it is, or was.
         generation: Its generation.
@@ -77,12 +77,12 @@ class FileEvent:
 
 
 class ReadResult(NamedTuple):
-    """What one look into a file gave.
+    """The result of reading from a file once.
 
     Attributes:
         batches: The lines.
         read_bytes: How much was read for them.
-        more: Whether there may be more to read at once.
+        more: Whether there may be more to read right away.
         again: Whether to look again in the next round, even if nothing seems to change.
     """
 
@@ -96,21 +96,21 @@ class TailedFile:
     """A file that is followed.
 
     Attributes:
-        path: Where it is, as far as is known.
+        path: Where it is, as last known.
         key: Its device and inode.
-        generation: The number of what it holds; a rewritten file gets another one.
-        state: What the caller keeps for this generation, as JSON has it; it is saved with
-            the commit after the next lines.
-        version: The inode's version, None where it is unknown.
-        found_path: Where it was found last by the paths that are followed.
+        generation: The number of its content; a rewritten file gets another one.
+        state: What the caller keeps for this generation, as plain JSON; it is saved with the
+            commit after the next lines.
+        version: The inode's version, None if it is unknown.
+        found_path: Where it was last found under the paths that are followed.
         fingerprint: How far it was read.
-        skipping: Whether that is within a line that is too long.
-        stamp: Its size and time when it was last looked for.
-        visited_stamp: The same when it was last looked into.
+        skipping: Whether that offset is within a line that is too long.
+        stamp: Its size and modification time when it was last looked for.
+        visited_stamp: The same when it was last read.
         missing: For how many rounds it was not found anywhere.
-        is_known: Whether the caller was told of it.
+        is_known: Whether the caller was told about it.
         saved: Its entry in the checkpoint, None if it has none.
-        saved_generation: The generation of that.
+        saved_generation: The generation in that entry.
     """
 
     __slots__ = (
@@ -149,7 +149,7 @@ class TailedFile:
         return f"<{self.path!r} generation {self.generation} offset {self.fingerprint.offset}>"
 
     def begin(self, generation: int) -> None:
-        """Begin at 0 with another content."""
+        """Begin at 0 with new content."""
         self.generation = generation
         self.fingerprint = Fingerprint()
         self.skipping = False
@@ -172,11 +172,11 @@ class TailedFile:
         Args:
             fd: The file.
             want_bytes: How much to read, unless a line is longer.
-            max_line_bytes: The longest line that is not passed over.
+            max_line_bytes: The longest line that is not skipped.
             anomalies: Where to count what is unusual.
 
         Returns:
-            What was read, None if the file does not hold what it did before.
+            What was read, None if the file no longer holds what was read before.
 
         Raises:
             OSError: If the file cannot be read.
@@ -230,7 +230,7 @@ class TailedFile:
         return batches, zlib.crc32(fresh[done : found.taken - found.nuls], checksum)
 
     def _wait_for_nuls(self, found: SplitLines) -> None:
-        """Count the looks at a NUL byte that stays."""
+        """Count how often the same NUL byte was seen."""
         if found.waits_at is None:
             self._nul_at, self._nul_visits = -1, 0
             return
@@ -239,10 +239,10 @@ class TailedFile:
         self._nul_at = at
 
     def _pass_over_hole(self, fd: int) -> None:
-        """Go on to where the next bytes are that somebody wrote.
+        """Skip to the next bytes that were really written.
 
         A writer that does not append leaves a hole as long as the log was before it was
-        emptied. To read it would take as long.
+        emptied. Reading the hole would take as long as reading that log.
         """
         offset = self.fingerprint.offset
         try:
@@ -257,7 +257,7 @@ class TailedFile:
 
 
 class Block(NamedTuple):
-    """Lines that stand one after the other.
+    """Consecutive lines.
 
     Attributes:
         start: Where in the data the first line begins.
@@ -276,11 +276,11 @@ class SplitLines:
 
     Attributes:
         blocks: The whole lines.
-        taken: Bytes that are done with; what follows is read again with more of the file.
+        taken: Bytes that are done with; the rest is read again, with more of the file.
         skipping: Whether the data end within a line that is too long.
         too_long: Lines that were found to be too long.
-        nuls: NUL bytes that were passed over, the last of those taken.
-        waits_at: Where a NUL byte is that a network file system may yet fill, or None.
+        nuls: NUL bytes that were skipped, the last of those taken.
+        waits_at: Where there is a NUL byte that a network file system may still fill, or None.
     """
 
     blocks: list[Block]
@@ -299,19 +299,19 @@ def split_lines(
     skipping: bool = False,
     trusted_nul: int = -1,
 ) -> SplitLines:
-    r"""Split bytes into whole lines; never give the beginning of one.
+    r"""Split bytes into whole lines; never return only the beginning of one.
 
-    NUL bytes stand in a log where a writer went on at its old offset after the file was
-    emptied, where a machine crashed, and, for a moment, where a network file system knows
-    the new size before the new bytes. So a line with a NUL waits until it is trusted.
-    NULs before a line are passed over then, and NULs within a line are its writer's.
+    NUL bytes are in a log if a writer continued at its old offset after the file was emptied,
+    if a machine crashed, and, for a moment, if a network file system knows the new size before
+    the new bytes. So a line with a NUL waits until the NUL is trusted. Then NULs before a line
+    are skipped, and NULs within a line count as written by its writer.
 
     Args:
         data: Bytes from the beginning of a line, or from within one that is skipped.
         max_line_bytes: The longest line, without its newline.
-        full: Whether more may follow at once, for the data fill what was asked for.
+        full: Whether more may follow at once, since as many bytes came as were asked for.
         skipping: Whether the data begin within a line that is too long.
-        trusted_nul: Where a NUL byte is that was seen often enough.
+        trusted_nul: Where there is a NUL byte that was seen often enough; -1 for none.
     """
     found = SplitLines([])
     start = 0
@@ -337,11 +337,11 @@ def split_lines(
 def _stops_at(
     found: SplitLines, data: bytes, nul: int, max_line_bytes: int, *, full: bool, trusted: bool
 ) -> bool:
-    """Deal with the line of a NUL byte; return whether that is all for now."""
+    """Handle the line with a NUL byte; return whether that is all for now."""
     line = found.taken
     end = data.find(b"\n", nul) + 1
     if not end and nul > line:
-        return False  # the beginning of a line, as any other
+        return False  # the beginning of a line, like any other
     if not end and not full:
         return True
     if not trusted:

@@ -1,7 +1,7 @@
 """Find the files to follow: in paths, folders and globs, and under a new name after a rename.
 
-There is no inotify: it knows nothing of what other machines do on a shared file system.
-Looking costs one ``scandir`` a folder and one ``lstat`` a file.
+inotify is not used: it knows nothing of what other machines do on a shared file system.
+A scan costs one ``scandir`` per folder and one ``lstat`` per file.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ NAMES = ("*.json", "*.jsonl", "*.log", "*.txt")
 
 
 class _Glob(NamedTuple):
-    """Match files below a folder, name by name, so that no folder is looked into in vain.
+    """A glob, matched name by name, so that no folder is read in vain.
 
-    wcmatch, which reads the same globs, does not tell of a folder whether anything in it can
-    match, nor which folders it could not read; and its time grows by a power of the number
-    of ``**``: 1 s for a path of 60 names and five of them, where this takes 0.4 ms.
+    wcmatch, which reads the same globs, cannot say whether anything in a folder can match, nor
+    which folders it could not read. Its time also grows as a power of the number of ``**``: 1 s
+    for a path of 60 names and five of them, where this class takes 0.4 ms.
 
-    A path's "places" are the folder patterns that its next name may be matched by; after the
-    last of them comes the file's name.
+    A path's "places" are the indices of the folder patterns that may match its next name; the
+    index after the last pattern stands for the file's name.
 
     Attributes:
         base: The folder.
@@ -56,7 +56,7 @@ class _Glob(NamedTuple):
 
     @classmethod
     def parse(cls, base: str, names: list[str]) -> _Glob:
-        """Make a pattern of what ``split_glob`` returns."""
+        """Make a glob from what ``split_glob`` returns."""
         *folders, name = (None if name == "**" else _pattern(name) for name in names)
         if name is None:
             folders.append(None)
@@ -68,7 +68,7 @@ class _Glob(NamedTuple):
         return self._with_skipped({0})
 
     def enter(self, places: frozenset[int], folder: str) -> frozenset[int]:
-        """Return the places of a name within a folder that has these itself."""
+        """Return the places of a name within a folder, given the folder's own places."""
         after = set()
         for place in places:
             if place == len(self.folders):
@@ -107,8 +107,8 @@ class FoundFile(NamedTuple):
     """A file that was found.
 
     Attributes:
-        path: Where, without links.
-        status: What ``lstat`` said of it.
+        path: Where it is, without links.
+        status: What ``lstat`` returned for it.
     """
 
     path: str
@@ -117,31 +117,31 @@ class FoundFile(NamedTuple):
 
 @dataclasses.dataclass(slots=True)
 class Scan:
-    """What one look found.
+    """What one scan found.
 
     Attributes:
         files: The files.
-        unread: Folders and paths that could not be looked into, so nothing is known of them.
+        unread: Folders and paths that could not be read, so nothing is known about them.
     """
 
     files: dict[FileKey, FoundFile] = dataclasses.field(default_factory=dict)
     unread: list[str] = dataclasses.field(default_factory=list)
 
     def knows(self, path: str) -> bool:
-        """Return whether a file that is not among ``files`` is not there."""
+        """Return whether a file that is not among ``files`` is known not to exist."""
         return not any(path == folder or _within(path, folder) for folder in self.unread)
 
 
 class FileFinder:
-    """Look through paths, folders and globs.
+    """A search through paths, folders and globs.
 
-    A folder is looked through with all below it, for regular files with the names of logs.
-    Names that begin with a dot are left out unless a pattern begins with one, as a shell
-    has it. A link within a folder is followed if it stays there; one that was given by
-    name is followed wherever it leads.
+    A folder is searched with everything below it, for regular files that are named as logs are.
+    Names that begin with a dot are left out unless a pattern begins with one, as in a shell. A
+    link within a folder is followed if it stays there; one that was given by name is followed
+    wherever it leads.
 
     Args:
-        paths: Files, folders and globs; those that are not there are waited for.
+        paths: Files, folders and globs; those that do not exist yet are waited for.
         names: The names of log files in a folder, as globs.
         ignored: Paths that are never followed.
         anomalies: Where to count what is unusual.
@@ -176,7 +176,7 @@ class FileFinder:
             raise ConfigurationError("there is nothing to follow; name a file, a folder or a glob")
 
     def scan(self) -> Scan:
-        """Look once."""
+        """Search once."""
         scan = Scan()
         links: list[tuple[str, str]] = []
         for path in self._plain:
@@ -188,7 +188,7 @@ class FileFinder:
         return scan
 
     def covers(self, path: str) -> bool:
-        """Return whether a file would be looked for at a path.
+        """Return whether a file at a path would be found.
 
         Args:
             path: Absolute, without links.
@@ -202,7 +202,7 @@ class FileFinder:
         return _Glob(folder, (None,), self._names)
 
     def _look_at(self, path: str, scan: Scan, links: list[tuple[str, str]]) -> None:
-        """Look at a path that was given as it is."""
+        """Look at a path that was given without wildcards."""
         try:
             status = os.stat(path)  # noqa: PTH116 - a Path costs more than the call
         except (FileNotFoundError, NotADirectoryError):
@@ -213,13 +213,13 @@ class FileFinder:
             if stat.S_ISDIR(status.st_mode):
                 self._walk(self._below(path), scan, links)
             elif stat.S_ISREG(status.st_mode):
-                # A link is followed to the file, which is still found once it leads elsewhere.
+                # The file that a link leads to, which is still found once the link leads elsewhere.
                 self._add(os.path.realpath(path) if os.path.islink(path) else path, status, scan)  # noqa: PTH114
             else:
                 self._anomalies.note(path, NOT_REGULAR)
 
     def _walk(self, pattern: _Glob, scan: Scan, links: list[tuple[str, str]]) -> None:
-        """Look through a folder and, as far as the pattern goes, through those below."""
+        """Search a folder, and those below it in which the pattern can match anything."""
         folders = [(pattern.base, pattern.start())]
         while folders:
             folder, places = folders.pop()
@@ -266,7 +266,7 @@ class FileFinder:
             if stat.S_ISREG(status.st_mode):
                 if FileKey(status.st_dev, status.st_ino) not in scan.files:
                     self._add(target, status, scan)
-            elif not stat.S_ISDIR(status.st_mode):  # folders are looked through by themselves
+            elif not stat.S_ISDIR(status.st_mode):  # folders are searched by themselves
                 self._anomalies.note(
                     link, LINK_BROKEN if stat.S_ISLNK(status.st_mode) else NOT_REGULAR
                 )
@@ -275,9 +275,9 @@ class FileFinder:
         key = FileKey(status.st_dev, status.st_ino)
         found = scan.files.get(key)
         if found is not None and found.path != path:
-            path = min(path, found.path)  # whatever order the folder is in
+            path = min(path, found.path)  # whatever the order of the folder's entries
             self._anomalies.note(path, HARD_LINK)
-        # Names first: to resolve every path would take a second for thousands of them.
+        # Names first: resolving thousands of paths would take a second.
         if path.endswith(self._ignored_names) and os.path.realpath(path) in self._ignored:
             return
         scan.files[key] = FoundFile(path, status)
@@ -288,14 +288,14 @@ class FileFinder:
 
 
 def split_glob(path: str) -> tuple[str, list[str]]:
-    """Split a glob where its first wildcard is.
+    """Split a glob at its first wildcard.
 
     Args:
-        path: A path or a glob; what exists is not a glob, whatever its name is.
+        path: A path or a glob; a path that exists is not a glob, whatever its name is.
 
     Returns:
-        The folder before the first wildcard, and the names from there on; the whole path and
-        nothing else if it is not a glob. Both are absolute.
+        The folder before the first wildcard, and the names from there on; for a path that is
+        not a glob, the whole path and no names. The folder or path is absolute.
     """
     whole = os.path.abspath(path)  # noqa: PTH100 - links stay
     if not os.path.lexists(whole):
@@ -317,13 +317,13 @@ def _within(path: str, folder: str) -> bool:
 
 
 class RenamedFiles:
-    """Look for files in the folders they were in; made anew for each round."""
+    """A search for renamed files in the folders they were in; each round makes a new one."""
 
     def __init__(self) -> None:
         self._names: dict[str, dict[int, str]] = {}
 
     def find(self, file: TailedFile) -> os.stat_result | None:
-        """Return the status of a file, and put its path right; None if it is not there.
+        """Return the status of a file, and correct its path; None if it is not there.
 
         Args:
             file: The file.
@@ -332,7 +332,7 @@ class RenamedFiles:
         if status is not None:
             return status
         if file.version is None and not file.fingerprint.offset:
-            return None  # nothing would tell another file with this inode from it
+            return None  # another file with this inode could not be told from it
         folder = os.path.dirname(file.path)  # noqa: PTH120 - a Path costs more than the call
         if folder not in self._names:
             self._names[folder] = _names_by_inode(folder)

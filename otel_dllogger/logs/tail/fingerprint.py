@@ -1,10 +1,10 @@
-"""The fingerprint of a file: its inode, and hashes of what was read, tell a rewrite.
+"""The fingerprint of a file: its inode, and hashes of what was read, to detect a rewrite.
 
-An inode alone does not say it, since ext4 gives the inode of a deleted file to the next
-one at once. Neither does content alone, since files begin alike. So a file is known by
-device and inode, by the inode's version where the file system has one, by a hash of its
-first bytes and by a hash of the bytes before the offset. Where one of them differs, a new
-generation has begun, and it is read from 0.
+An inode alone is not enough, since ext4 gives the inode of a deleted file to the next file
+at once. Neither is content alone, since files begin alike. So a file is identified by device
+and inode, by the inode's version if the file system has one, by a hash of its first bytes
+and by a hash of the bytes before the offset. If any of them differs, a new generation has
+begun, and it is read from 0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WINDOW_BYTES = 1024
 
 
 class FileKey(NamedTuple):
-    """What names a file of this machine at this moment.
+    """What identifies a file on this machine for as long as it exists.
 
     Attributes:
         device: The device's number.
@@ -31,17 +31,17 @@ class FileKey(NamedTuple):
 
 
 class FilePosition(NamedTuple):
-    """Where a line ends, among all lines of all files that were ever followed.
+    """Where a line ends, unique among all lines of all files that were ever followed.
 
     Two lines with equal positions are one line that was delivered twice. The checksum
-    keeps apart what a file held before and after a rewrite that nobody saw.
+    distinguishes what a file held before and after a rewrite that went unnoticed.
 
     Attributes:
         device: The device's number.
         inode: The inode's number.
         generation: A number that no other file and no earlier content of this one has.
         offset: Bytes from the beginning of the file to the end of the line.
-        checksum: CRC-32 of these bytes, without the NUL bytes that were passed over.
+        checksum: CRC-32 of these bytes, without the NUL bytes that were skipped.
     """
 
     device: int
@@ -53,12 +53,12 @@ class FilePosition(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """How far a file was read, and what must stand before that.
+    """How far a file was read, and hashes of what must precede that.
 
     Attributes:
         offset: Bytes that were read.
         checksum: As in ``FilePosition``.
-        head_bytes: How many of the first bytes are hashed; 1 KiB once there are as many.
+        head_bytes: How many of the first bytes are hashed; 1 KiB once that many were read.
         head: Their hash.
         tail_bytes: How many bytes before the offset are hashed.
         tail: Their hash.
@@ -73,18 +73,18 @@ class Fingerprint:
 
     @property
     def begin(self) -> int:
-        """Return the offset to read from, so that the hashed bytes before are there too."""
+        """Return the offset to read from, so that the hashed bytes before are read too."""
         return self.offset - self.tail_bytes
 
     def matches(self, fd: int, data: bytes) -> bool:
-        """Return whether what was read still stands before the offset.
+        """Return whether what was read is still there before the offset.
 
-        The beginning of the file is looked at after ``data`` was read: where it is right,
-        nobody emptied the file before.
+        The beginning of the file is checked after ``data`` was read: if it is right, the file was
+        not emptied before that.
 
         Args:
             fd: The file.
-            data: What stands at ``begin``, the hashed bytes and more.
+            data: The bytes from ``begin`` on: the hashed ones and more.
 
         Raises:
             OSError: If the file cannot be read.
@@ -97,14 +97,14 @@ class Fingerprint:
         return digest(head) == self.head
 
     def at_start(self) -> Fingerprint:
-        """Return the fingerprint of the same content before anything was read of it."""
+        """Return the fingerprint of the same content before anything was read from it."""
         return Fingerprint(head_bytes=self.head_bytes, head=self.head)
 
     def advance(self, data: bytes, taken: int, checksum: int) -> Fingerprint:
         """Return the fingerprint after more bytes were read.
 
         Args:
-            data: What stands at ``begin``.
+            data: The bytes from ``begin`` on.
             taken: How many of the bytes after the offset were read.
             checksum: The checksum at the new offset.
         """

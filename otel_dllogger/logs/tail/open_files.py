@@ -1,4 +1,4 @@
-"""Open files: the one that was meant, without waiting, and a bounded number of them."""
+"""Open a bounded number of files, never blocking, and only the file that was meant."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.tail.file_state import TailedFile
     from otel_dllogger.logs.tail.fingerprint import FileKey
 
-# _IOR('v', 1, long) of linux/fs.h. Where a system has another number for it, or a file
-# system no answer, it is refused, and the version is unknown.
+# _IOR('v', 1, long) of linux/fs.h. If a system has another number for it, or a file system
+# does not support it, it is refused, and the version is unknown.
 _FS_IOC_GETVERSION = 0x80087601
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class OpenFiles:
-    """Open descriptors, the one not used for longest closed for a new one.
+    """Open descriptors; the least recently used one is closed to make room for a new one.
 
-    An open descriptor is worth something: what it leads to can be read to its end after
-    it was deleted, and its inode cannot be given to another file.
+    Keeping a descriptor open is useful: its file can be read to the end even after it was
+    deleted, and the inode cannot be given to another file meanwhile.
 
     Args:
-        limit: How many are open at most.
+        limit: The most that may be open.
     """
 
     def __init__(self, limit: int) -> None:
@@ -41,10 +41,10 @@ class OpenFiles:
         return self._fds.get(key)
 
     def open(self, file: TailedFile) -> tuple[int, bool]:
-        """Return a descriptor, which is then the last to be closed.
+        """Return the descriptor of a file, which is then the last to be closed.
 
         Args:
-            file: The file; where it has to be opened, it learns its inode's version.
+            file: The file; if it has to be opened, its ``version`` is set.
 
         Returns:
             The descriptor, and whether the inode was given to another file meanwhile.
@@ -69,13 +69,13 @@ class OpenFiles:
                 os.close(fd)
 
     def shrink(self, most: int) -> None:
-        """Close those not used for longest until there are at most so many."""
+        """Close the least recently used descriptors until at most ``most`` are open."""
         while len(self._fds) > most:
             self.drop(next(iter(self._fds)))
 
 
 def open_regular(path: str, key: FileKey) -> int:
-    """Open a file for reading if it is the one that was meant; never wait for anybody.
+    """Open a file for reading if it is the one that was meant; never block.
 
     Args:
         path: The file, not a link.
@@ -86,7 +86,7 @@ def open_regular(path: str, key: FileKey) -> int:
 
     Raises:
         OSError: If it cannot be opened.
-        FileNotFoundError: Also if another file stands there by now.
+        FileNotFoundError: Also if another file is there by now.
     """
     fd = os.open(path, _OPEN_FLAGS)
     try:
@@ -101,7 +101,7 @@ def open_regular(path: str, key: FileKey) -> int:
 
 
 def inode_version(fd: int) -> int | None:
-    """Return the number that tells two lives of one inode apart, None where there is none.
+    """Return the number that distinguishes two uses of one inode, None if there is none.
 
     Source: ioctl_iflags(2) and linux/fs.h, FS_IOC_GETVERSION: ext4, XFS and btrfs give an
     inode a new one whenever they give it to a new file.

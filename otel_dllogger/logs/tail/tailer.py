@@ -1,15 +1,15 @@
-r"""The tailer: follow growing files by looking at them, for whole lines with their positions.
+r"""The tailer, which polls growing files and returns whole lines with their positions.
 
-Nothing that was readable is lost, and without a kill nothing comes twice. A line is
-readable if it is whole, with its newline, when a round begins that gets to its file, and
-until it has: by a path that is followed, by another name in the same folder, or by a
-descriptor that is still open. What is written and cut off again between two rounds, as
-the last lines before a ``copytruncate``, was never readable; and the copy that this makes
+No readable line is lost, and without a kill none is delivered twice. A line is readable if it
+is whole, with its newline, when the round that gets to its file begins, and can be reached
+until the round has read it: by a path that is followed, by another name in the same folder,
+or by a descriptor that is still open. What is written and cut off again between two rounds,
+such as the last lines before a ``copytruncate``, was never readable. The copy that this makes
 is another file, which is read too if it is among those that are followed.
 
-After a kill what was delivered since the last commit comes again, at equal positions.
-Of times only inequality is asked, never the clock, so clocks may be wrong; ``idle_s`` alone
-compares the two.
+After a kill, what was delivered since the last commit comes again, at equal positions.
+Modification times are only tested for a change, never compared with the clock, so clocks may
+be wrong; ``idle_s`` is the only exception.
 """
 
 from __future__ import annotations
@@ -51,30 +51,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 MISSING_ROUNDS = 2
-"""Rounds without a file before it is gone: one that is renamed may be missed once."""
+"""Rounds without a file before it counts as gone: one that is renamed may be missed once."""
 
 
 class Tailer:
-    """Follow files that grow; for one thread.
+    """A tailer of files that grow, for use by one thread.
 
-    Call ``poll`` again and again, deal with what it returns, then ``commit``. What ``poll``
+    Repeatedly call ``poll``, process what it returns, then call ``commit``. What ``poll``
     returned counts as delivered with the next ``commit``.
 
     Args:
-        paths: Files, folders (with all below them) and globs; they may come later.
-        checkpoint: A file that keeps how far everything was delivered; None: nowhere.
+        paths: Files, folders (with everything below them) and globs; they may appear later.
+        checkpoint: The file that stores how far everything was delivered; None for no file.
         names: The names of log files in a folder, as globs.
-        max_line_bytes: A longer line is passed over and counted.
-        file_bytes: How much of one file is read in a round, so that none waits for another.
-        round_bytes: How much is read in a round, about.
-        max_open: Descriptors that are open at most, between rounds as well.
-        max_files: Files that are followed at most.
-        idle_s: A file that has not changed for so long when it is first seen is left alone
-            until it does: that of a run that is over.
+        max_line_bytes: A longer line is skipped and counted.
+        file_bytes: How much of one file is read in a round, so that no file waits for another.
+        round_bytes: About how much is read in a round.
+        max_open: The most descriptors that are open, between rounds as well.
+        max_files: The most files that are followed.
+        idle_s: A file that has not changed for this many seconds when it is first seen is left
+            alone until it does change: its run is over.
         sync: ``os.fsync``, or what stands in for it in a test.
 
     Raises:
-        ConfigurationError: If a path or a number cannot mean anything.
+        ConfigurationError: If a path or a number is invalid.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Tailer:
         self._idle_s = idle_s
         self._open_files = OpenFiles(max_open)
         self._files: dict[FileKey, TailedFile] = {}
-        self._waiting: dict[FileKey, None] = {}  # who is looked into next comes first
+        self._waiting: dict[FileKey, None] = {}  # the file to read next comes first
         # What a poll that raised had read is returned by the next one.
         self._returned: list[LineBatch | FileEvent] = []
         self.behind = False
@@ -133,11 +133,11 @@ class Tailer:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return what was unusual, by reason, as ``REASONS[FILE]`` explains."""
+        """Return how often something was unusual, by reason (``REASONS[FILE]``)."""
         return dict(self._anomalies.counts)
 
     def covers(self, path: str) -> bool:
-        """Return whether a file would be followed at a path.
+        """Return whether a file at a path would be followed.
 
         Args:
             path: Absolute, without links.
@@ -157,7 +157,7 @@ class Tailer:
         """Look once for files and for what was appended to them.
 
         Returns:
-            Lines and changes, each file's in their order.
+            Lines and events, those of each file in their order.
         """
         scan = self._finder.scan()
         renamed = RenamedFiles()
@@ -169,8 +169,8 @@ class Tailer:
             else:
                 self._take(file, found)
         oldest_s = time.time() - self._idle_s
-        # Last: the rest of a rotated file comes before its heir. The oldest first: of two
-        # files of one rank, what the first process logged comes before what the second did.
+        # Last, so that the rest of a rotated file comes before its successor. The oldest first:
+        # of two files of one rank, what the first process logged comes before what the second did.
         for key, found in sorted(new.items(), key=lambda item: item[1].status.st_mtime_ns):
             if found.status.st_mtime >= oldest_s:
                 self._begin(key, found)
@@ -194,11 +194,11 @@ class Tailer:
         return self._checkpoint.commit()
 
     def touch(self, file: TailedFile) -> None:
-        """Have a file's state saved with the next commit, though nothing of it was read."""
+        """Save a file's state with the next commit, although nothing was read from it."""
         self._checkpoint.touch(file)
 
     def count(self, reason: str) -> None:
-        """Count what the lines of a file show to be unusual.
+        """Count something unusual that the lines of a file show.
 
         Args:
             reason: One of ``REASONS[FILE]``.
@@ -206,7 +206,7 @@ class Tailer:
         self._anomalies.count(reason)
 
     def start_over(self) -> None:
-        """Read all from 0, before the first ``poll``: the checkpoint's states are of no use."""
+        """Read everything from 0, before any ``poll``: the saved states are of no use."""
         self._anomalies.count(CHECKPOINT_ENTRY, len(self._files))
         for file in list(self._files.values()):
             self._checkpoint.forget(file)
@@ -225,7 +225,7 @@ class Tailer:
         self._stamp(file, found.status)
 
     def _take(self, file: TailedFile, found: FoundFile) -> None:
-        """Go on with a file that was found again."""
+        """Continue with a file that was found again."""
         if file.path != found.path or file.found_path != found.path:
             file.path = file.found_path = found.path
             self._checkpoint.touch(file)
@@ -233,7 +233,7 @@ class Tailer:
         self._stamp(file, found.status)
 
     def _stamp(self, file: TailedFile, status: os.stat_result) -> None:
-        """Have a file looked into if its size or time is another one."""
+        """Mark a file to be read if its size or modification time has changed."""
         stamp = (status.st_size, status.st_mtime_ns)
         if stamp != file.stamp:
             file.stamp = stamp
@@ -269,7 +269,7 @@ class Tailer:
         del self._files[file.key]
 
     def _read_round(self) -> None:
-        """Look into the files that wait, each for its share, until the round's is used up."""
+        """Read the files that wait, each up to its share, until the round's share is used up."""
         left_bytes = self._round_bytes
         self.behind = False
         for key in list(self._waiting):
@@ -279,12 +279,12 @@ class Tailer:
             del self._waiting[key]
             try:
                 left_bytes -= self._visit(self._files[key])
-            except Exception:  # nobody foresaw it: the others come first the next time
+            except Exception:  # unforeseen: the others come first the next time
                 self._waiting[key] = None
                 raise
 
     def _visit(self, file: TailedFile) -> int:
-        """Look into a file; return how many bytes that took."""
+        """Read from a file; return how many bytes were read."""
         reading = None
         try:
             reading = self._read(file)
@@ -301,15 +301,15 @@ class Tailer:
             self._returned.append(batch)
             self._checkpoint.touch(file)
         self.behind |= reading.more
-        # What is written within a tick of the file system's clock does not change the time:
-        # so one more look follows until nothing has changed between two.
+        # A write within one tick of the file system's clock does not change the time. So the
+        # file is read once more, until nothing has changed between two reads.
         if reading.again or file.stamp != file.visited_stamp:
             self._waiting[file.key] = None
         file.visited_stamp = file.stamp
         return reading.read_bytes
 
     def _read(self, file: TailedFile) -> ReadResult | None:
-        """Read, from 0 if the file holds something else by now."""
+        """Read from a file, from 0 if it holds something else by now."""
         fd, is_reused = self._open_files.open(file)
         if is_reused:
             self._restart(file, INODE_REUSED)
@@ -336,7 +336,7 @@ class Tailer:
         """Begin another generation of a file."""
         self._anomalies.count(reason)
         if file.path != file.found_path:
-            # Under a name that nobody asked for, only the rest of the old file is read.
+            # Under a name that is not followed, only the rest of the old file is read.
             self._forget(file, None)
             return
         file.begin(self._checkpoint.new_generation())
