@@ -1,1 +1,1 @@
-"""What logging costs, as ratios to what DLLogger does, measured in one interleaved run."""
+"""Benchmarks of logging, as ratios to DLLogger's work, measured in one interleaved run."""

@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _print_log_files() -> None:
-    """Print what reading and following other people's logs takes."""
+    """Print the cost of reading and following other people's logs."""
     print("\n| log lines read | lines/s | target |")
     print("|---|---:|---:|")
     for name, rate, target in parsers.run():

@@ -1,7 +1,7 @@
-"""What a backfill takes: ``python -m benchmarks.backfill``.
+"""The time and memory of a backfill: ``python -m benchmarks.backfill``.
 
-End to end, from logs of four ranks to blocks of Prometheus, beside promtool alone with the
-same samples; and the most memory that a backfill of very many samples has.
+The time is end to end, from the logs of four ranks to Prometheus blocks, compared with promtool
+alone on the same samples. The memory is the peak of a backfill of very many samples.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _PEAK = (
 
 
 class EndToEnd(NamedTuple):
-    """Hold what a backfill took.
+    """The time that a backfill takes.
 
     Attributes:
-        samples: Samples that it had.
-        ours_s: The median of its seconds.
-        promtool_s: The median of the seconds of promtool alone.
+        samples: How many samples there were.
+        ours_s: The median time of the backfill in seconds.
+        promtool_s: The median time of promtool alone in seconds.
     """
 
     samples: int
@@ -48,7 +48,7 @@ class EndToEnd(NamedTuple):
 
 
 def write_logs(folder: Path, samples: int) -> None:
-    """Write logs with so many values."""
+    """Write logs with the given number of values."""
     steps = samples // RANKS // METRICS
     for rank in range(RANKS):
         with (folder / f"run_rank{rank}.json").open("w") as file:
@@ -63,7 +63,7 @@ def write_logs(folder: Path, samples: int) -> None:
 
 
 def end_to_end(folder: Path, samples: int = SAMPLES) -> EndToEnd:
-    """Backfill into Prometheus, and let promtool do its part alone, turn by turn."""
+    """Run a backfill into Prometheus, and promtool's part of it alone, in turns."""
     logs = folder / "logs"
     logs.mkdir()
     write_logs(logs, samples)
@@ -89,7 +89,7 @@ def end_to_end(folder: Path, samples: int = SAMPLES) -> EndToEnd:
 
 
 def peak_mib(folder: Path, samples: int = MANY_SAMPLES) -> float:
-    """Return the most memory that a backfill of very many samples into Prometheus has, MiB."""
+    """Return the peak memory of a backfill of very many samples into Prometheus, in MiB."""
     logs, data = folder / "many", folder / "data"
     logs.mkdir()
     data.mkdir()
@@ -104,7 +104,7 @@ def peak_mib(folder: Path, samples: int = MANY_SAMPLES) -> float:
 
 
 def main() -> None:
-    """Print what was measured."""
+    """Measure and print."""
     with tempfile.TemporaryDirectory() as folder:
         took = end_to_end(Path(folder))
     print(

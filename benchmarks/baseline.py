@@ -1,8 +1,8 @@
-"""The baseline: the same line by ``json.dumps``, ``datetime`` and a buffered text file.
+"""The baseline: the same line from ``json.dumps``, ``datetime`` and a buffered text file.
 
-This is the work that DLLogger does for a ``log`` call, in its structure: a Logger that
-takes the time and asks each backend, and a backend that formats and buffers. It is
-written anew here, since DLLogger is on no package index.
+This is the work that DLLogger does for a ``log`` call, with the same structure: a Logger that
+takes the time and calls each backend, and a backend that formats and buffers. It is
+reimplemented here, since DLLogger is not on any package index.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BufferedJSONBackend:
-    """Format a line with the standard library and leave it in a buffer of 8 KiB."""
+    """A backend that formats lines with the standard library into a buffer of 8 KiB."""
 
     def __init__(self, verbosity: int, path: Path) -> None:
         self._verbosity = verbosity
@@ -41,7 +41,7 @@ class BufferedJSONBackend:
 
 
 class BaselineLogger:
-    """Take the time and hand every call to every backend."""
+    """A Logger that takes the time and passes every call to every backend."""
 
     def __init__(self, backends: list[Any]) -> None:
         self.backends = backends

@@ -1,4 +1,4 @@
-"""Follow many files that another process lets grow: how late lines come, and what that costs."""
+"""Benchmark of following many files while they grow: the delay of lines, and the cost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from otel_dllogger.otlp.transport import Answer, Outcome
 
 FILES = 1_000
 LINES_A_SECOND = 10
-"""Lines that each file gets in a second."""
+"""Lines that each file gets per second."""
 GROW_S = 20.0
 POLL_INTERVAL_S = 0.5
 COMMIT_INTERVAL_S = 1.0
@@ -45,8 +45,8 @@ DELIVER_S = 15.0
 READ_BYTES = 64 << 20
 READ_ROUNDS = 5
 
-# In a process of its own, so that the time it takes is not the tailer's. Each line says
-# when it was written, by the clock that all processes of a machine share.
+# In a separate process, so that its processor time is not counted as the tailer's. Each line
+# says when it was written, by the clock that all processes of a machine share.
 _WRITER = """
 import os, sys, time
 folder, files, rate, seconds = sys.argv[1], *map(float, sys.argv[2:])
@@ -68,15 +68,15 @@ for n in range(int(files * rate * seconds)):
 
 
 class Growth(NamedTuple):
-    """What following growing files took.
+    """The cost of following growing files.
 
     Attributes:
-        lines: Lines that came.
-        lag_p50_s: The median of the seconds from the write of a line to its delivery.
-        lag_p99_s: The 99th percentile of them.
-        cpu: Seconds of processor time a second.
-        descriptors: The most descriptors that the process had open.
-        poll_ms: The median of the milliseconds that a poll took.
+        lines: Lines that were delivered.
+        lag_p50_s: The median time from the write of a line to its delivery, in seconds.
+        lag_p99_s: The 99th percentile of that time.
+        cpu: Seconds of processor time per second.
+        descriptors: The most descriptors that the process had open at once.
+        poll_ms: The median time of a poll, in milliseconds.
     """
 
     lines: int
@@ -97,10 +97,10 @@ def growth(
     """Follow files while they grow, with a checkpoint each second.
 
     Args:
-        folder: Where to write; empty.
+        folder: An empty folder to write in.
         files: How many files.
-        rate: Lines a second and file.
-        grow_s: Seconds for which they grow.
+        rate: Lines per second in each file.
+        grow_s: For how many seconds they grow.
 
     Raises:
         RuntimeError: If lines were lost.
@@ -149,12 +149,12 @@ def growth(
 def discovery_ms(
     folder: Path, *, files: int = DISCOVERED_FILES, polls: int = DISCOVERIES
 ) -> tuple[float, float]:
-    """Return the medians of a poll of many files at rest, and of one ``lstat`` of each.
+    """Return the median times of a poll of many idle files, and of one ``lstat`` for each.
 
     Args:
-        folder: Where to write; empty.
+        folder: An empty folder to write in.
         files: How many files, in a hundred folders.
-        polls: How many polls, each next to a round of ``lstat``.
+        polls: How many polls, each beside a round of ``lstat``.
     """
     paths = []
     for i in range(files):
@@ -165,7 +165,7 @@ def discovery_ms(
         paths.append(str(path))
     polls_s, stats_s = [], []
     with Tailer([folder]) as tailer:
-        for _ in range(3):  # read all, look again, be at rest
+        for _ in range(3):  # read everything, look again, become idle
             tailer.poll()
         for _ in range(polls):
             start_s = time.perf_counter()
@@ -179,10 +179,10 @@ def discovery_ms(
 
 
 def reading_rate(folder: Path) -> tuple[float, float]:
-    """Return MB/s of following a file that is there, and of Python's own loop over lines.
+    """Return the MB/s of following an existing file, and of Python's own loop over its lines.
 
     Args:
-        folder: Where to write.
+        folder: The folder to write in.
     """
     path = folder / "large.log"
     line = b'{"step": [1, 2], "data": {"train.loss": 0.123456, "train.ips": 1234.5}}\n'
@@ -206,12 +206,12 @@ def reading_rate(folder: Path) -> tuple[float, float]:
 
 
 def written_kib_a_second(folder: Path) -> tuple[float, float]:
-    """Return the KiB that ``bridge --otlp`` writes for its checkpoint, a second and a line.
+    """Return the KiB that ``bridge --otlp`` writes for its checkpoint, per second and per line.
 
-    Of many files one after the other gets a line, as those of runs that log rarely.
+    Many files get one line each in turn, like those of runs that log rarely.
 
     Args:
-        folder: Where to write; empty.
+        folder: An empty folder to write in.
     """
     logs = folder / "logs"
     logs.mkdir()
@@ -239,13 +239,13 @@ def written_kib_a_second(folder: Path) -> tuple[float, float]:
 
 
 class _Collector:
-    """Take every request."""
+    """A collector that accepts every request."""
 
     def send(self, _request: bytes, _timeout_s: float) -> Answer:
         return Answer(Outcome.TAKEN)
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is nothing to close."""
 
 
 def _log_lines(first: int, last: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What ``import otel_dllogger`` adds to the interpreter's own start."""
+"""The time that ``import otel_dllogger`` adds to the interpreter's start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RUNS = 15
 
 
 def import_ms() -> float:
-    """Return the median over fresh interpreters of what ``-X importtime`` says."""
+    """Return the median over fresh interpreters of the time from ``-X importtime``."""
     command = [sys.executable, "-X", "importtime", "-c", "import otel_dllogger"]
     times_us = []
     for _ in range(RUNS):

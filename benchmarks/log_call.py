@@ -1,4 +1,4 @@
-"""One ``log`` call of ten values, by what is logged and where it goes."""
+"""The time of one ``log`` call of ten values, by type of the values and by backends."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ TARGETS = {
     "JSON + Prometheus, 10 numpy scalars": 1.2,
     "JSON + Prometheus, 10 CPU tensors": 1.2,
 }
-"""At most this share of the baseline."""
+"""The most time that each case may take, as a share of the baseline."""
 
 OTEL_TARGET = 12.0
-"""At least so many times faster than the baseline with ten ``Gauge.set``."""
+"""How many times faster than the baseline with ten ``Gauge.set`` a call must be at least."""
 
 
 def run(folder: Path) -> tuple[list[tuple[str, float, float, float | None]], float]:
@@ -35,7 +35,7 @@ def run(folder: Path) -> tuple[list[tuple[str, float, float, float | None]], flo
         folder: An empty folder for the log files.
 
     Returns:
-        Rows of (case, microseconds a call, ratio to the baseline, most allowed), and how
+        Rows of (case, microseconds per call, ratio to the baseline, most allowed), and how
         many times faster JSON + Prometheus is than baseline + OpenTelemetry's gauges.
     """
     values = random.Random(1)

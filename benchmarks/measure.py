@@ -1,4 +1,4 @@
-"""Interleaved rounds and medians: the machines are shared and noisy, ratios are not."""
+"""Interleaved rounds and medians: the machines are shared and noisy, but ratios are stable."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def median_us(
     """Measure cases in turn, round by round.
 
     Args:
-        cases: What to call, with a counter, by name.
-        rounds: Rounds; the first is thrown away.
-        calls: Calls of each case in a round.
+        cases: The functions to call, by name; each gets a counter.
+        rounds: How many rounds; the first is discarded.
+        calls: How many calls of each case in a round.
 
     Returns:
-        The median over the rounds, microseconds a call, by name.
+        The median over the rounds, in microseconds per call, by name.
     """
     times_us: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(rounds + 1):

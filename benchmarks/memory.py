@@ -12,7 +12,7 @@ CALLS = 1_000_000
 
 
 def growth_bytes() -> int:
-    """Return by how much the process grew over a million calls, after a warm-up."""
+    """Return by how many bytes the process grew over a million calls, after a warm-up."""
     logger = Logger([JSONStreamBackend(1, os.devnull), PrometheusBackend(1, port=0, run="bench")])
     names = [f"train.metric_{i}" for i in range(10)]
     for i in range(WARM_UP):

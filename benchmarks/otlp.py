@@ -1,8 +1,8 @@
-"""What OTLP costs: ``python -m benchmarks.otlp``.
+"""The cost of OTLP: ``python -m benchmarks.otlp``.
 
-The call of ``log``, beside JSON alone; the processor time that the sending thread takes
-from training, per point; and how many points a second it gets rid of, to a collector on
-this machine that answers at once.
+It has three parts: the ``log`` call, compared with JSON alone; the processor time per point that
+the sending thread takes from training; and how many points per second the thread can send to a
+collector on this machine that answers at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from otel_dllogger.backends.otlp import OTLPBackend
 
 NAMES = [f"train.metric_{i}" for i in range(10)]
 TARGET_US = 1.0
-"""At most so much more than JSON alone."""
+"""The most microseconds that a call may take in addition to JSON alone."""
 
 STEPS = 20_000
 
@@ -29,25 +29,25 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        """Read the request and say that all is well."""
+        """Read the request and answer with success."""
         self.rfile.read(int(self.headers["content-length"]))
         self.send_response(200)
         self.send_header("content-length", "0")
         self.end_headers()
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def call_us(folder: Path, url: str) -> dict[str, float]:
-    """Return the time of a call by what it is given to, in interleaved rounds.
+    """Return the time of a call by backends, measured in interleaved rounds.
 
-    The thread comes to its turn between the rounds and not within them, as between the steps
-    of a training: what it takes there is ``thread_us``.
+    The thread runs between the rounds and not within them, as it does between the steps of a
+    training. The time that it takes there is measured by ``thread_us``.
 
     Args:
-        folder: Where the log files go.
-        url: The collector.
+        folder: The folder for the log files.
+        url: The address of the collector.
     """
     values = random.Random(1)
     data = {name: values.uniform(0, 10) for name in NAMES}
@@ -73,8 +73,8 @@ def call_us(folder: Path, url: str) -> dict[str, float]:
 
 
 def _drain(backend: OTLPBackend) -> None:
-    """Let the thread send everything, and wait until it has."""
-    sender = backend._sender  # noqa: SLF001 - no part of its interface
+    """Have the thread send everything, and wait until it has."""
+    sender = backend._sender  # noqa: SLF001 - not part of its interface
     assert sender is not None
     backend.flush()
     while backend._queue._entries or len(sender._backlog) or sender._sending:  # noqa: SLF001
@@ -82,16 +82,16 @@ def _drain(backend: OTLPBackend) -> None:
 
 
 def thread_us(url: str) -> tuple[float, float]:
-    """Return processor and elapsed microseconds of the thread for each value that it sends.
+    """Return the processor time and the elapsed time per value sent by the thread, in us.
 
     Args:
-        url: The collector.
+        url: The address of the collector.
     """
     backend = OTLPBackend(1, endpoint=url, run="bench", interval_s=300)
     logger = Logger([backend])
     logger.log((0, 0), dict.fromkeys(NAMES, 1.0))
     _drain(backend)
-    sender = backend._sender  # noqa: SLF001 - no part of its interface
+    sender = backend._sender  # noqa: SLF001 - not part of its interface
     assert sender is not None
     assert sender._thread.ident is not None  # noqa: SLF001
     clock = time.pthread_getcpuclockid(sender._thread.ident)  # noqa: SLF001

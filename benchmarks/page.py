@@ -1,7 +1,7 @@
-"""What a page of very many series costs: ``python -m benchmarks.page``.
+"""The cost of a page with very many series: ``python -m benchmarks.page``.
 
-The page that the bridge renders straight from stores, beside the one of OpenTelemetry's
-reader and the Prometheus client, of the same 50,000 series.
+It compares the page that the bridge renders straight from stores with the one from
+OpenTelemetry's reader and the Prometheus client, for the same 50,000 series.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from otel_dllogger.record import Record
 SERIES = 50_000
 RANKS = 500
 METRICS = 44
-"""A metric with a goal gives three series a rank, beside a dozen that every rank has."""
+"""Metrics per rank; each has a goal and so gives three series, beside a dozen per rank."""
 TARGET_S = 1.0
 ROUNDS = 5
 _MAX_SERIES = 100_000
 
 
 def run() -> tuple[int, float, float]:
-    """Return how many series there are, and the CPU seconds of our page and the reader's."""
+    """Return the number of series, and the CPU seconds of our page and of the reader's."""
     stores, registry = _fill()
     page = StorePage()
     series = sum(line[:1] != b"#" for line in page.render(stores, "")[1].splitlines())
@@ -77,7 +77,7 @@ def _log(exported: ExportedStore) -> None:
 
 
 def main() -> None:
-    """Print what was measured."""
+    """Measure and print."""
     series, ours_s, theirs_s = run()
     print(
         f"A page of {series:,} series: {ours_s:.2f} s of CPU (target: {TARGET_S:g}), "

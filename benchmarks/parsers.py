@@ -1,6 +1,6 @@
-"""Lines a second that the parser of each format reads, beside what the JSON decoder alone takes.
+"""Lines per second that the parser of each format reads, compared with the JSON decoder alone.
 
-Time is that of the processor, since the machines are shared, and the median of rounds in
+Processor time is measured, since the machines are shared. The results are medians over rounds in
 which all cases take turns.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TARGETS = {"DLLogger JSON": 150_000, "TCAP JSON": 30_000}
-"""At least so many lines a second."""
+"""The least lines per second."""
 
 ROUNDS = 15
 LINES = 4_000
@@ -36,7 +36,7 @@ def run() -> list[tuple[str, float, int | None]]:
     """Measure all formats.
 
     Returns:
-        Rows of (case, lines a second, least wanted).
+        Rows of (case, lines per second, least wanted).
     """
     logs = _logs()
     cases: dict[str, Callable[[], object]] = {
@@ -69,7 +69,7 @@ def _parse(lines: list[bytes]) -> Callable[[], object]:
 
 
 def _logs() -> dict[str, list[bytes]]:
-    """Write a log of each format, four values a line."""
+    """Return a log in each format, with four values per line."""
     values = random.Random(1)
     lines: dict[str, list[str]] = {}
     for number in range(LINES):

@@ -1,6 +1,6 @@
-"""What smoothed statistics cost: ``python -m benchmarks.training``.
+"""The cost of smoothed statistics: ``python -m benchmarks.training``.
 
-Beside the buffer that MMEngine has, two arrays that ``np.append`` copies at each update.
+It is compared with that of MMEngine's buffer: two arrays that ``np.append`` copies at each update.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ LOG_TARGET_US = 60.0
 
 
 class AppendBuffer:
-    """Keep a history as MMEngine does.
+    """A buffer that keeps a history as MMEngine does.
 
     Args:
-        length: Values that are there already.
+        length: How many values it has at the beginning.
     """
 
     def __init__(self, length: int) -> None:
@@ -45,15 +45,15 @@ class AppendBuffer:
 
 
 class Figures(NamedTuple):
-    """Hold what was measured, microseconds a call.
+    """The measured times, in microseconds per call.
 
     Attributes:
-        updates: Of our buffer's ``update``, by length.
-        appends: Of the other one's.
-        means: Of a window's mean over 1,000,000 values, by window; None is all.
-        short_mean: Of the mean of the last ten of 1,000 values.
-        update_scalar: Of ``MessageHub.update_scalar``.
-        log: Of ``get_log_after_iter`` over 20 scalars, of which each has ten new values.
+        updates: Our buffer's ``update``, by length.
+        appends: The ``update`` of ``AppendBuffer``, by length.
+        means: The mean over a window of 1,000,000 values, by window; None is all.
+        short_mean: The mean of the last ten of 1,000 values.
+        update_scalar: ``MessageHub.update_scalar``.
+        log: ``get_log_after_iter`` over 20 scalars, each with ten new values.
         log_alone: The same without new values.
     """
 
@@ -70,7 +70,7 @@ def run() -> Figures:
     """Measure everything in turn."""
     updates, appends = {}, {}
     for length, rounds, calls in ((SHORT, 15, 200), (LONG, 5, 20)):
-        # Few calls a round, so that a buffer stays about as long as it is said to be.
+        # Few calls per round, so that a buffer keeps about its nominal length.
         us = median_us(
             {"ours": _update(_filled(length)), "append": _update(AppendBuffer(length))},
             rounds=rounds,
@@ -78,7 +78,7 @@ def run() -> Figures:
         )
         appends[length] = us["append"]
         updates[length] = us["ours"]
-    # Ours by enough calls for what happens now and then to be in them.
+    # For ours, enough calls to include the work that is done only now and then.
     buffers = {length: _filled(length) for length in (SHORT, LONG)}
     us = median_us({str(n): _update(buffer) for n, buffer in buffers.items()}, calls=10_000)
     updates = {length: us[str(length)] for length in buffers}
@@ -140,7 +140,7 @@ def _update(buffer: HistoryBuffer | AppendBuffer) -> Callable[[int], None]:
 
 
 def main() -> None:
-    """Print what was measured, as Markdown."""
+    """Measure and print Markdown."""
     figures = run()
     flatness = figures.updates[LONG] / figures.updates[SHORT]
     print("| smoothed statistics | us | target |")

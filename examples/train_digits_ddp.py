@@ -6,8 +6,8 @@ and serves its metrics; rank 0 prints.
     pip install 'otel-dllogger[examples]'
     torchrun --nproc-per-node 4 examples/train_digits_ddp.py --epochs 20
 
-Then look at http://127.0.0.1:9464/metrics for rank 0, 9465 for rank 1 and so on, at
-log_rank0.json to log_rank3.json; otel-dllogger check says what is in either of them.
+Then look at http://127.0.0.1:9464/metrics for rank 0, port 9465 for rank 1 and so on, and at
+log_rank0.json to log_rank3.json. otel-dllogger check says what is in any of them.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def main() -> None:
             dllogger.log(
                 (epoch, iteration), {"train.loss": loss.detach(), "train.ips": ips}, verbosity=1
             )
-        # Each rank looks at its share; the mean over all is the same everywhere.
+        # Each rank evaluates its share; the mean over all ranks is the same everywhere.
         with torch.no_grad():
             hits = (network(val_x[rank::world_size]).argmax(1) == val_y[rank::world_size]).sum()
         dist.all_reduce(hits)

@@ -1,4 +1,4 @@
-"""Train, and draw the dashboards of it: ``python -m grafana.preview --help``."""
+"""Train, and draw the dashboards of the training: ``python -m grafana.preview --help``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: What stands after the program's name.
+        arguments: The arguments after the program's name.
 
     Returns:
         The exit code.

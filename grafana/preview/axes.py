@@ -1,4 +1,4 @@
-"""Axes as Grafana's charts have them: thin lines, small grey numbers, time below."""
+"""Axes like those of Grafana's charts: thin lines, small grey numbers, time below."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _PX_PER_TIME = 90
 def add_axes(
     canvas: Canvas, box: Box, *, y_range: tuple[float, float], y_unit: str, y_label: str = ""
 ) -> Axes:
-    """Add a chart whose numbers on the left fit into the box.
+    """Add a chart, including the numbers on its left, inside a box.
 
     Args:
         canvas: Where to draw.
         box: The room for the chart, numbers and labels included.
         y_range: The smallest and largest value.
         y_unit: Grafana's id of their unit.
-        y_label: What stands beside them.
+        y_label: The label beside them.
     """
     most = max(2, min(6, int(box.height // 45)))
     ticks = _round_values(y_range, most)
@@ -62,7 +62,7 @@ def set_time_axis(axes: Axes, start_s: float, end_s: float, width: float) -> Non
         axes: The chart.
         start_s: Its left side, Unix seconds.
         end_s: Its right side.
-        width: Of it, in pixels.
+        width: Its width, in pixels.
     """
     axes.set_xlim(start_s, end_s)
     wanted_s = (end_s - start_s) / max(width / _PX_PER_TIME, 1)
@@ -83,7 +83,7 @@ def set_value_axis(axes: Axes, x_range: tuple[float, float], unit: str, width: f
         axes: The chart.
         x_range: Its left and right side.
         unit: Grafana's id of their unit.
-        width: Of it, in pixels.
+        width: Its width, in pixels.
     """
     axes.set_xlim(*x_range)
     ticks = _round_values(x_range, max(int(width / _PX_PER_TIME), 2))
@@ -93,7 +93,7 @@ def set_value_axis(axes: Axes, x_range: tuple[float, float], unit: str, width: f
 
 
 def draw_marks(axes: Axes, marks: Iterable[Mark]) -> None:
-    """Draw annotations: a dashed line each, and what lasts as a faint band."""
+    """Draw annotations: a dashed line for each, and a faint band if it lasts."""
     low, high = axes.get_xlim()
     for mark in marks:
         colour = colours.find_colour(mark.colour)
@@ -117,12 +117,12 @@ def draw_marks(axes: Axes, marks: Iterable[Mark]) -> None:
 def choose_range(
     values: Iterable[float], low: float | None = None, high: float | None = None
 ) -> tuple[float, float]:
-    """Choose the ends of an axis: a tenth of room on both sides, but not beyond zero.
+    """Choose the ends of an axis: a tenth of margin on both sides, but not beyond zero.
 
     Args:
-        values: What is drawn.
-        low: The lower end where it is set.
-        high: The upper end where it is set.
+        values: The values to be drawn.
+        low: The lower end, if it is set.
+        high: The upper end, if it is set.
     """
     finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     least, most = min(finite), max(finite)
@@ -144,7 +144,7 @@ def _round_values(ends: tuple[float, float], most: int) -> list[float]:
 def _leave_out_ends(
     values: Sequence[float], texts: Sequence[str], ends: tuple[float, float], width: float
 ) -> list[str]:
-    """Leave out what would be written beyond the right edge of the panel."""
+    """Blank the labels that would go beyond the right edge of the panel."""
     px = width / (ends[1] - ends[0])
     return [
         "" if (ends[1] - value) * px < 3 * len(text) - 8 else text

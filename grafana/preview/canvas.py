@@ -29,13 +29,13 @@ Align = Literal["left", "center", "right"]
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Hold a rectangle, in pixels.
+    """A rectangle, in pixels.
 
     Attributes:
         x: Its left side.
         y: Its upper side.
-        width: To the right.
-        height: Down.
+        width: Its extent to the right.
+        height: Its extent downwards.
     """
 
     x: float
@@ -54,14 +54,14 @@ class Box:
         return self.y + self.height
 
     def shrink(self, left: float, top: float, right: float, bottom: float) -> Box:
-        """Return what is left of it inside margins."""
+        """Return the rectangle inside the given margins."""
         return Box(
             self.x + left, self.y + top, self.width - left - right, self.height - top - bottom
         )
 
 
 class Canvas:
-    """Draw boxes, texts and charts.
+    """A picture to draw boxes, texts and charts on.
 
     Args:
         width: In pixels.
@@ -83,10 +83,10 @@ class Canvas:
         """Fill a rectangle.
 
         Args:
-            box: Where.
-            colour: Of the inside.
-            edge: Of the border, a pixel wide.
-            radius: Of the corners.
+            box: The rectangle.
+            colour: The colour of the inside.
+            edge: The colour of the border, which is a pixel wide.
+            radius: The radius of the corners.
         """
         style: dict[str, Any] = {
             "facecolor": colour,
@@ -128,11 +128,11 @@ class Canvas:
             x: Its left side, middle or right side, by ``align``.
             y: Its middle.
             text: What to write.
-            size: Of the font, in pixels.
-            colour: Of the letters.
-            align: What ``x`` is.
+            size: The size of the font, in pixels.
+            colour: The colour of the letters.
+            align: Which side ``x`` is.
             bold: Whether the letters are heavy.
-            room: The width that it may take; what is longer is cut, and ends with dots.
+            room: The width that it may take; a longer text is cut, and ends with dots.
 
         Returns:
             Its width.
@@ -158,7 +158,7 @@ class Canvas:
         return float(found[0])
 
     def fit(self, text: str, room: float, *, size: float, bold: bool = False) -> str:
-        """Return a text as it is, or cut to a width."""
+        """Return a text, cut if it exceeds a width."""
         if self.measure(text, size=size, bold=bold) <= room:
             return text
         while text and self.measure(text + _ELLIPSIS, size=size, bold=bold) > room:
@@ -180,13 +180,13 @@ class Canvas:
         return Image.open(buffer).convert("RGB")
 
     def save(self, path: Path) -> None:
-        """Write the picture as a PNG with few colours, which is small."""
+        """Write the picture as a PNG with few colours, so that it is small."""
         small = self.render().quantize(_COLOURS, dither=Image.Dither.NONE)
         small.save(path, format="PNG", optimize=True)
 
 
 def points(pixels: float) -> float:
-    """Return a length in points, in which matplotlib measures lines and letters."""
+    """Return a length in points, the unit in which matplotlib measures lines and letters."""
     return pixels * 72 / _DPI
 
 

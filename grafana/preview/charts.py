@@ -1,4 +1,4 @@
-"""Lines: values over time, and one value over another."""
+"""Line charts: values over time, and one value over another."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def draw_time_series(canvas: Canvas, box: Box, panel: PanelData) -> None:
 
 
 def draw_xy(canvas: Canvas, box: Box, panel: PanelData) -> None:
-    """Draw one value over another, a line for each table that the transformations leave.
+    """Draw one value over another, with a line for each table that the transformations leave.
 
-    Which columns are drawn is told as in grafana/grafana
+    The columns are chosen as in grafana/grafana
     ``public/app/plugins/panel/xychart/utils.ts`` (``prepSeries``).
     """
     tables = transform(make_tables(panel.results), panel.model.get("transformations") or [])
@@ -101,12 +101,12 @@ def draw_xy(canvas: Canvas, box: Box, panel: PanelData) -> None:
 
 
 def name_curves(model: dict[str, Any], tables: Sequence[Table], y_name: str) -> list[str]:
-    """Name the lines of an XY chart by what their labels do not have in common.
+    """Name the lines of an XY chart by the parts of their labels that differ.
 
     Args:
         model: The panel's JSON.
         tables: One for each line.
-        y_name: The column that is drawn.
+        y_name: The column to draw.
     """
     shown = find_field(model, {y_name}).settings.get("displayName")
     if shown:
@@ -123,10 +123,10 @@ def name_curves(model: dict[str, Any], tables: Sequence[Table], y_name: str) -> 
 
 
 def calculate(calc: str, values: Sequence[float]) -> float | None:
-    """Reduce the values of a series, without those that cannot be drawn, to one.
+    """Reduce the values of a series, except those that cannot be drawn, to one value.
 
     Raises:
-        ValueError: If the calculation is not known here.
+        ValueError: If the calculation is not supported.
     """
     if calc not in _CALCS:
         raise ValueError(f"calculation {calc!r} is not known here; add it to {__name__}")
@@ -144,7 +144,7 @@ _CALCS: dict[str, Any] = {
 
 
 def _parts_of(panel: PanelData, series: Series) -> list[list[Point]]:
-    """Part a line where a value is missing or cannot be drawn."""
+    """Split a line where a value is missing or cannot be drawn."""
     result = next(one for one in panel.results if series.frame in one.frames)
     step_s = result.query.intervals.step_s
     spans = bool(series.field.settings.get("custom.spanNulls"))

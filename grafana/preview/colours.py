@@ -69,7 +69,8 @@ def threshold_colour(value: float | None, steps: Sequence[dict[str, Any]]) -> st
 
     Args:
         value: The value; None has the colour of the first step.
-        steps: Each with ``color`` and the ``value`` from which it holds, the first with None.
+        steps: Each with ``color`` and the ``value`` from which it applies, which is None for the
+            first.
     """
     name = "green"
     for step in steps:

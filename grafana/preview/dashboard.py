@@ -1,4 +1,4 @@
-"""Do with a dashboard what Grafana does: its variables, its panels and what they ask."""
+"""A dashboard as Grafana evaluates it: its variables, its panels and their queries."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DATA_SOURCE_UID = "prometheus"
 
 @dataclass(frozen=True)
 class Panel:
-    """Hold one panel, repeated ones one by one, with the variables that it sees."""
+    """One panel with its variables; a repeated panel becomes several."""
 
     title: str
     model: dict[str, Any]
@@ -45,12 +45,12 @@ class Panel:
 
 
 class Dashboard:
-    """Resolve the variables of a dashboard and ask what its panels ask.
+    """A dashboard with its variables resolved, which can send the queries of its panels.
 
     Args:
         model: The dashboard's JSON.
         source: The data source of all its panels.
-        chosen: Values that a user sets in place of the defaults, by variable.
+        chosen: Values that a user sets instead of the defaults, by variable.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Dashboard:
         return cls(json.loads(path.read_text()), source, **chosen)
 
     def queries(self, panel: Panel) -> list[Query]:
-        """Return what the targets of a panel ask, those that are hidden among them.
+        """Return the queries of a panel's targets, including hidden ones.
 
         Raises:
             DashboardError: If a variable is not defined, or a panel with data has no target.
@@ -82,7 +82,7 @@ class Dashboard:
         return [query for target in targets for query in self._target_queries(panel, target)]
 
     def annotation_queries(self) -> list[Query]:
-        """Return what the annotations ask; Grafana's own, of no data source, ask nothing."""
+        """Return the queries of the annotations; Grafana's own have no data source and no query."""
         found = []
         for annotation in self.model.get("annotations", {}).get("list", []):
             target = annotation.get("target") or {}
@@ -103,15 +103,15 @@ class Dashboard:
         return [self.source.run(query) for query in self.queries(panel)]
 
     def series_drawn(self, panel: Panel, results: list[Result] | None = None) -> int:
-        """Return how many lines, or in a table rows, the panel would draw.
+        """Return how many lines, or for a table how many rows, the panel would draw.
 
         Args:
             panel: The panel.
-            results: What its queries answered; they are sent if this is not given.
+            results: The answers to its queries, which are sent if this is not given.
         """
         results = self.run(panel) if results is None else results
         shown = [len(result.frames) for result in results if not result.query.is_hidden]
-        # A table has its targets side by side: columns of the same rows.
+        # In a table, the targets are side by side: columns of the same rows.
         return max(shown, default=0) if panel.kind == "table" else sum(shown)
 
     def _resolve(self, chosen: Mapping[str, str | list[str]]) -> dict[str, Variable]:
@@ -237,5 +237,5 @@ def _needs(model: dict[str, Any]) -> set[str]:
 
 
 def _target_minimum(text: str, known: Mapping[str, Variable]) -> str:
-    # The built-in ones are filled in last of all, by the data source.
+    # The built-in variables are filled in last, by the data source.
     return text if text.strip("${}").startswith("__") else interpolate(text, known)

@@ -1,6 +1,6 @@
-"""Ask a real Prometheus as Grafana's data source does.
+"""Queries to a real Prometheus, sent as Grafana's data source sends them.
 
-Read in Grafana's own source:
+Taken from Grafana's own source:
 
 - grafana/grafana ``packages/grafana-prometheus/src/metric_find_query.ts`` turns a variable's
   query into requests, over the dashboard's time range;
@@ -29,33 +29,33 @@ _LABEL_NAMES = re.compile(r"label_names\(\)\s*")
 _LABEL_VALUES = re.compile(r"label_values\((?:(.+),\s*)?([a-zA-Z_][a-zA-Z0-9_]*)\)\s*", re.DOTALL)
 _METRICS = re.compile(r"metrics\((.+)\)\s*")
 _QUERY_RESULT = re.compile(r"query_result\((.+)\)\s*", re.DOTALL)
-# A panel is asked for as many points as it has pixels, on a screen of this width.
+# A panel asks for as many points as it has pixels, on a screen of this width.
 SCREEN_PX = 1920
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Hold one series of an answer: its labels, and (seconds, value) for each point."""
+    """One series of an answer: its labels, and (seconds, value) for each point."""
 
     labels: dict[str, str]
     samples: list[tuple[float, float]]
 
     @property
     def finite(self) -> list[float]:
-        """Return the values that can be drawn."""
+        """Return the values that can be drawn, the finite ones."""
         return [value for _, value in self.samples if math.isfinite(value)]
 
 
 @dataclass(frozen=True)
 class Query:
-    """Hold what one target of a panel asks.
+    """The query of one target of a panel.
 
     Attributes:
         panel: The title of the panel, or ``annotation <name>``.
-        ref_id: Which target it is.
+        ref_id: The id of the target.
         expression: PromQL with every variable filled in.
-        is_instant: Whether it asks for the end of the time range alone.
-        is_hidden: Whether the panel leaves the answer out.
+        is_instant: Whether it asks only for the end of the time range.
+        is_hidden: Whether the panel does not show the answer.
         intervals: Its step.
     """
 
@@ -69,7 +69,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Result:
-    """Hold the answer to a query, and the seconds until it was there in full."""
+    """The answer to a query, and the seconds until it had arrived in full."""
 
     query: Query
     frames: list[Frame]
@@ -77,14 +77,14 @@ class Result:
 
 
 class DataSource:
-    """Ask a Prometheus as Grafana's data source does.
+    """A Prometheus that is queried as by Grafana's data source.
 
     Args:
         url: Its address.
         start_s: Where the dashboard's time range begins, Unix seconds.
         end_s: Where it ends.
         scrape_interval_s: The data source's "Scrape interval".
-        annotation_step_s: The step of annotations that have none of their own.
+        annotation_step_s: The step of annotations that do not set one.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class DataSource:
         """Send a query of a panel.
 
         Raises:
-            DashboardError: If Prometheus refuses it; says the panel and the query.
+            DashboardError: If Prometheus refuses it; the message has the panel and the query.
         """
         path, parameters = "query", {"query": query.expression, "time": repr(self.end_s)}
         if not query.is_instant:
@@ -146,7 +146,7 @@ class DataSource:
         return Result(query, _parse_frames(json.loads(answer)["data"]), took_s)
 
     def find(self, query: str) -> list[str]:
-        """Return what a variable's query finds, before regex and sort."""
+        """Return what a variable's query finds, before its regex and sort are applied."""
         range_ = {
             "start": str(math.floor(self.start_s)),
             "end": str(math.ceil(self.end_s)),
@@ -169,7 +169,7 @@ class DataSource:
 
 
 def python_regex(pattern: str) -> str:
-    """Return a pattern of JavaScript, with or without slashes, as one of Python."""
+    """Convert a JavaScript pattern, with or without slashes, to a Python one."""
     if pattern.startswith("/"):
         pattern, _, flags = pattern[1:].rpartition("/")
         pattern = f"(?i){pattern}" if "i" in flags else pattern

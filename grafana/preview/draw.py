@@ -1,4 +1,4 @@
-"""A dashboard as one picture: its head, its rows, its panels where Grafana puts them."""
+"""A dashboard as one picture: its header, its rows, its panels where Grafana puts them."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ DRAWERS: dict[str, Callable[[Canvas, Box, PanelData], None]] = {
     "timeseries": draw_time_series,
     "xychart": draw_xy,
 }
-"""What draws the inside of a panel, by the name of its plugin."""
+"""The functions that draw the inside of a panel, by the name of its plugin."""
 
 
 def draw_board(board: Board) -> Canvas:
     """Draw a dashboard.
 
     Args:
-        board: With the data of its panels.
+        board: The dashboard with the data of its panels.
 
     Returns:
         The picture, to be saved.
@@ -70,10 +70,10 @@ def draw_panel(canvas: Canvas, box: Box, panel: PanelData) -> None:
     Args:
         canvas: Where to draw.
         box: Its outer edges.
-        panel: With its data.
+        panel: The panel with its data.
 
     Raises:
-        ValueError: If there is no drawing for its kind.
+        ValueError: If panels of its kind cannot be drawn.
     """
     if panel.kind not in DRAWERS:
         raise ValueError(f"panels of type {panel.kind!r} are not drawn; add one to {__name__}")
@@ -90,12 +90,12 @@ def draw_panel(canvas: Canvas, box: Box, panel: PanelData) -> None:
 
 
 def place(grid: dict[str, int], top_row: int, top: float) -> Box:
-    """Return where a panel is.
+    """Return the position of a panel.
 
     Args:
         grid: Its ``gridPos``: 24 columns, and units of 38 pixels down.
         top_row: The unit at which its row begins.
-        top: Where that is, in pixels.
+        top: The position of that unit, in pixels.
     """
     column_px = (WIDTH_PX - 2 * _MARGIN_PX + _GAP_PX) / _COLUMNS
     unit_px = _CELL_PX + _GAP_PX

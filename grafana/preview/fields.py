@@ -1,4 +1,4 @@
-"""What a panel says of its series and columns: units, colours, names."""
+"""A panel's settings for its series and columns: units, colours, names."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FIELD_LABEL = re.compile(r"\$\{__field\.labels\.(\w+)\}|\$\{__field\.labels\[\"
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Hold the settings of one series or column: the panel's defaults, then its overrides.
+    """The settings of one series or column: the panel's defaults, then its overrides.
 
     Attributes:
-        settings: By path, as ``custom.lineWidth``.
+        settings: By path, such as ``custom.lineWidth``.
     """
 
     settings: dict[str, Any]
@@ -41,17 +41,17 @@ class Field:
 
     @property
     def is_dashed(self) -> bool:
-        """Tell whether the line is dashed."""
+        """Return whether the line is dashed."""
         style = self.settings.get("custom.lineStyle") or {}
         return style.get("fill") in ("dash", "dot")
 
     def format(self, value: float | None) -> str:
-        """Write a value, by its mapping if there is one."""
+        """Return a value as text, using its mapping if there is one."""
         mapped = self._map(value)
         return mapped or format_value(value, self.unit, self.settings.get("decimals"))
 
     def colour_name(self) -> str | None:
-        """Return the fixed colour, None where it is not fixed."""
+        """Return the name of the fixed colour; None if it is not fixed."""
         colour = self.settings.get("color") or {}
         return str(colour["fixedColor"]) if colour.get("mode") == "fixed" else None
 
@@ -75,11 +75,11 @@ def find_field(model: Mapping[str, Any], names: set[str], ref_id: str | None = N
 
     Args:
         model: The panel's JSON.
-        names: The names it goes by, the one in the data and the one that is shown.
-        ref_id: The target that it is of; None for what is of several.
+        names: Its names: the one in the data and the one that is shown.
+        ref_id: The target that it belongs to; None if it belongs to several.
 
     Raises:
-        ValueError: If an override matches by what is not known here.
+        ValueError: If an override uses a matcher that is not supported.
     """
     config = model.get("fieldConfig") or {}
     settings = dict(_flatten(config.get("defaults") or {}))
@@ -93,8 +93,8 @@ def fill_legend(legend: str, labels: Mapping[str, str]) -> str:
     """Put labels into the name of a series.
 
     Args:
-        legend: With ``{{label}}`` for each; empty or ``__auto`` is all of them.
-        labels: Of the series.
+        legend: The template, with ``{{label}}`` for each; empty or ``__auto`` is all of them.
+        labels: The labels of the series.
     """
     if legend in ("", "__auto"):
         return format_labels(labels)
@@ -102,14 +102,14 @@ def fill_legend(legend: str, labels: Mapping[str, str]) -> str:
 
 
 def format_labels(labels: Mapping[str, str]) -> str:
-    """Write labels as Prometheus does."""
+    """Return labels as text, as Prometheus writes them."""
     inner = ", ".join(f'{name}="{labels[name]}"' for name in sorted(labels) if name != "__name__")
     name = labels.get("__name__", "")
     return f"{name}{{{inner}}}" if inner or not name else name
 
 
 def fill_display_name(text: str, labels: Mapping[str, str]) -> str:
-    """Put the labels of a field into the display name that an override gives it."""
+    """Put the labels of a field into its display name from an override."""
     return _FIELD_LABEL.sub(lambda found: labels.get(found[1] or found[2], ""), text).strip()
 
 

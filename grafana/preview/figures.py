@@ -1,4 +1,4 @@
-"""Large values with their past behind them."""
+"""Stat panels: large values with their past behind them."""
 
 from __future__ import annotations
 
@@ -90,6 +90,6 @@ def _draw_past(canvas: Canvas, box: Box, panel: PanelData, series: Series, colou
 
 
 def _darken(colour: str) -> str:
-    """Return the colour of a filled figure: Grafana darkens what white letters stand on."""
+    """Return the colour of a filled panel: Grafana darkens the background of white letters."""
     parts = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return "#" + "".join(f"{int(part * 0.8):02x}" for part in parts)

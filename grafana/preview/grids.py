@@ -27,7 +27,7 @@ _SCALE_PX = 26
 
 
 def draw_heat_map(canvas: Canvas, box: Box, panel: PanelData) -> None:
-    """Draw a row of cells for each class, the smallest one at the bottom.
+    """Draw a row of cells for each class, with the smallest class at the bottom.
 
     Names that are numbers are sorted as numbers, as in grafana/grafana
     ``public/app/plugins/panel/heatmap/fields.ts`` (``prepareHeatmapData``).
@@ -61,7 +61,7 @@ def draw_heat_map(canvas: Canvas, box: Box, panel: PanelData) -> None:
 
 
 def draw_history(canvas: Canvas, box: Box, panel: PanelData) -> None:
-    """Draw a row of cells for each series, the first one at the top, coloured by thresholds."""
+    """Draw a row of cells, coloured by thresholds, for each series, the first one at the top."""
     series = panel.series()[::-1]
     options = panel.options
     axes = _add_rows(canvas, box, [one.name for one in series], "")
@@ -79,7 +79,7 @@ def draw_history(canvas: Canvas, box: Box, panel: PanelData) -> None:
 
 
 def _add_rows(canvas: Canvas, box: Box, names: Sequence[str], label: str) -> Axes:
-    """Add a chart with a row for each name; where there is no room, some are not written."""
+    """Add a chart with a row for each name; if there is no room, leave out some names."""
     left = max((canvas.measure(name, size=_LABEL_PX) for name in names), default=0) + 14
     left = min(left, box.width * 0.35)
     if label:
@@ -117,7 +117,7 @@ def _add_cell(axes: Axes, cell: Box, colour: str, opacity: float = 1.0) -> None:
 
 
 def _draw_scale(canvas: Canvas, box: Box, scheme: str, low: float, high: float) -> None:
-    """Draw which colour is which number."""
+    """Draw the scale of colours with its numbers."""
     parts, width = 64, 200.0
     y = box.bottom - _SCALE_PX + 6
     left = box.right - width - 60
@@ -130,7 +130,7 @@ def _draw_scale(canvas: Canvas, box: Box, scheme: str, low: float, high: float) 
 
 
 def _scheme_colour(scheme: str, share: float) -> str:
-    # In the dark theme Grafana turns the scheme round: large values are light.
+    # In the dark theme Grafana reverses the scheme: large values are light.
     return to_hex(colormaps[f"{scheme}_r"](0.05 + 0.9 * share))
 
 

@@ -1,12 +1,12 @@
-"""How Grafana puts variables and intervals into the queries of its Prometheus data source.
+"""Variables and intervals in queries, filled in as by Grafana's Prometheus data source.
 
-Read in Grafana's own source, of which this says the same in Python:
+This does the same in Python as Grafana's own source:
 
 - grafana/scenes ``packages/scenes/src/variables/interpolation/sceneInterpolator.ts`` finds the
-  variables of a text and ``formatRegistry.ts`` beside it formats them; a variable that is
-  not there stays as text, which here is an error;
-- grafana/grafana ``packages/grafana-prometheus/src/escaping.ts`` is the format of a variable
-  without one, in its classic behaviour: ``prometheusRegularEscape`` and
+  variables in a text and ``formatRegistry.ts`` beside it formats them; a variable that does
+  not exist stays as text there, but is an error here;
+- grafana/grafana ``packages/grafana-prometheus/src/escaping.ts`` is the default format of a
+  variable, in its classic behaviour: ``prometheusRegularEscape`` and
   ``prometheusSpecialRegexEscape``;
 - grafana/grafana ``packages/grafana-data/src/datetime/rangeutil.ts`` (``roundInterval``,
   ``calculateInterval``) and ``pkg/promlib/models/query.go`` (``calculatePrometheusInterval``,
@@ -47,20 +47,20 @@ _SAFE_POINTS = 11_000
 
 
 class DashboardError(AssertionError):
-    """Something that Grafana would show as an error, or not show at all."""
+    """A mistake that Grafana would show as an error, or not show at all."""
 
 
 @dataclass(frozen=True)
 class Variable:
-    """Hold what a variable is set to.
+    """A variable and its present value.
 
     Attributes:
         name: Its name, without ``$``.
-        value: One value, or the list of those that were chosen.
+        value: One value, or the list of the chosen ones.
         text: What the user sees.
-        is_list: Whether it may have several values or All, which makes it part of a regex.
+        is_list: Whether it may have several values or All, and so is inserted as a regex.
         is_raw: Whether it is inserted as it is, like a custom value for All.
-        options: What there is to choose from.
+        options: The values to choose from.
     """
 
     name: str
@@ -80,11 +80,11 @@ class Variable:
 
 @dataclass(frozen=True)
 class Intervals:
-    """Hold what Grafana makes of a time range for one target.
+    """The intervals that Grafana derives from a time range for one target.
 
     Attributes:
-        step_s: Seconds between two points; what ``$__interval`` says.
-        rate_s: What ``$__rate_interval`` says.
+        step_s: Seconds between two points, the value of ``$__interval``.
+        rate_s: The value of ``$__rate_interval``, in seconds.
     """
 
     step_s: float
@@ -92,7 +92,7 @@ class Intervals:
 
 
 def references(text: str) -> set[str]:
-    """Return the names of the variables in a text; ``$1`` is of label_replace, not of Grafana."""
+    """Return the names of the variables in a text; ``$1`` is label_replace's, not Grafana's."""
     names = {found["bare"] or found["square"] or found["curly"] for found in _find(text)}
     return {name for name in names if not name.isdigit()}
 
@@ -102,8 +102,8 @@ def interpolate(text: str, variables: Mapping[str, Variable], formatter: str = "
 
     Args:
         text: A query, a title or a pattern.
-        variables: By name, the built-in ones among them.
-        formatter: The format of references that do not name one.
+        variables: The variables by name, including the built-in ones.
+        formatter: The format for references that do not name one.
     """
 
     def replace(found: re.Match[str]) -> str:
@@ -119,7 +119,7 @@ def interpolate(text: str, variables: Mapping[str, Variable], formatter: str = "
 
 
 def built_in(start_s: float, end_s: float, intervals: Intervals) -> dict[str, Variable]:
-    """Return the variables that Grafana makes of a time range and a step."""
+    """Return the variables that Grafana derives from a time range and a step."""
     range_s = round(end_s - start_s)
     values = {
         "__interval": format_interval(intervals.step_s),
@@ -149,7 +149,7 @@ def choose_intervals(
     Args:
         range_s: Length of the time range in seconds.
         points: The panel's ``maxDataPoints``, by default its width in pixels.
-        scrape_interval_s: What the data source says of Prometheus.
+        scrape_interval_s: The scrape interval set in the data source.
         panel_minimum: The panel's ``interval``.
         target_minimum: The target's ``interval``; may be one of the built-in variables.
         factor: The target's ``intervalFactor``.
@@ -174,7 +174,7 @@ def choose_intervals(
 
 
 def round_interval(seconds: float) -> float:
-    """Round to an interval that people like."""
+    """Round to one of Grafana's usual intervals."""
     bounds = [bound for bound, _ in _ROUND_MS]
     place = bisect.bisect_right(bounds, seconds * 1000)
     return _ROUND_MS[place][1] / 1000 if place < len(bounds) else 86400.0
@@ -189,7 +189,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_interval(seconds: float) -> str:
-    """Say an interval in its largest unit, the rest cut off, as ``gtime.FormatInterval``."""
+    """Return an interval in its largest unit, truncated, like ``gtime.FormatInterval``."""
     for unit in ("d", "h", "m", "s"):
         if seconds >= _UNIT_S[unit]:
             return f"{int(seconds / _UNIT_S[unit])}{unit}"
@@ -197,18 +197,18 @@ def format_interval(seconds: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Say a duration with nothing cut off, in a unit that Prometheus takes."""
+    """Return a duration without truncation, in a unit that Prometheus accepts."""
     milliseconds = round(seconds * 1000)
     return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
 
 
 def escape_in_string(value: str) -> str:
-    """Escape what stands in a PromQL string: of a variable with a single value."""
+    """Escape the value of a single-value variable for a PromQL string."""
     return value.replace("\\", r"\\").replace("'", r"\\'")
 
 
 def escape_in_regex(value: str) -> str:
-    """Escape what stands in a regex in a PromQL string: of a variable with several values."""
+    """Escape a value of a multi-value variable for a regex in a PromQL string."""
     return re.sub(r"[$^*{}\[\]+?.()|]", r"\\\\\g<0>", value.replace("\\", r"\\" * 2))
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ROW_PX = 20
 _SIZE_PX = 11
 _VALUE_PX = 90
-# Grafana gives a legend below a chart at most this share, and scrolls what is more:
+# Grafana gives a legend below a chart at most this share of the height, and scrolls the rest:
 # packages/grafana-ui/src/components/VizLayout/VizLayout.tsx
 _MOST = 0.35
 
@@ -32,13 +32,13 @@ _CALCS = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Hold a line of a legend.
+    """A line of a legend.
 
     Attributes:
-        name: Of the series.
-        colour: Of its line.
+        name: The name of the series.
+        colour: The colour of its line.
         values: One for each calculation.
-        is_dashed: Whether its line is.
+        is_dashed: Whether its line is dashed.
     """
 
     name: str
@@ -53,7 +53,7 @@ def draw_legend(canvas: Canvas, box: Box, panel: PanelData, entries: Sequence[En
     Args:
         canvas: Where to draw.
         box: The room for chart and legend.
-        panel: Says what the legend looks like.
+        panel: The panel, which sets the style of the legend.
         entries: Its lines.
 
     Returns:

@@ -1,6 +1,6 @@
-"""Choose the value of a variable from its options, as Grafana does.
+"""Choice of a variable's value from its options, as in Grafana.
 
-Read in grafana/scenes: ``packages/scenes/src/variables/variants/MultiValueVariable.ts`` chooses,
+Taken from grafana/scenes: ``packages/scenes/src/variables/variants/MultiValueVariable.ts`` chooses,
 ``query/utils.ts`` beside it applies regex and sort.
 """
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 def check_offered(model: dict[str, Any], options: list[str]) -> None:
-    """Refuse a default that is not among the options, which Grafana would silently replace.
+    """Refuse a default that is not among the options: Grafana would silently replace it.
 
     Raises:
-        DashboardError: If it is not.
+        DashboardError: If the default is not an option.
     """
     wanted = model["current"]["value"]
     offered = [*options, *([ALL] if model.get("includeAll") else [])]
@@ -40,7 +40,7 @@ def check_offered(model: dict[str, Any], options: list[str]) -> None:
 
 
 def choose(model: dict[str, Any], options: list[str], source: DataSource) -> Variable:
-    """Return a variable set to its default, where that is an option, else as Grafana does."""
+    """Return a variable with its default, if that is an option, else with Grafana's choice."""
     name, kind = str(model["name"]), model["type"]
     current = (model.get("current") or {}).get("value", "")
     if kind == "interval":
@@ -76,7 +76,7 @@ def _choose_interval(
 
 
 def filter_options(found: list[str], pattern: str) -> list[str]:
-    """Keep what a variable's regex finds in the values, each once."""
+    """Return what a variable's regex finds in the values, without duplicates."""
     if not pattern:
         return list(dict.fromkeys(found))
     regex = re.compile(python_regex(pattern if pattern.startswith("/") else f"^{pattern}$"))
@@ -98,7 +98,7 @@ def filter_options(found: list[str], pattern: str) -> list[str]:
 
 
 def sort_options(options: list[str], order: int) -> list[str]:
-    """Sort options in one of Grafana's nine orders; 0 is as they came."""
+    """Sort options in one of Grafana's nine orders; 0 keeps the order."""
 
     def number(option: str) -> int:
         found = re.search(r"\d+", option)

@@ -1,4 +1,4 @@
-"""What is drawn: panels with the answers to their queries, in rows, on a board."""
+"""The data to draw: panels with the answers to their queries, in the rows of a dashboard."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Hold an annotation.
+    """An annotation.
 
     Attributes:
-        start_s: When, Unix seconds.
-        end_s: Until when; the same for a moment.
+        start_s: When it begins, in Unix seconds.
+        end_s: When it ends; the same for a single moment.
         colour: Its name in Grafana.
     """
 
@@ -37,12 +37,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Hold a line of a panel.
+    """A line of a panel.
 
     Attributes:
-        name: What the legend calls it.
+        name: Its name in the legend.
         frame: Its points.
-        field: What the panel says of it.
+        field: The panel's settings for it.
     """
 
     name: str
@@ -52,10 +52,10 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class PanelData:
-    """Hold a panel with its data.
+    """A panel with its data.
 
     Attributes:
-        title: With variables filled in.
+        title: Its title, with variables filled in.
         model: Its JSON.
         results: The answers to its queries.
         start_s: Where the time range begins, Unix seconds.
@@ -82,11 +82,11 @@ class PanelData:
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether there is nothing to draw."""
+        """Return whether there is nothing to draw."""
         return not any(result.frames for result in self.results)
 
     def series(self) -> list[Series]:
-        """Return the lines in the order in which they get their colours."""
+        """Return the lines, in the order in which they are coloured."""
         legends = {
             target["refId"]: target.get("legendFormat") or ""
             for target in self.model.get("targets") or []
@@ -108,11 +108,11 @@ class PanelData:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """Hold a dashboard with its data.
+    """A dashboard with its data.
 
     Attributes:
         title: Its name.
-        variables: Label and value of each.
+        variables: The label and value of each variable.
         rows: Its rows, each with its panels.
     """
 
@@ -123,7 +123,7 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class BoardRow:
-    """Hold a row of a dashboard.
+    """A row of a dashboard.
 
     Attributes:
         title: Its heading; empty for panels above the first row.
@@ -137,15 +137,15 @@ class BoardRow:
 
     @property
     def is_closed(self) -> bool:
-        """Tell whether the heading is all there is to draw."""
+        """Return whether only the heading is to be drawn."""
         return self.is_folded or all(panel.is_empty for panel in self.panels)
 
 
 def load_board(dashboard: Dashboard) -> Board:
-    """Ask what all panels of a dashboard ask that are not folded away.
+    """Send the queries of all panels of a dashboard that are not folded away.
 
     Args:
-        dashboard: With its variables resolved.
+        dashboard: The dashboard, with its variables resolved.
     """
     marks = list(_load_marks(dashboard))
     rows: list[BoardRow] = []
@@ -199,12 +199,12 @@ def _load_marks(dashboard: Dashboard) -> Iterator[Mark]:
 
 
 def find_spans(frame: Frame, step_s: float, colour: str) -> Iterator[Mark]:
-    """Make one annotation of points that follow each other step by step.
+    """Merge points at consecutive steps into one annotation.
 
     Args:
-        frame: What an annotation's query found; values of 0 are nothing.
-        step_s: From one point to the next, in seconds.
-        colour: Its name in Grafana.
+        frame: What an annotation's query found; a value of 0 is ignored.
+        step_s: Seconds from one point to the next.
+        colour: The name of its colour in Grafana.
     """
     times = [time_s for time_s, value in frame.samples if value]
     starts = [

@@ -1,4 +1,4 @@
-"""Train, ask, draw, save."""
+"""The steps of a preview: train, send the queries, draw, save."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 DASHBOARDS = Path(__file__).parents[1] / "dashboards"
 
-# The dashboard of all runs looks back to the first one; the others to the newest.
+# The dashboard of all runs goes back to the first run, the others to the newest.
 _OF_ALL_RUNS = "compare-runs"
 
-# Grafana asks for annotations once a minute, four times the scrape interval; so in time lapse.
+# Grafana queries annotations with a step of a minute, four times the scrape interval; the same
+# ratio holds in time lapse.
 _ANNOTATION_STEP_S = 4 * SCRAPE_INTERVAL_S
 
 
@@ -33,9 +34,9 @@ def preview(output: Path, *, seconds: float, ranks: int, say: Callable[[str], No
 
     Args:
         output: The folder for them; it is made if it is missing.
-        seconds: How long the training takes that they show.
-        ranks: Of the larger of its two runs.
-        say: Is told of each step.
+        seconds: How long the training that they show takes.
+        ranks: The number of ranks in the larger of its two runs.
+        say: Called with a text at each step.
     """
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="grafana-preview-") as folder:
@@ -48,12 +49,12 @@ def preview(output: Path, *, seconds: float, ranks: int, say: Callable[[str], No
 
 
 def draw_dashboard(path: Path, picture: Path, training: Training) -> None:
-    """Draw one dashboard as it is now.
+    """Draw one dashboard with its present data.
 
     Args:
         path: Its JSON.
         picture: The PNG to write.
-        training: Knows Prometheus and when what began.
+        training: Has the Prometheus, and the times when the runs began.
     """
     of_all = path.stem == _OF_ALL_RUNS
     source = DataSource(

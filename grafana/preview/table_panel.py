@@ -1,4 +1,4 @@
-"""Tables: the columns that the transformations leave, with coloured cells."""
+"""Table panels: the columns that the transformations leave, with coloured cells."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PADDING_PX = 6
 
 
 def draw_table(canvas: Canvas, box: Box, panel: PanelData) -> None:
-    """Draw the first table that the transformations leave, as many rows of it as there is room."""
+    """Draw the first table that the transformations leave, with as many rows as fit."""
     tables = transform(make_tables(panel.results), panel.model.get("transformations") or [])
     if not tables:
         return
@@ -64,11 +64,11 @@ def draw_table(canvas: Canvas, box: Box, panel: PanelData) -> None:
 
 
 def sort_rows(table: Table, sort_by: Sequence[dict[str, object]]) -> list[list[Cell]]:
-    """Return the rows in the order that the panel begins with.
+    """Return the rows in the panel's initial order.
 
     Args:
         table: The table.
-        sort_by: Column and direction; the first counts.
+        sort_by: Columns with directions; only the first counts.
     """
     if not sort_by or sort_by[0]["displayName"] not in table.columns:
         return table.rows
@@ -83,7 +83,7 @@ def sort_rows(table: Table, sort_by: Sequence[dict[str, object]]) -> list[list[C
 
 
 def _place_columns(box: Box, fields: Sequence[Field]) -> list[float]:
-    """Return the left side of each column and the right side of the last one."""
+    """Return the left side of each column, and the right side of the last one."""
     fixed = [field.settings.get("custom.width") for field in fields]
     free = [width for width in fixed if not width]
     rest = max(box.width - sum(width or 0 for width in fixed), 50 * len(free))
@@ -94,7 +94,7 @@ def _place_columns(box: Box, fields: Sequence[Field]) -> list[float]:
 
 
 def _as_field(table: Table, fields: Sequence[Field], index: int) -> Field:
-    """Let a column of times be written as times."""
+    """Return the field of a column; a column of times is formatted as times."""
     if table.columns[index] == TIME:
         return Field({**fields[index].settings, "unit": "dateTimeAsIso"})
     return fields[index]

@@ -1,4 +1,4 @@
-"""What the pictures are of: two runs of the demo's ranks, one after the other."""
+"""The training that the pictures show: two runs of the demo's ranks, one after the other."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _STOP_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Hold when a run trains, in shares of the whole time.
+    """The times at which a run trains, as shares of the whole time.
 
     Attributes:
         run: Its name.
-        ranks: How many.
+        ranks: The number of its ranks.
         begin: When it starts.
-        length: How long it means to train; what is beyond the whole time is cut off.
+        length: How long it would train; it is cut off at the end of the whole time.
     """
 
     run: str
@@ -44,10 +44,10 @@ class Plan:
 
 
 def make_plans(ranks: int) -> list[Plan]:
-    """Plan a small run, and after it a large one that still trains when the picture is taken.
+    """Plan a small run, then a large one that is still training when the picture is taken.
 
     Args:
-        ranks: Of the large one.
+        ranks: The number of ranks in the large one.
     """
     few = max(ranks // 2, 1)
     return [
@@ -57,7 +57,7 @@ def make_plans(ranks: int) -> list[Plan]:
 
 
 def lapse(configuration: dict[str, Any], folders: list[Path], rules: Path) -> dict[str, Any]:
-    """Return the shipped configuration in time lapse, for other discovery folders.
+    """Return the shipped configuration, sped up and with other discovery folders.
 
     Args:
         configuration: As in ``prometheus/prometheus.yml``.
@@ -79,12 +79,12 @@ def lapse(configuration: dict[str, Any], folders: list[Path], rules: Path) -> di
 
 
 class Training:
-    """Run a Prometheus and the ranks that it watches.
+    """A running Prometheus, with the ranks that it watches.
 
     Args:
-        folder: For everything that they write.
-        seconds: How long it takes.
-        ranks: Of the larger run.
+        folder: The folder for everything that they write.
+        seconds: How long the training takes.
+        ranks: The number of ranks in the larger run.
 
     Raises:
         UserError: If there is no Prometheus.
@@ -122,7 +122,7 @@ class Training:
             time.sleep(_TURN_S)
 
     def stop(self) -> None:
-        """End all processes, by their own ids; at once if it is interrupted."""
+        """End all processes, by their own ids; at once if this is interrupted."""
         try:
             for rank in self._ranks:
                 rank.terminate()
@@ -159,12 +159,12 @@ class Training:
 
 @contextlib.contextmanager
 def train(folder: Path, *, seconds: float, ranks: int) -> Iterator[Training]:
-    """Train for a while, and leave Prometheus there until the end of the block.
+    """Train for a while, and keep Prometheus running until the end of the block.
 
     Args:
-        folder: For everything that is written.
+        folder: The folder for everything that is written.
         seconds: How long to train.
-        ranks: Of the larger run.
+        ranks: The number of ranks in the larger run.
     """
     training = Training(folder, seconds=seconds, ranks=ranks)
     try:
@@ -176,7 +176,7 @@ def train(folder: Path, *, seconds: float, ranks: int) -> Iterator[Training]:
 
 @contextlib.contextmanager
 def _whole() -> Iterator[None]:
-    """Let Ctrl-C come after the block: what was started in it is then known, and ended."""
+    """Delay Ctrl-C until after the block, so that what it starts is known, and is ended."""
     came: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
     try:

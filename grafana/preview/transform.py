@@ -1,6 +1,6 @@
-"""Grafana's transformations of tables, as far as the dashboards use them.
+"""Those of Grafana's transformations of tables that the dashboards use.
 
-The rules are of grafana/grafana: ``packages/grafana-prometheus/src/result_transformer.ts``
+The rules are from grafana/grafana: ``packages/grafana-prometheus/src/result_transformer.ts``
 (``transformDFToTable``) for the tables, and for the rest ``merge.ts``, ``organize.ts`` and
 ``groupingToMatrix.ts`` in ``packages/grafana-data/src/transformations/transformers`` and
 ``public/app/features/transformers/partitionByValues/partitionByValues.ts``.
@@ -23,12 +23,12 @@ TIME, VALUE = "Time", "Value"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Hold a data frame of Grafana.
+    """A data frame of Grafana.
 
     Attributes:
-        columns: Names, from left to right.
-        rows: A cell per column each.
-        labels: What all rows have in common, after they were parted by it.
+        columns: The names of the columns, from left to right.
+        rows: The rows, each with a cell for each column.
+        labels: The values that all rows have in common, after the table was split by them.
         sources: The names of the columns before they were renamed.
     """
 
@@ -44,7 +44,7 @@ class Table:
 
 
 def make_tables(results: Sequence[Result]) -> list[Table]:
-    """Make a table of each answer that is not empty: time, labels by name, value."""
+    """Make a table from each answer that is not empty: time, labels by name, value."""
     filled = [result for result in results if result.frames and not result.query.is_hidden]
     tables = []
     for result in filled:
@@ -66,7 +66,7 @@ def transform(tables: list[Table], transformations: Iterable[Mapping[str, Any]])
     """Apply the transformations of a panel, one after the other.
 
     Raises:
-        ValueError: If one is not known here.
+        ValueError: If one is not supported.
     """
     for one in transformations:
         if one.get("disabled"):
@@ -78,7 +78,7 @@ def transform(tables: list[Table], transformations: Iterable[Mapping[str, Any]])
 
 
 def merge(tables: list[Table], _options: Mapping[str, Any]) -> list[Table]:
-    """Make one table: rows that agree in all the columns that all tables have become one."""
+    """Merge tables into one: rows that agree in all shared columns become one."""
     if len(tables) < 2:
         return tables
     names = list(dict.fromkeys(name for table in tables for name in table.columns))
@@ -101,7 +101,7 @@ def merge(tables: list[Table], _options: Mapping[str, Any]) -> list[Table]:
 
 
 def organize(tables: list[Table], options: Mapping[str, Any]) -> list[Table]:
-    """Leave columns out, put them in order, and give them other names."""
+    """Remove, reorder and rename columns."""
     excluded = {name for name, is_out in (options.get("excludeByName") or {}).items() if is_out}
     included = {name for name, is_in in (options.get("includeByName") or {}).items() if is_in}
     places, titles = options.get("indexByName") or {}, options.get("renameByName") or {}
@@ -120,7 +120,7 @@ def organize(tables: list[Table], options: Mapping[str, Any]) -> list[Table]:
 
 
 def grouping_to_matrix(tables: list[Table], options: Mapping[str, Any]) -> list[Table]:
-    """Make a row of each value of one column and a column of each value of another."""
+    """Make a row for each value of one column, and a column for each value of another."""
     row_name, column_name = options.get("rowField", TIME), options.get("columnField", TIME)
     value_name = options.get("valueField", VALUE)
     if len(tables) != 1 or {row_name, column_name, value_name} - set(tables[0].columns):
@@ -134,10 +134,10 @@ def grouping_to_matrix(tables: list[Table], options: Mapping[str, Any]) -> list[
 
 
 def partition_by_values(tables: list[Table], options: Mapping[str, Any]) -> list[Table]:
-    """Part a table into one for each set of values of some columns, which become labels.
+    """Split a table into one for each set of values of some columns, which become labels.
 
     Raises:
-        ValueError: If the values are to become names instead of labels.
+        ValueError: If the values should become names instead of labels.
     """
     if not (options.get("naming") or {}).get("asLabels", True):
         raise ValueError("partitionByValues is only drawn with naming.asLabels")

@@ -1,6 +1,6 @@
-"""Values as Grafana writes them.
+"""Values as text, as Grafana formats them.
 
-The rules are of grafana/grafana ``packages/grafana-data/src/valueFormats``: ``valueFormats.ts``
+The rules are from grafana/grafana ``packages/grafana-data/src/valueFormats``: ``valueFormats.ts``
 (``getDecimalsForValue``, ``scaledUnits``), ``dateTimeFormatters.ts`` (``toSeconds``,
 ``dateTimeAsIso``) and ``categories.ts``.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SHORT = ("", " K", " Mil", " Bil", " Tri", " Quadr", " Quint", " Sext", " Sept")
 _BYTES = (" B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB")
 
-# Below the first number, a duration is multiplied by the second and called by the third.
+# Below the first number, a duration is multiplied by the second and gets the third as its unit.
 _DURATIONS = (
     (1e-6, 1e9, " ns"),
     (1e-3, 1e6, " µs"),
@@ -32,15 +32,15 @@ _DURATIONS = (
 
 
 def format_value(value: float | None, unit: str = "short", decimals: int | None = None) -> str:
-    """Write a value.
+    """Return a value as text.
 
     Args:
-        value: The value; None is nothing.
+        value: The value; None if there is none.
         unit: Grafana's id of the unit.
-        decimals: Digits after the point; by default as many as make three digits in all.
+        decimals: Digits after the decimal point; by default as many as make three digits in all.
 
     Raises:
-        ValueError: If the unit is not known here.
+        ValueError: If the unit is not supported.
     """
     if value is None:
         return ""
@@ -61,10 +61,10 @@ def format_value(value: float | None, unit: str = "short", decimals: int | None 
 
 
 def format_ticks(values: Sequence[float], unit: str = "short") -> list[str]:
-    """Write the values of an axis, each with as many decimals as the distance between them needs.
+    """Return the values of an axis as text, with as many decimals as their distance needs.
 
     Args:
-        values: From small to large, at equal distances.
+        values: The values in ascending order, at equal distances.
         unit: Grafana's id of the unit.
     """
     if unit in ("sci", "dateTimeAsIso", "dthms") or len(values) < 2:
@@ -81,14 +81,14 @@ def format_ticks(values: Sequence[float], unit: str = "short") -> list[str]:
 
 
 def find_scale(value: float, unit: str) -> tuple[float, str]:
-    """Return what a value is multiplied by before it is written, and what is written after it.
+    """Return the factor for a value, and the suffix to write after it.
 
     Args:
-        value: The value: a large one is written in thousands, or in hours.
+        value: The value; a large one is written in thousands, or in hours.
         unit: Grafana's id of the unit.
 
     Raises:
-        ValueError: If the unit is not known here.
+        ValueError: If the unit is not supported.
     """
     if unit not in _SCALES:
         raise ValueError(f"{unit!r} is no unit that is known here; add it to {__name__}")
@@ -134,7 +134,7 @@ _SCALES: dict[str, Callable[[float], tuple[float, str]]] = {
 
 def _fix(value: float, decimals: int | None) -> str:
     digits = _decimals_for(value) if decimals is None else max(decimals, 0)
-    # JavaScript rounds halves up, Python to even.
+    # JavaScript rounds halves up, Python rounds them to even.
     rounded = math.floor(abs(value) * 10**digits + 0.5) / 10**digits
     return f"{math.copysign(rounded, value) if rounded else 0.0:.{digits}f}"
 
@@ -150,7 +150,7 @@ def _decimals_of(distance: float) -> int:
     for digits in range(7):
         if math.isclose(round(distance, digits), distance, rel_tol=1e-9):
             return digits
-    return max(2, 1 - math.floor(math.log10(distance)))  # a third of a minute has no end
+    return max(2, 1 - math.floor(math.log10(distance)))  # a third of a minute has no last digit
 
 
 def _format_scientific(value: float, decimals: int | None) -> str:

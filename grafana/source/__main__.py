@@ -9,10 +9,10 @@ FOLDER = Path(__file__).parent.parent / "dashboards"
 
 
 def main(folder: Path) -> None:
-    """Write a file per dashboard.
+    """Write one file for each dashboard.
 
     Args:
-        folder: Where to; it is made if it is missing.
+        folder: Where to write them; it is made if it is missing.
     """
     from grafana.source import compare, overview, ranks  # noqa: PLC0415 - needs the SDK
     from grafana.source.board import render  # noqa: PLC0415 - as above

@@ -1,4 +1,4 @@
-"""What all dashboards have in common: links, annotations, ids."""
+"""The parts that all dashboards have in common: links, annotations, ids."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def new_board(
 
     Args:
         title: Its name in Grafana.
-        uid: Its place in URLs; alerts and links hold it, so it never changes.
-        description: What it answers.
-        variables: In the order in which each may use those before it.
+        uid: Its id in URLs; alerts and links use it, so it never changes.
+        description: The question that it answers.
+        variables: Its variables, in order: each may use those before it.
     """
     board = dashboard.Dashboard(title).uid(uid).description(description).tags([TAG])
     board.time("now-1h", "now").refresh("30s").timezone("browser").editable()
@@ -44,7 +44,7 @@ def _annotations() -> list[Builder[models.AnnotationQuery]]:
     runs = promql.RUNS
     process = "job, run, rank, instance"
     nonfinite = f'sum by (job, run, metric) (dllogger_nonfinite_total{{{runs}, metric=~"$metric"}})'
-    # Over the annotation's own interval, so that a run that is shorter has its marks as well.
+    # Over the annotation's own interval, so that a run shorter than that has its marks as well.
     started = (
         f"1000 * min by (job, run, attempt) (max by ({process})"
         f" (last_over_time(dllogger_run_start_timestamp_seconds{{{runs}}}[$__interval]))"
@@ -69,7 +69,7 @@ def _annotations() -> list[Builder[models.AnnotationQuery]]:
         _annotation(
             "NaN or Inf",
             "red",
-            # Not an increase over the interval, which misses what comes between two of them.
+            # Not an increase over the interval, which misses what falls between two intervals.
             f"{nonfinite} - ({nonfinite.replace('}', '} offset $__interval')}"
             f" or 0 * {nonfinite}) > 0",
             "{{metric}} is not finite in {{run}}",
@@ -93,8 +93,8 @@ def add_row(
     Args:
         board: The dashboard.
         title: The heading.
-        panels: From left to right, 24 columns a line.
-        folded: Show the heading alone until it is clicked; nothing below asks before.
+        panels: From left to right, 24 columns to a line.
+        folded: Show only the heading until it is clicked; the panels send no queries before.
     """
     row = dashboard.Row(title)
     if folded:
@@ -112,11 +112,12 @@ def render(board: dashboard.Dashboard) -> str:
     for number, panel in enumerate(_panels(content["panels"]), start=1):
         panel["id"] = number
         if panel["type"] == "table":
-            # The SDK writes the first, which Grafana 12.4 no longer has, and not the second,
-            # which it requires.
+            # The SDK writes the first option, which Grafana 12.4 no longer has, and omits the
+            # second, which it requires.
             panel["options"].pop("footer", None)
             panel["fieldConfig"]["defaults"]["custom"]["cellOptions"] = {"type": "auto"}
-    # The SDK would hide links and annotations in a menu, and give all variables an interval's.
+    # The SDK would hide links and annotations in a menu, and give every variable the keys of an
+    # interval.
     for one in (*content["links"], *content["annotations"]["list"]):
         one.pop("placement", None)
     for variable in content["templating"]["list"]:

@@ -22,7 +22,7 @@ _START = (
 )
 _NEWEST = f"topk by (job) ($newest, {_START})"
 
-# When a run ends its ranks leave one by one, and figures over those that are left mislead.
+# When a run ends, its ranks leave one by one, and values over the remaining ranks mislead.
 _DRAWN = (
     f"and on ({RUN}) {_NEWEST}"
     f" unless on ({RUN}) max by ({RUN}) (dllogger_run_finished{{{RUNS}}}) == 1"
@@ -30,7 +30,7 @@ _DRAWN = (
 
 
 def build() -> dashboard.Dashboard:
-    """Return the dashboard that a run is judged on against others."""
+    """Return the dashboard on which a run is compared with others."""
     board = new_board(
         "Compare runs",
         UID,
@@ -63,7 +63,7 @@ def build() -> dashboard.Dashboard:
         _by_step("Throughput", "the sum over ranks", throughput),
     )
     add_row(board, "Figures", _figures(), _best(), _parameters())
-    # Of runs that are over as well: what is logged once, at the end, is there only then.
+    # Includes runs that are over: a value that is logged once, at the end, exists only then.
     every = promql.quantile(0.5, f"{{{LOGGED}, {RUNS}, {CHOSEN}}}") + f" and on ({RUN}) {_NEWEST}"
     add_row(
         board,

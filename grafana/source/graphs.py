@@ -1,4 +1,4 @@
-"""The panels that draw: lines, large figures, heat maps, curves."""
+"""The panels with drawings: lines, large values, heat maps, curves."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def lines(
     """Draw values over time.
 
     Args:
-        about: What every panel says of itself.
-        queries: What is drawn.
-        width: Of 24 columns of the dashboard.
+        about: The texts and settings that every panel has.
+        queries: The values to draw.
+        width: In columns of the dashboard, which has 24.
         height: In units of the dashboard's grid.
         worst_first: Sort the legend by the last value, the largest first.
     """
@@ -74,15 +74,15 @@ _STYLES: dict[str, dict[str, Any]] = {
 def tally(
     title: str, what: str, counter: str, *, by: str, name: str, width: int = 12
 ) -> timeseries.Panel:
-    """Draw how high a counter has come: in all, and by what tells apart where it counted.
+    """Draw the value of a counter: in total, and split by a label.
 
     Args:
         title: What is counted.
-        what: The same in a sentence, up to where it says since when.
+        what: The same as the beginning of a sentence that goes on to say since when.
         counter: The counter with its matchers.
-        by: What tells apart, beside the run.
-        name: The legend of what is told apart.
-        width: Of 24 columns of the dashboard.
+        by: The labels to split by, beside the run.
+        name: The legend of the parts.
+        width: In columns of the dashboard, which has 24.
     """
     about = About(
         title,
@@ -106,12 +106,12 @@ def figure(
     """Show one value per series, large.
 
     Args:
-        about: What every panel says of itself.
+        about: The texts and settings that every panel has.
         query: The value.
-        width: Of 24 columns of the dashboard.
+        width: In columns of the dashboard, which has 24.
         height: In units of the dashboard's grid.
-        instant: Ask for the end of the time looked at alone, without the past behind it:
-            for what is summed up over all of that time.
+        instant: Query only the end of the time range, without the past behind it: for
+            values that are sums over the whole range.
     """
     panel = describe(stat.Panel(), about, width, height)
     ask(panel, [query], instant=instant, as_table=False)
@@ -129,13 +129,13 @@ def figure(
 
 
 def named_figure(about: About, query: Query, *, width: int = 8, height: int = 4) -> stat.Panel:
-    """Show values, large, with their names, where one alone would not say what it is."""
+    """Show large values with their names, where a value alone would not be understood."""
     panel = figure(about, query, width=width, height=height)
     return panel.text_mode(common_models.BigValueTextMode.VALUE_AND_NAME)
 
 
 def distribution(about: About, query: Query, *, width: int = 12, height: int = 9) -> heatmap.Panel:
-    """Draw how many ranks are in each class, over time; a class is a series."""
+    """Draw how many ranks are in each class over time; each class is a series."""
     panel = describe(heatmap.Panel(), about, width, height)
     ask(panel, [query], instant=False, as_table=False)
     panel.max_data_points(120).calculate(False).cell_gap(1).show_legend()
@@ -156,7 +156,7 @@ def distribution(about: About, query: Query, *, width: int = 12, height: int = 9
 
 
 def history(about: About, query: Query, *, width: int = 12, height: int = 9) -> statushistory.Panel:
-    """Draw a row of coloured cells per series, over time."""
+    """Draw a row of coloured cells for each series, over time."""
     panel = describe(statushistory.Panel(), about, width, height)
     ask(panel, [query], instant=False, as_table=False)
     panel.max_data_points(80).row_height(0.9).fill_opacity(80).line_width(0)
@@ -179,11 +179,11 @@ def curves(
 ) -> xychart.Panel:
     """Draw one query over another, a line for each set of labels that both have.
 
-    Prometheus cannot shift each run by a time of its own, so x is a query like y. Both come
-    as tables, are merged where time and labels agree, and are parted again by labels.
+    Prometheus cannot shift each run by a different time, so x is a query like y. Both come as
+    tables, are merged where time and labels agree, and are split again by labels.
     """
     panel = describe(xychart.Panel(), about, width, height)
-    # Both queries go through all ranks for each point: as many points as a curve needs.
+    # Both queries read all ranks for each point, so ask for no more points than a curve needs.
     panel.max_data_points(120)
     ask(panel, [x, y], instant=False, as_table=True)
     fields = ["job", "run", "stage", "metric", "granularity"]
@@ -225,7 +225,7 @@ def curves(
 
 
 class _ByName(Builder[xychart_models.MatcherConfig]):
-    """Build a matcher of a field; the SDK takes nothing but builders here."""
+    """A builder for a matcher of a field; the SDK takes only builders here."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -1,4 +1,4 @@
-"""Training overview: is it learning, how fast, where is it, is it well."""
+"""Training overview: is it learning, how fast, how far is it, is it healthy."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _AGE_NOW = (
     f"time() - (max by ({RANK}) ({promql.last('dllogger_last_log_timestamp_seconds', RUNS)})"
     f" unless on ({RANK}) max by ({RANK}) ({promql.last('dllogger_run_finished', RUNS)}) == 1)"
 )
-_PLAIN = ((None, BLUE),)  # green would say that something was judged, and is well
+_PLAIN = ((None, BLUE),)  # green would say that the value was judged to be good
 _RATE_MATCHERS = 'metric=~"(?i)(.*[^a-z])?(lr|learning_?rate)([^a-z].*)?"'
 
 
 def build() -> dashboard.Dashboard:
-    """Return the dashboard that a run is followed on."""
+    """Return the dashboard for following a run."""
     board = new_board(
         "Training overview",
         UID,
@@ -53,7 +53,7 @@ def build() -> dashboard.Dashboard:
 
 
 def _band(of_all: str, of_rank: str, by: str, name: str) -> tuple[Query, ...]:
-    """Draw minimum, median and maximum over ranks, and single ranks beside them."""
+    """Return queries for minimum, median and maximum over ranks, and for single ranks."""
     return (
         Query(f"max by ({by}) ({of_all})", f"max {name}", style="edge"),
         Query(promql.quantile(0.5, of_all, by=by), f"median {name}"),

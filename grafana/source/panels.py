@@ -1,4 +1,4 @@
-"""What panels of all kinds have in common: what they say of themselves, and what they ask."""
+"""The parts that panels of all kinds have in common: their texts and their queries."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ Panel = TypeVar(
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question to Prometheus.
+    """A query for Prometheus.
 
     Attributes:
         expression: PromQL.
-        legend: The name of each series, by its labels.
-        style: How a line is drawn. An edge is thin and grey and not in the legend: what lies
-            around the line that is looked at.
+        legend: The name of each series, made from its labels.
+        style: How a line is drawn. An edge is thin and grey and not in the legend: it bounds
+            the band around the line of interest.
     """
 
     expression: str
@@ -57,18 +57,19 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What every panel must say of itself.
+    """The texts and settings that every panel must have.
 
     Attributes:
         title: What it shows.
-        description: How to read it, and what to do where it looks bad.
+        description: How to read it, and what to do if it looks bad.
         unit: Grafana's id of the unit.
-        steps: Colours by the value from which they hold; the first is for all below.
-        decimals: Digits after the point, Grafana's choice by default.
-        minimum: Where the axis begins at the latest; 0 where a zoomed one would mislead.
+        steps: Colours, with the value from which each applies; the first is for all below.
+        decimals: Digits after the decimal point; by default, Grafana's choice.
+        minimum: Where the axis begins, by default Grafana's choice; 0 where a zoomed axis would
+            mislead.
         limits: Draw the values of the steps as lines.
         names: Words for values.
-        nothing: What stands where there is nothing to show.
+        nothing: The text shown if there is no data.
     """
 
     title: str
@@ -83,11 +84,11 @@ class About:
 
 
 FINISHED = (("0", "training", BLUE), ("1", "finished", GREEN), ("2", "gone", RED))
-"""What has become of a run, in words and colours: see ``promql.finished``."""
+"""The state of a run, in words and colours: see ``promql.finished``."""
 
 
 def describe(panel: Panel, about: About, width: int, height: int) -> Panel:
-    """Say of a panel what every panel must say."""
+    """Give a panel the texts and settings that every panel must have."""
     panel.title(about.title).description(about.description).datasource(DATASOURCE)
     panel.unit(about.unit).span(width).height(height)
     if about.decimals is not None:
@@ -114,13 +115,13 @@ def mapping(names: Sequence[tuple[str, str, str]]) -> models.ValueMap:
 
 
 def ask(panel: Panel, queries: Sequence[Query], *, instant: bool, as_table: bool) -> Panel:
-    """Let a panel ask Prometheus.
+    """Give a panel its queries.
 
     Args:
         panel: Any panel.
-        queries: What it asks, as A, B and so on.
-        instant: Ask for the end of the time looked at alone.
-        as_table: Ask for labels as columns.
+        queries: Its queries, named A, B and so on.
+        instant: Query only the end of the time range.
+        as_table: Return labels as columns.
     """
     for ref_id, query in zip(string.ascii_uppercase, queries, strict=False):
         target = prometheus.Dataquery().expr(query.expression).ref_id(ref_id)
@@ -133,7 +134,7 @@ def ask(panel: Panel, queries: Sequence[Query], *, instant: bool, as_table: bool
 
 
 def legend(*calcs: str, worst_first: bool = False) -> common.VizLegendOptions:
-    """Return a legend below the panel, with these values of each series."""
+    """Return a legend below the panel, with these calculated values for each series."""
     options = common.VizLegendOptions().show_legend(True).calcs(list(calcs))
     options.display_mode(common_models.LegendDisplayMode.TABLE)
     if worst_first:

@@ -1,6 +1,6 @@
 """PromQL that several panels share.
 
-The dashboards ask the metrics themselves, not the recording rules, so that they work on
+The dashboards query the metrics themselves, not the recording rules, so that they work with
 any Prometheus that scrapes the ranks. Every expression aggregates over ``instance``: a rank
 that was restarted on another port is the same rank.
 """
@@ -8,24 +8,24 @@ that was restarted on another port is the same rank.
 from __future__ import annotations
 
 RUNS = 'job=~"$job", run=~"$run"'
-"""Matchers for the runs that are chosen."""
+"""Matchers for the selected runs."""
 
 RANKS = f'{RUNS}, rank=~"$rank"'
-"""Matchers for the ranks that are chosen."""
+"""Matchers for the selected ranks."""
 
 CHOSEN = 'metric=~"$metric", stage=~"$stage", granularity=~"$granularity"'
-"""Matchers for the metrics that are chosen."""
+"""Matchers for the selected metrics."""
 
 LOGGED = '__name__=~"dl_.+"'
-"""A matcher for everything that was logged, and nothing that the package knows itself."""
+"""A matcher for everything that was logged, without the package's internal metrics."""
 
 THROUGHPUT = (
     '__name__=~"dl_.+_per_second|dl_(.+_)?(ips|fps|throughput)|dl_.+_per_s(ec)?", goal!="minimize"'
 )
-"""Matchers for what was logged with a unit per second; or, without metadata, is named so."""
+"""Matchers for metrics with a unit per second or, without metadata, with such a name."""
 
 SERIES = "job, run, stage, metric, granularity"
-"""What tells the metrics of a run apart, whatever the rank."""
+"""The labels that distinguish the metrics of a run, apart from the rank."""
 
 RANK = "job, run, rank"
 RUN = "job, run"
@@ -34,12 +34,12 @@ _UNITS = "seconds|milliseconds|microseconds|nanoseconds|minutes|hours|percent|by
 
 
 def losses(runs: str, *, stage: str = "") -> str:
-    """Select what a run wants small and what is no time or size: losses, perplexity, errors.
+    """Select metrics to be minimised that are not times or sizes: losses, perplexity, errors.
 
-    Scripts without metadata are served by the name: what contains ``loss`` is one.
+    In scripts without metadata, the name decides: a name that contains ``loss`` is a loss.
 
     Args:
-        runs: Matchers for the runs, and ranks if wanted.
+        runs: Matchers for the runs, and optionally for ranks.
         stage: A further matcher.
     """
     more = f"{runs}, {CHOSEN}" + (f", {stage}" if stage else "")
@@ -50,20 +50,20 @@ def losses(runs: str, *, stage: str = "") -> str:
 
 
 RECENT = "[$__rate_interval]"
-"""The scrapes up to each moment."""
+"""A window over the latest scrapes before each point."""
 
 OF_RANGE = "[$__range] @ end()"
-"""The time that is looked at, the same window at each of its moments."""
+"""A window over the whole time range, the same at each point."""
 
 
 def rate(counter: str, matchers: str, window: str = RECENT, *, by: str = RANK) -> str:
-    """Return the increase of a counter per second, restarts and ports aside.
+    """Return the increase of a counter per second, across restarts and changes of port.
 
     Args:
         counter: Its name.
-        matchers: Which series of it.
-        window: Over which time.
-        by: What to tell apart.
+        matchers: Which of its series.
+        window: The time window.
+        by: The labels to keep.
     """
     return f"sum by ({by}) (rate({counter}{{{matchers}}}{window}))"
 
@@ -73,7 +73,7 @@ def step_time(matchers: str, window: str = RECENT) -> str:
 
     Args:
         matchers: Which ranks.
-        window: Over which time.
+        window: The time window.
     """
     return (
         f"({rate('dllogger_step_seconds_total', matchers, window)}"
@@ -96,38 +96,38 @@ def quantile(share: float, expression: str, *, by: str = SERIES) -> str:
     Args:
         share: From 0 to 1.
         expression: One value per rank.
-        by: What to tell apart.
+        by: The labels to keep.
     """
     return f"quantile by ({by}) ({share:g}, {expression})"
 
 
 def slowest(matchers: str) -> str:
-    """Return the k ranks of a run whose steps took longest over the time looked at."""
+    """Return the k ranks of a run whose steps took longest over the time range."""
     return f"topk by ({RUN}) ($worst, {step_time(matchers, OF_RANGE)})"
 
 
 def of_the_slowest(expression: str, matchers: str) -> str:
-    """Keep what belongs to the k slowest ranks: k lines, however many ranks there are."""
+    """Keep the series of the k slowest ranks: k lines, however many ranks there are."""
     return f"{expression} and on ({RANK}) {slowest(matchers)}"
 
 
 def last(metric: str, matchers: str) -> str:
-    """Return what a metric was last, over the time looked at: of what is over or gone as well."""
+    """Return the last value of a metric in the time range, also for ranks that are gone."""
     return f"last_over_time({metric}{{{matchers}}}[$__range])"
 
 
 def count(counter: str, matchers: str, window: str, *, by: str) -> str:
-    """Return how often something was counted, what a counter began with included.
+    """Return how often something was counted, including the value that a counter began with.
 
-    ``increase`` does not see what was counted before the first scrape, which is where torn
-    lines and many a NaN are. A counter that was not there in the window before began in this
+    ``increase`` does not see what was counted before the first scrape, which is when torn lines
+    and many NaNs are counted. A counter that did not exist in the previous window began in this
     one.
 
     Args:
         counter: Its name.
-        matchers: Which series of it.
-        window: Over which time.
-        by: What to tell apart.
+        matchers: Which of its series.
+        window: The time window.
+        by: The labels to keep.
     """
     series = f"{counter}{{{matchers}}}[{window}]"
     grown = f"sum by ({by}) (increase({series}))"
@@ -138,7 +138,7 @@ def count(counter: str, matchers: str, window: str, *, by: str) -> str:
 
 
 def finished(matchers: str) -> str:
-    """Return for each run 0 while it trains, 1 when it is over, 2 when it is gone otherwise."""
+    """Return, for each run, 0 while it trains, 1 if it has finished, 2 if it is gone unfinished."""
     ended = f"min by ({RUN}) ({last('dllogger_run_finished', matchers)})"
     return (
         f"min by ({RUN}) (dllogger_run_finished{{{matchers}}}) or {ended} == 1 or 2 + 0 * {ended}"
@@ -146,12 +146,12 @@ def finished(matchers: str) -> str:
 
 
 def steps(matchers: str) -> str:
-    """Return the training steps of each rank that makes any: in many scripts one rank logs."""
+    """Return the training steps of each rank that has any: in many scripts only one rank logs."""
     return f"(max by ({RANK}) (dllogger_steps_total{{{matchers}}}) > 0)"
 
 
 def age(matchers: str) -> str:
-    """Return seconds since the last record of each rank of a run that is not over."""
+    """Return seconds since the last record of each rank, in runs that are not over."""
     return (
         f"time() - (max by ({RANK}) (dllogger_last_log_timestamp_seconds{{{matchers}}})"
         f" unless on ({RANK}) (max by ({RANK}) (dllogger_run_finished{{{matchers}}}) == 1))"

@@ -1,4 +1,4 @@
-"""Ranks: which one is slow, which machine is that, which one is behind or silent."""
+"""Ranks: which one is slow, on which machine it runs, which one is behind or silent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RELATIVE_OF_RANGE = promql.over_median(promql.step_time(RUNS, OF_RANGE))
 
 
 def build() -> dashboard.Dashboard:
-    """Return the dashboard that a slow, silent or lost rank is found on."""
+    """Return the dashboard for finding a slow, silent or lost rank."""
     board = new_board(
         "Ranks",
         UID,
@@ -249,7 +249,7 @@ def _share(moment: str = "") -> str:
 
 
 def _excess(moment: str = "") -> str:
-    """Take the median of the run from each duration of each rank."""
+    """Subtract the median of the run from each duration of each rank."""
     durations = _durations(moment)
     return (
         f"({durations} - on ({SERIES}) group_left () {promql.quantile(0.5, durations)}"
@@ -258,7 +258,7 @@ def _excess(moment: str = "") -> str:
 
 
 def _durations(moment: str) -> str:
-    """Select what is logged per iteration as a time, in seconds."""
+    """Select the times that are logged per iteration, in seconds."""
     matchers = f'{RUNS}, {CHOSEN}, granularity="iteration"'
     return (
         f'({{__name__=~"dl_.+_seconds", {matchers}}}{moment}'
@@ -267,7 +267,7 @@ def _durations(moment: str) -> str:
 
 
 def _longer_than_a_step() -> str:
-    """Select the metrics that are no part of a step: the time since the start, or to the end."""
+    """Select times that are not part of a step: those since the start, or until the end."""
     return (
         f"(quantile by ({RUN}, metric) (0.5, {_durations(' @ end()')}) > on ({RUN}) group_left ()"
         f" 2 * {promql.quantile(0.5, promql.step_time(RUNS, OF_RANGE), by=RUN)})"

@@ -1,4 +1,4 @@
-"""The panels that are tables."""
+"""Panels that are tables."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Column:
     """A column of a table.
 
     Attributes:
-        field: A label; ``Value``, or with several queries ``Value #A`` for the first one's.
-        title: What stands above it.
+        field: A label, or ``Value``; with several queries, ``Value #A`` for the first one's value.
+        title: Its heading.
         unit: Grafana's id of the unit, for a value.
         steps: Colours of the cell, as in ``About``.
-        link: Where a click goes.
-        decimals: Digits after the point.
-        width: In pixels, as wide as there is room for by default.
+        link: Where a click leads.
+        decimals: Digits after the decimal point.
+        width: In pixels; by default, as wide as there is room for.
         names: Words for values.
     """
 
@@ -47,15 +47,15 @@ def rows(
     width: int = 12,
     height: int = 9,
 ) -> table.Panel:
-    """Show the present values of several queries as a table, a row per set of labels.
+    """Show the current values of several queries as a table, with a row for each set of labels.
 
     Args:
-        about: What every panel says of itself.
-        queries: Of values that are merged into one row where their labels agree.
+        about: The texts and settings that every panel has.
+        queries: Their values are merged into one row where their labels agree.
         columns: From left to right.
         sort_by: The title of the column whose largest value comes first.
-        hidden: Labels, or values of queries, that are no column.
-        width: Of 24 columns of the dashboard.
+        hidden: Labels, or values of queries, that have no column.
+        width: In columns of the dashboard, which has 24.
         height: In units of the dashboard's grid.
     """
     panel = describe(table.Panel(), about, width, height)
@@ -115,14 +115,14 @@ def rows(
 def matrix(
     about: About, query: Query, *, row: str, column: str, width: int = 12, height: int = 9
 ) -> table.Panel:
-    """Show present values as a table of one label by another.
+    """Show current values as a table of one label by another.
 
     Args:
-        about: What every panel says of itself.
+        about: The texts and settings that every panel has.
         query: The values.
-        row: The label that has a row for each of its values.
-        column: The label that has a column for each.
-        width: Of 24 columns of the dashboard.
+        row: The label with a row for each of its values.
+        column: The label with a column for each of its values.
+        width: In columns of the dashboard, which has 24.
         height: In units of the dashboard's grid.
     """
     panel = describe(table.Panel(), about, width, height)

@@ -1,4 +1,4 @@
-"""The variables at the top of the dashboards, each narrowed by those before it."""
+"""The variables at the top of the dashboards; each is narrowed by those before it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ _RUN_QUERY = (
 
 
 def datasource() -> dashboard.DatasourceVariable:
-    """Choose the Prometheus, or what speaks like one."""
+    """Choose the Prometheus, or a compatible data source."""
     return dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
 
 
 def job() -> dashboard.QueryVariable:
-    """Choose the scrape job, where there are several clusters."""
+    """Choose the scrape job, in case there are several clusters."""
     return _labels("job", "Job", "dllogger_rank_info").current(ALL)
 
 
 def run(*, several: bool) -> dashboard.QueryVariable:
     """Choose the run; the newest comes first.
 
-    Where a variable has All, Grafana begins with All unless told a value that exists, and
-    the name of the newest run cannot be told here. So All is where all are wanted.
+    If a variable offers All, Grafana begins with All unless it is given a default that exists,
+    and the name of the newest run is not known here. So All is offered only where all runs are
+    wanted.
 
     Args:
         several: Begin with all runs instead of with the newest.
@@ -38,24 +39,24 @@ def run(*, several: bool) -> dashboard.QueryVariable:
 
 
 def stage() -> dashboard.QueryVariable:
-    """Choose train, val or test; metrics without a stage belong to All alone."""
+    """Choose train, val or test; metrics without a stage appear only under All."""
     return _labels("stage", "Stage", f"{{{LOGGED}, {RUNS}}}").all_value(".*").current(ALL)
 
 
 def granularity() -> dashboard.QueryVariable:
-    """Choose what is logged per iteration, per epoch, per validation or once per run."""
+    """Choose metrics logged per iteration, per epoch, per validation or once per run."""
     matchers = f'{{{LOGGED}, {RUNS}, stage=~"$stage"}}'
     return _labels("granularity", "Granularity", matchers).current(ALL)
 
 
 def metric() -> dashboard.QueryVariable:
-    """Choose metrics by the names they were logged under."""
+    """Choose metrics by the names under which they were logged."""
     matchers = f'{{{LOGGED}, {RUNS}, stage=~"$stage", granularity=~"$granularity"}}'
     return _labels("metric", "Metric", matchers).current(ALL)
 
 
 def rank() -> dashboard.QueryVariable:
-    """Choose single ranks to draw beside the band of all; rank 0 to begin with."""
+    """Choose single ranks to draw beside the band of all ranks; by default rank 0."""
     variable = _labels("rank", "Rank", f"dllogger_rank_info{{{RUNS}}}")
     variable.sort(models.VariableSort.NUMERICAL_ASC)
     return variable.current(models.VariableOption(selected=True, text=["0"], value=["0"]))
@@ -65,8 +66,8 @@ def how_many(name: str, label: str, description: str) -> dashboard.CustomVariabl
     """Choose how many lines are drawn where there could be thousands.
 
     Args:
-        name: Of the variable.
-        label: Of what.
+        name: The name of the variable.
+        label: What it counts.
         description: The same in a sentence.
     """
     variable = dashboard.CustomVariable(name).label(label).values("5,10,20")

@@ -1,1 +1,1 @@
-"""Other people's frameworks, one module each; importing one imports its framework."""
+"""Integrations with other frameworks, one module each; importing one imports its framework."""

@@ -1,10 +1,10 @@
-"""MMEngine's scalars of every rank in Prometheus, over OTLP and in DLLogger's JSON lines.
+"""Export of MMEngine's scalars, from every rank, to Prometheus, OTLP and JSON lines.
 
 In a configuration::
 
     custom_hooks = [dict(type="otel_dllogger.integrations.mmengine.DLLoggerHook")]
 
-MMEngine gives scalars to its visualizer on rank 0 alone; the hook hands them over on the others.
+MMEngine passes scalars to its visualizer on rank 0 only; the hook does so on the other ranks.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ if TYPE_CHECKING:
 
 @VISBACKENDS.register_module()
 class DLLoggerVisBackend(BaseVisBackend):
-    """Send what MMEngine's visualizer is given to a Logger.
+    """A backend of MMEngine's visualizer that sends what it gets to a Logger.
 
-    Scalars are named as in MMEngine's hub, ``train/loss``; the configuration goes out as
-    parameters, ``optim_wrapper.optimizer.lr``. Ports, the folder for discovery, the run's name
-    and the collector can be set by the environment as well.
+    Scalars are named as in MMEngine's hub, ``train/loss``. The configuration is exported as
+    parameters, ``optim_wrapper.optimizer.lr``. Ports, the discovery folder, the run's name and
+    the collector can also be set by environment variables.
 
     Args:
         save_dir: The folder of the JSON lines; MMEngine passes its ``vis_data``.
-        prometheus: Serve a metrics page: whether, or the arguments of ``PrometheusBackend``.
-        json: The file of JSON lines in the folder, ``{run}``, ``{rank}`` and ``{host}``
-            filled in; None or False for no file.
-        otlp: Send every record to a collector: whether, or the arguments of ``OTLPBackend``.
-        run: The run's name; by default what the launcher says.
+        prometheus: Whether to serve a metrics page, or the arguments of ``PrometheusBackend``.
+        json: The name of the file of JSON lines in the folder, in which ``{run}``, ``{rank}`` and
+            ``{host}`` are filled in; None or False for no file.
+        otlp: Whether to send every record to a collector, or the arguments of ``OTLPBackend``.
+        run: The run's name; by default the launcher's.
 
     Raises:
-        ConfigurationError: If an argument cannot mean anything.
+        ConfigurationError: If an argument is not meaningful.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class DLLoggerVisBackend(BaseVisBackend):
             if not isinstance(text, (str, os.PathLike, NoneType)):
                 raise ConfigurationError(f"{name}={text!r} is not text: pass one, or None")
         super().__init__(save_dir)
-        self._env_initialized = False  # what force_init_env looks at
+        self._env_initialized = False  # read by force_init_env
         self._prometheus = prometheus
         self._json = json
         self._otlp = otlp
@@ -99,22 +99,22 @@ class DLLoggerVisBackend(BaseVisBackend):
         self.is_of_hook = False
 
     def bind(self, runner: Runner) -> None:
-        """Ask a runner where its training is, rather than guess it from what is logged.
+        """Take the training's position from a runner, rather than guess it from what is logged.
 
-        Opens the files and the page as well, so that a rank that never gets to its first
-        record is there.
+        This also opens the files and the page, so that a rank that never gets to its first
+        record is visible.
         """
         self._runner = runner
         _ = self.experiment
 
     def _init_env(self) -> None:
-        """Make the Logger, in MMEngine's own time: at the first use."""
+        """Make the Logger when MMEngine asks for it: at the first use."""
         names = {"run": self._run, "rank": get_rank()}
         backends: list[Any] = []
         if self._json:
             try:
                 backends.append(JSONStreamBackend(1, self._json_path(), append=True))
-            except OSError as error:  # one rank that fails would leave the others waiting
+            except OSError as error:  # if one rank failed, the others would wait for it
                 DIAGNOSTICS.count(
                     "disk_full",
                     f"no JSON lines are written to {error.filename!r}: {in_words(error)}; "
@@ -135,7 +135,7 @@ class DLLoggerVisBackend(BaseVisBackend):
                     print_log(f"metrics of rank {names['rank']}: {url}", logger="current")
         if self._logger is None:
             self._logger = Logger(backends)
-        else:  # closed by the end of a training, and now there is a test
+        else:  # closed at the end of training, and now a test follows
             self._logger.backends = backends
             describe_again(self._logger)
             self._log_config()
@@ -151,7 +151,7 @@ class DLLoggerVisBackend(BaseVisBackend):
     @property
     @force_init_env
     def experiment(self) -> Logger:
-        """Return the Logger, to log anything else with."""
+        """Return the Logger, for logging anything else."""
         logger = self._logger
         assert logger is not None  # noqa: S101 - force_init_env made it
         return logger
@@ -167,10 +167,10 @@ class DLLoggerVisBackend(BaseVisBackend):
             self._logger.log("PARAMETER", self._config, Verbosity.DEFAULT)
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **_kwargs: Any) -> None:
-        """Log one scalar of the user's own.
+        """Log one scalar that the user adds.
 
         Args:
-            name: Its name; one that begins with ``train/``, ``val/`` or ``test/`` says the stage.
+            name: Its name; a prefix ``train/``, ``val/`` or ``test/`` gives the stage.
             value: A number, or a tensor or an array with one element.
             step: The iteration.
         """
@@ -183,17 +183,17 @@ class DLLoggerVisBackend(BaseVisBackend):
         file_path: str | None = None,
         **_kwargs: Any,
     ) -> None:
-        """Log the scalars of MMEngine's LoggerHook, or some of the user's own.
+        """Log the scalars of MMEngine's LoggerHook, or some that the user adds.
 
         Args:
-            scalar_dict: Values by name. With ``iter`` they are of a training iteration.
-            step: The epoch of a validation; the iteration of others.
-            file_path: What the LoggerHook passes: without it they are the user's own.
+            scalar_dict: Values by name. With ``iter`` they belong to a training iteration.
+            step: The epoch for a validation, otherwise the iteration.
+            file_path: Passed by the LoggerHook; without it, the scalars are the user's.
         """
         logger = self.experiment
         try:
             self._add_scalars(logger, dict(scalar_dict), step, file_path)
-        except Exception as error:  # of values that are not what MMEngine's are
+        except Exception as error:  # from values unlike MMEngine's
             DIAGNOSTICS.caught("backend_failed", "DLLoggerVisBackend.add_scalars failed", error)
 
     def _add_scalars(
@@ -214,12 +214,12 @@ class DLLoggerVisBackend(BaseVisBackend):
             self._log(self._step_of_validation(step), values, "val")
 
     def _is_of_training(self, values: Mapping[str, Any], step: int) -> bool:
-        """Tell training from validation, of which a metric can be called ``iter`` as well."""
+        """Return whether values are of training; a metric of a validation may be named ``iter``."""
         runner = self._runner
         return values.get("iter") == step and (runner is None or step == runner.iter + 1)
 
     def _step_of_validation(self, step: int) -> Any:
-        """Return the epoch, or the last iteration where those are counted."""
+        """Return the step: the epoch, or the last iteration where iterations are counted."""
         runner = self._runner
         if runner is None:
             is_epoch = self._by_epoch or self._iteration is None
@@ -230,11 +230,11 @@ class DLLoggerVisBackend(BaseVisBackend):
         return (runner.epoch if isinstance(loop, BaseLoop) else 0,)
 
     def add_results(self, scalar_dict: Mapping[str, Any], mode: str = "test") -> None:
-        """Log what a test gave, which MMEngine does not show its visualizer.
+        """Log the results of a test, which MMEngine does not pass to its visualizer.
 
         Args:
             scalar_dict: Values by name.
-            mode: The mode that they are of.
+            mode: The mode that they belong to.
         """
         self._log((), scalar_dict, mode)
 
@@ -243,12 +243,12 @@ class DLLoggerVisBackend(BaseVisBackend):
         logger = self.experiment
         try:
             describe(logger, data, mode)
-        except Exception as error:  # of metadata that the user gave
+        except Exception as error:  # from metadata that the user gave
             DIAGNOSTICS.caught("backend_failed", "what the names of scalars say", error)
         logger.log(step, data, Verbosity.DEFAULT)
 
     def close(self) -> None:
-        """Free the port and close the files; what comes later opens them again."""
+        """Free the port and close the files; the next use opens them again."""
         if self._logger is not None and self._env_initialized:
             self._logger.close()
             self._env_initialized = False
@@ -256,17 +256,18 @@ class DLLoggerVisBackend(BaseVisBackend):
 
 @HOOKS.register_module()
 class DLLoggerHook(Hook):
-    """Log the scalars of every rank, and the results of tests.
+    """A hook of MMEngine that logs the scalars of every rank, and the results of tests.
 
-    MMEngine's visualizer does nothing on ranks other than 0. This hook hands what it is given
-    there to its ``DLLoggerVisBackend``; a visualizer without one gets one, on all ranks.
+    MMEngine's visualizer does nothing on ranks other than 0. This hook passes what it is given
+    there to its ``DLLoggerVisBackend``. A visualizer without such a backend gets one, on all
+    ranks.
 
     Args:
-        **options: The arguments of that one.
+        **options: The arguments of that backend.
 
     Raises:
-        ConfigurationError: If there is no such argument. If there are arguments, and the
-            visualizer has one already; when the run begins.
+        ConfigurationError: If there is no such argument. When the run begins, if there are
+            arguments but the visualizer already has such a backend.
     """
 
     priority = "VERY_HIGH"
@@ -282,7 +283,7 @@ class DLLoggerHook(Hook):
         self._backends: list[DLLoggerVisBackend] = []
 
     def before_run(self, runner: Runner) -> None:
-        """Find or make the backend; on ranks other than 0 let the scalars through to it."""
+        """Find or make the backend; on ranks other than 0, pass the scalars on to it."""
         visualizer = runner.visualizer
         backends = visualizer._vis_backends  # noqa: SLF001 - get_backend is for rank 0
         if self._backends and all(one in backends.values() for one in self._backends):
@@ -310,14 +311,14 @@ class DLLoggerHook(Hook):
                 setattr(visualizer, method, functools.partial(self._each, method))
 
     def after_test(self, runner: Runner) -> None:
-        """Log what the test gave, with what other hooks made of it."""
+        """Log the results of the test, with what other hooks added to them."""
         try:
             tag, _line = runner.log_processor.get_log_after_epoch(
                 runner, len(runner.test_dataloader), "test", with_non_scalar=True
             )
             for backend in self._backends:
                 backend.add_results(tag)
-        except Exception as error:  # of a processor of the user's own
+        except Exception as error:  # from a user-defined processor
             DIAGNOSTICS.caught("statistic_failed", "the results of the test", error)
 
     def _each(self, method: str, *args: Any, **kwargs: Any) -> None:

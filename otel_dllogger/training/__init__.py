@@ -1,14 +1,14 @@
-"""MMEngine's logging without MMEngine: smoothed statistics, chosen in a configuration.
+"""MMEngine's logging without MMEngine: smoothed statistics, selected by configuration.
 
-``HistoryBuffer``, ``MessageHub``, ``LogProcessor`` and ``MMLogger`` do what MMEngine's do.
-``MessageHub.log_to`` and ``track`` send what they make of it to a Logger, so that a smoothed
+``HistoryBuffer``, ``MessageHub``, ``LogProcessor`` and ``MMLogger`` behave like their namesakes
+in MMEngine. ``MessageHub.log_to`` and ``track`` send the results to a Logger, so that a smoothed
 statistic is a metric like any other.
 """
 
 from __future__ import annotations
 
 try:
-    import numpy  # noqa: F401, ICN001 - the one thing that is needed
+    import numpy  # noqa: F401, ICN001 - the only dependency
 except ImportError as error:
     raise ImportError(
         "otel_dllogger.training needs numpy: pip install 'otel-dllogger[training]'"

@@ -1,4 +1,4 @@
-"""What the items of a ``LogProcessor``'s ``custom_cfg`` can be, looked at before they are used."""
+"""Checks of the items in a ``LogProcessor``'s ``custom_cfg``, made before they are used."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def check_items(custom_cfg: list[dict[str, Any]], *, by_epoch: bool) -> None:
-    """Check that each item of ``custom_cfg`` can mean something.
+    """Check that each item of ``custom_cfg`` is meaningful.
 
     Args:
         custom_cfg: The items.
         by_epoch: Whether epochs are counted.
 
     Raises:
-        MisuseError: If one cannot; it says which.
-        TypeError: If a ``window_size`` is of no kind that there is.
+        MisuseError: If an item is not meaningful; the message says which one.
+        TypeError: If the type of a ``window_size`` is not supported.
     """
     if not isinstance(custom_cfg, (list, tuple)):
         raise MisuseError(f"custom_cfg={custom_cfg!r} is not a list: pass [dict(...), ...]")
@@ -71,14 +71,14 @@ def check_items(custom_cfg: list[dict[str, Any]], *, by_epoch: bool) -> None:
 def check_statistics(
     custom_cfg: Iterable[Mapping[str, Any]], *, must_be_there: bool = False
 ) -> None:
-    """Check that statistics take what the items of ``custom_cfg`` give them.
+    """Check that statistics accept the arguments that the items of ``custom_cfg`` give them.
 
     Args:
         custom_cfg: The items.
-        must_be_there: Whether one that is not registered by now is refused.
+        must_be_there: Whether to refuse a statistic that is not registered yet.
 
     Raises:
-        MisuseError: If one does not; it says which.
+        MisuseError: If a statistic does not; the message says which item asks for it.
     """
     for number, cfg in enumerate(custom_cfg):
         item, name = f"custom_cfg[{number}]={dict(cfg)!r}", cfg["method_name"]
@@ -93,7 +93,7 @@ def check_statistics(
         given = {k: v for k, v in cfg.items() if k not in {"data_src", "method_name", "log_name"}}
         try:
             signature = inspect.signature(method, follow_wrapped=False)
-        except (TypeError, ValueError):  # of a function that is not Python's
+        except (TypeError, ValueError):  # the function is not written in Python
             continue
         try:
             signature.bind(None, **given)

@@ -1,4 +1,4 @@
-"""Values that stay on an accelerator until somebody wants them, and the memory that they take."""
+"""Values that stay on an accelerator until they are needed, and its peak memory use."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any, NamedTuple
 from otel_dllogger.diagnostics import DIAGNOSTICS
 
 SIZE = 1024
-"""Values of a block: some kilobytes on the device, where a tensor of its own takes 512 bytes."""
+"""Values in a block: a few kilobytes on the device; a tensor for each would take 512 bytes."""
 
 
 class DeviceBlock:
-    """Copy values to a place on their own device, in the order of the device's work.
+    """A block of memory on a device to which values are copied, in the order of its work.
 
-    The copy is what keeps them: training may write to its tensors again at once, and
-    whatever led to them is not kept alive. Nothing waits until ``read``, and then once for
-    all values. Any thread may put and read, a signal handler in the middle of either as well.
+    Because the values are copied, training may overwrite its tensors at once, and the graph
+    that led to them is not kept alive. Nothing waits until ``read``, which waits once for all
+    values. Any thread may put and read values, and so may a signal handler that interrupts
+    either.
 
     Args:
-        like: A tensor of the type and the device of the values. It is known by what it can
-            do, ``new_empty`` and ``detach`` as PyTorch's have them.
+        like: A tensor with the type and the device of the values. Any object will do that has
+            ``new_empty`` and ``detach`` as PyTorch's tensors do.
     """
 
     __slots__ = ("_key", "_known", "_places", "_there", "_values")
@@ -30,7 +31,7 @@ class DeviceBlock:
         self._key = (like.dtype, like.device)
         self._values = like.detach().new_empty(SIZE)
         self._places = itertools.count()
-        self._there: dict[int, None] = {}  # the places that have a value
+        self._there: dict[int, None] = {}  # the places that hold a value
         self._known: dict[int, float] = {}
 
     def put(self, value: Any) -> int | None:
@@ -40,7 +41,7 @@ class DeviceBlock:
             value: A tensor with one element.
 
         Returns:
-            Its place, for ``read``; None if it does not fit in, and needs another block.
+            Its place, for ``read``; None if it does not fit and needs another block.
         """
         if (value.dtype, value.device) != self._key:
             return None
@@ -49,13 +50,13 @@ class DeviceBlock:
             return None
         try:
             self._values[place] = value.detach().reshape(())
-        except RuntimeError:  # made in torch.inference_mode, which is over
+        except RuntimeError:  # the block was made in torch.inference_mode, which has ended
             return None
         self._there[place] = None
         return place
 
     def read(self, place: int) -> float:
-        """Return a value; waits for the device if it has to be fetched."""
+        """Return a value, and wait for the device if it has to be fetched."""
         known = self._known
         if place not in known:
             there = list(self._there)
@@ -65,11 +66,11 @@ class DeviceBlock:
 
 
 class DeviceValue(NamedTuple):
-    """Stand in for a value that is on a device.
+    """A placeholder for a value that is on a device.
 
     Attributes:
-        block: Where it is.
-        place: Where in it.
+        block: The block that holds it.
+        place: Its place in the block.
     """
 
     block: DeviceBlock
@@ -80,16 +81,16 @@ _BYTES_PER_MIB = 1024 * 1024
 
 
 def take_peak_memory_mib(device: Any = None) -> int | None:
-    """Return the most memory since the last call, and begin anew.
+    """Return the peak memory use since the last call, and reset it.
 
     Source: ``get_max_cuda_memory`` and ``get_max_musa_memory`` of MMEngine 0.10.7.
 
     Args:
-        device: Of which device; None is the current one.
+        device: Which device; None is the current one.
 
     Returns:
-        Whole MiB; None without an accelerator that answers, or without PyTorch, which is not
-        imported.
+        Whole MiB; None if no accelerator answers, or if PyTorch is not loaded. It is not
+        imported here.
     """
     torch = sys.modules.get("torch")
     for name in ("musa", "cuda"):

@@ -1,4 +1,4 @@
-"""What a user of the training pieces can do wrong."""
+"""The exceptions for mistakes in the use of ``otel_dllogger.training``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from otel_dllogger.errors import ConfigurationError
 
 
 class MisuseError(ConfigurationError, AssertionError):
-    """Say that a call or a configuration cannot mean anything, in one line with the next step.
+    """A call or a configuration is not meaningful; one line that says what to do.
 
-    It is an ``AssertionError`` as well, since that is what MMEngine raises in its place.
+    It is an ``AssertionError`` as well, since that is what MMEngine raises instead.
     """
 
 
 class MisuseTypeError(MisuseError, TypeError):
-    """Say so where MMEngine raises a ``TypeError``."""
+    """A ``MisuseError`` where MMEngine raises a ``TypeError``."""

@@ -2,12 +2,12 @@
 
 A drop-in for MMEngine's ``HistoryBuffer`` (``mmengine/logging/history_buffer.py`` 0.10.7):
 the same arrays, the same results. What differs is the cost: an update takes the same time at
-any length, and so do means of a window.
+any length, and so does the mean over a window.
 
-There is no lock. Updates wait in a dict until somebody asks; who asks makes longer arrays of
-them and puts these in the place of the ones before, in one step that only one can win. A signal
-handler that comes in between, or another thread, does the same from the same beginning, and the
-one that comes too late begins anew.
+There is no lock. Updates wait in a dict until a reader needs them. The reader then makes longer
+arrays with them, and replaces the previous arrays in one atomic step that only one reader can win.
+A signal handler or another thread that comes in between starts from the same arrays and does the
+same; whichever is too late starts over.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _Method = TypeVar("_Method", bound="Callable[..., Any]")
 _INT64 = 2**63
 
 _MAX_NEW = 4096
-"""Updates that wait to be put into the arrays, unless they wait for a device."""
+"""Updates that may wait to be put into the arrays, unless they wait for a device."""
 
 
 class _Kept:
@@ -45,9 +45,9 @@ class _Kept:
     Attributes:
         values: The values.
         counts: Their counts; None while all of them are 1.
-        taken: How many updates there were by then.
-        folded: The keys of the updates that are in these arrays and may be in the dict still.
-        after: What came after this, under the key None.
+        taken: How many updates there had been at that point.
+        folded: The keys of the updates that are in these arrays and may still be in the dict.
+        after: The arrays that replaced these, under the key None.
     """
 
     __slots__ = ("after", "counts", "folded", "taken", "values")
@@ -63,23 +63,23 @@ class _Kept:
         self.after: dict[None, _Kept] = {}
 
 
-# What a statistic that is under way reads, by the id of its history: one state of it.
+# What a running statistic reads, by the id of its history: one consistent state of it.
 _READ: ContextVar[Mapping[int, _Kept]] = ContextVar("_READ", default={})  # noqa: B039 - never changed
 
 
 class HistoryBuffer:
-    """Keep the values of a scalar, each with how many it is the sum of.
+    """The values of a scalar, each with a count: the number of values that it is the sum of.
 
-    Several threads may update one buffer and ask it.
+    Several threads may update and read one buffer.
 
     Args:
         log_history: The values so far.
-        count_history: How many values each is the sum of, such as a batch's size; as many.
-        max_length: Values that are kept; of more the last ones.
+        count_history: How many values each is the sum of, such as the batch size; one for each.
+        max_length: How many values are kept; if there are more, the last ones.
 
     Raises:
-        MisuseError: If there are not as many counts as values, or ``max_length`` is no
-            number of values.
+        MisuseError: If there are not as many counts as values, or ``max_length`` is not a
+            positive integer.
 
     Examples:
         >>> buffer = HistoryBuffer([1, 2, 3], [1, 1, 1])
@@ -115,13 +115,13 @@ class HistoryBuffer:
 
     def _fill(self, values: NDArray[Any], counts: NDArray[Any]) -> None:
         self._block: DeviceBlock | None = None
-        # Updates that are not in the arrays yet, in their order, under keys that never come twice.
+        # Updates that are not in the arrays yet, in order, under keys that are never used twice.
         self._new: dict[int, Any] = {}
         self._keys = itertools.count()
         self._most_new = _MAX_NEW
         self._marks: dict[str, int] = {}
         self._count_dtype = counts.dtype
-        # Counts are nearly always 1: then there is no array of them.
+        # Counts are nearly always 1; then there is no array for them.
         self._kept = _Kept(
             _series_of(values.copy()),
             None if np.all(counts == 1) else NumberSeries(counts.copy(), np.add),
@@ -133,7 +133,7 @@ class HistoryBuffer:
 
         Args:
             log_val: The value.
-            count: How many values it is the sum of; a mean is divided by all counts.
+            count: How many values it is the sum of; a mean divides by the sum of the counts.
 
         Raises:
             TypeError: If one of them is not a number.
@@ -142,7 +142,7 @@ class HistoryBuffer:
         if type(count) is not int or count != 1:
             item = (item, _number("count", count))
         new = self._new
-        new[next(self._keys)] = item  # whole, whatever other threads do
+        new[next(self._keys)] = item  # atomic, whatever other threads do
         if len(new) >= self._most_new:
             self._overflow()
 
@@ -150,7 +150,7 @@ class HistoryBuffer:
         """Add a value that an accelerator may not have computed yet, without waiting for it.
 
         Args:
-            value: A tensor with one element; what it holds now is kept.
+            value: A tensor with one element; its present value is kept.
             count: As for ``update``.
         """
         block = self._block
@@ -166,20 +166,20 @@ class HistoryBuffer:
             self._overflow()
 
     def mark(self, moment: str) -> None:
-        """Note how many values there have been by now; copies and checkpoints know it as well.
+        """Note how many values there have been so far; copies and checkpoints keep the mark.
 
         Args:
-            moment: What to ask ``since`` for.
+            moment: The name of the mark, to pass to ``since``.
         """
         self._marks[moment] = self._updates()
 
     def since(self, moment: str | None = None) -> int:
-        """Return how many values there have been since a moment, or at all.
+        """Return how many values there have been since a mark, or in total.
 
-        Those that are no longer kept count as well. Nothing is read from a device.
+        Values that are no longer kept count as well. Nothing is read from a device.
 
         Args:
-            moment: What ``mark`` was called with; one without a mark was before all values.
+            moment: What ``mark`` was called with; a mark that was never set is before all values.
         """
         return self._updates() - (0 if moment is None else self._marks.get(moment, 0))
 
@@ -195,12 +195,12 @@ class HistoryBuffer:
 
     @property
     def _log_history(self) -> NDArray[Any]:
-        """Return the values: what registered statistics read."""
+        """Return the values, for registered statistics."""
         return self._values_of(self._now())
 
     @property
     def _count_history(self) -> NDArray[Any]:
-        """Return the counts: what registered statistics read."""
+        """Return the counts, for registered statistics."""
         return self._counts_of(self._now())
 
     def _values_of(self, kept: _Kept) -> NDArray[Any]:
@@ -214,14 +214,14 @@ class HistoryBuffer:
 
     @classmethod
     def register_statistics(cls, method: _Method) -> _Method:
-        """Make a function a statistic of all buffers, under its name.
+        """Register a function as a statistic of all buffers, under its own name.
 
         Args:
-            method: Called with the buffer and what ``statistics`` was given. It reads
+            method: Called with the buffer and the arguments of ``statistics``. It reads
                 ``self._log_history[-n:]`` and ``self._count_history[-n:]``, numpy arrays.
 
         Raises:
-            MisuseError: If there is a statistic of that name.
+            MisuseError: If there is already a statistic of that name.
         """
         name = method.__name__
         if name in cls._statistics_methods:
@@ -233,7 +233,7 @@ class HistoryBuffer:
 
     @classmethod
     def find_statistics(cls, name: str) -> Callable[..., Any] | None:
-        """Return the function of a statistic, None where there is none of that name."""
+        """Return the function of a statistic; None if there is none of that name."""
         return cls._statistics_methods.get(name)
 
     def statistics(self, method_name: str, *args: Any, **kwargs: Any) -> Any:
@@ -241,8 +241,8 @@ class HistoryBuffer:
 
         Args:
             method_name: ``mean``, ``min``, ``max``, ``current``, or a registered one.
-            *args: What it takes.
-            **kwargs: What it takes by name.
+            *args: Its positional arguments.
+            **kwargs: Its keyword arguments.
 
         Raises:
             KeyError: If there is no statistic of that name.
@@ -260,18 +260,18 @@ class HistoryBuffer:
     def _call(
         self, method: Callable[..., Any], kept: _Kept, args: Any, kwargs: Mapping[str, Any]
     ) -> Any:
-        """Call a statistic, which may read the values and then their counts, of one state."""
-        _READ.set({**_READ.get(), id(self): kept})  # in a context that ends with the call
+        """Call a statistic so that the values and the counts that it reads are of one state."""
+        _READ.set({**_READ.get(), id(self): kept})  # in a context that ends with this call
         return method(self, *args, **kwargs)
 
     def mean(self, window_size: int | None = None) -> Any:
         """Return the sum of the last values divided by the sum of their counts.
 
         Args:
-            window_size: How many; all by default, or where there are fewer.
+            window_size: How many; by default, or if there are fewer, all.
 
         Raises:
-            MisuseError: If it is no int.
+            MisuseError: If ``window_size`` is not an int.
         """
         kept = self._now()
         window = self._window(window_size, kept)
@@ -279,21 +279,21 @@ class HistoryBuffer:
         return total / (window if kept.counts is None else kept.counts.total(np.add, window))
 
     def max(self, window_size: int | None = None) -> Any:
-        """Return the greatest of the last values; arguments as for ``mean``.
+        """Return the greatest of the last values; the arguments are those of ``mean``.
 
         Raises:
-            MisuseError: If ``window_size`` is no int.
-            ValueError: If there is no value.
+            MisuseError: If ``window_size`` is not an int.
+            ValueError: If there are no values.
         """
         kept = self._now()
         return kept.values.total(np.maximum, self._window(window_size, kept))
 
     def min(self, window_size: int | None = None) -> Any:
-        """Return the least of the last values; arguments as for ``mean``.
+        """Return the least of the last values; the arguments are those of ``mean``.
 
         Raises:
-            MisuseError: If ``window_size`` is no int.
-            ValueError: If there is no value.
+            MisuseError: If ``window_size`` is not an int.
+            ValueError: If there are no values.
         """
         kept = self._now()
         return kept.values.total(np.minimum, self._window(window_size, kept))
@@ -302,7 +302,7 @@ class HistoryBuffer:
         """Return the last value.
 
         Raises:
-            ValueError: If there is none.
+            ValueError: If there are no values.
         """
         kept = self._now()
         if not kept.values.length:
@@ -326,10 +326,10 @@ class HistoryBuffer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, method in state["statistics_methods"].items():
             self._statistics_methods.setdefault(name, method)
-        self.__dict__.update(state["others"])  # those of a derived class
+        self.__dict__.update(state["others"])  # attributes of a derived class
         self.max_length = state["max_length"]
         self._fill(state["log_history"], state["count_history"])
-        self._kept.taken = state.get("updates", self._kept.taken)  # the first versions had none
+        self._kept.taken = state.get("updates", self._kept.taken)  # not in the first versions
         self._marks = state.get("marks", {})
 
     def _window(self, window_size: int | None, kept: _Kept) -> int:
@@ -344,7 +344,7 @@ class HistoryBuffer:
                 f"window_size={window_size!r} is not an int: pass how many of the last values "
                 "count, or None for all"
             )
-        # As slices have it: [-0:] is everything, [3:] all but the first three.
+        # As with slices: [-0:] is everything, [3:] is all but the first three.
         return min(window_size, length) if window_size > 0 else max(length + window_size, 0)
 
     def _length(self, kept: _Kept) -> int:
@@ -353,7 +353,7 @@ class HistoryBuffer:
         return length if length <= self.max_length else self.max_length  # noqa: FURB136 - faster
 
     def _now(self) -> _Kept:
-        """Return the arrays with all updates; within a statistic those that it was called for."""
+        """Return the arrays with all updates; inside a statistic, those it was called with."""
         read = _READ.get().get(id(self))
         if read is not None:
             return read
@@ -364,7 +364,7 @@ class HistoryBuffer:
             kept, new = self._look()
             if not new:
                 return kept
-            # Where this raises, as for a device that failed, the updates stay where they are.
+            # If this raises, for example because a device failed, the updates stay where they are.
             values, counts = self._extended(kept, new.values())
             after = _Kept(values, counts, kept.taken + len(new), (*kept.folded, *new))
             if self._put_in_place(kept, after):
@@ -372,12 +372,12 @@ class HistoryBuffer:
                 return after
 
     def _look(self) -> tuple[_Kept, dict[int, Any]]:
-        """Return the arrays, and the updates that are not in them."""
+        """Return the arrays, and the updates that are not in them yet."""
         while True:
             kept = self._kept
             while kept.after:
                 kept = kept.after[None]
-            folded = kept.folded  # first: it is empty once they are not in the dict either
+            folded = kept.folded  # read first: it is emptied once they have left the dict
             new = self._new.copy()
             if not kept.after:
                 self._kept = kept
@@ -386,7 +386,7 @@ class HistoryBuffer:
                 return kept, new
 
     def _put_in_place(self, kept: _Kept, after: _Kept) -> bool:
-        """Let other arrays come after those there are; tell whether nobody was quicker."""
+        """Replace the present arrays, and return whether nobody else was quicker."""
         if kept.after.setdefault(None, after) is not after:
             return False
         self._kept = after
@@ -397,9 +397,9 @@ class HistoryBuffer:
         return True
 
     def _overflow(self) -> None:
-        """Put into the arrays what needs no device, so that a long history stays compact.
+        """Move updates that need no device into the arrays, so that a long history stays compact.
 
-        Of what does, no more is kept than counts.
+        Of the updates that do, only as many are kept as can still count.
         """
         kept, new = self._look()
         ready = list(itertools.takewhile(lambda key: not _is_on_device(new[key]), new))
@@ -410,7 +410,7 @@ class HistoryBuffer:
             return
         values, counts = self._extended(kept, [new[key] for key in ready])
         if lost:
-            # In arrays of their own: others may be writing all of the updates to these.
+            # In new arrays: others may be writing all of the updates to these.
             values, counts = self._compact(values, counts)
         gone = [*itertools.islice(new, len(ready) + lost)]
         after = _Kept(values, counts, kept.taken + len(gone), (*kept.folded, *gone))
@@ -420,7 +420,7 @@ class HistoryBuffer:
     def _extended(
         self, kept: _Kept, items: Iterable[Any]
     ) -> tuple[NumberSeries, NumberSeries | None]:
-        """Return values and counts with updates at the end; waits for the device that has one."""
+        """Return values and counts with updates appended; wait for a device that holds one."""
         numbers, added = list(items), None
         if tuple in map(type, numbers):  # there are counts, or values on a device
             pairs = [item if type(item) is tuple else (item, 1) for item in numbers]
@@ -441,7 +441,7 @@ class HistoryBuffer:
     def _compact(
         self, values: NumberSeries, counts: NumberSeries | None
     ) -> tuple[NumberSeries, NumberSeries | None]:
-        """Return the last values and counts, in arrays of their own."""
+        """Return the values and counts that still count, in new arrays."""
         length = min(values.length, self.max_length)
         last = None if counts is None else NumberSeries(counts.last(length).copy(), np.add)
         return _series_of(values.last(length).copy()), last
@@ -456,8 +456,8 @@ for _method in (HistoryBuffer.min, HistoryBuffer.max, HistoryBuffer.current, His
 
 
 def _number(name: str, value: Any) -> Any:
-    """Return a number as Python's own."""
-    # A class of a user's own is asked for nothing: not now, nor when its number is needed.
+    """Return a number as a plain Python number."""
+    # No method of a user-defined class is called: not now, nor when its number is needed.
     if isinstance(value, float):  # np.float64 is one
         return float.__float__(value)
     if isinstance(value, int):
@@ -478,12 +478,12 @@ def _is_on_device(item: Any) -> bool:
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    array.flags.writeable = False  # totals of it are kept
+    array.flags.writeable = False  # since totals of it are cached
     return array
 
 
 def _picklable(methods: dict[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
-    """Return the registered statistics that another process can find.
+    """Return the registered statistics that another process can import.
 
     A checkpoint must not fail because one of them is a lambda.
     """
@@ -500,7 +500,7 @@ def _picklable(methods: dict[str, Callable[..., Any]]) -> dict[str, Callable[...
                 f"the statistic {name!r} is not in the checkpoint ({error}): define it at the top "
                 "of a module, where another process can import it",
             )
-        except Exception as error:  # of an object of the user's own
+        except Exception as error:  # from a user-defined object
             DIAGNOSTICS.caught("backend_failed", f"the statistic {name!r} cannot be pickled", error)
     return found
 

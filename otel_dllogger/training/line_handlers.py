@@ -1,7 +1,7 @@
-"""How lines of text leave a logger: MMEngine's form, whole, counted where they cannot.
+"""Handlers that write log lines whole, in MMEngine's format, and count those that are lost.
 
-The handlers of ``logging``, but for what would cost lines or time in a training: a fork beside
-a write, a set-up of logging that closes all handlers, a full disk.
+They are the handlers of ``logging``, but they survive what would otherwise cost training lines
+or time: a fork during a write, a logging set-up that closes all handlers, a full disk.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 MAX_WARNINGS = 4_096
-"""Different warnings that one handler remembers; after those it begins anew."""
+"""How many different warnings one handler remembers; after that it starts over."""
 
-_CHECK_INTERVAL_S = 1.0  # between two looks whether a file is where it was
+_CHECK_INTERVAL_S = 1.0  # between two checks that a file is still where it was
 
-_LINE = "_otel_dllogger_line"  # of a record: its text, once it is formatted
+_LINE = "_otel_dllogger_line"  # attribute of a record: its text, once formatted
 
 _RED, _YELLOW, _GREEN, _PLAIN = "\033[31m", "\033[33m", "\033[32m", "\033[0m"
 
 
 class LineFormatter(logging.Formatter):
-    """Write a record as MMEngine's line.
+    """A formatter that writes a record as MMEngine does.
 
     Args:
         datefmt: The format of the time, for ``time.strftime``.
-        coloured: Tells, at each line, whether the level's name is coloured; never if None.
+        coloured: Called for each line, returns whether the level's name is coloured; never if
+            None.
     """
 
     def __init__(self, datefmt: str, *, coloured: Callable[[], bool] | None = None) -> None:
@@ -47,7 +48,7 @@ class LineFormatter(logging.Formatter):
         self._coloured = coloured
 
     def usesTime(self) -> bool:  # noqa: N802 - logging's name
-        """Say that a line has a time."""
+        """Return True: every line has a time."""
         return True
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
@@ -61,7 +62,7 @@ class LineFormatter(logging.Formatter):
         return f"{record.asctime} - {record.name} - {level} - {place}{record.message}"
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; where the message and its arguments do not fit, both as they are."""
+        """Return the line; if the message does not fit its arguments, show both as they are."""
         try:
             return super().format(record)
         except Exception as error:
@@ -77,35 +78,35 @@ class LineFormatter(logging.Formatter):
 
 
 class FirstWarnings(logging.Filter):
-    """Let a warning through once; the arguments of a message make no other warning of it."""
+    """A filter that passes each warning once; other arguments do not make it another warning."""
 
     def __init__(self) -> None:
         super().__init__()
         self._seen: dict[int, object] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is no warning, or a new one."""
+        """Return whether a record is not a warning, or is a new one."""
         if record.levelno != logging.WARNING:
             return True
         if len(self._seen) >= MAX_WARNINGS:
             self._seen.clear()
         mine = object()
-        # One operation, since a lock could be held where a child is forked. The hash alone is
-        # kept: a message can be of any length.
+        # One atomic operation, since a lock could be held when a child is forked. Only the hash
+        # is kept, since a message can have any length.
         return self._seen.setdefault(hash(safe_text(record.msg)), mine) is mine
 
 
 class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg] # Python 3.10 cannot say it
-    """Write lines to the ``sys.stdout`` of the moment, each in one piece."""
+    """A handler that writes lines to the current ``sys.stdout``, each in one piece."""
 
     def __init__(self) -> None:
-        logging.Handler.__init__(self)  # StreamHandler's would keep a stream
+        logging.Handler.__init__(self)  # StreamHandler's would hold on to a stream
         self._stream: Any = None
         self.setFormatter(LineFormatter("%m/%d %H:%M:%S", coloured=self._takes_colour))
 
     @property
     def stream(self) -> Any:
-        """Return the standard output, or what ``setStream`` put in its place."""
+        """Return the standard output, or what ``setStream`` replaced it with."""
         return sys.stdout if self._stream is None else self._stream
 
     @stream.setter
@@ -113,7 +114,7 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg] # Python 
         self._stream = stream
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Write one record, unless a filter keeps it; no lock is held meanwhile."""
+        """Write one record, unless a filter rejects it; no lock is held meanwhile."""
         passed: Any = self.filter(record)
         if passed:
             self.emit(passed if isinstance(passed, logging.LogRecord) else record)
@@ -128,56 +129,56 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg] # Python 
             self.handleError(record)
 
     def flush(self) -> None:
-        """Flush what stands in for the standard output."""
+        """Flush the stream."""
         if callable(flush := getattr(self.stream, "flush", None)):
             flush()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's
-        """Count a line that the output did not take."""
+        """Count a line that the standard output did not take."""
         _caught("stdout", "the standard output does not take a line")
 
     def _takes_colour(self) -> bool:
-        # https://no-color.org and https://force-color.org: what is set and not empty counts.
+        # https://no-color.org and https://force-color.org: a variable counts if it is not empty.
         if os.environ.get("NO_COLOR"):
             return False
         if os.environ.get("FORCE_COLOR"):
             return True
         try:
             return os.environ.get("TERM") != "dumb" and bool(self.stream.isatty())
-        except (AttributeError, ValueError, OSError):  # a stand-in; closed
+        except (AttributeError, ValueError, OSError):  # a substitute; closed
             return False
 
 
 class CountingFile(logging.FileHandler):
-    """Write lines as those of DLLogger's file are, and outlive what closes all handlers.
+    """A file handler as durable as DLLogger's log, which outlives a close of all handlers.
 
-    The lock of the handler is held for the file alone: what a message does as it is formatted
-    is done before. What a signal handler logs while its own thread writes, or rotates the file,
-    is written after that.
+    The handler's lock is held only for work on the file: a message is formatted before that,
+    whatever its code does. What a signal handler logs while its own thread writes or rotates
+    the file is written afterwards.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._waiting: deque[tuple[int, logging.LogRecord]] = deque()  # with their process
+        self._waiting: deque[tuple[int, logging.LogRecord]] = deque()  # each with its process id
         self._writer: tuple[int, int] | None = None
         super().__init__(*args, **options)
 
     def _open(self) -> Any:
         file = Lines(self.baseFilename, self.mode, self.encoding, self.errors)
-        # logging.config closes the handlers of all loggers; the next line opens this one
-        # again, which must neither empty the file nor be refused.
+        # logging.config closes the handlers of all loggers. The next line to be logged opens
+        # this one again, which must neither empty the file nor be refused.
         self.mode = "a"
         return file
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Write one record, unless a filter keeps it."""
+        """Write one record, unless a filter rejects it."""
         passed: Any = self.filter(record)
         if not passed:
             return False
-        if isinstance(passed, logging.LogRecord):  # which Python 3.12 and later can give
+        if isinstance(passed, logging.LogRecord):  # possible from Python 3.12 on
             record = passed
         try:
             line = self.format(record)
-        except Exception as error:  # of a formatter of the user's own
+        except Exception as error:  # from a user-defined formatter
             DIAGNOSTICS.caught("format_failed", f"{self.baseFilename} does without a line", error)
             return False
         formatted = logging.makeLogRecord({**record.__dict__, _LINE: line})
@@ -185,7 +186,8 @@ class CountingFile(logging.FileHandler):
         self._waiting.append((me[0], formatted))
         self.acquire()
         try:
-            # Unless this is a signal handler that came while its thread writes, which goes on.
+            # Unless this is a signal handler that interrupted its own thread in the middle of a
+            # write: that write goes on, and takes this record as well.
             while self._waiting and self._writer != me:
                 self._write_as(me)
         finally:
@@ -197,32 +199,32 @@ class CountingFile(logging.FileHandler):
             self._writer = me
             while self._waiting:
                 process, formatted = self._waiting.popleft()
-                if process == me[0]:  # else the parent's, which writes it
+                if process == me[0]:  # otherwise the parent's, which writes it itself
                     self.emit(formatted)
         finally:
             self._writer = None
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a record's line, which may be made already."""
+        """Return a record's line, which may have been formatted already."""
         line: str | None = record.__dict__.get(_LINE)
         return super().format(record) if line is None else line
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's
-        """Count a line that could not be written, as where the file cannot be rotated."""
+        """Count a line that could not be written, for example because a rotation failed."""
         _caught("disk_full", f"{self.baseFilename} does not take a line")
 
 
 class Lines:
-    """The stream of a handler whose lines go to an ``AppendFile``.
+    """A stream for a handler, whose lines go to an ``AppendFile``.
 
     Args:
         path: The file.
         mode: ``w``, ``a`` or ``x``, as for ``open``.
-        encoding: The encoding; UTF-8 where there is none.
-        errors: What becomes of characters that it does not have.
+        encoding: The encoding; None is UTF-8.
+        errors: How to handle characters that it cannot encode.
 
     Raises:
-        ValueError: If the mode is none of these.
+        ValueError: If the mode is not one of these.
         OSError: If the file cannot be opened.
     """
 
@@ -234,7 +236,7 @@ class Lines:
         if "x" in mode and os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         self._file = open_append_file(path, append="w" not in mode)
-        self._file.check_path()  # that it has open already can have been renamed
+        self._file.check_path()  # one that is open already may have been renamed
         self._checked_s = time.monotonic()
 
     def write(self, text: str) -> int:
@@ -254,14 +256,14 @@ class Lines:
         self._file.close()
 
     def fileno(self) -> int:
-        """Return the descriptor, for who watches the file."""
+        """Return the descriptor, for handlers that watch the file."""
         return self._file.fileno()
 
     def seek(self, _offset: int, _whence: int = 0) -> None:
         """Do nothing: a line is always written at the end."""
 
     def tell(self) -> int:
-        """Return the size of the file in bytes, for who rotates it."""
+        """Return the size of the file in bytes, for handlers that rotate it."""
         try:
             return os.fstat(self._file.fileno()).st_size
         except OSError:  # closed
@@ -271,23 +273,23 @@ class Lines:
 def open_file_handler(
     path: str, kind: type[logging.FileHandler], options: Mapping[str, Any]
 ) -> logging.FileHandler:
-    """Return a handler that writes MMEngine's lines to a file, and make the file's folder.
+    """Return a handler that writes MMEngine's lines to a file; make the file's folder.
 
     Args:
         path: The file.
         kind: ``logging.FileHandler``, or a class derived from it.
-        options: What the class takes besides.
+        options: The other arguments of the class.
 
     Raises:
-        MisuseError: If it does not take these options.
+        MisuseError: If the class does not take these options.
         OSError: If the file cannot be opened.
     """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)  # noqa: PTH103, PTH120
     counting: Any = type(kind.__name__, (CountingFile, kind), {})
     try:
-        # A locale, or half a surrogate pair in a file's name, must not cost the line.
+        # Neither a locale nor half a surrogate pair in a file name may cost the line.
         own = {"encoding": "utf-8", "errors": "backslashreplace", **options}
-        # Opened last: TimedRotatingFileHandler refuses arguments with its file left open.
+        # Opened last: if TimedRotatingFileHandler refuses an argument, it leaves its file open.
         handler: logging.FileHandler = counting(path, **{**own, "delay": True})
         if not own.get("delay"):
             handler.stream = handler._open()  # noqa: SLF001 - documented

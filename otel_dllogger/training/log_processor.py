@@ -1,7 +1,7 @@
-"""From histories to one line of text and one set of numbers, as a configuration says.
+"""``LogProcessor``: one line of text and one set of numbers from a hub's histories.
 
 A drop-in for MMEngine's ``LogProcessor`` (``mmengine/runner/log_processor.py`` 0.10.7), for
-MMEngine's Runner as for a ``LoopState``: the same text, the same numbers.
+MMEngine's Runner and for a ``LoopState`` alike: the same text, the same numbers.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _EPOCH_MEANS = tuple(
 )
 
 
-# The statistics that the record under way does without, by name, and of what type their errors
-# were; None where an error is the caller's, as in MMEngine.
+# The statistics left out of the record that is being made, by name, with the types of their
+# errors; None where an error is raised to the caller, as in MMEngine.
 LEFT_OUT: ContextVar[dict[str, type[Exception]] | None] = ContextVar("LEFT_OUT", default=None)
 
 
 class _Plan(NamedTuple):
-    """Say what of a hub's scalars is shown in a mode: the same from one line to the next.
+    """Which of a hub's scalars are shown in a mode: the same from one line to the next.
 
     Attributes:
-        keys: All scalars of the hub.
-        names: The keys of the mode's scalars by the names that they are shown under.
-        means: The names of those whose mean is shown.
+        keys: The names of all scalars in the hub.
+        names: The keys of the mode's scalars, by the names that they are shown under.
+        means: The names of the scalars whose mean is shown.
     """
 
     keys: list[str]
@@ -55,26 +55,26 @@ class _Plan(NamedTuple):
 
 
 class LogProcessor:
-    """Make of a hub's histories what is shown and logged.
+    """A processor that turns a hub's histories into the line and the numbers of a record.
 
-    What matches ``mean_pattern``, losses and times, is the mean of the last values, anything
-    else the last value.
+    Scalars that match ``mean_pattern``, losses and times by default, are shown as the mean of
+    the last values, all others as the last value.
 
     Args:
-        window_size: How many of the last values count in a mean.
+        window_size: How many of the last values a mean is over.
         by_epoch: Whether the text counts in epochs, as ``Epoch(train) [1][10/25]``, or in
             iterations, as ``Iter(train) [10/250]``.
         custom_cfg: Other statistics, each a dict of ``data_src``, the scalar's name without
-            its mode; ``method_name``, the statistic; ``log_name``, by default that of the
-            source, whose statistic it replaces; ``window_size``, an int, ``"epoch"`` or
-            ``"global"``; and whatever else the statistic takes.
-        num_digits: Digits after the point.
+            its mode; ``method_name``, the statistic; ``log_name``, by default the name of the
+            source, whose statistic it then replaces; ``window_size``, an int, ``"epoch"`` or
+            ``"global"``; and any other arguments of the statistic.
+        num_digits: Digits after the decimal point.
         log_with_hierarchy: Name the numbers ``train/loss`` instead of ``loss``.
-        mean_pattern: The regular expression of names whose mean counts.
+        mean_pattern: A regular expression for the names whose mean is shown.
 
     Raises:
-        MisuseError: If an item of ``custom_cfg`` cannot mean anything; it says which. If the
-            window or the pattern cannot.
+        MisuseError: If an item of ``custom_cfg`` is not meaningful; the message says which
+            one. If another argument is invalid.
         TypeError: If a ``window_size`` is none of the three.
     """
 
@@ -123,7 +123,8 @@ class LogProcessor:
             mode: ``train``, ``val`` or ``test``.
 
         Returns:
-            Numbers by name, with ``iter`` and in training by epoch ``epoch``; and the line.
+            Numbers by name, with ``iter`` and, if epochs are counted and it is not a test,
+            ``epoch``; and the line.
 
         Raises:
             MisuseError: If there is no such mode.
@@ -165,13 +166,13 @@ class LogProcessor:
     def get_log_after_epoch(
         self, runner: Any, batch_idx: int, mode: str, with_non_scalar: bool = False
     ) -> tuple[dict[str, Any], str]:
-        """Return the numbers and the text of the results of a validation or a test.
+        """Return the numbers and the text for the results of a validation or a test.
 
         Args:
             runner: MMEngine's Runner, or a ``LoopState``.
-            batch_idx: How many batches the loader has, over which times are averaged.
+            batch_idx: How many batches the loader has: times are averaged over them.
             mode: ``val`` or ``test``.
-            with_non_scalar: Whether what is no scalar is among the numbers as well.
+            with_non_scalar: Whether to return values that are not scalars as well.
 
         Returns:
             Numbers by name, and the line.
@@ -250,7 +251,7 @@ class LogProcessor:
             if state.scope is not None:
                 shown = plan.names.get(log_name)
                 if not state.scope.has(key, scalars[key]) or state.scope.is_result(shown):
-                    continue  # a result is shown as it is given
+                    continue  # a result is shown as it was given
                 if window_size is not None:
                     cfg["window_size"] = state.scope.window(
                         key, scalars[key], cfg["window_size"], window_size
@@ -258,7 +259,7 @@ class LogProcessor:
             try:
                 tag[log_name] = value = _statistic(scalars[key], cfg, item)
                 if left_out is not None and log_name.endswith(("lr", "time")):
-                    _ = f"{value:.{self.num_digits}e}"  # as the line has it, of numbers alone
+                    _ = f"{value:.{self.num_digits}e}"  # as in the line, which only numbers allow
             except Exception as error:
                 if left_out is None:
                     raise
@@ -269,7 +270,7 @@ class LogProcessor:
     def _defaults(
         self, scalars: Mapping[str, Any], plan: _Plan, scope: Scope | None
     ) -> dict[str, Any]:
-        """Return what is shown of each scalar unless the configuration says otherwise."""
+        """Return what is shown for each scalar unless the configuration says otherwise."""
         window, means = self.window_size, plan.means
         left_out = LEFT_OUT.get()
         if left_out is None and scope is None:
@@ -292,7 +293,7 @@ class LogProcessor:
         return tag
 
     def _plan(self, keys: list[str], mode: str, *, keep_mode: bool) -> _Plan:
-        """Sort out which of a hub's scalars are of a mode, and how they are shown."""
+        """Find out which of a hub's scalars belong to a mode, and how they are shown."""
         prefix = f"{mode}/"
         names = {
             key if keep_mode else key.removeprefix(prefix): key
@@ -302,7 +303,7 @@ class LogProcessor:
         return _Plan(keys, names, frozenset(filter(self.mean_pattern.search, names)))
 
     def _place(self, state: _State, batch_idx: int, mode: str) -> str:
-        """Return the beginning of a line, aligned to the longest there will be."""
+        """Return the beginning of a line, padded to the longest that there will be."""
         if not self.by_epoch and mode == "train":
             return f"Iter(train) {_of(state.iter + 1, state.max_iters)}"
         place = _of(batch_idx + 1, state.dataloader_length(mode))
@@ -316,11 +317,11 @@ class LogProcessor:
         return f"Epoch({mode}){epoch}{place}"
 
     def _pairs(self, items: Iterable[tuple[str, Any]], *, separated: bool = False) -> str:
-        """Return names and values.
+        """Return names and values as text.
 
         Args:
             items: The names and the values.
-            separated: Whether an array begins on a line of its own.
+            separated: Whether an array starts on a new line.
         """
         return "  ".join(
             f"{name}: {self._shown(name, value, separated=separated)}" for name, value in items
@@ -329,18 +330,18 @@ class LogProcessor:
     def _shown(self, name: str, value: Any, *, separated: bool) -> str:
         try:
             if isinstance(value, float):
-                # Python's own number is formatted in half the time of numpy's.
+                # A Python number is formatted in half the time of a numpy one.
                 return f"{float(value):.{self.num_digits}f}"
             return f"\n{value}\n" if separated and _is_array(value) else f"{value}"
-        except Exception as error:  # of the value's own methods
+        except Exception as error:  # from the value's own methods
             DIAGNOSTICS.caught("format_failed", f"{name!r} cannot be shown in its line", error)
             return safe_text(value)
 
 
 def _leave_out(name: str, error: Exception, left_out: dict[str, type[Exception]]) -> None:
-    """Count a number that a record does without.
+    """Count a number that is left out of a record.
 
-    Another number under its name would be a lie. One that is asked for twice is lost once.
+    Another number under its name would be wrong. One that is requested twice is lost once.
     """
     if left_out.get(name) is not type(error):
         left_out[name] = type(error)
@@ -350,7 +351,7 @@ def _leave_out(name: str, error: Exception, left_out: dict[str, type[Exception]]
 def _statistic(history: Any, cfg: dict[str, Any], item: Mapping[str, Any]) -> Any:
     try:
         return history.statistics(**cfg)
-    except (KeyError, TypeError) as error:  # no such statistic; it takes other things
+    except (KeyError, TypeError) as error:  # no such statistic; it takes other arguments
         said = error.args[0] if error.args else "it failed"
         raise type(error)(f"custom_cfg has {item!r}: {said}") from error
 
@@ -372,7 +373,7 @@ def _text(length: int | None) -> str:
 
 
 def _epoch(state: _State, mode: str) -> int:
-    """Return the epoch, from 1; a validation is of the epoch that is done before it."""
+    """Return the epoch, from 1; a validation belongs to the epoch that was done before it."""
     if mode == "train":
         return state.epoch + 1
     return state.epoch if state.has_train_loop else 0

@@ -1,4 +1,4 @@
-"""Where a training loop is: what a LogProcessor asks of a runner, with or without MMEngine."""
+"""The position of a training loop, as a LogProcessor reads it, with or without MMEngine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODES = ("train", "val", "test")
 
 
 class Hub(Protocol):
-    """Have histories and facts by name, as a ``MessageHub`` does, MMEngine's or ours."""
+    """What is read of a ``MessageHub``, MMEngine's or ours: histories and facts by name."""
 
     @property
     def log_scalars(self) -> Mapping[str, Any]:
@@ -35,23 +35,23 @@ class Hub(Protocol):
 
 @dataclasses.dataclass(slots=True)
 class LoopState:
-    """Say where a loop of one's own is.
+    """The position of a hand-written loop.
 
-    Epochs and iterations count as MMEngine's runner counts them: how many are done, so that
-    both are 0 during the first one. A validation after the first epoch has ``epoch=1``.
+    Epochs and iterations are counted as by MMEngine's runner: they say how many are done, so
+    that both are 0 during the first one. A validation after the first epoch has ``epoch=1``.
 
     Attributes:
-        message_hub: What the loop fills.
+        message_hub: The hub that the loop fills.
         mode: ``train``, ``val`` or ``test``.
         epoch: How many epochs of training are done.
         iter: How many iterations of training are done, without the one under way.
-        max_epochs: How many epochs there are to be; None where iterations are counted.
-        max_iters: How many iterations there are to be; None where that is not known.
-        dataloader_len: How many batches the mode's loader has; None where that is not known.
-        batch_idx: Which batch of the loader this is, from 0; None once all are through, for
-            the results of a validation or a test.
-        scope: Which values of the mode count, as ``track`` and ``log_results`` have it; by
-            default all, as in MMEngine.
+        max_epochs: The planned number of epochs; None where iterations are counted.
+        max_iters: The planned number of iterations; None where it is not known.
+        dataloader_len: How many batches the mode's loader has; None where it is not known.
+        batch_idx: Which batch of the loader this is, from 0; None after the last one, for the
+            results of a validation or a test.
+        scope: Which values of the mode count, as ``track`` and ``log_results`` set it; by
+            default all of them, as in MMEngine.
 
     Raises:
         MisuseError: If there is no such mode.
@@ -75,17 +75,17 @@ class LoopState:
 
     @property
     def by_epoch(self) -> bool:
-        """Tell whether the training is counted in epochs."""
+        """Return whether training is counted in epochs."""
         return self.max_epochs is not None or self.max_iters is None
 
     @property
     def has_train_loop(self) -> bool:
-        """Tell whether there is a training at all: always."""
+        """Return whether there is a training loop: always."""
         return True
 
     @property
     def device(self) -> Any:
-        """Return the device whose memory counts: the current one."""
+        """Return the device whose memory is reported: the current one."""
         return None
 
     def dataloader_length(self, _mode: str) -> int | None:
@@ -94,10 +94,10 @@ class LoopState:
 
 
 class RunnerState:
-    """Say where MMEngine's Runner is.
+    """The position of MMEngine's Runner.
 
     Args:
-        runner: The Runner. Its loops are asked for only where they are needed, since that
+        runner: The Runner. Its loops are accessed only where they are needed, since access
             builds them.
     """
 
@@ -126,37 +126,37 @@ class RunnerState:
 
     @property
     def scope(self) -> None:
-        """Return that all values count."""
+        """Return None: all values count."""
         return
 
     @property
     def max_epochs(self) -> int | None:
-        """Return how many epochs there are to be."""
+        """Return the planned number of epochs."""
         epochs: int | None = self._runner.max_epochs
         return epochs
 
     @property
     def max_iters(self) -> int | None:
-        """Return how many iterations there are to be."""
+        """Return the planned number of iterations."""
         iterations: int | None = self._runner.max_iters
         return iterations
 
     @property
     def has_train_loop(self) -> bool:
-        """Tell whether there is a training, and not a validation or a test alone."""
-        loop = self._runner._train_loop  # noqa: SLF001 - as MMEngine's LogProcessor asks
+        """Return whether there is a training loop, and not only a validation or a test."""
+        loop = self._runner._train_loop  # noqa: SLF001 - as MMEngine's LogProcessor does
         return loop is not None and not isinstance(loop, dict)
 
     @property
     def device(self) -> Any:
-        """Return the device whose memory counts."""
+        """Return the device whose memory is reported."""
         return getattr(self._runner.model, "output_device", None)
 
     def dataloader_length(self, mode: str) -> int | None:
-        """Return how many batches the loader of a mode has."""
+        """Return how many batches the loader for a mode has."""
         return len(getattr(self._runner, f"{mode}_loop").dataloader)
 
 
 def state_of(runner: Any) -> LoopState | RunnerState:
-    """Return the state of a runner; a state is its own."""
+    """Return the state of a runner; a state is returned as it is."""
     return runner if isinstance(runner, (LoopState, RunnerState)) else RunnerState(runner)

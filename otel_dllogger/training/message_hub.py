@@ -1,8 +1,8 @@
-"""What the parts of a training know of each other: histories of scalars, and latest facts.
+"""``MessageHub``: histories of scalars and current facts, shared by the parts of a training.
 
 A drop-in for MMEngine's ``MessageHub`` (``mmengine/logging/message_hub.py`` 0.10.7). What
 differs: a value that an accelerator has yet to compute is not waited for, several threads may
-write, and what a hub holds can go to a Logger.
+write, and the contents of a hub can be logged to a Logger.
 """
 
 from __future__ import annotations
@@ -33,17 +33,18 @@ _PARTS = ("log_scalars", "runtime_info", "resumed_keys")
 
 
 class MessageHub(NamedInstance):
-    """Collect scalars with their histories, and facts of which the last one counts.
+    """Scalars with their histories, and facts of which only the latest value is kept.
 
     Args:
         name: Its name.
         log_scalars: Histories by name, such as ``train/loss``.
         runtime_info: Facts by name, such as ``iter``.
-        resumed_keys: Which of these names ``state_dict`` has.
+        resumed_keys: Whether ``state_dict`` includes a name, by name.
 
     Raises:
-        TypeError: If one of them is neither a dict nor None.
-        MisuseError: If a history is none, or there is nothing of a resumed name.
+        TypeError: If one of the last three is neither a dict nor None.
+        MisuseError: If a history is not a ``HistoryBuffer``, or if ``resumed_keys`` has a name
+            that the others do not have.
 
     Examples:
         >>> hub = MessageHub("toy")
@@ -83,16 +84,17 @@ class MessageHub(NamedInstance):
         """Add a value to the history of a scalar.
 
         Args:
-            key: Its name. What begins with ``train``, ``val`` or ``test`` is logged.
-            value: A number, or an array or a tensor with one element. That of an accelerator
-                is copied there, and read once a statistic is asked for: nothing waits now.
-            count: How many values it is the sum of, such as a batch's size: a mean is the sum
-                of values by the sum of counts.
-            resumed: Whether ``state_dict`` has it; the same for all values of a name.
+            key: Its name. It is logged if the name begins with ``train``, ``val`` or ``test``.
+            value: A number, or an array or a tensor with one element. A tensor on an
+                accelerator is copied there, and read when a statistic is requested: nothing
+                waits now.
+            count: How many values it is the sum of, such as the batch size: a mean is the sum
+                of the values divided by the sum of the counts.
+            resumed: Whether ``state_dict`` includes it; the same for all values of a name.
 
         Raises:
-            MisuseError: If the value has more than one element, the count is no int, or
-                ``resumed`` is not what it was.
+            MisuseError: If the value has more than one element, the count is not an int, or
+                ``resumed`` differs from before.
         """
         if type(count) is not int and not isinstance(count, int):
             raise MisuseError(
@@ -110,7 +112,7 @@ class MessageHub(NamedInstance):
             self._set_resumed(key, resumed)
         buffer = self._log_scalars.get(key)
         if buffer is None:
-            new = _new_buffer(value)  # shown to others once there is a value in it
+            new = _new_buffer(value)  # others see it only once it has a value
             _add(new, value, count, is_late=is_late)
             buffer = self._log_scalars.setdefault(key, new)
             if buffer is new:
@@ -121,12 +123,12 @@ class MessageHub(NamedInstance):
         """Add a value to each of several scalars.
 
         Args:
-            log_dict: Values by name; one that is a dict has ``value`` and may have ``count``.
+            log_dict: Values by name; a dict as a value has ``value`` and may have ``count``.
             resumed: As for ``update_scalar``.
 
         Raises:
-            MisuseError: As ``update_scalar``, or if ``log_dict`` is no dict, or one in it has
-                no ``value``.
+            MisuseError: As for ``update_scalar``, or if ``log_dict`` is not a dict, or a dict
+                in it has no ``value``.
         """
         _check_dict("log_dict", log_dict)
         for key, value in log_dict.items():
@@ -141,7 +143,7 @@ class MessageHub(NamedInstance):
                 )
 
     def update_info(self, key: str, value: Any, resumed: bool = True) -> None:
-        """Set a fact, in the place of the one that was there.
+        """Set a fact, and replace its previous value.
 
         Args:
             key: Its name.
@@ -149,7 +151,7 @@ class MessageHub(NamedInstance):
             resumed: As for ``update_scalar``.
 
         Raises:
-            MisuseError: If ``resumed`` is not what it was.
+            MisuseError: If ``resumed`` differs from before.
         """
         if self._resumed_keys.get(key) is not resumed:
             self._set_resumed(key, resumed)
@@ -163,25 +165,25 @@ class MessageHub(NamedInstance):
             resumed: As for ``update_scalar``.
 
         Raises:
-            MisuseError: As ``update_info``, or if ``info_dict`` is no dict.
+            MisuseError: As for ``update_info``, or if ``info_dict`` is not a dict.
         """
         _check_dict("info_dict", info_dict)
         for key, value in info_dict.items():
             self.update_info(key, value, resumed=resumed)
 
     def is_resumed(self, key: str) -> bool:
-        """Tell whether ``state_dict`` has a name; a new one it would."""
+        """Return whether ``state_dict`` includes a name; by default it would include a new one."""
         return self._resumed_keys.get(key, True)
 
     def pop_info(self, key: str, default: Any = None) -> Any:
-        """Remove a fact and return it; the default where there is none."""
+        """Remove a fact and return it; return the default if there is none."""
         return self._runtime_info.pop(key, default)
 
     def get_scalar(self, key: str) -> HistoryBuffer:
-        """Return the history of a scalar, the hub's own.
+        """Return the history of a scalar: the hub's own, not a copy.
 
         Raises:
-            KeyError: If there is none.
+            KeyError: If there is no such scalar.
         """
         try:
             return self._log_scalars[key]
@@ -192,47 +194,47 @@ class MessageHub(NamedInstance):
             ) from None
 
     def get_info(self, key: str, default: Any = None) -> Any:
-        """Return a fact; the default where there is none."""
+        """Return a fact; return the default if there is none."""
         return self._runtime_info.get(key, default)
 
     @property
     def log_scalars(self) -> OrderedDict[str, HistoryBuffer]:
-        """Return all histories by name, the hub's own."""
+        """Return all histories by name: the hub's own, not a copy."""
         return self._log_scalars
 
     @property
     def runtime_info(self) -> OrderedDict[str, Any]:
-        """Return all facts by name, the hub's own."""
+        """Return all facts by name: the hub's own, not a copy."""
         return self._runtime_info
 
     def log_to(
         self, logger: Logger, state: LoopState, processor: LogProcessor | None = None
     ) -> str:
-        """Log what the hub holds of the state's mode, as one ordinary record.
+        """Log what the hub has for the state's mode, as one ordinary record.
 
-        The record has what the processor makes of it, under names with their stage such as
-        ``train/loss``, with ETA and memory where they are known. Its step is
+        The record holds the numbers that the processor computes, under names with their stage
+        such as ``train/loss``, with ETA and memory where they are known. Its step is
         ``(epoch, iteration)`` or the iteration in training, ``(epoch,)`` for the results of a
         validation, ``()`` for those of a test.
 
         Args:
-            logger: Takes the record, and once a name the metadata that the name implies.
-            state: Where the training is. With ``batch_idx=None`` these are the results of
-                a validation or a test, else the statistics at a batch.
-            processor: Which statistics; by default ``LogProcessor()``.
+            logger: Gets the record, and once for each name the metadata that the name implies.
+            state: The position of the training. With ``batch_idx=None`` these are the results
+                of a validation or a test, otherwise the statistics at a batch.
+            processor: Chooses the statistics; by default ``LogProcessor()``.
 
         Returns:
-            MMEngine's line of it, without the time.
+            The record's line as MMEngine prints it, without the time.
 
         Raises:
-            MisuseError: If the processor's configuration does not go with the state.
+            MisuseError: If the processor's configuration does not fit the state.
         """
         if state.message_hub is not self:
             state = dataclasses.replace(state, message_hub=self)
         return send(logger, state, processor)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of what is to be resumed, for a checkpoint."""
+        """Return a copy of everything that is to be resumed, for a checkpoint."""
         scalars: OrderedDict[str, HistoryBuffer] = OrderedDict()
         info: OrderedDict[str, Any] = OrderedDict()
         for key, buffer in list(self._log_scalars.items()):
@@ -244,11 +246,11 @@ class MessageHub(NamedInstance):
         return dict(zip(_PARTS, (scalars, info, OrderedDict(self._resumed_keys)), strict=True))
 
     def load_state_dict(self, state_dict: MessageHub | Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` returned; other names stay as they are.
+        """Restore what ``state_dict`` returned; other names stay as they are.
 
         Args:
-            state_dict: That, or a hub, of which everything is taken. Hub and histories may
-                be MMEngine's own.
+            state_dict: What ``state_dict`` returned, or a hub, from which everything is taken.
+                The hub and the histories may be MMEngine's own.
 
         Raises:
             MisuseError: If a part of it is missing.
@@ -271,7 +273,7 @@ class MessageHub(NamedInstance):
                 self._log_scalars[key] = copy.deepcopy(value)
             elif isinstance(data := getattr(value, "data", None), tuple) and len(data) == 2:
                 self._log_scalars[key] = history = HistoryBuffer(*data, value.max_length)
-                for moment in MOMENTS:  # MMEngine has logged it
+                for moment in MOMENTS:  # MMEngine has already logged it
                     history.mark(moment)
             else:
                 DIAGNOSTICS.warn(
@@ -293,7 +295,7 @@ class MessageHub(NamedInstance):
 
 
 def _new_buffer(value: Any) -> HistoryBuffer:
-    """Make a history of ints or of floats, as its first value."""
+    """Return an empty history for ints or for floats, depending on its first value."""
     is_float = isinstance(value, float) or getattr(value, "is_floating_point", bool)()
     kind = np.float64 if is_float else type(value) if type(value) is bool else np.int64
     return HistoryBuffer(np.empty(0, kind), np.empty(0, np.int64))
@@ -320,7 +322,7 @@ def _check_dict(name: str, value: object) -> None:
 
 
 def _is_on_device(value: Any) -> bool:
-    """Tell whether reading a value would wait for an accelerator; known by what it can do."""
+    """Return whether reading a value would wait for an accelerator; judged by its attributes."""
     device = getattr(value, "device", None)
     return (
         getattr(device, "type", "cpu") != "cpu"
@@ -331,7 +333,7 @@ def _is_on_device(value: Any) -> bool:
 
 
 def _number(key: str, value: Any) -> Any:
-    """Return what can be read at once as Python's number."""
+    """Return a value that can be read at once, as a Python number."""
     if isinstance(value, (int, float)):
         return value
     elements: int | None

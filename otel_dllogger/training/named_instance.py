@@ -1,4 +1,4 @@
-"""Objects that any module can get by name, as MMEngine's ``ManagerMixin`` has them."""
+"""A base class for objects that any module can get by name, like MMEngine's ``ManagerMixin``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 
 class NamedInstance:
-    """Keep one instance per name and class.
+    """A base class that keeps one instance for each name and class.
 
-    ``MessageHub("a")`` makes one that nobody else sees, ``MessageHub.get_instance("a")`` the
-    one of that name, in every module of the process.
+    ``MessageHub("a")`` makes one that nobody else sees. ``MessageHub.get_instance("a")``
+    returns the same one of that name in every module of the process.
 
     Args:
         name: Its name.
 
     Raises:
-        MisuseError: If the name is no text, or empty.
+        MisuseError: If the name is not text, or is empty.
     """
 
     _instances: ClassVar[dict[str, Any]]
@@ -43,19 +43,19 @@ class NamedInstance:
 
     @classmethod
     def get_instance(cls, name: str, **kwargs: Any) -> Self:
-        """Return the instance of a name, and make it where there is none.
+        """Return the instance of a name; make it if there is none.
 
         Args:
             name: Its name.
-            **kwargs: What it is made with; of one that is there they change nothing, which
-                is warned of.
+            **kwargs: The arguments to make it with. They do not change an existing instance,
+                which gives a warning.
 
         Raises:
-            MisuseError: If the name is no text, or empty.
+            MisuseError: If the name is not text, or is empty.
         """
         instance: Self | None = cls._instances.get(name) if isinstance(name, str) else None
         if instance is None:
-            # Without a lock: a class of a user's own may wait for another thread as it is made.
+            # Without a lock: the constructor of a user-defined class may wait for another thread.
             made = cls(name=name, **kwargs)
             instance = cls._instances.setdefault(name, made)
             if instance is made:
@@ -72,10 +72,10 @@ class NamedInstance:
     def get_current_instance(cls) -> Self:
         """Return the instance that was made last.
 
-        Where there is none, one is made by the name that the class has for that.
+        If there is none, make one under the class's default name.
 
         Raises:
-            RuntimeError: If there is none, and no such name.
+            RuntimeError: If there is none, and the class has no default name.
         """
         if instances := list(cls._instances.values()):
             last: Self = instances[-1]
@@ -88,5 +88,5 @@ class NamedInstance:
 
     @classmethod
     def check_instance_created(cls, name: str) -> bool:
-        """Tell whether there is an instance of a name."""
+        """Return whether there is an instance of a name."""
         return name in cls._instances

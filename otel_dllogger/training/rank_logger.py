@@ -1,7 +1,7 @@
-"""A logger that every rank of a run has, as MMEngine's ``MMLogger`` and ``print_log``.
+"""``MMLogger`` and ``print_log``: a logger for every rank of a run, like MMEngine's.
 
-One rank speaks on the console, the others only of errors; the files are one for the run, or one
-per rank. The lines are MMEngine's::
+Rank 0 writes to the console, the other ranks write only errors there. There is one file for the
+run, or one for each rank. The lines are MMEngine's::
 
     08/21 02:58:41 - mmengine - INFO - message
     08/21 02:58:41 - mmengine - ERROR - /path/a.py - <module> - 4 - division by zero
@@ -27,31 +27,31 @@ from otel_dllogger.values import safe_text
 
 
 class MMLogger(logging.Logger, NamedInstance):
-    """Log for one rank: to the console, and to a file where there is one.
+    """The logger of one rank, which writes to the console and optionally to a file.
 
     ``MMLogger.get_instance("a")`` is the logger of that name in every module of the process.
-    ``logging.getLogger`` does not know it, so that no library's set-up of logging reaches it.
+    ``logging.getLogger`` does not know it, so no library's logging set-up affects it.
 
-    With ``distributed``, or from level DEBUG down, each rank of several writes a file beside
+    With ``distributed``, or at level DEBUG or below, each of several ranks writes a file beside
     ``log_file``: ``20230306_183634.log`` becomes ``20230306_183634_node3_device0_rank24.log``.
-    That is the name that MMEngine's documentation gives; its code puts the user and an ``@``
-    before the host. The documented name is the promise that scripts can be written for, and it
-    does not depend on whether a container knows its user.
+    This is the name that MMEngine's documentation gives; its code puts the user and an ``@``
+    before the host. Scripts can rely on the documented name, and it does not depend on whether
+    a container knows its user.
 
     Args:
         name: The name of the instance.
-        logger_name: The name in its lines.
-        log_file: The file to write, by rank 0 alone unless each rank has its own; its folder
-            is made.
-        log_level: The least level that is shown and written; a name or a number.
+        logger_name: The name that its lines show.
+        log_file: The file to write, by rank 0 only unless each rank has its own; its folder is
+            made.
+        log_level: The lowest level that is shown and written; a name or a number.
         file_mode: How the file is opened; not used with ``file_handler_cfg``.
         distributed: Whether each rank writes a file of its own.
         file_handler_cfg: ``type``, one of ``FileHandler``, ``RotatingFileHandler``,
             ``TimedRotatingFileHandler`` and ``WatchedFileHandler``, and its arguments. A
-            ``filename`` among them takes the place of ``log_file``.
+            ``filename`` among them replaces ``log_file``.
 
     Raises:
-        MisuseError: If the name, the level or ``file_handler_cfg`` means nothing.
+        MisuseError: If the name, the level or ``file_handler_cfg`` is invalid.
         ValueError: If there is no handler of that type.
         OSError: If the file cannot be opened.
     """
@@ -71,7 +71,7 @@ class MMLogger(logging.Logger, NamedInstance):
         NamedInstance.__init__(self, name)
         logging.Logger.__init__(self, logger_name)
         level = _level_number(log_level)
-        # Refused on all ranks alike: a rank that fails alone leaves the others waiting for it.
+        # Refused on all ranks alike: if only one rank failed, the others would wait for it.
         kind, options = _file_options(file_mode, file_handler_cfg)
         topology = find_rank()
         console = ConsoleHandler()
@@ -95,19 +95,19 @@ class MMLogger(logging.Logger, NamedInstance):
 
     @property
     def log_file(self) -> str | None:
-        """Return the file's path: this rank's, where each has its own, else rank 0's."""
+        """Return the path of the file: this rank's if each has its own, otherwise rank 0's."""
         return self._log_file
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
-        """Tell whether a level is logged.
+        """Return whether a level is logged.
 
-        What ``logging`` remembers of it is cleared for the loggers that it knows alone, so
-        nothing is remembered: ``setLevel`` and ``logging.disable`` count at once.
+        Nothing is cached, because ``logging`` clears its cache only for the loggers that it
+        knows. So ``setLevel`` and ``logging.disable`` take effect at once.
         """
         return not self.disabled and level >= self.level and level > self.manager.disable
 
     def callHandlers(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Pass a record to the logger's own handlers, and to no one else's."""
+        """Pass a record to the logger's own handlers, and to no others."""
         for handler in self.handlers:
             if record.levelno >= handler.level:
                 try:
@@ -122,14 +122,14 @@ def print_log(
     """Log a message, or print it.
 
     Args:
-        msg: Anything; a ``%`` in it stays one.
+        msg: Anything; a ``%`` in it stays as it is.
         logger: A logger; the name of an ``MMLogger``; "current" for the one made last; "silent"
-            for none; or None to print.
-        level: The level, where there is a logger.
+            to drop the message; or None to print it.
+        level: The level, if there is a logger.
 
     Raises:
         ValueError: If there is no ``MMLogger`` of that name.
-        TypeError: If ``logger`` is none of these.
+        TypeError: If ``logger`` is anything else.
     """
     if logger is None:
         try:
@@ -137,7 +137,7 @@ def print_log(
         except Exception as error:
             DIAGNOSTICS.caught("stdout", "the standard output does not take a line", error)
     elif isinstance(logger, logging.Logger):
-        logger.log(level, msg, stacklevel=2)  # the place in the line is that of our caller
+        logger.log(level, msg, stacklevel=2)  # the line shows the place of our caller
     elif logger == "current":
         MMLogger.get_current_instance().log(level, msg, stacklevel=2)
     elif not isinstance(logger, str):
@@ -154,7 +154,7 @@ def print_log(
 
 
 def find_rank() -> Topology:
-    """Return this process's place: as torch says where it knows, else as the launcher says."""
+    """Return this process's place: from torch if it is initialised, else from the launcher."""
     topology = detect_topology()
     torch = sys.modules.get("torch.distributed")
     if torch is None:
@@ -163,13 +163,13 @@ def find_rank() -> Topology:
         if torch.is_available() and torch.is_initialized():
             rank, world_size = torch.get_rank(), torch.get_world_size()
             return dataclasses.replace(topology, rank=rank, world_size=world_size)
-    except (AttributeError, RuntimeError, ValueError):  # it is only being imported, or ended
+    except (AttributeError, RuntimeError, ValueError):  # torch is loading, or has ended
         return topology
     return topology
 
 
 def rank_path(path: str, topology: Topology) -> str:
-    """Return the path of a rank's own file beside a path."""
+    """Return the path of a rank's own file, beside that of the common one."""
     folder, name = os.path.split(path)
     stem, suffix = os.path.splitext(name)  # noqa: PTH122 - "a.log/" keeps its meaning
     own = f"{stem}_{topology.host}_device{topology.local_rank}_rank{topology.rank}{suffix}"

@@ -1,4 +1,4 @@
-"""From what a LogProcessor makes of a hub to the record that a Logger takes."""
+"""Conversion of what a LogProcessor computes from a hub into the record for a Logger."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _described: WeakKeyDictionary[Logger, set[str]] = WeakKeyDictionary()
 
 
 class ProcessedData(dict[str, Any]):
-    """Hold the values of a record by name, and MMEngine's line of them.
+    """The values of a record by name, with the line that MMEngine prints for them.
 
     Args:
         values: The values.
@@ -42,7 +42,7 @@ class ProcessedData(dict[str, Any]):
 
 
 def mmengine_line(timestamp: datetime, _step: Any, data: Any) -> str | None:
-    """Return a record's line as MMEngine prints it; None where the record has none.
+    """Return a record's line as MMEngine prints it; None if the record has none.
 
     For ``StdOutBackend(line_format=mmengine_line)``.
 
@@ -55,13 +55,13 @@ def mmengine_line(timestamp: datetime, _step: Any, data: Any) -> str | None:
 
 
 def with_mode(name: str, mode: str) -> str:
-    """Return a scalar's name as a hub has it, with its mode in front."""
+    """Return a scalar's name as it is in a hub, with its mode in front."""
     prefix = f"{mode}/"
     return name if name.startswith(prefix) else prefix + name
 
 
 def describe(logger: Logger, names: Iterable[str], mode: str) -> None:
-    """Tell a Logger what the names of scalars say of them, once each: seconds, lower is better.
+    """Log the metadata that the names of scalars imply, once each: seconds, lower is better.
 
     Args:
         logger: The Logger.
@@ -76,21 +76,21 @@ def describe(logger: Logger, names: Iterable[str], mode: str) -> None:
             metadata = {
                 key: value
                 for key, value in conventional_metadata(name, MMENGINE_SCALARS, mode).items()
-                if key.upper() not in said  # which holds, also "GOAL": "NONE"
+                if key.upper() not in said  # which takes precedence, even "GOAL": "NONE"
             }
-            if metadata.keys() - {"STAGE"}:  # the name says the stage
+            if metadata.keys() - {"STAGE"}:  # the stage is in the name already
                 logger.metadata(name, metadata)
 
 
 def describe_again(logger: Logger) -> None:
-    """Tell a Logger's backends what it was told, since they are others than it was told by."""
+    """Log the implied metadata again, for backends that have replaced the earlier ones."""
     for name in sorted(_described.get(logger, ())):
         if said := logger.metadata_of(name):
             logger.metadata(name, said)
 
 
 def send(logger: Logger, state: LoopState, processor: LogProcessor | None) -> str:
-    """Log what the hub of a state holds, as ``MessageHub.log_to``."""
+    """Log what the hub of a state has; see ``MessageHub.log_to``."""
     if not isinstance(logger, Logger):
         raise MisuseError(
             f"logger={logger!r:.80} is not a Logger: pass otel_dllogger.Logger([...])"
@@ -99,7 +99,7 @@ def send(logger: Logger, state: LoopState, processor: LogProcessor | None) -> st
         raise MisuseError("a training has no results as a whole: pass batch_idx, or another mode")
     processor = processor or LogProcessor(by_epoch=state.by_epoch)
     try:
-        # In a context of its own, which ends with the call whatever a signal handler raises.
+        # In a separate context, which ends with the call whatever a signal handler raises.
         step, data = copy_context().run(_process_without_what_fails, state, processor)
     except Exception as error:
         DIAGNOSTICS.caught("statistic_failed", "a record of the hub's scalars is lost", error)
@@ -109,11 +109,11 @@ def send(logger: Logger, state: LoopState, processor: LogProcessor | None) -> st
             end(state.message_hub, state.mode)
     try:
         describe(logger, data, state.mode)
-    except Exception as error:  # of metadata that the user gave
+    except Exception as error:  # from metadata that the user gave
         DIAGNOSTICS.caught("backend_failed", "what the names of scalars say", error)
     try:
         logger.log(step, data, verbosity=Verbosity.DEFAULT)
-    except Exception as error:  # of a class of the user's own
+    except Exception as error:  # from a user-defined class
         DIAGNOSTICS.caught("backend_failed", f"{type(logger).__name__}.log failed", error)
     return data.line
 
@@ -121,11 +121,11 @@ def send(logger: Logger, state: LoopState, processor: LogProcessor | None) -> st
 def _process_without_what_fails(
     state: LoopState, processor: LogProcessor
 ) -> tuple[Any, ProcessedData]:
-    """Do as ``process`` without the statistics, and the code of a user's own, that fail."""
+    """Call ``process``, and leave out the statistics and the user-defined code that fail."""
     LEFT_OUT.set({})
     try:
         return process(state, processor)
-    except Exception as error:  # of a class of the user's own
+    except Exception as error:  # from a user-defined class
         DIAGNOSTICS.caught("statistic_failed", f"a {type(processor).__name__}", error)
         return process(state, processor, of_base=True)
 
@@ -133,12 +133,13 @@ def _process_without_what_fails(
 def process(
     state: LoopState, processor: LogProcessor, *, of_base: bool = False
 ) -> tuple[Any, ProcessedData]:
-    """Return the step and the values of what the hub of a state holds.
+    """Return the step and the values of the record for the hub of a state.
 
     Args:
-        state: Where the training is, and its hub.
-        processor: Which statistics.
-        of_base: Whether ``LogProcessor``'s own methods make them, and not those of a subclass.
+        state: The position of the training, with its hub.
+        processor: Chooses the statistics.
+        of_base: Whether to use the methods of ``LogProcessor`` itself, and not those of a
+            subclass.
     """
     hub, mode = state.message_hub, state.mode
     is_progress = mode != "train" and state.batch_idx is not None
@@ -148,7 +149,7 @@ def process(
     else:
         get = _method(processor, "get_log_after_iter", of_base=of_base)
         tag, line = get(state, state.batch_idx, mode)
-        for name in _PLACE:  # which the step says
+        for name in _PLACE:  # they are in the step
             tag.pop(name, None)
         eta = hub.get_info("eta")
         if eta is not None:
@@ -168,7 +169,7 @@ def _method(processor: LogProcessor, name: str, *, of_base: bool) -> Callable[..
 
 
 def _batches(state: LoopState) -> int:
-    """Return of how many batches results are: of several loops, or of a part of one."""
+    """Return how many batches the results cover, which may be several loops, or part of one."""
     batches = state.dataloader_len or 0
     times = state.message_hub.log_scalars.get(f"{state.mode}/time")
     if state.scope is None or times is None:
@@ -177,7 +178,7 @@ def _batches(state: LoopState) -> int:
 
 
 def _warn_of_homeless(keys: Iterable[str]) -> None:
-    """Say once of each scalar that it is never logged, where its name has no mode."""
+    """Warn, once for each scalar without a mode in its name, that it is never logged."""
     for key in list(keys):
         if len(_homeless) >= MAX_SAID:
             return
@@ -191,7 +192,7 @@ def _warn_of_homeless(keys: Iterable[str]) -> None:
 
 
 def step_of(state: LoopState, *, by_epoch: bool) -> Any:
-    """Return where a record stands, as in the logs of MMEngine that ``logfiles`` reads.
+    """Return the step of a record, like the steps that are read from MMEngine's own logs.
 
     Args:
         state: The state.

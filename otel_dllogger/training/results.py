@@ -1,4 +1,4 @@
-"""What a validation or a test gives, put into a hub, and where the next one begins there."""
+"""The results of a validation or a test in a hub, and the marks where the next ones begin."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 MAX_SAID = 100
-"""Names that are warned of for one reason; a loop that makes up names is not said name by name."""
+"""Most names to warn of for one reason, in case a loop invents names without end."""
 
-# Facts of a hub, before a mode: the token of the loop that is under way, which a checkpoint of
-# its middle has as well; and the names of all results there were that are no numbers.
+# Prefixes of facts in a hub, followed by a mode: the token of the loop that is under way, which
+# is also in a checkpoint that is taken in its middle; and the names of all results so far that
+# are not numbers.
 _UNDER_WAY = "under_way_"
 _RESULTS_OF = "results_of_"
 
@@ -29,28 +30,28 @@ _unlogged: set[str] = set()
 
 
 def begin_loop(hub: Any, mode: str, token: str, others: Collection[str]) -> None:
-    """Note that a loop of a mode begins: what a hub has by now, others have measured.
+    """Note that a loop of a mode begins: what is in the hub already was measured by others.
 
     Args:
         hub: The ``MessageHub``.
         mode: The mode.
-        token: What tells this loop from any other, of other processes as well.
-        others: The tokens of loops of this process that are not through.
+        token: Identifies this loop among all others, also those of other processes.
+        others: The tokens of loops in this process that are still running.
     """
     before = hub.pop_info(_UNDER_WAY + mode)
-    # A checkpoint of the middle of a loop, which is now begun anew: what it measured is void.
+    # A checkpoint from the middle of a loop that now starts over: what it measured is void.
     is_resumed = before is not None and before not in others
     _mark(hub, mode, *(MOMENTS if is_resumed else (LOOP,)))
     hub.update_info(_UNDER_WAY + mode, token)
 
 
 def end_loop(hub: Any, mode: str, token: str) -> bool:
-    """Note that a loop of a mode is left, and tell whether no other has begun since.
+    """Note that a loop of a mode has ended, and return whether no other has begun since.
 
     Args:
         hub: The ``MessageHub``.
         mode: The mode.
-        token: That of the loop.
+        token: The token of the loop.
     """
     is_last: bool = hub.get_info(_UNDER_WAY + mode) == token
     if is_last:
@@ -59,15 +60,15 @@ def end_loop(hub: Any, mode: str, token: str) -> bool:
 
 
 def keep(hub: Any, mode: str, results: Mapping[str, Any]) -> Scope:
-    """Put results into a hub, numbers into histories and anything else as facts.
+    """Put results into a hub: numbers into histories, anything else as facts.
 
     Args:
         hub: The ``MessageHub``.
-        mode: The mode that they are of.
+        mode: The mode that they belong to.
         results: Values by their names in the hub.
 
     Returns:
-        What of the hub is of them.
+        Which values in the hub belong to these results.
     """
     others = {*hub.get_info(_RESULTS_OF + mode, ())}
     numbers = set()
@@ -77,7 +78,7 @@ def keep(hub: Any, mode: str, results: Mapping[str, Any]) -> Scope:
             hub.update_scalar(key, value, resumed=resumed)
         except MisuseError:  # not a single number: shown and logged, as MMEngine does
             is_number = False
-        except Exception as error:  # of the value's own methods
+        except Exception as error:  # from the value's own methods
             DIAGNOSTICS.caught("statistic_failed", f"{key!r} cannot be read as a number", error)
             is_number = False
         else:
@@ -94,7 +95,7 @@ def keep(hub: Any, mode: str, results: Mapping[str, Any]) -> Scope:
 
 
 def copied(key: str, value: Any) -> Any:
-    """Return a copy of a fact, so that it stays what it was; itself where there can be none."""
+    """Return a copy of a fact, so that it cannot change; if it cannot be copied, itself."""
     try:
         return copy.deepcopy(value)
     except Exception as error:
@@ -105,7 +106,7 @@ def copied(key: str, value: Any) -> Any:
 
 
 def end(hub: Any, mode: str) -> None:
-    """Note that the results of a mode are logged: what a hub has by now, no others have.
+    """Note that the results of a mode are logged: later results do not include these values.
 
     Args:
         hub: The ``MessageHub``.
@@ -115,11 +116,13 @@ def end(hub: Any, mode: str) -> None:
 
 
 def warn_of_unlogged(hub: Any) -> None:
-    """Say once of each scalar of validations that no record has had it.
+    """Warn, once for each scalar of validations, that it is in no record.
+
+    Called each time that a training loop begins. Results may be logged while training goes on,
+    so a scalar must have been left out on two occasions.
 
     Args:
-        hub: The ``MessageHub``, each time that training begins anew. Results may be logged
-            while it goes on, so it takes two times.
+        hub: The ``MessageHub``.
     """
     counts = _counts.setdefault(hub, {})
     for key, history in list(hub.log_scalars.items()):

@@ -1,9 +1,9 @@
-"""Which values of a hub one validation or test has, of all that the hub has of their mode.
+"""``Scope``: which values in a hub belong to one validation or test.
 
-A hub keeps the values of every validation under the same names, those of its batches beside the
-results. With a scope each counts for itself: from where its loop began while that is under way,
-and in the end from where the results before it were logged, since several loops may have led to
-them.
+A hub keeps the values of all validations under the same names, those of the batches beside the
+results. A scope separates them. While a loop is under way, its values count from where the loop
+began. At the end they count from where the previous results were logged, since several loops may
+have led to the new ones.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from typing import Any
 from otel_dllogger.training.history_buffer import HistoryBuffer
 
 MOMENTS = LOOP, RESULTS = ("loop", "results")
-"""When a loop over batches began, and when results were logged: marks in histories."""
+"""Names of marks in histories: where a loop over batches began, where results were logged."""
 
 PROGRESS = ("loss", "time", "data_time", "eta", "memory")
-"""What MMEngine shows of a validation that is under way."""
+"""What MMEngine shows while a validation is under way."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scope:
-    """Say which values count.
+    """The values of a mode that count.
 
     Attributes:
-        results: The scalars of the hub that are results, each of which counts as it is given;
+        results: The scalars of the hub that are results, and are shown as they were given;
             None while a loop is under way.
-        replaced: The scalars that are not shown, since their names are those of other results.
-        stale: The facts of the hub that are not shown, since they are results of others.
+        replaced: The scalars that are not shown, since a result that is not a number has
+            their name.
+        stale: The facts of the hub that are not shown, since they are earlier results.
     """
 
     results: frozenset[str] | None = None
@@ -36,28 +37,28 @@ class Scope:
     stale: frozenset[str] = frozenset()
 
     def is_result(self, key: str | None) -> bool:
-        """Tell whether a name is that of a result."""
+        """Return whether a name is that of a result."""
         return self.results is not None and key in self.results
 
     def count(self, history: Any) -> int | None:
-        """Return how many of the last values count; None for all where nobody can tell."""
+        """Return how many of the last values count; None, for all, if that is not known."""
         if not isinstance(history, HistoryBuffer):
             return None
         return history.since(LOOP if self.results is None else RESULTS)
 
     def has(self, key: str, history: Any) -> bool:
-        """Tell whether a scalar has any value here."""
+        """Return whether a scalar has any value in this scope."""
         return self.count(history) != 0 and key not in self.replaced
 
     def default(self, key: str, history: Any, window_size: int, *, is_mean: bool) -> Any:
-        """Return what is shown of a scalar unless a configuration says otherwise.
+        """Return what is shown for a scalar unless a configuration says otherwise.
 
         Args:
             key: Its name in the hub.
-            history: Its history, which has a value here.
-            window_size: How many values count in a mean while a loop is under way; of results
-                all do.
-            is_mean: Whether it is the mean that is shown.
+            history: Its history, which has a value in this scope.
+            window_size: How many values a mean is over while a loop is under way; for results
+                it is over all.
+            is_mean: Whether the mean is shown.
         """
         if self.is_result(key) or not is_mean:
             return history.current()
@@ -67,13 +68,13 @@ class Scope:
         return history.mean(min(window_size, count) if self.results is None else count)
 
     def window(self, key: str, history: Any, window_size: int, asked: Any) -> int:
-        """Return how many values a window has: no others than count, unless it asks for all.
+        """Return how many values a window has: only those that count, unless it asks for all.
 
         Args:
             key: The scalar's name in the hub.
             history: Its history.
-            window_size: How many values are asked for. Of a result, validations are counted.
-            asked: How they are asked for: a number, ``"epoch"`` or ``"global"``.
+            window_size: How many values are asked for. For a result, one value is one validation.
+            asked: The configured window: a number, ``"epoch"`` or ``"global"``.
         """
         if asked == "global":
             return max(window_size, len(history.data[0]))

@@ -1,4 +1,4 @@
-"""Loops of one's own with MMEngine's logging: what takes how long, how far it is, what it gives."""
+"""``track`` and ``log_results``: MMEngine's logging for hand-written loops."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _BATCHES_OF = "batches_of_"
 
 
 class _Loop:
-    """Say of a loop that is under way where it is.
+    """The progress of a loop that is under way.
 
     Attributes:
-        thread: In which it began.
-        token: What tells it from any other.
-        batches: How many are done.
-        nested_s: Seconds of the batch under way that were those of loops within it.
+        thread: The thread in which it began.
+        token: Identifies it among all loops.
+        batches: How many batches are done.
+        nested_s: Seconds of the current batch that were spent in loops nested in this one.
     """
 
     __slots__ = ("batches", "nested_s", "thread", "token")
@@ -67,34 +67,34 @@ def track(
     max_epochs: int | None = None,
     max_iters: int | None = None,
 ) -> Iterator[_Batch]:
-    """Yield the batches of a loader, and log how the loop over them does.
+    """Yield the batches of a loader, and log the progress of the loop over them.
 
     What the loop puts into the hub, ``hub.update_scalar("train/loss", loss)``, is logged every
-    so many batches, with ``time``, ``data_time`` and an ETA, which are measured here. Epochs
-    and iterations that are done are in the hub, ``epoch`` and ``iter``: its ``state_dict``
-    resumes them.
+    ``log_every`` batches, with ``time``, ``data_time`` and an ETA, which are measured here. The
+    numbers of finished epochs and iterations are in the hub as ``epoch`` and ``iter``, so its
+    ``state_dict`` resumes them.
 
-    A loop that ends by ``break`` has not finished its epoch, nor the batch that it was at. For
+    A loop that ends with ``break`` has not finished its epoch, nor the current batch. For
     shorter epochs pass ``itertools.islice(loader, 100)``.
 
     Args:
-        loader: The batches of one epoch. With ``max_iters`` alone it is begun again until so
-            many iterations are done.
-        hub: Where scalars are; by default ``MessageHub.get_current_instance()``.
-        logger: Takes the records; by default the one of ``otel_dllogger.init``. Without one
-            the lines are printed by ``MMLogger.get_current_instance()``.
-        processor: Which statistics; by default ``LogProcessor()``, by epoch or by iteration as
-            this loop.
+        loader: The batches of one epoch. With ``max_iters`` alone, it is iterated again and
+            again until that many iterations are done.
+        hub: The hub with the scalars; by default ``MessageHub.get_current_instance()``.
+        logger: Gets the records; by default the Logger of ``otel_dllogger.init``. If there is
+            none, the lines are printed by ``MMLogger.get_current_instance()``.
+        processor: Chooses the statistics; by default ``LogProcessor()``, by epoch or by
+            iteration like this loop.
         mode: ``train``, ``val`` or ``test``.
-        log_every: Batches between two records, counted from the loop's beginning or, with
-            ``max_iters`` alone, from the training's; of fewer the last one has one.
-        epoch: How many epochs are done before this one; by default as the hub says.
-        max_epochs: Epochs of the whole training, for the ETA; as the training's last one had
-            it for a validation or a test.
-        max_iters: Iterations of the whole training, where those are counted; likewise.
+        log_every: Batches between two records, counted from the beginning of the loop or, with
+            ``max_iters`` alone, of the training. A loop with fewer batches logs the last one.
+        epoch: How many epochs are done before this one; by default, what the hub says.
+        max_epochs: Epochs of the whole training, for the ETA; for a validation or a test, by
+            default that of the last training loop.
+        max_iters: Iterations of the whole training, if those are counted; likewise.
 
     Raises:
-        MisuseError: If an argument cannot mean anything.
+        MisuseError: If an argument is not meaningful.
     """
     if mode not in MODES:
         raise MisuseError(f"mode={mode!r} is not one of {', '.join(MODES)}: pass mode={MODES[0]!r}")
@@ -132,21 +132,21 @@ def log_results(
     processor: LogProcessor | None = None,
     mode: str = "val",
 ) -> str:
-    """Log what a validation or a test gave as a whole.
+    """Log the results of a validation or a test.
 
     Args:
-        results: Values by name, without the mode: ``{"accuracy": 0.93}``. What is no single
-            number, such as a list, is in the line and the JSON log.
+        results: Values by name, without the mode: ``{"accuracy": 0.93}``. A value that is not a
+            single number, such as a list, is in the line and the JSON log.
         hub: As for ``track``.
         logger: As for ``track``.
         processor: As for ``track``.
         mode: ``val`` or ``test``.
 
     Returns:
-        MMEngine's line of it, without the time.
+        The record's line as MMEngine prints it, without the time.
 
     Raises:
-        MisuseError: If the mode is neither, or an argument is not what it should be.
+        MisuseError: If the mode is neither, or another argument is invalid.
     """
     if mode not in MODES[1:]:
         raise MisuseError(f"mode={mode!r} has no results: pass one of {', '.join(MODES[1:])}")
@@ -162,7 +162,7 @@ def log_results(
 
 
 def _state(hub: MessageHub, mode: str) -> LoopState:
-    """Return where the training is, as its hub says."""
+    """Return the position of the training, from the facts in its hub."""
     for key in ("epoch", "iter", "max_epochs", "max_iters"):
         value = hub.get_info(key)
         if not isinstance(value, (int, NoneType)):
@@ -181,7 +181,7 @@ def _state(hub: MessageHub, mode: str) -> LoopState:
 
 
 def _processor(processor: LogProcessor | None, state: LoopState) -> LogProcessor:
-    """Return the processor, the default one for None, once it counts as the loop does."""
+    """Return the processor, or the default one for None, after a check that it fits the loop."""
     if processor is None:
         return LogProcessor(by_epoch=state.by_epoch)
     if not isinstance(processor, LogProcessor):
@@ -210,7 +210,7 @@ def _run(
     *,
     log_every: int,
 ) -> Iterator[_Batch]:
-    """Yield the batches, as ``track``."""
+    """Yield the batches and log, as ``track`` describes."""
     mode, is_training = state.mode, state.mode == "train"
     data_time, whole_time = f"{mode}/data_time", f"{mode}/time"
     _go_on(hub, state)
@@ -238,7 +238,7 @@ def _run(
             start_s = now_s
             state.batch_idx = own.batches
             own.batches += 1
-            # As MMEngine: iterations go on from one loop to the next, where they are counted.
+            # As in MMEngine: where iterations are counted, they continue from loop to loop.
             done = own.batches if state.by_epoch or not is_training else state.iter + 1
             if done % log_every == 0:
                 _note(hub, state, logger, processor)
@@ -248,11 +248,11 @@ def _run(
                 _set(hub, "iter", state.iter)
                 if _is_done(state):
                     break
-        if 0 < own.batches < log_every and not is_noted:  # the last one counts
+        if 0 < own.batches < log_every and not is_noted:  # log the last batch
             state.iter -= is_training
             _note(hub, state, logger, processor)
     finally:
-        hub.pop_info("eta")  # which is of this loop, and of no other
+        hub.pop_info("eta")  # it belongs to this loop alone
         _leave(loops, own)
         if outer is not None and outer.batches == begun_in:
             outer.nested_s += time.perf_counter() - began_s
@@ -263,31 +263,31 @@ def _run(
 
 
 def _leave(loops: list[_Loop], own: _Loop) -> None:
-    if own in loops:  # a signal handler may have raised before it was
+    if own in loops:  # a signal handler may have raised before it was added
         loops.remove(own)
 
 
 def _go_on(hub: MessageHub, state: LoopState) -> None:
-    """Begin where others are by now, who may have been through since the loop was made."""
+    """Start from the present facts of the hub, since other loops may have run in the meantime."""
     for key in ("epoch", "iter"):
         if isinstance(done := hub.get_info(key), int):
             setattr(state, key, done)
 
 
 def _set(hub: MessageHub, key: str, info: Any) -> None:
-    """Set a fact, which its user may have said is not resumed."""
+    """Set a fact; keep the user's choice of whether it is resumed."""
     hub.update_info(key, info, hub.is_resumed(key))
 
 
 def _measured(hub: MessageHub, key: str, seconds: float) -> None:
     try:
         hub.update_scalar(key, seconds, 1, hub.is_resumed(key))
-    except Exception as error:  # of a class of the user's own
+    except Exception as error:  # from a user-defined class
         DIAGNOSTICS.caught("statistic_failed", f"{key!r} cannot be put into the hub", error)
 
 
 def _checked(hub: MessageHub | None, logger: Logger | None) -> MessageHub:
-    """Return the hub, the current one for None, once both are what they should be."""
+    """Return the hub, or the current one for None, after a check of both arguments."""
     if hub is None:
         hub = MessageHub.get_current_instance()
     if not isinstance(hub, MessageHub):
@@ -307,7 +307,7 @@ def _is_done(state: LoopState) -> bool:
 
 
 def _again(loader: Iterable[_Batch]) -> Iterator[_Batch]:
-    """Yield the batches of a loader over and over; of an iterator once."""
+    """Yield the batches of a loader again and again; those of an iterator once."""
     for epoch in itertools.count():
         is_empty = True
         _shuffle_anew(loader, epoch)
@@ -319,7 +319,7 @@ def _again(loader: Iterable[_Batch]) -> Iterator[_Batch]:
 
 
 def _shuffle_anew(loader: Any, epoch: int) -> None:
-    """Tell a loader's sampler its epoch, without which PyTorch's gives each the same order."""
+    """Set the epoch of a loader's sampler, since PyTorch's would repeat the same order."""
     for owner in (loader, getattr(loader, "batch_sampler", None)):
         set_epoch = getattr(getattr(owner, "sampler", None), "set_epoch", None)
         if epoch and callable(set_epoch):
@@ -330,16 +330,16 @@ def _shuffle_anew(loader: Any, epoch: int) -> None:
 def _note(
     hub: MessageHub, state: LoopState, logger: Logger | None, processor: LogProcessor
 ) -> None:
-    """Log where a loop is."""
+    """Log the progress of a loop."""
     try:
         _note_eta(hub, state)
-    except Exception as error:  # of a device, or of a history that is not there any more
+    except Exception as error:  # from a device, or because a history is gone
         DIAGNOSTICS.caught("statistic_failed", "the ETA", error)
     _log(state, logger, processor)
 
 
 def _note_eta(hub: MessageHub, state: LoopState) -> None:
-    """Put into the hub how many seconds are left, or nothing where that is not known."""
+    """Put the seconds that are left into the hub, or remove them if they are not known."""
     batch_idx = state.batch_idx or 0
     times = hub.get_scalar(f"{state.mode}/time")
     left: int | None = None
@@ -365,22 +365,22 @@ def _length(loader: Any) -> int | None:
         return len(loader)
     except TypeError:  # an iterator, or a loader of a stream
         return None
-    except Exception as error:  # of the loader's own
+    except Exception as error:  # from the loader's own methods
         DIAGNOSTICS.caught("statistic_failed", "the number of batches of the loader", error)
         return None
 
 
 def _log(state: LoopState, logger: Logger | None, processor: LogProcessor) -> str:
-    """Log to a Logger; to the global one where none is given, and to the console without both."""
+    """Log to the Logger, else to the global one; without either, print to the console."""
     logger = logger or otel_dllogger.GLOBAL_LOGGER
     has_logger = type(logger) is not otel_dllogger.NotInitializedObject
-    if not has_logger:  # otel-dllogger run hears one for a script that knows of none
+    if not has_logger:  # otel-dllogger run listens even if the script makes no Logger
         logger = _silent_logger()
     line = send(logger, state, processor)
     if line and not has_logger:
         try:
             MMLogger.get_current_instance().info("%s", line)
-        except Exception as error:  # of a filter or a class of the user's own
+        except Exception as error:  # from a user-defined filter or class
             DIAGNOSTICS.caught("backend_failed", "the current MMLogger failed", error)
     return line
 
