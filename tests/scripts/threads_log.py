@@ -2,7 +2,8 @@
 
 Usage: threads_log.py PATH PROCESS APPEND LINES
 
-Prints "ready", begins with a line of input, and ends by itself.
+Prints "ready", opens the file at a line of input, prints "open", logs at another line of input,
+and ends by itself.
 """
 
 import sys
@@ -14,6 +15,8 @@ path, process, append, lines = sys.argv[1], *map(int, sys.argv[2:])
 print("ready", flush=True)
 sys.stdin.readline()
 logger = Logger([JSONStreamBackend(1, path, append=bool(append))])
+print("open", flush=True)
+sys.stdin.readline()
 start = threading.Barrier(8)
 
 
