@@ -446,9 +446,16 @@ def test_a_fifo_gets_every_line(tmp_path):
     path = tmp_path / "fifo"
     os.mkfifo(path)
     received = []
-    reader = threading.Thread(target=lambda: received.extend(path.read_bytes().split(b"\n")))
-    reader.start()
+    end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # there before the writer, which does not wait
+    os.set_blocking(end, True)
     file = AppendFile(path, append=False)
+
+    def read():
+        with os.fdopen(end, "rb") as stream:
+            received.extend(stream.read().split(b"\n"))
+
+    reader = threading.Thread(target=read)
+    reader.start()
     lines = [bytes([65 + number]) * 200_000 for number in range(5)]
     for line in lines:
         file.write_line(line + b"\n")
