@@ -665,3 +665,26 @@ def test_a_line_to_a_pipe_does_not_come_twice(tmp_path):
     received = os.read(reader, 65536)
     os.close(reader)
     assert b"".join(line_of(number) for number in range(6)) == received
+
+
+@pytest.mark.parametrize("remove", [os.unlink, lambda path: path.rename(f"{path}.1")])
+def test_an_interrupted_line_does_not_come_again_in_a_new_file(tmp_path, remove):
+    """It was written, and the file then deleted or moved: the next one begins without it."""
+
+    class Interrupted(FailingDisk):
+        def __call__(self, fd, data):
+            written = super().__call__(fd, data)
+            if self.writes == 2:
+                raise KeyboardInterrupt
+            return written
+
+    path = tmp_path / "log"
+    file = AppendFile(path, append=True, write=Interrupted({}))
+    file.write_line(line_of(0))
+    with suppress(KeyboardInterrupt):
+        file.write_line(line_of(1))
+    remove(path)
+    file.check_path()
+    file.write_line(line_of(2))
+    file.close()
+    assert line_of(2) == path.read_bytes()

@@ -393,9 +393,12 @@ class AppendFile:
         try:
             links = os.fstat(self._fd).st_nlink
             self._look_at(self._fd)
+            if self._mark >= 0:  # only this file tells whether the last write was done
+                self._is_written()
         except OSError as error:  # closed by somebody, which the next write sees to
             let_through(error)
             return
+        lines, self._lines = lines + self._lines, 0
         old_fd = self._fd
         if self._reopen():
             os.close(old_fd)
