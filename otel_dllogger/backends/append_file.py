@@ -338,17 +338,19 @@ class AppendFile:
         That is so where a signal handler raised when it was done. The descriptor stands where
         the last write ended: of a file it tells how much there was, of a pipe nothing does.
         """
-        mark, self._mark = self._mark, -1
+        # The mark is given up together with what it told: at any call a signal handler may raise.
+        mark = self._mark
         if not self.regular:
             if mark >= 0:  # nobody knows: a line that is lost is better than one that comes twice
-                self._line = b""
+                self._line, self._mark = b"", -1
             return mark >= 0
         moved = self._end - mark if mark >= 0 else 0
-        if moved >= len(self._line) - self._written > 0:
-            self._line = b""
+        size = len(self._line) - self._written
+        if moved >= size > 0:
+            self._line, self._mark = b"", -1
             self._lines += 1
             return True
-        self._written += moved
+        self._written, self._mark = self._written + moved, -1
         if self._written and os.fstat(self._fd).st_size != self._end:
             self._written = 0  # somebody has closed our half a line, and gone on
         return False
