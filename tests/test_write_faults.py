@@ -62,6 +62,20 @@ class FailingDisk:
         return os.write(fd, data[: size if size >= 0 else len(data) + size])
 
 
+class InterruptedDisk(FailingDisk):
+    """Write to the real file; at the end of some writes, by number from 1, a handler raises."""
+
+    def __init__(self, *interrupted) -> None:
+        super().__init__({})
+        self.interrupted = interrupted
+
+    def __call__(self, fd, data):
+        written = super().__call__(fd, data)
+        if self.writes in self.interrupted:
+            raise KeyboardInterrupt
+        return written
+
+
 @contextmanager
 def dropped(reason):
     """Collect how many of a reason are dropped within the block."""
@@ -646,18 +660,10 @@ def test_a_rotation_is_noticed_where_no_step_is_logged(tmp_path):
 
 def test_a_line_to_a_pipe_does_not_come_twice(tmp_path):
     """A signal handler that raises after the write ends that call; its line was written."""
-
-    class Interrupted(FailingDisk):
-        def __call__(self, fd, data):
-            written = super().__call__(fd, data)
-            if self.writes in (2, 4):
-                raise KeyboardInterrupt
-            return written
-
     path = tmp_path / "fifo"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    file = AppendFile(path, append=True, write=Interrupted({}))
+    file = AppendFile(path, append=True, write=InterruptedDisk(2, 4))
     for number in range(6):
         with suppress(KeyboardInterrupt):
             file.write_line(line_of(number))
@@ -667,19 +673,13 @@ def test_a_line_to_a_pipe_does_not_come_twice(tmp_path):
     assert b"".join(line_of(number) for number in range(6)) == received
 
 
-@pytest.mark.parametrize("remove", [os.unlink, lambda path: path.rename(f"{path}.1")])
+@pytest.mark.parametrize(
+    "remove", [os.unlink, lambda path: path.rename(f"{path}.1")], ids=["deleted", "moved"]
+)
 def test_an_interrupted_line_does_not_come_again_in_a_new_file(tmp_path, remove):
     """It was written, and the file then deleted or moved: the next one begins without it."""
-
-    class Interrupted(FailingDisk):
-        def __call__(self, fd, data):
-            written = super().__call__(fd, data)
-            if self.writes == 2:
-                raise KeyboardInterrupt
-            return written
-
     path = tmp_path / "log"
-    file = AppendFile(path, append=True, write=Interrupted({}))
+    file = AppendFile(path, append=True, write=InterruptedDisk(2))
     file.write_line(line_of(0))
     with suppress(KeyboardInterrupt):
         file.write_line(line_of(1))

@@ -395,8 +395,7 @@ class AppendFile:
         try:
             links = os.fstat(self._fd).st_nlink
             self._look_at(self._fd)
-            if self._mark >= 0:  # only this file tells whether the last write was done
-                self._is_written()
+            self._is_written()  # of a write that did not come back, this file alone tells
         except OSError as error:  # closed by somebody, which the next write sees to
             let_through(error)
             return
