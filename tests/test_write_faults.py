@@ -688,3 +688,28 @@ def test_an_interrupted_line_does_not_come_again_in_a_new_file(tmp_path, remove)
     file.write_line(line_of(2))
     file.close()
     assert line_of(2) == path.read_bytes()
+
+
+@pytest.mark.parametrize("moment", range(1, 4))
+def test_a_second_interruption_leaves_open_whether_a_line_is_written(tmp_path, moment):
+    """A handler raises while it is found out what another one hid: the line comes once."""
+
+    class Line(bytes):
+        lengths = 0  # that are asked for until a handler raises
+
+        def __len__(self):
+            Line.lengths -= 1
+            if Line.lengths == 0:
+                raise KeyboardInterrupt
+            return super().__len__()
+
+    path = tmp_path / "log"
+    file = AppendFile(path, append=True, write=InterruptedDisk(1))
+    with suppress(KeyboardInterrupt):
+        file.write_line(Line(line_of(0)))
+    Line.lengths = moment
+    for number in (1, 2):
+        with suppress(KeyboardInterrupt):
+            file.write_line(line_of(number))
+    file.close()
+    assert b"".join(map(line_of, range(3))) == path.read_bytes()
