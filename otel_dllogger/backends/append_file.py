@@ -355,17 +355,19 @@ class AppendFile:
         descriptor is where the last write ended: for a file it tells how much was written, for a
         pipe nothing does.
         """
-        mark, self._mark = self._mark, -1
+        # The mark is given up together with what it told: at any call a signal handler may raise.
+        mark = self._mark
         if not self.regular:
             if mark >= 0:  # unknown: a lost line is better than one that is written twice
-                self._line = b""
+                self._line, self._mark = b"", -1
             return mark >= 0
         moved = self._end - mark if mark >= 0 else 0
-        if moved >= len(self._line) - self._written > 0:
-            self._line = b""
+        size = len(self._line) - self._written
+        if moved >= size > 0:
+            self._line, self._mark = b"", -1
             self._lines += 1
             return True
-        self._written += moved
+        self._written, self._mark = self._written + moved, -1
         if self._written and os.fstat(self._fd).st_size != self._end:
             self._written = 0  # another writer has ended our half a line and gone on
         return False
@@ -410,9 +412,11 @@ class AppendFile:
         try:
             links = os.fstat(self._fd).st_nlink
             self._look_at(self._fd)
+            self._is_written()  # only this file knows how much an interrupted write has written
         except OSError as error:  # closed by other code; the next write handles that
             let_through(error)
             return
+        lines, self._lines = lines + self._lines, 0
         old_fd = self._fd
         if self._reopen():
             os.close(old_fd)

@@ -47,6 +47,20 @@ class FailingDisk:
         return os.write(fd, data[: size if size >= 0 else len(data) + size])
 
 
+class InterruptedDisk(FailingDisk):
+    """A disk that writes to the real file; after some writes (from 1) a signal handler raises."""
+
+    def __init__(self, *interrupted) -> None:
+        super().__init__({})
+        self.interrupted = interrupted
+
+    def __call__(self, fd, data):
+        written = super().__call__(fd, data)
+        if self.writes in self.interrupted:
+            raise KeyboardInterrupt
+        return written
+
+
 @contextmanager
 def dropped(reason):
     """Yield a list that gets how many drops of a reason were counted within the block."""
