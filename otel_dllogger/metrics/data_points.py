@@ -15,6 +15,7 @@ from otel_dllogger.metrics.internal import (
     PROCESS_METRICS,
     RANK_METRICS,
     InternalMetric,
+    in_range,
 )
 
 if TYPE_CHECKING:
@@ -191,8 +192,8 @@ class _Place:
     def moved_to(self, state: RankState) -> list[tuple[Series, float]]:
         moved = []
         if state.epoch is not None and state.epoch != self._epoch:
-            moved.append((self._epoch_series, float(state.epoch)))
+            moved.append((self._epoch_series, in_range(state.epoch)))
         if state.iteration is not None and state.iteration != self._iteration:
-            moved.append((self._iteration_series, float(state.iteration)))
+            moved.append((self._iteration_series, in_range(state.iteration)))
         self._epoch, self._iteration = state.epoch, state.iteration
         return moved

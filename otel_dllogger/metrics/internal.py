@@ -68,7 +68,7 @@ def _attribute(name: str, scale: float = 1.0) -> _ObserveRank:
     def observe(exported: ExportedStore, state: RankState) -> Observations:
         value = getattr(state, name)
         if value is not None:
-            yield exported.rank_labels(state.rank), _in_range(value) * scale
+            yield exported.rank_labels(state.rank), in_range(value) * scale
 
     return observe
 
@@ -138,7 +138,7 @@ def _log_time(exported: ExportedStore) -> Observations:
     yield exported.process_labels(), exported.log_seconds
 
 
-def _in_range(value: float) -> float:
+def in_range(value: float) -> float:
     """Return a value as a float; an int beyond its range becomes the largest float."""
     try:
         return float(value)

@@ -142,6 +142,20 @@ def test_numbers_of_any_kind_are_doubles(collector: Any, open_backend: Any) -> N
     assert [4.0, 5.0] == sorted(set(collector.values("dllogger.iteration")))
 
 
+def test_steps_beyond_the_range_of_a_float_are_the_largest_float(
+    collector: Any, open_backend: Any
+) -> None:
+    """As on the metrics page: the values of such a step are sent, and nothing is lost."""
+    logger = Logger([open_backend(collector)])
+    for step in ((10**400, 1), (2, -(10**400))):
+        logger.log(step, {"loss": 1.0})
+    logger.close()
+    assert [1.0, 1.0] == collector.values("dl.loss")
+    assert {sys.float_info.max, 2.0} == set(collector.values("dllogger.epoch"))
+    assert {1.0, -sys.float_info.max} == set(collector.values("dllogger.iteration"))
+    assert not DIAGNOSTICS.dropped["backend_failed"]
+
+
 def test_what_changes_after_log_does_not_change_what_is_sent(
     http: HTTPCollector, open_backend: Any, tmp_path: Path
 ) -> None:
