@@ -41,6 +41,17 @@ class ConfigurationError(_Explained, ValueError):
     """The error for an invalid argument, in one line with the next step."""
 
 
+class MisuseError(ConfigurationError, AssertionError):
+    """A call or a configuration of ``otel_dllogger.training`` is not meaningful.
+
+    It is an ``AssertionError`` as well, since that is what MMEngine raises instead.
+    """
+
+
+class MisuseTypeError(MisuseError, TypeError):
+    """A ``MisuseError`` where MMEngine raises a ``TypeError``."""
+
+
 class EndpointError(_Explained, OSError):
     """The error for a metrics endpoint that cannot be opened or announced, with the next step."""
 

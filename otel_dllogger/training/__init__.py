@@ -14,7 +14,7 @@ except ImportError as error:
         "otel_dllogger.training needs numpy: pip install 'otel-dllogger[training]'"
     ) from error
 
-from otel_dllogger.training.faults import MisuseError
+from otel_dllogger.errors import MisuseError
 from otel_dllogger.training.history_buffer import HistoryBuffer
 from otel_dllogger.training.log_processor import LogProcessor
 from otel_dllogger.training.loop_state import LoopState

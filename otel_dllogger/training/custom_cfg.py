@@ -7,7 +7,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.training.faults import MisuseError, MisuseTypeError
+from otel_dllogger.errors import MisuseError, MisuseTypeError
 from otel_dllogger.training.history_buffer import HistoryBuffer
 from otel_dllogger.training.loop_state import MODES
 

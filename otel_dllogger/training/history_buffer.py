@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
+from otel_dllogger.errors import MisuseError
 from otel_dllogger.training.device import DeviceBlock, DeviceValue
-from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.number_series import NumberSeries
 from otel_dllogger.values import to_number
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from otel_dllogger.backends.append_file import open_append_file
 from otel_dllogger.backends.stdout import write_line
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.training.faults import MisuseError
+from otel_dllogger.errors import MisuseError
 from otel_dllogger.values import safe_repr, safe_text
 
 if TYPE_CHECKING:

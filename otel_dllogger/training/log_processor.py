@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
+from otel_dllogger.errors import MisuseError
 from otel_dllogger.training.custom_cfg import check_items, check_statistics
 from otel_dllogger.training.device import take_peak_memory_mib
-from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.loop_state import MODES, state_of
 from otel_dllogger.values import safe_text
 

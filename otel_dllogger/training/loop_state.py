@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol
 
-from otel_dllogger.training.faults import MisuseError
+from otel_dllogger.errors import MisuseError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.training.faults import MisuseError
+from otel_dllogger.errors import MisuseError
 from otel_dllogger.training.history_buffer import HistoryBuffer
 from otel_dllogger.training.named_instance import NamedInstance
 from otel_dllogger.training.records import send

@@ -19,8 +19,8 @@ from typing import Any
 
 from otel_dllogger.backends.stdout import write_line
 from otel_dllogger.diagnostics import DIAGNOSTICS
+from otel_dllogger.errors import MisuseError
 from otel_dllogger.identity import Topology, detect_topology
-from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.line_handlers import ConsoleHandler, FirstWarnings, open_file_handler
 from otel_dllogger.training.named_instance import NamedInstance
 from otel_dllogger.values import safe_text

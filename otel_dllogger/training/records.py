@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
+from otel_dllogger.errors import MisuseError
 from otel_dllogger.logger import Logger, Verbosity
 from otel_dllogger.logs.parsers.formats import MMENGINE_SCALARS, conventional_metadata
-from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.log_processor import LEFT_OUT, LogProcessor
 from otel_dllogger.training.loop_state import MODES
 from otel_dllogger.training.results import MAX_SAID, end

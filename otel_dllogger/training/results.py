@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.training.faults import MisuseError
+from otel_dllogger.errors import MisuseError
 from otel_dllogger.training.history_buffer import HistoryBuffer
 from otel_dllogger.training.loop_state import MODES
 from otel_dllogger.training.scope import LOOP, MOMENTS, PROGRESS, RESULTS, Scope

@@ -13,9 +13,9 @@ from weakref import WeakKeyDictionary
 
 import otel_dllogger
 from otel_dllogger.diagnostics import DIAGNOSTICS
+from otel_dllogger.errors import MisuseError
 from otel_dllogger.logger import Logger
 from otel_dllogger.training.custom_cfg import check_statistics
-from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.log_processor import LogProcessor
 from otel_dllogger.training.loop_state import MODES, LoopState
 from otel_dllogger.training.message_hub import MessageHub

@@ -13,8 +13,8 @@ from logging import handlers
 
 import pytest
 
+from otel_dllogger.errors import MisuseError
 from otel_dllogger.identity import host_name
-from otel_dllogger.training.faults import MisuseError
 from otel_dllogger.training.rank_logger import MMLogger
 from tests.support.command import uncovered
 from tests.support.paths import TESTS
