@@ -437,8 +437,8 @@ class AppendFile:
     def _count_deleted(self, lines: int) -> None:
         DIAGNOSTICS.count(
             "file_replaced",
-            f"{self._path} was deleted: the lines of the last second went with it, the next "
-            "ones go to a new file",
+            f"{self._path} was deleted: the lines since its last check, about a second before, "
+            "went with it; the next ones go to a new file",
             count=lines,
         )
 

@@ -114,6 +114,12 @@ def test_a_saved_page_is_known_from_its_text(check):
     assert_said(check(GOOD_PAGE, "page.txt"), 0, "Saved metrics page page.txt", "All is well.")
 
 
+def test_a_rank_whose_process_is_not_known_has_none(check):
+    """A bridge's ranks come from logs, which do not tell the process: its label is empty."""
+    page = GOOD_PAGE.replace('pid="7"', 'pid=""')
+    assert_said(check(page, "page.txt"), 0, "rank 0 of 2 on node1\n", "All is well.")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "code", "sentences"),
     [

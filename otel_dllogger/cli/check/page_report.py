@@ -109,7 +109,9 @@ class _Page:
         report, rank = self._report, key[1]
         info = next(iter(self._of(key, "dllogger_rank_info")), None)
         labels = info.labels if info else {}
-        where = f" on {labels['host']}, process {labels.get('pid', '?')}" if labels else ""
+        where = f" on {labels['host']}" if labels else ""
+        if labels.get("pid"):  # a bridge does not know the process
+            where += f", process {labels['pid']}"
         of = f" of {labels['world_size']}" if "world_size" in labels else ""
         report.facts.append(f"  rank {rank}{of}{where}")
         attempt = labels.get("attempt", "1")
