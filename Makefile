@@ -26,7 +26,10 @@ demo: .venv/.demo ## Show a training run live; options in ARGS="..."
 check: .venv/.dev lint ## The fast loop: style, types and the quick unit tests; ARGS="-k name"
 	.venv/bin/python $(PYTEST) $(ARGS) -q -m 'not slow' tests/unit
 
-test: test-newest test-oldest test-torch ## Run all tests: newest and oldest OpenTelemetry, PyTorch
+# The environments wait for the network more than for the processor: they are made at once.
+test: ## Run all tests: newest and oldest OpenTelemetry, PyTorch
+	@$(MAKE) --no-print-directory -j3 .venv/.dev .venv-oldest/.done .venv-torch/.done
+	@$(MAKE) --no-print-directory test-newest test-oldest test-torch
 
 test-newest: .venv/.dev .venv-torch/.done ## The newest only, with coverage; ARGS="-k name"
 	@scripts/install-missing prometheus promtool vmagent vmalert victoria-metrics systemd-analyze

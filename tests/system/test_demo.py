@@ -69,7 +69,7 @@ def read_until(process, text):
 def test_two_ranks_train_and_leave_their_logs(tmp_path):
     """A demo ends by itself: losses fall, one rank is slow, one meets a NaN, logs stay."""
     done = otel_dllogger(
-        "demo", "--ranks", "2", "--seconds", "12", "--directory", "here", cwd=tmp_path
+        "demo", "--ranks", "2", "--seconds", "6", "--directory", "here", cwd=tmp_path
     )
     assert (done.returncode, done.stderr) == (0, "")
     folder = tmp_path / "here"

@@ -214,7 +214,7 @@ def test_a_forked_child_goes_on(tmp_path):
         for thread in threads:
             thread.start()
         try:
-            for number in range(50):
+            for number in range(25):
                 pid = os.fork()
                 if not pid:
                     signal.alarm(20)  # a deadlock ends in a signal
@@ -225,7 +225,7 @@ def test_a_forked_child_goes_on(tmp_path):
             over.set()
             for thread in threads:
                 thread.join()
-    expected = {f"child {number}" for number in range(50)}
+    expected = {f"child {number}" for number in range(25)}
     for name in ("a.log", "console"):
         lines = (tmp_path / name).read_text().splitlines()
         assert {"parent"} | expected == {line.rpartition(" - ")[2] for line in lines}

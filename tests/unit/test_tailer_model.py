@@ -352,11 +352,11 @@ VERSIONED = is_versioned()
 @pytest.mark.slow
 @pytest.mark.newest_only
 def test_no_sequence_loses_a_line_or_gives_one_twice():
-    """2,000 sequences of what happens to files: what is readable comes, once."""
+    """1,000 sequences of what happens to files: what is readable comes, once."""
     run_state_machine_as_test(
         FollowModel,
         settings=settings(
-            max_examples=2_000,
+            max_examples=1_000,
             stateful_step_count=30,
             deadline=None,
             derandomize="CI" in os.environ,
