@@ -1,5 +1,5 @@
-# `make help` says what there is. Every target sets up what it needs, and does so again
-# only when pyproject.toml or the constraints change.
+# `make help` lists the targets. Every target sets up what it needs, and does so again only
+# when pyproject.toml or the constraints change.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -15,15 +15,15 @@ PYTEST := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo check test test-newest test-oldest test-torch soak bench dashboards pictures lint clean
 
-help: ## Say what there is
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
 		while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 demo: .venv/.demo ## Show a training run live; options in ARGS="..."
-	@scripts/install-missing prometheus || echo 'make: going on without Prometheus'
+	@scripts/install-missing prometheus || echo 'make: continuing without Prometheus'
 	.venv/bin/otel-dllogger demo $$(command -v prometheus >/dev/null && echo --with-prometheus) $(ARGS)
 
-check: .venv/.dev lint ## The fast loop: style, types and the quick unit tests; ARGS="-k name"
+check: .venv/.dev lint ## Run the fast loop: style, types and the quick unit tests; ARGS="-k name"
 	.venv/bin/python $(PYTEST) $(ARGS) -q -m 'not slow' tests/unit
 
 # The environments wait for the network more than for the processor: they are made at once.
@@ -31,7 +31,7 @@ test: ## Run all tests: newest and oldest OpenTelemetry, PyTorch
 	@$(MAKE) --no-print-directory -j3 .venv/.dev .venv-oldest/.done .venv-torch/.done
 	@$(MAKE) --no-print-directory test-newest test-oldest test-torch
 
-test-newest: .venv/.dev .venv-torch/.done ## The newest only, with coverage; ARGS="-k name"
+test-newest: .venv/.dev .venv-torch/.done ## Run the tests with the newest versions, with coverage; ARGS="-k name"
 	@scripts/install-missing prometheus promtool vmagent vmalert victoria-metrics systemd-analyze
 	@scripts/fetch-victoriametrics
 	@rm -f .coverage .coverage.*
@@ -39,12 +39,12 @@ test-newest: .venv/.dev .venv-torch/.done ## The newest only, with coverage; ARG
 
 # The oldest versions are about OpenTelemetry and prometheus-client: what touches neither is left
 # out, by the marker newest_only.
-test-oldest: .venv-oldest/.done ## The oldest only
+test-oldest: .venv-oldest/.done ## Run the tests with the oldest versions
 	@scripts/install-missing prometheus promtool
 	.venv-oldest/bin/python $(PYTEST) $(ARGS) -m 'not newest_only'
 
-# What PyTorch and MMEngine warn of is theirs: a warning is no error here.
-test-torch: .venv-torch/.done ## The integrations only, with real MMEngine and PyTorch
+# Warnings of PyTorch and MMEngine are not ours to fix: here a warning is not an error.
+test-torch: .venv-torch/.done ## Run the tests of the integrations, with real MMEngine and PyTorch
 	@scripts/install-missing prometheus promtool libGL.so.1 libglib-2.0.so.0
 	@if [ -x .venv-torch/bin/python ]; then \
 		.venv-torch/bin/python $(PYTEST) -W default $(ARGS) tests/frameworks; \
@@ -56,13 +56,13 @@ soak: .venv/.dev ## Attack real ranks at random for 10 minutes; ARGS="--minutes 
 	@scripts/install-missing promtool
 	.venv/bin/python -m tests.soak $(ARGS)
 
-bench: .venv/.dev ## Measure; options in ARGS="..."
+bench: .venv/.dev ## Run the benchmarks; options in ARGS="..."
 	.venv/bin/python -m benchmarks $(ARGS)
 
-dashboards: .venv/.dev ## Write grafana/dashboards from grafana/source
+dashboards: .venv/.dev ## Generate grafana/dashboards from grafana/source
 	.venv/bin/python -m grafana.source
 
-pictures: .venv/.dev ## Train, draw what the dashboards show; ARGS="--seconds 60 --ranks 4"
+pictures: .venv/.dev ## Train, and draw what the dashboards show; ARGS="--seconds 60 --ranks 4"
 	@scripts/install-missing prometheus
 	.venv/bin/python -m grafana.preview $(ARGS)
 

@@ -97,7 +97,7 @@ def init(backends: Iterable[BackendProtocol]) -> None:
     global GLOBAL_LOGGER  # noqa: PLW0603 - DLLogger's own interface
     if type(GLOBAL_LOGGER) is not NotInitializedObject:
         raise DLLLoggerAlreadyInitialized(
-            "DLLogger is initialized already; call init() once, or shutdown() before"
+            "DLLogger is already initialized; call init() only once, or call shutdown() first"
         )
     GLOBAL_LOGGER = Logger(backends)
 

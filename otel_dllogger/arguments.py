@@ -140,8 +140,8 @@ def headers(name: str, value: Any) -> None:
         right = False
     if not right:
         raise ConfigurationError(
-            f"{name} of type {type(value).__name__} is not a mapping of names to text; pass "
-            f"{name}={{'authorization': 'Bearer ...'}} or the like"
+            f"{name} of type {type(value).__name__} is not a mapping of names to text; pass a dict "
+            f"such as {name}={{'authorization': 'Bearer ...'}}"
         )
 
 

@@ -112,10 +112,10 @@ REASONS = {
     PROCESS: {
         "backend_failed": Reason("a backend or a user's function raised"),
         "discovery": Reason("a discovery file could not be written"),
-        "disk_full": Reason("lines that a full or broken disk did not take", "lines"),
-        "endpoint": Reason("no port could be had for the metrics page"),
+        "disk_full": Reason("lines that could not be written to a full or broken disk", "lines"),
+        "endpoint": Reason("the metrics page could not be opened"),
         "file_replaced": Reason(
-            "lines that went with a log file that was deleted under us", "lines"
+            "lines lost with a log file that was deleted while it was open", "lines"
         ),
         "format_failed": Reason(
             "a format function or format string raised; the plain value was printed",
@@ -127,61 +127,81 @@ REASONS = {
         "statistic_failed": Reason(
             "a statistic of smoothed scalars could not be computed", "values"
         ),
-        "stdout": Reason("lines that the standard output did not take", "lines"),
+        "stdout": Reason("lines that could not be written to the standard output", "lines"),
         "torn_line": Reason(
-            "a log file ended in half a line, from an earlier kill", is_harmless=True
+            "a log file ended in the middle of a line, after an earlier kill", is_harmless=True
         ),
     },
     OTLP: {
         "otlp_queue": Reason(
-            "values that were dropped, the oldest first, while no collector took them", "values"
+            "values that were dropped, the oldest first, while no collector accepted them", "values"
         ),
         "otlp_refused": Reason("values that a collector refused", "values"),
-        "otlp_exit": Reason("values that no collector had taken when the process ended", "values"),
+        "otlp_exit": Reason(
+            "values that no collector had accepted when the process ended", "values"
+        ),
     },
     LINE: {
-        BLANK: Reason("lines of nothing but white space", "lines", is_harmless=True),
-        NOT_A_RECORD: Reason("lines of other programs", "lines", is_harmless=True),
-        NOISE: Reason("text of others on the line of a record", "lines", is_harmless=True),
-        TORN: Reason("a record breaks off", "lines"),
+        BLANK: Reason("lines with nothing but white space", "lines", is_harmless=True),
+        NOT_A_RECORD: Reason("lines from other programs", "lines", is_harmless=True),
+        NOISE: Reason(
+            "text from other programs on the line of a record", "lines", is_harmless=True
+        ),
+        TORN: Reason("a record is cut off", "lines"),
         MALFORMED: Reason("a record is not a valid JSON object", "lines"),
-        MISSING_FIELDS: Reason("a record lacks what its type must have", "lines"),
-        UNKNOWN_TYPE: Reason("a record is neither LOG nor METADATA nor INFO", "lines"),
-        UNREADABLE_DATA: Reason("the data are not a dict, as TCAP DLLogger writes them", "lines"),
-        NO_TIME: Reason("a record does not say when it was", "lines"),
-        NUL_BYTES: Reason("NULs, as a machine leaves behind that lost its power", "lines"),
-        INVALID_UTF8: Reason("bytes that are not text in UTF-8", "lines"),
+        MISSING_FIELDS: Reason("a record lacks a field that its type must have", "lines"),
+        UNKNOWN_TYPE: Reason("a record's type is not LOG, METADATA or INFO", "lines"),
+        UNREADABLE_DATA: Reason(
+            "the data are not a dict in the form that TCAP DLLogger writes", "lines"
+        ),
+        NO_TIME: Reason("a record has no time", "lines"),
+        NUL_BYTES: Reason("NUL bytes, as a power failure leaves them behind", "lines"),
+        INVALID_UTF8: Reason("bytes that are not valid UTF-8", "lines"),
         LINE_TOO_LONG: Reason("a line of more than 1,048,576 bytes", "lines"),
-        NESTED_TOO_DEEP: Reason("a record of more than 100 levels", "lines"),
-        NUMBER_TOO_LONG: Reason("a number of more than 4,300 digits", "lines"),
+        NESTED_TOO_DEEP: Reason("a record with more than 100 levels of nesting", "lines"),
+        NUMBER_TOO_LONG: Reason("a number with more than 4,300 digits", "lines"),
     },
     FILE: {
-        TRUNCATED: Reason("a file became shorter than what was read of it: it is read from 0"),
-        REWRITTEN: Reason("other bytes stand where lines were read: the file is read from 0"),
-        INODE_REUSED: Reason("a new file has the inode of one that is gone: it is read from 0"),
+        TRUNCATED: Reason(
+            "a file became shorter than what was read of it: it is read again from its start"
+        ),
+        REWRITTEN: Reason(
+            "a file has other bytes where lines were read: it is read again from its start"
+        ),
+        INODE_REUSED: Reason(
+            "a new file has the inode of one that is gone: it is read from its start"
+        ),
         REPEATED: Reason(
-            "files with lines that were counted before, as an older copy of a log has them"
+            "files with lines that were counted before, such as an older copy of a log"
         ),
-        LINE_TOO_LONG: Reason("lines beyond the limit of bytes, passed over"),
-        NUL_FILLED: Reason("runs of NUL bytes before a line, passed over"),
-        PARTIAL_LINE_LOST: Reason("files that went with half a line at their end"),
-        UNREAD_LOST: Reason("files that were deleted before all of them was read"),
-        PERMISSION_DENIED: Reason("files or folders that may not be read"),
+        LINE_TOO_LONG: Reason("lines longer than the limit, skipped"),
+        NUL_FILLED: Reason("runs of NUL bytes before a line, skipped"),
+        PARTIAL_LINE_LOST: Reason("files that disappeared with half a line at their end"),
+        UNREAD_LOST: Reason("files that were deleted before they were read to the end"),
+        PERMISSION_DENIED: Reason("files or folders without permission to read them"),
         UNREADABLE: Reason("files or folders that cannot be read, for another reason"),
-        NOT_REGULAR: Reason("pipes, sockets and devices where a file was looked for"),
+        NOT_REGULAR: Reason("pipes, sockets and devices where a file was expected"),
         LINK_OUTSIDE: Reason("symbolic links that leave the watched folder: not followed"),
-        LINK_BROKEN: Reason("symbolic links that lead nowhere"),
-        HARD_LINK: Reason("second names of a file that is followed under another one"),
-        PATH_MISSING: Reason("paths that were asked for and are not there"),
-        FILE_LIMIT: Reason("files beyond the limit of files: not followed"),
-        DESCRIPTOR_LIMIT: Reason("opens that the process's limit of descriptors refused"),
-        CHECKPOINT_CORRUPT: Reason(
-            "checkpoints that are not JSON, or empty: files are read from 0"
+        LINK_BROKEN: Reason("symbolic links whose target does not exist"),
+        HARD_LINK: Reason("hard links to a file that is already followed under another name"),
+        PATH_MISSING: Reason("paths that were given and do not exist"),
+        FILE_LIMIT: Reason("files beyond the limit on their number: not followed"),
+        DESCRIPTOR_LIMIT: Reason(
+            "files not opened because of the process's limit on file descriptors"
         ),
-        CHECKPOINT_FOREIGN: Reason("checkpoints that something else wrote: files are read from 0"),
-        CHECKPOINT_VERSION: Reason("checkpoints of another version: files are read from 0"),
-        CHECKPOINT_UNREADABLE: Reason("checkpoints that could not be read: files are read from 0"),
-        CHECKPOINT_ENTRY: Reason("entries of a checkpoint that make no sense here: left out"),
+        CHECKPOINT_CORRUPT: Reason(
+            "checkpoints that are not JSON, or empty: files are read from the start"
+        ),
+        CHECKPOINT_FOREIGN: Reason(
+            "checkpoints that something else wrote: files are read from the start"
+        ),
+        CHECKPOINT_VERSION: Reason("checkpoints of another version: files are read from the start"),
+        CHECKPOINT_UNREADABLE: Reason(
+            "checkpoints that could not be read: files are read from the start"
+        ),
+        CHECKPOINT_ENTRY: Reason(
+            "entries of a checkpoint that are invalid or do not fit: left out"
+        ),
         CHECKPOINT_FAILED: Reason("checkpoints that could not be written"),
     },
 }

@@ -122,7 +122,7 @@ class RecordBackend(Backend):
     def __init__(self, verbosity: int) -> None:
         if not (isinstance(verbosity, (int, float)) or hasattr(type(verbosity), "__index__")):
             raise ConfigurationError(
-                f"verbosity={verbosity!r} is not a number; begin with one, as in "
+                f"verbosity={verbosity!r} is not a number; pass one first, as in "
                 f"{type(self).__name__}(Verbosity.VERBOSE)"
             )
         super().__init__(verbosity)
@@ -371,8 +371,8 @@ def _level(verbosity: object) -> float:
         return number
     DIAGNOSTICS.warn(
         "verbosity",
-        f"verbosity={safe_repr(verbosity)[:80]} of a log call is not a number: taking it for 0; "
-        "pass Verbosity.DEFAULT or Verbosity.VERBOSE",
+        f"verbosity={safe_repr(verbosity)[:80]} of a log call is not a number: using 0; pass "
+        "Verbosity.DEFAULT or Verbosity.VERBOSE",
     )
     return Verbosity.DEFAULT
 

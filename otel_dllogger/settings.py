@@ -59,8 +59,7 @@ def unknown_variables() -> list[str]:
     new = sorted(set(names) - set(VARIABLES) - _told)
     _told.update(new)
     return [
-        f"{name} is set, but there is no such setting: {_known_as(name)}, or unset it"
-        for name in new
+        f"{name} is set, but is not a known setting: {_known_as(name)}, or unset it" for name in new
     ]
 
 
@@ -73,7 +72,7 @@ def misread_switches() -> list[str]:
         is_on = raw == on if name == RAISE_VARIABLE else value == on
         if value in _MEANT_AS_YES and not is_on and name not in _told:
             _told.add(name)
-            lines.append(f"{name}={raw!r} turns nothing on: set it to {on}, or unset it")
+            lines.append(f"{name}={raw!r} has no effect: set it to {on}, or unset it")
     return lines
 
 
@@ -118,7 +117,7 @@ def max_series(argument: int | None, default: int) -> int:
     """
     if argument is None:
         return int(number(MAX_SERIES, default, least=1, most=_MOST_SERIES, whole=True))
-    step = f"leave it out for {default}"
+    step = f"leave it out for the default, {default}"
     return arguments.whole("max_series", argument, least=1, most=_MOST_SERIES, step=step)
 
 

@@ -23,11 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m grafana.preview", description="Train, and draw the dashboards of it."
+        prog="python -m grafana.preview", description="Train, and draw the dashboards of the run."
     )
     parser.add_argument("--seconds", type=float, default=240.0, help="how long to train")
-    parser.add_argument("--ranks", type=int, default=8, help="processes of the larger run")
-    parser.add_argument("--output", type=Path, default=Path("docs/images"), help="the folder")
+    parser.add_argument("--ranks", type=int, default=8, help="ranks of the larger run")
+    parser.add_argument(
+        "--output", type=Path, default=Path("docs/images"), help="the folder for the pictures"
+    )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -55,7 +55,7 @@ def find_colour(name: str) -> str:
     if name.startswith("#") or name == TRANSPARENT:
         return name
     if name not in NAMED:
-        raise ValueError(f"{name!r} is no colour of Grafana; pass one of {sorted(NAMED)}")
+        raise ValueError(f"{name!r} is not a colour of Grafana; pass one of {sorted(NAMED)}")
     return NAMED[name]
 
 

@@ -189,7 +189,9 @@ class Dashboard:
         if not name:
             return [scope]
         if name not in self.variables:
-            raise DashboardError(f"{model.get('title')!r} repeats for ${name}, which is not there")
+            raise DashboardError(
+                f"{model.get('title')!r} repeats for ${name}, which does not exist"
+            )
         variable = self.variables[name]
         return [
             {**scope, name: replace(variable, value=value, text=value, is_raw=False)}

@@ -184,7 +184,7 @@ def parse_duration(text: str) -> float:
     """Return the seconds of ``15s`` or ``>1m``."""
     found = _DURATION.fullmatch(text.strip().lstrip(">"))
     if not found:
-        raise DashboardError(f"{text!r} is no interval")
+        raise DashboardError(f"{text!r} is not an interval")
     return float(found[1]) * _UNIT_S[found[2]]
 
 
@@ -256,7 +256,7 @@ def _format_date(milliseconds: int, argument: str) -> str:
     if argument == "iso":
         moment = datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    raise DashboardError(f"date format {argument!r} has no place in a query")
+    raise DashboardError(f"date format {argument!r} cannot be used in a query")
 
 
 def _join(separator: str) -> Callable[[Any], str]:

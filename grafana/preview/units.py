@@ -91,7 +91,7 @@ def find_scale(value: float, unit: str) -> tuple[float, str]:
         ValueError: If the unit is not supported.
     """
     if unit not in _SCALES:
-        raise ValueError(f"{unit!r} is no unit that is known here; add it to {__name__}")
+        raise ValueError(f"unit {unit!r} is not known here; add it to {__name__}")
     return _SCALES[unit](abs(value))
 
 

@@ -34,8 +34,8 @@ def build() -> dashboard.Dashboard:
     board = new_board(
         "Compare runs",
         UID,
-        "The same metric of several runs, the median over their ranks, drawn by time since each "
-        "run's start and by training step. The newest of the runs that are chosen are drawn.",
+        "The same metric of several runs, as the median over their ranks, by time since each run's "
+        "start and by training step. Only the newest of the chosen runs are drawn.",
         [
             variables.datasource(),
             variables.job(),
@@ -44,7 +44,7 @@ def build() -> dashboard.Dashboard:
             variables.granularity(),
             variables.metric(),
             variables.how_many(
-                "newest", "Newest", "How many of the runs that are chosen are drawn"
+                "newest", "Newest", "How many of the chosen runs are drawn, the newest first"
             ),
         ],
     )
@@ -81,7 +81,8 @@ def build() -> dashboard.Dashboard:
 def _by_time(title: str, what: str, of_run: str) -> xychart.Panel:
     about = About(
         f"{title} by time",
-        f"Each run from its own start: {what}. Losses that are lower sooner: faster on the clock.",
+        f"Each run from its own start: {what}. A loss that is lower sooner means a run that learns "
+        "more in the same time.",
     )
     x = f"({of_run}) * 0 + on ({RUN}) group_left () (time() - {_START})"
     return curves(about, Query(x), Query(of_run), x_label="since the start", x_unit="dthms")
@@ -90,9 +91,9 @@ def _by_time(title: str, what: str, of_run: str) -> xychart.Panel:
 def _by_step(title: str, what: str, of_run: str) -> xychart.Panel:
     about = About(
         f"{title} by step",
-        f"Each run by the training steps of its rank that is furthest, or by epochs where it logs "
-        f"nothing else: {what}. Losses that are lower sooner: more learned from each step. A run "
-        "that was restarted begins at 0 again.",
+        "Each run by the training steps of its furthest rank, or by epochs if it logs nothing "
+        f"else: {what}. A loss that is lower sooner means a run that learns more from each step. A "
+        "run that was restarted begins at 0 again.",
     )
     steps = f"(max by ({RUN}) ({promql.steps(RUNS)}) or max by ({RUN}) (dllogger_epoch{{{RUNS}}}))"
     x = f"({of_run}) * 0 + on ({RUN}) group_left () {steps}"
@@ -107,7 +108,7 @@ def _figures() -> Builder[models.Panel]:
         f"max by ({RUN}) ({promql.last('dllogger_last_log_timestamp_seconds', RUNS)}) - {_START}"
     )
     return rows(
-        About("Runs", "Every run that is chosen, over the time looked at."),
+        About("Runs", "Every chosen run, over the time range."),
         [
             Query(f"1000 * {_START}"),
             Query(lasted),

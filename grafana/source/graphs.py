@@ -86,7 +86,7 @@ def tally(
     """
     about = About(
         title,
-        f"{what} A step is when it happened.",
+        f"{what} A step in the line is when it happened.",
         steps=((None, GREEN), (1, RED)),
         decimals=0,
         minimum=0,

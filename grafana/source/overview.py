@@ -31,8 +31,8 @@ def build() -> dashboard.Dashboard:
     board = new_board(
         "Training overview",
         UID,
-        "Is the run learning, how fast, where is it, is it well: bands over all ranks, and "
-        "the ranks that are chosen beside them.",
+        "Is the run learning, how fast, how far is it, is it healthy? Bands over all ranks, and "
+        "the chosen ranks next to them.",
         [
             variables.datasource(),
             variables.job(),
@@ -68,8 +68,8 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "Ranks",
-                "Ranks that answer at the end of the time looked at. Fewer than were started: "
-                "the ranks dashboard has those that are lost.",
+                "Ranks that answer at the end of the time range. If there are fewer than were "
+                "started, the dashboard Ranks shows those that are lost.",
                 steps=((None, RED), (1, BLUE)),
             ),
             Query(
@@ -80,14 +80,14 @@ def _now() -> list[Builder[models.Panel]]:
             instant=True,
         ),
         figure(
-            About("Epoch", "The epoch of the rank that is furthest.", steps=_PLAIN),
+            About("Epoch", "The epoch of the furthest rank.", steps=_PLAIN),
             Query(f"max by ({RUN}) (dllogger_epoch{{{RUNS}}})", "{{run}}"),
         ),
         figure(
             About(
                 "Iteration",
-                "The iteration of the rank that is furthest, as it was logged: it may begin anew "
-                "with each epoch.",
+                "The iteration of the furthest rank, as it was logged: it may start again with "
+                "each epoch.",
                 steps=_PLAIN,
             ),
             Query(f"max by ({RUN}) (dllogger_iteration{{{RUNS}}})", "{{run}}"),
@@ -104,9 +104,9 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "Last record",
-                "Time since the rank that is quiet for longest logged anything. More than a few "
-                "minutes: it hangs, it is gone, or it logs rarely. Ranks that finished do not "
-                "count.",
+                "Time since the rank that has been quiet for longest logged anything. If it is "
+                "more than a few minutes, the rank hangs, is gone, or logs rarely. Ranks that "
+                "finished do not count.",
                 unit="s",
                 steps=((None, GREEN), (120, YELLOW), (300, RED)),
                 decimals=0,
@@ -117,8 +117,8 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "NaN and Inf",
-                "Values that were not finite, of the metrics chosen, over the time looked at. "
-                "A loss that is not finite seldom comes back: stop, and go on from a checkpoint.",
+                "Values of the chosen metrics that were not finite, over the time range. A loss "
+                "that is not finite seldom recovers: stop, and continue from a checkpoint.",
                 steps=((None, GREEN), (1, RED)),
                 decimals=0,
             ),
@@ -131,7 +131,7 @@ def _now() -> list[Builder[models.Panel]]:
         named_figure(
             About(
                 "Throughput",
-                "All ranks together, of every metric chosen that has a unit per second.",
+                "All ranks together, for every chosen metric that has a unit per second.",
                 steps=_PLAIN,
             ),
             Query(f"sum by ({SERIES}) ({_THROUGHPUT})", "{{metric}} {{granularity}} {{run}}"),
@@ -155,8 +155,8 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "Restarts",
-                "How often the rank that was restarted most has come back, over the time looked "
-                "at: processes seen of one rank, less one.",
+                "How often the most restarted rank was started again, over the time range: the "
+                "number of processes seen of one rank, minus one.",
                 steps=((None, GREEN), (1, YELLOW), (3, RED)),
                 decimals=0,
             ),
@@ -170,8 +170,8 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "Dropped",
-                "Records or values that were not written or not exported, over the time looked "
-                "at. The ranks dashboard says why.",
+                "Records or values that were not written or not exported, over the time range. The "
+                "dashboard Ranks says why.",
                 steps=((None, GREEN), (1, RED)),
                 decimals=0,
             ),
@@ -184,9 +184,8 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "Finished",
-                "Whether the run's summary was logged on all ranks, or all of them closed. A run "
-                "that ended between two scrapes is gone without a word: see linger_s in the "
-                "README.",
+                "Whether the run's summary was logged on all ranks, or all of them closed. The end "
+                "of a run between two scrapes is not seen: see linger_s in the README.",
                 steps=_PLAIN,
                 names=FINISHED,
             ),
@@ -203,9 +202,9 @@ def _learning() -> list[Builder[models.Panel]]:
     def loss(title: str, stage: str, which: str) -> Builder[models.Panel]:
         about = About(
             title,
-            f"Losses {which}: metrics with GOAL minimize and no unit, or named a loss. The "
-            "median over ranks between its minimum and maximum, and the ranks that are chosen. "
-            "A gap is a value that was NaN or Inf.",
+            f"Losses {which}: metrics with GOAL minimize and no unit, or with loss in their name. "
+            "The median over ranks with minimum and maximum, and the chosen ranks. A gap is a "
+            "value that was NaN or Inf.",
             unit="short",
         )
         of_all, of_rank = promql.losses(RUNS, stage=stage), promql.losses(RANKS, stage=stage)
@@ -217,9 +216,9 @@ def _learning() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Learning rate",
-                "What was logged as lr or learning rate. Ranks are read up to a scrape's distance "
-                "apart: minimum and maximum part a little while it changes. More: one of them "
-                "schedules wrongly.",
+                "What was logged as lr or learning rate. Ranks are scraped up to a scrape interval "
+                "apart, so minimum and maximum differ a little while it changes. If they differ "
+                "more, the schedule of one rank is wrong.",
                 unit="sci",
             ),
             Query(
@@ -270,8 +269,8 @@ def _speed() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Throughput in total",
-                "The sum over ranks. A metric that already is a total on each rank is counted "
-                "once for each.",
+                "The sum over ranks. A metric that is already a total on each rank is counted once "
+                "for each rank.",
                 minimum=0,
             ),
             Query(f"sum by ({SERIES}) ({_THROUGHPUT})", name),
@@ -287,7 +286,7 @@ def _speed() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Step time",
-                "Seconds from one training step to the next, validation in between included. "
+                "Seconds from one training step to the next, including validation in between. "
                 "Ranks that wait for each other all show the time of the slowest.",
                 unit="s",
                 minimum=0,
@@ -297,8 +296,8 @@ def _speed() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Parts of a step",
-                "Every duration that is logged, the median over ranks: compute time, time to "
-                "wait for data. Times of more than one unit are all in seconds.",
+                "Every duration that is logged, as the median over ranks: compute time, time to "
+                "wait for data. All are shown in seconds, whatever their unit.",
                 unit="s",
                 minimum=0,
             ),
@@ -326,9 +325,9 @@ def _health() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Training steps",
-                "The steps of the first and of the last rank since their processes began. They "
-                "are read up to a scrape's distance apart, so that a small difference means "
-                "nothing, and a growing one that the ranks are not in step.",
+                "The steps of the first and of the last rank since their processes began. They are "
+                "scraped up to a scrape interval apart, so that a small difference means nothing. "
+                "A growing one means that the ranks are not in step.",
                 decimals=0,
             ),
             Query(f"max by ({RUN}) (dllogger_steps_total{{{RUNS}}})", "first {{run}}"),
@@ -338,8 +337,8 @@ def _health() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Age of the last record",
-                "Time since a rank logged anything: the quietest rank, the median, and the "
-                "ranks that are chosen.",
+                "Time since a rank logged anything: the quietest rank, the median, and the chosen "
+                "ranks.",
                 unit="s",
                 steps=((None, GREEN), (300, RED)),
                 minimum=0,
@@ -351,8 +350,8 @@ def _health() -> list[Builder[models.Panel]]:
         ),
         tally(
             "NaN and Inf",
-            "How many values were not finite since the processes began, of the metrics chosen: in "
-            "all, and of each metric that has any.",
+            "How many values of the chosen metrics were not finite since the processes began: in "
+            "total, and for each metric that has any.",
             f"dllogger_nonfinite_total{{{_NONFINITE}}}",
             by="metric, stage",
             name="{{metric}}",
@@ -373,7 +372,7 @@ def _health() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Records",
-                "Calls of log per second, all ranks together, by kind: metrics, metadata, "
+                "Calls of log() per second, all ranks together, by kind: metrics, metadata, "
                 "information, parameters.",
             ),
             Query(
@@ -390,8 +389,8 @@ def _parameters() -> list[Builder[models.Panel]]:
         rows(
             About(
                 "Parameters",
-                "Numeric hyper-parameters, as logged with PARAMETER. Where the ranks of a run "
-                "differ, smallest and largest are not the same.",
+                "Numeric hyper-parameters, as logged with PARAMETER. If the ranks of a run differ, "
+                "the smallest and the largest value are not the same.",
             ),
             [
                 Query(f"min by ({RUN}, name) ({promql.last('dllogger_parameter', RUNS)})"),
@@ -416,7 +415,7 @@ def _every_metric() -> Builder[models.Panel]:
 
     about = About(
         "$metric",
-        "The median over ranks between its minimum and maximum, and the ranks that are chosen.",
+        "The median over ranks with minimum and maximum, and the chosen ranks.",
     )
     name = "{{stage}} {{granularity}} {{run}}"
     panel = lines(about, *_band(of(RUNS), of(RANKS), SERIES, name), width=8)

@@ -34,8 +34,8 @@ def build() -> dashboard.Dashboard:
     board = new_board(
         "Ranks",
         UID,
-        "Which rank is slow, which machine is that, which one is behind, silent or loses "
-        "records. Only the worst are drawn, and the ranks that are chosen.",
+        "Which rank is slow, and on which machine; which ranks are behind, silent or losing "
+        "records. Only the worst ranks and the chosen ones are drawn.",
         [
             variables.datasource(),
             variables.job(),
@@ -62,8 +62,8 @@ def _slowest() -> list[Builder[models.Panel]]:
         rows(
             About(
                 "Slowest ranks",
-                "The ranks whose steps took longest over the time looked at, and where they run. "
-                "The same machine again and again: take it out. Ranks that wait for each other "
+                "The ranks whose steps took longest over the time range, and where they run. If it "
+                "is the same machine again and again, take it out. Ranks that wait for each other "
                 "all have the same step time: look at the parts of a step below.",
             ),
             [
@@ -104,9 +104,8 @@ def _slowest() -> list[Builder[models.Panel]]:
         rows(
             About(
                 "Slowest hosts",
-                "The mean over the ranks of a host of their step time, against the median of "
-                "the run. A host that is slow as a whole has a fault of its own: heat, power, "
-                "network, a neighbour.",
+                "The mean step time of the ranks of a host, against the median of the run. If a "
+                "whole host is slow, the cause is the host: heat, power, network, other jobs.",
             ),
             [
                 Query(
@@ -131,9 +130,9 @@ def _lost() -> Builder[models.Panel]:
     return rows(
         About(
             "Lost ranks",
-            "Ranks of the time looked at that did not finish and no longer answer, where they "
-            "ran, and for how long they have logged nothing. Look there for why they died: the "
-            "end of the output, dmesg, the scheduler.",
+            "Ranks of the time range that did not finish and no longer answer, where they ran, and "
+            "for how long they have logged nothing. To see why they died, look there: the end of "
+            "the output, dmesg, the scheduler.",
             nothing="No rank is lost",
         ),
         [
@@ -165,8 +164,7 @@ def _against_the_median() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Step time of the slowest",
-                "The slowest ranks of the time looked at, the ranks that are chosen, and the "
-                "median of the run.",
+                "The slowest ranks of the time range, the chosen ranks, and the median of the run.",
                 unit="s",
                 minimum=0,
             ),
@@ -178,8 +176,8 @@ def _against_the_median() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Throughput against the median",
-                "What the ranks log with a unit per second, of the median of the run: the worst "
-                "at the end of the time looked at, and the ranks that are chosen.",
+                "What the ranks log with a unit per second, as a share of the median of the run: "
+                "the worst ranks at the end of the time range, and the chosen ranks.",
                 unit="percentunit",
                 steps=((None, RED), (0.8, YELLOW), (0.9, GREEN)),
             ),
@@ -198,8 +196,8 @@ def _against_the_median() -> list[Builder[models.Panel]]:
             About(
                 "Step times of all ranks",
                 "How many ranks take how much of the median step time, in classes of 10 %, from "
-                "half to double. One band: all are alike. A second one: a group of slow ranks. "
-                "A class without ranks is not shown.",
+                "half to double. One band means that all are alike, a second one a group of slow "
+                "ranks. A class without ranks is not shown.",
                 unit="percentunit",
             ),
             Query(
@@ -210,8 +208,8 @@ def _against_the_median() -> list[Builder[models.Panel]]:
         history(
             About(
                 "The slowest over time",
-                "Step time of the slowest ranks of the time looked at, against the median of the "
-                "run. Always red: a slow machine. Now and then: data, checkpoints, neighbours.",
+                "Step time of the slowest ranks of the time range, against the median of the run. "
+                "Always red: a slow machine. Red now and then: data, checkpoints, other jobs.",
                 unit="percentunit",
                 steps=_OF_MEDIAN,
             ),
@@ -220,10 +218,10 @@ def _against_the_median() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Parts of a step, over the median",
-                "How much longer than the median a rank takes for anything it logs in seconds: "
-                "the worst at the end of the time looked at, and the ranks that are chosen. "
-                "Where ranks wait for each other, the culprit is found here: its time to read "
-                "data is up, and so is the others' time to compute, which holds their waiting.",
+                "How much longer than the median a rank takes for anything it logs in seconds: the "
+                "worst ranks at the end of the time range, and the chosen ranks. If ranks wait for "
+                "each other, this finds the culprit: its time to read data is up, and so is the "
+                "others' time to compute, which includes their waiting.",
                 unit="s",
             ),
             Query(
@@ -287,10 +285,10 @@ def _behind() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Iteration skew",
-                "What the first rank is ahead of the last one, in time: iterations since the "
-                "processes began, times the median step time. Up to two scrapes' distance is how "
-                "they are read; what grows is a rank that falls behind. A rank that was restarted "
-                "alone begins at 0 again.",
+                "How far the first rank is ahead of the last one, in time: iterations since the "
+                "processes began, times the median step time. Up to two scrape intervals come from "
+                "when ranks are scraped; if it grows, a rank is falling behind. A rank that was "
+                "restarted alone begins at 0 again.",
                 unit="s",
                 steps=((None, GREEN), (60, RED)),
                 minimum=0,
@@ -304,8 +302,8 @@ def _behind() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Ranks behind",
-                "Iterations to the first rank, since the processes began: the ranks that are last "
-                "at the end of the time looked at, and those that are chosen.",
+                "Iterations behind the first rank, since the processes began: the ranks that are "
+                "last at the end of the time range, and the chosen ones.",
                 decimals=0,
                 minimum=0,
             ),
@@ -325,9 +323,9 @@ def _behind() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Quiet ranks",
-                "Time since the last record, of the ranks that are quiet for longest at the end "
-                "of the time looked at, and of those that are chosen. All grow at once: a "
-                "collective hangs, and the first that went quiet is where to look.",
+                "Time since the last record, of the ranks that have been quiet for longest at the "
+                "end of the time range, and of the chosen ones. If all grow at once, a collective "
+                "hangs: look at the first rank that went quiet.",
                 unit="s",
                 steps=((None, GREEN), (300, RED)),
                 minimum=0,
@@ -354,9 +352,10 @@ def _logging() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Logging, of the step time",
-                "The share of training that is spent in log(). Far below 1 % unless tensors on "
-                "an accelerator are logged, which wait for it: log every n-th step then. It is "
-                "time on the clock: with more processes than cores, waiting for one is in it.",
+                "The share of the training time that is spent in log(). It is far below 1 % unless "
+                "tensors on an accelerator are logged, which wait for it: then log every n-th "
+                "step. It is wall-clock time: with more processes than cores, it includes waiting "
+                "for a core.",
                 unit="percentunit",
                 minimum=0,
                 steps=((None, GREEN), (0.01, YELLOW), (0.05, RED)),
@@ -367,7 +366,7 @@ def _logging() -> list[Builder[models.Panel]]:
         tally(
             "Dropped",
             "How many records and values were not written or not exported since the processes "
-            "began: in all, and by reason where there are any. The README says what each reason "
+            "began: in total, and by reason if there are any. The README says what each reason "
             "means.",
             f"dllogger_dropped_total{{{RUNS}}}",
             by="reason",

@@ -34,7 +34,7 @@ def run(*, several: bool) -> dashboard.QueryVariable:
         several: Begin with all runs instead of with the newest.
     """
     variable = _query("run", "Run", _RUN_QUERY).sort(models.VariableSort.DISABLED)
-    variable.regex('/run="(.+)"\\}/').description("Runs of the time looked at, newest first")
+    variable.regex('/run="(.+)"\\}/').description("Runs of the time range, newest first")
     return variable.current(ALL) if several else variable.include_all(False)
 
 

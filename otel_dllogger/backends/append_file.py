@@ -89,7 +89,9 @@ def open_append_file(path: str | os.PathLike[str], *, append: bool) -> AppendFil
         file = _open_files.by_path.get(key)
         if file is not None and not file.closed:
             DIAGNOSTICS.warn(
-                "shared_path", f"{key} is open already: its lines go to one and the same file"
+                "shared_path",
+                f"{key} is already open in this process: all lines go to the same file; give "
+                "each backend its own file",
             )
             return file
         file = AppendFile(path, append=append)
@@ -158,7 +160,7 @@ class AppendFile:
             status = os.fstat(fd)
             regular = stat.S_ISREG(status.st_mode)
             if self.regular and not regular and self._identity is not None:
-                raise OSError(errno.ENXIO, "what has its name is not a file")  # noqa: TRY301
+                raise OSError(errno.ENXIO, "its path is no longer a file")  # noqa: TRY301
             self.regular = regular
             end = 0
             if regular:
@@ -194,7 +196,9 @@ class AppendFile:
         if self._is_torn(fd, looks=1 if alone else _LOOKS):
             os.write(fd, b"\n")
             DIAGNOSTICS.count(
-                "torn_line", f"{self._path} ended in a torn line: a newline closes it"
+                "torn_line",
+                f"{self._path} ended in the middle of a line, after an earlier kill: a newline "
+                "was added",
             )
         # The kernel gives up one lock before it takes the other: a process that wants to empty
         # the file may come in between, which is harmless while the file has no lines of ours.
@@ -297,7 +301,9 @@ class AppendFile:
             size = len(self._pending.popleft())
             self._pending_bytes -= size
             DIAGNOSTICS.count(
-                "disk_full", f"{self._path} takes no lines: the oldest kept ones are dropped"
+                "disk_full",
+                f"{self._path} cannot be written: the oldest of the lines kept in memory are "
+                "dropped",
             )
 
     def _drain(self, attempts: int) -> None:
@@ -383,7 +389,7 @@ class AppendFile:
             OSError: With EBADF, if it does not.
         """
         if _identity(fd) != self._identity:
-            raise OSError(errno.EBADF, "somebody closed it")
+            raise OSError(errno.EBADF, "something else closed it")
         self._flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         if self.regular:
             self._end = os.lseek(fd, 0, os.SEEK_CUR)
@@ -428,8 +434,8 @@ class AppendFile:
         if links:
             DIAGNOSTICS.warn(
                 "file_moved",
-                f"{self._path} was moved: lines go to a new file of that name, as soon as "
-                "there can be one",
+                f"{self._path} was moved: lines go to a new file with that name once it can be "
+                "created",
             )
         elif lines:
             self._count_deleted(lines)
@@ -438,7 +444,7 @@ class AppendFile:
         DIAGNOSTICS.count(
             "file_replaced",
             f"{self._path} was deleted: the lines since its last check, about a second before, "
-            "went with it; the next ones go to a new file",
+            "are lost with it; the next ones go to a new file",
             count=lines,
         )
 
@@ -453,8 +459,8 @@ class AppendFile:
     def _say_failed(self, error: OSError) -> None:
         DIAGNOSTICS.warn(
             "write_failed",
-            f"{self._path} takes no lines now ({error.strerror}): up to "
-            f"{MAX_PENDING_BYTES >> 20} MiB are kept, and written once it does",
+            f"{self._path} cannot be written now ({error.strerror}): up to "
+            f"{MAX_PENDING_BYTES >> 20} MiB of lines are kept in memory and written later",
         )
 
     def write(self, text: str) -> int:
@@ -481,8 +487,8 @@ class AppendFile:
         if lost := len(self._pending) + bool(self._line):
             DIAGNOSTICS.count(
                 "disk_full",
-                f"the last lines of {self._path} are lost, {lost} of them: the disk took none "
-                "until the end",
+                f"{self._path} could not be written before it was closed: the lines kept in memory "
+                f"are lost, {lost} in all",
                 count=lost,
             )
         self._forget()

@@ -40,7 +40,7 @@ class JSONStreamBackend(RecordBackend):
     ) -> None:
         super().__init__(verbosity)
         settings.warn_of_unknown()
-        arguments.path("filename", filename, step="pass one, as 'log_rank{rank}.json'")
+        arguments.path("filename", filename, step="pass one such as 'log_rank{rank}.json'")
         # Imported here, since importing orjson would add half to the time that importing the
         # package takes.
         from orjson import dumps  # noqa: PLC0415

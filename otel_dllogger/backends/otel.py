@@ -63,7 +63,7 @@ class OTelBackend(RecordBackend):
         step = "pass True to export text as well, or leave it out"
         arguments.flag("text_parameters", text_parameters, step=step)
         if not (meter_provider is None or hasattr(meter_provider, "get_meter")):
-            step = "pass one of opentelemetry.sdk.metrics, or leave it out"
+            step = "pass one from opentelemetry.sdk.metrics, or leave it out"
             arguments.refuse("meter_provider", meter_provider, "a MeterProvider", step)
         self.topology = detect_topology(run=run, rank=rank)
         self._store = SeriesStore(
@@ -122,7 +122,7 @@ class OTelBackend(RecordBackend):
         try:
             self._instruments.register_new()
         except Exception as error:
-            DIAGNOSTICS.count("instrument", f"an instrument could not be made: {error}")
+            DIAGNOSTICS.count("instrument", f"an instrument could not be created: {error}")
 
     def close(self) -> None:
         """Mark the run as finished; the provider is left to the application.

@@ -87,18 +87,18 @@ class OTLPBackend(RecordBackend):
     ) -> None:
         super().__init__(verbosity)
         settings.warn_of_unknown()
-        arguments.text("endpoint", endpoint, step="pass 'http://localhost:4318' or the like")
+        arguments.text("endpoint", endpoint, step="pass an address such as 'http://localhost:4318'")
         arguments.headers("headers", headers)
         step = "pass True to export text as well, or leave it out"
         arguments.flag("text_parameters", text_parameters, step=step)
-        step = f"leave it out for {DEFAULT_INTERVAL_S:g}"
+        step = f"leave it out for the default, {DEFAULT_INTERVAL_S:g}"
         interval_s = arguments.seconds("interval_s", interval_s, most=MAX_INTERVAL_S, step=step)
         max_queue_bytes = arguments.whole(
             "max_queue_bytes",
             max_queue_bytes,
             least=LEAST_MAX_QUEUE_BYTES,
             most=MAX_QUEUE_BYTES,
-            step=f"leave it out for {DEFAULT_MAX_QUEUE_BYTES}",
+            step=f"leave it out for the default, {DEFAULT_MAX_QUEUE_BYTES}",
         )
         max_series = settings.max_series(max_series, DEFAULT_MAX_SERIES)
         self.topology = detect_topology(run=run, rank=rank)
@@ -228,6 +228,7 @@ class OTLPBackend(RecordBackend):
         if lost:
             DIAGNOSTICS.count(
                 "otlp_exit",
-                "the process ends before a collector took the last values; the JSON log has them",
+                "the process ends before a collector accepted the last values; the JSON log has "
+                "them",
                 count=lost,
             )

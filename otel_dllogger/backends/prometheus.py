@@ -72,14 +72,14 @@ class PrometheusBackend(OTelBackend):
     ) -> None:
         arguments.text("host", host, step="pass an address, or None for 127.0.0.1")
         if port is not None:
-            step = "pass port=0 for any free one"
+            step = "pass port=0 for any free port"
             port = arguments.whole("port", port, least=0, most=_MAX_PORT, step=step)
         if discovery_dir is not None:
             step = "pass a folder, or None for no file"
             arguments.path("discovery_dir", discovery_dir, step=step)
         if linger_s is None:
             linger_s = settings.number(settings.LINGER, 0.0, least=0.0, most=_MAX_LINGER_S)
-        step = "pass 0 to wait for nothing"
+        step = "pass 0 not to wait"
         self._linger_s = arguments.seconds(
             "linger_s", linger_s, most=_MAX_LINGER_S, step=step, may_be_0=True
         )

@@ -46,7 +46,7 @@ def default_metric_format(metric: Any, metadata: Any, value: Any) -> str:
     unit = metadata.get("unit", "")
     form = metadata.get("format", "")
     if not isinstance(form, str):  # adding anything else could run the user's code
-        raise TypeError(f"{form!r:.80} is not a format; pass one, as in ':.3f'")
+        raise TypeError(f"{form!r:.80} is not a format; pass one such as ':.3f'")
     template = "{" + form + "}"
     return f"{metric} : {value if value is None else template.format(value)} {unit}"
 
@@ -188,7 +188,8 @@ class StdOutBackend(RecordBackend):
         stream = sys.stdout
         if stream is None or self._errors_in_a_row >= MAX_ERRORS_IN_A_ROW:
             DIAGNOSTICS.count(
-                "stdout", "nothing more is printed: the standard output takes no lines"
+                "stdout",
+                "nothing more is printed: too many writes to the standard output failed in a row",
             )
             return
         try:
@@ -197,7 +198,9 @@ class StdOutBackend(RecordBackend):
         except (OSError, ValueError) as error:  # full, broken pipe; closed
             let_through(error)
             self._errors_in_a_row += 1
-            DIAGNOSTICS.count("stdout", f"the standard output does not take a line: {error}")
+            DIAGNOSTICS.count(
+                "stdout", f"a line could not be written to the standard output: {error}"
+            )
 
 
 def write_line(stream: TextIO, line: str) -> None:

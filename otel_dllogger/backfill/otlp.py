@@ -66,13 +66,13 @@ def send_logs(
             forwarder.run_to_end()
         except Refused as error:
             raise BackfillError(
-                f"{target} refuses the metrics ({error}): mend its address or what it asks for "
-                "and run the same command again; it goes on where it was"
+                f"{target} refuses the metrics ({error}): correct the address, or the headers that "
+                "it needs, and run the same command again; it continues where it stopped"
             ) from None
         except Stopped as error:
             raise BackfillError(
-                f"{target} takes no metrics ({error}): start the collector and run the same "
-                "command again; it goes on where it was"
+                f"{target} does not accept the metrics ({error}): start the collector and run the "
+                "same command again; it continues where it stopped"
             ) from None
         finally:
             forwarder.close()
@@ -106,7 +106,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BackfillError(
-            f"{folder} cannot be made ({error.strerror}): name a folder with --checkpoint"
+            f"{folder} cannot be created ({error.strerror}): name another folder with --checkpoint"
         ) from None
 
 

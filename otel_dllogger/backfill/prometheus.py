@@ -118,14 +118,15 @@ def backfill_prometheus(
     except OSError as error:
         name = error.filename or data_folder
         raise BackfillError(
-            f"{os.fsdecode(name)} cannot be used ({in_words(error)}): free the disk or the way to "
-            "it, and run the same command again"
+            f"{os.fsdecode(name)} cannot be used ({in_words(error)}): check its disk space "
+            "and permissions, and run the same command again"
         ) from error
     except sqlite3.Error as error:
         path = Path(data_folder, FOLDER)
         raise BackfillError(
             f"{path} is damaged ({error}): remove that folder and run the same command again; "
-            "samples that are there already are then stored twice, which no query shows"
+            "samples that are already there are then stored twice, which does not change what "
+            "queries return"
         ) from error
 
 
@@ -133,8 +134,9 @@ def _find_promtool() -> str:
     promtool = shutil.which("promtool")
     if promtool is None:
         raise BackfillError(
-            "promtool is not installed: it makes the blocks, and comes with Prometheus; "
-            "apt-get install prometheus, or https://prometheus.io/download/, and put it on PATH"
+            "promtool is not on PATH: it makes the blocks, and comes with Prometheus; run apt-get "
+            "install prometheus, or download it from https://prometheus.io/download/ and add it to "
+            "PATH"
         )
     return promtool
 
@@ -235,8 +237,8 @@ class _Backfill:
         after = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(after_s))
         samples = "1 sample" if self._recent == 1 else f"{self._recent:,} samples"
         return (
-            f"{samples} of the last 3 hours left out, which Prometheus itself may still be "
-            f"writing: run the same command again after {after}"
+            f"{samples} from the last 3 hours left out, since Prometheus itself may still be "
+            f"writing to that time range: run the same command again after {after}"
         )
 
     def _make_blocks(self, sorter: SampleSorter) -> list[str]:
@@ -293,7 +295,7 @@ class _Backfill:
         )
         if done.returncode:
             lines = (done.stderr + done.stdout).decode(errors="replace").split("\n")
-            said = next((line.strip() for line in lines if line.strip()), "it said nothing")
+            said = next((line.strip() for line in lines if line.strip()), "it printed nothing")
             raise BackfillError(
                 f"promtool failed (exit code {done.returncode}): {said}; nothing was installed"
             )
@@ -364,15 +366,15 @@ class DataFolder:
         self.path = path = Path(path)
         if not path.is_dir():
             raise BackfillError(
-                f"{path} is not a folder: give the data folder of Prometheus, which its flag "
-                "--storage.tsdb.path names; an empty one for a new Prometheus is made with mkdir"
+                f"{path} is not a folder: give the data folder of Prometheus, the value of its "
+                "flag --storage.tsdb.path; for a new Prometheus, make an empty one with mkdir"
             )
         if any(path.iterdir()) and not _is_data_folder(path):
             nearby = path / "data"
             hint = (
                 f"did you mean {nearby}?"
                 if _is_data_folder(nearby)
-                else ("give the one that its flag --storage.tsdb.path names, or an empty one")
+                else ("give the value of its flag --storage.tsdb.path, or an empty folder")
             )
             raise BackfillError(f"{path} is not a data folder of Prometheus: {hint}")
         status = path.stat()
@@ -380,7 +382,8 @@ class DataFolder:
         if os.geteuid() not in (0, status.st_uid):
             raise BackfillError(
                 f"{path} belongs to {_user_name(status.st_uid)}, and Prometheus can only use "
-                f"blocks of its own: run this as that user (sudo -u {_user_name(status.st_uid)})"
+                "blocks that its own user has written: run this as that user (sudo -u "
+                f"{_user_name(status.st_uid)})"
             )
 
     def blocks(self) -> dict[str, tuple[int, int]]:

@@ -335,6 +335,6 @@ def keep(chunk: Chunk, kept: Iterable[object]) -> Chunk | None:
 
 def _disk_error(error: sqlite3.Error) -> BackfillError:
     return BackfillError(
-        f"the folder for temporary files does not take what exceeds the memory ({error}): make "
+        f"the folder for temporary files cannot hold what does not fit in memory ({error}): make "
         "room there, or name another folder with TMPDIR"
     )

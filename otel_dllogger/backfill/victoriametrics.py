@@ -140,8 +140,8 @@ def _check_retention(server: _Server, extremes: list[Chunk]) -> None:
             day = time.strftime("%Y-%m-%d", time.gmtime(chunk.times_ms[0] / 1000))
             raise BackfillError(
                 f"{server.url} does not keep samples of {day}: start it with a -retentionPeriod "
-                "that reaches back so far, as 10y, and run the same command again; it takes "
-                "nothing that is more than two days ahead of its clock"
+                "that reaches back that far, such as 10y, and run the same command again; it "
+                "accepts nothing that is more than two days ahead of its clock"
             )
 
 
@@ -266,8 +266,9 @@ class _Server:
             why, final = in_words(error, named=True), False
         if final:
             raise BackfillError(
-                f"{self._url} does not take the samples ({why}): give the address of "
-                "VictoriaMetrics, as http://host:8428 or http://vminsert:8480/insert/0/prometheus"
+                f"{self._url} does not accept the samples ({why}): give the address of "
+                "VictoriaMetrics, such as http://host:8428 or "
+                "http://vminsert:8480/insert/0/prometheus"
             )
         self._wait(attempt, self._url, why)
         return False
@@ -313,9 +314,10 @@ class _Server:
                 if response.status_code in _RETRYABLE:
                     raise OSError(why)
                 raise BackfillError(
-                    f"{self._query_url} does not say which samples it has ({why}), and what is "
-                    "sent twice is stored twice: give the address for queries, for a cluster "
-                    "http://vmselect:8481/select/0/prometheus, or --unchecked to send it unasked"
+                    f"{self._query_url} does not answer which samples it already has ({why}), and "
+                    "samples that are sent twice are stored twice: give the address for queries "
+                    "with --query-url, for a cluster http://vmselect:8481/select/0/prometheus, or "
+                    "pass --unchecked to send without asking"
                 )
             for line in response.iter_lines(_ANSWER_BYTES):
                 if not line:
@@ -356,7 +358,7 @@ class _Server:
         if attempt + 1 >= _ATTEMPTS:
             raise BackfillError(
                 f"{url} failed {_ATTEMPTS} times in a row, the last time with {why}: run the same "
-                "command again when it is well; what it has by then is not sent again"
+                "command again when it works; what it already has is not sent again"
             )
         self._sleep(min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S))
 
@@ -395,7 +397,7 @@ def _parse_url(url: str) -> tuple[str, Any]:
         right = None
     if not right or parts.query or parts.fragment:
         raise BackfillError(
-            "the address of VictoriaMetrics is not one: give http://host:8428, or "
+            "the address of VictoriaMetrics is not valid: give http://host:8428, or "
             "http://vminsert:8480/insert/0/prometheus for a cluster"
         )
     host = parts.netloc.rpartition("@")[2]

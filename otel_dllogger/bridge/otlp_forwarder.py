@@ -99,7 +99,7 @@ class OTLPForwarder:
 
     def run(self, stopping: threading.Event) -> None:
         """Send what is added to logs until the process is to end, whatever a poll raises."""
-        polling = RetryingPoll("a look of bridge --otlp at its logs", self._turn, POLL_INTERVAL_S)
+        polling = RetryingPoll("bridge --otlp, reading logs", self._turn, POLL_INTERVAL_S)
         try:
             while not stopping.is_set():
                 wait_s = polling.poll()

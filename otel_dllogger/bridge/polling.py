@@ -46,7 +46,7 @@ class CheckpointWriter:
         try:
             is_written = self._write()
         except Exception as error:
-            DIAGNOSTICS.caught("backend_failed", "the checkpoint of a bridge", error)
+            DIAGNOSTICS.caught("backend_failed", "bridge, writing the checkpoint", error)
         else:
             if not is_written:
                 DIAGNOSTICS.warn(

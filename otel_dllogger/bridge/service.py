@@ -71,7 +71,7 @@ class Bridge:
 
     def run(self) -> None:
         """Follow logs until ``stop`` is called, then save how far they were read."""
-        polling = RetryingPoll("a look of the bridge at its logs", self.poll, POLL_INTERVAL_S)
+        polling = RetryingPoll("bridge, reading logs", self.poll, POLL_INTERVAL_S)
         try:
             while not self._stopped:
                 wait_s = polling.poll()
@@ -157,7 +157,7 @@ class Bridge:
             ),
             InternalMetric(
                 "dllogger.bridge_behind",
-                "1 while there is more to read at once",
+                "1 while there is more to read right away",
                 lambda: (({}, self._behind),),
             ),
             InternalMetric(
@@ -168,7 +168,7 @@ class Bridge:
             ),
             InternalMetric(
                 "dllogger.bridge_skipped",
-                "What lines held beside records, by reason",
+                "What lines contained other than records, by reason",
                 lambda: by_reason(no_skips | ingest.skipped),
                 is_counter=True,
             ),

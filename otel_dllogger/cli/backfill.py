@@ -84,12 +84,13 @@ def _check_options(options: BackfillOptions) -> None:
     kind = options.kind
     if kind == "openmetrics" and is_log(Path(options.target)):
         raise UserError(
-            f"--to openmetrics {options.target} is a log, which it would replace; name another file"
+            f"--to openmetrics {options.target} is a log and would be overwritten; name another "
+            "file"
         )
     if kind == "prometheus" and "://" in options.target:
         raise UserError(
             f"--to prometheus takes the data folder of Prometheus, not {options.target}: give the "
-            "one that its flag --storage.tsdb.path names"
+            "value of its flag --storage.tsdb.path"
         )
     for name, given, of in (
         ("--query-url", options.query_url, "victoriametrics"),
@@ -97,7 +98,9 @@ def _check_options(options: BackfillOptions) -> None:
         ("--checkpoint", options.checkpoint, "otlp"),
     ):
         if given and kind != of:
-            raise UserError(f"{name} is for --to {of}, and says nothing to {kind}; leave it out")
+            raise UserError(
+                f"{name} is for --to {of}, and has no effect with --to {kind}; leave it out"
+            )
     since_us, until_us = options.since_us, options.until_us
     if since_us is not None and until_us is not None and since_us >= until_us:
         raise UserError("--since is not before --until; there is nothing between the two")
@@ -125,7 +128,7 @@ def _fill(options: BackfillOptions, logs: list[FoundLog]) -> int:
             options,
             "there was nothing to write: otel-dllogger check FILE shows what a log holds"
             if options.since_us is options.until_us is None
-            else "there is nothing in the time that --since and --until leave",
+            else "there is nothing in the time range of --since and --until",
         )
     return 0
 
@@ -219,20 +222,20 @@ def _report(
         more = f" and {len(found.shared) - 1} more" if len(found.shared) > 1 else ""
         _warn(
             options,
-            f"{found.shared[0]}{more} is of the same run and rank as another log of that time: "
-            "where they are not, say how files are named, as --pattern 'log_{rank}.json'",
+            f"{found.shared[0]}{more}: same run and rank as another log of that time; if that is "
+            "wrong, say how files are named, for example --pattern 'log_{rank}.json'",
         )
     if found.interpolated:
         _warn(
             options,
-            f"{_counted(found.interpolated, 'record')} without a time: spread evenly over "
-            "the time from the run's start to the last change of the file, which a copy changes",
+            f"{_counted(found.interpolated, 'record')} without a time: spread evenly over the time "
+            "from the run's start to the last change of the file; copying a file changes that time",
         )
     if found.damaged:
         reasons = ", ".join(f"{count} {name}" for name, count in _damage(found.skipped))
         _tell(options, f"lines that gave no record: {reasons}; otel-dllogger check FILE shows them")
     duplicates = (
-        f"; {sorter.duplicates:,} gave way to a later one of the same millisecond"
+        f"; {sorter.duplicates:,} replaced by a later one of the same millisecond"
         if sorter.duplicates
         else ""
     )

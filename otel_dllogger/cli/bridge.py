@@ -137,7 +137,7 @@ def _check_checkpoint(path: Path | None) -> None:
             "or name another file"
         )
     if is_log(path):
-        raise UserError(f"--checkpoint {path} is a log, which it would replace; name another file")
+        raise UserError(f"--checkpoint {path} is a log and would be overwritten; name another file")
 
 
 def _tell_what_is_missing(paths: Sequence[str]) -> None:

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from otel_dllogger.otlp.exporter import PatientExporter
 
 
-_LISTEN = "pass --listen with another address, as 127.0.0.1:0 for any free port"
+_LISTEN = "pass --listen with another address, such as 127.0.0.1:0 for any free port"
 _STEPS = {
     "host": _LISTEN,
     "port": _LISTEN,
-    "endpoint": "give {example} or the like, or set OTEL_EXPORTER_OTLP_ENDPOINT",
+    "endpoint": "give an address such as {example}, or set OTEL_EXPORTER_OTLP_ENDPOINT",
 }
 
 

@@ -35,7 +35,7 @@ def cli(context: click.Context) -> None:
     \b
     otel-dllogger demo                  see it work, on this machine
     otel-dllogger run train.py          give your own script a /metrics page
-    otel-dllogger check 127.0.0.1:9464  read that page, in words
+    otel-dllogger check 127.0.0.1:9464  describe that page in words
     otel-dllogger check log.json        or the log file
     otel-dllogger bridge runs/          metrics from the logs of jobs that you cannot change
     otel-dllogger backfill runs/ --to prometheus DATA_DIR
@@ -59,8 +59,8 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help="Port of local rank 0; the other ranks count up from it, a taken port is passed over,"
-    " 0 is any free one.  [default: 9464]",
+    help="Port of local rank 0; the other ranks count up from it. A port that is taken is skipped, "
+    "0 means any free port.  [default: 9464]",
 )
 @click.option("--run", "run_name", metavar="NAME", help="Name of the run, the same on all ranks.")
 @click.option(
@@ -109,7 +109,7 @@ def run(
     otel-dllogger run -m package.train --epochs 3
     torchrun --nproc-per-node 4 -m otel_dllogger run train.py --epochs 3
 
-    It ends as the script does, with the script's exit code; with 2 where it could not be
+    It ends as the script does, with the script's exit code, or with 2 if it could not be
     started.
     """  # noqa: D301 - click looks for the character itself
     from otel_dllogger.cli.run.command import PageOptions, prepare  # noqa: PLC0415
@@ -150,7 +150,7 @@ def check(*, target: str) -> int:
     type=click.IntRange(1, 64),
     default=4,
     show_default=True,
-    help="Processes that train.",
+    help="Number of processes that train.",
 )
 @click.option(
     "--seconds",
@@ -175,16 +175,16 @@ def check(*, target: str) -> int:
 @click.option(
     "--with-prometheus",
     is_flag=True,
-    help="Start a Prometheus that scrapes the ranks, and ask it some questions.",
+    help="Start a Prometheus that scrapes the ranks, and send it some queries.",
 )
 def demo(*, ranks: int, seconds: float, directory: Path, port: int, with_prometheus: bool) -> int:
     """Train a small network in several processes, and watch them.
 
-    Every rank is a process of its own with a /metrics page of its own; the table is read from
-    those pages. The training is real, in plain Python. One rank is slow on purpose, and one
+    Every rank is a separate process with its own /metrics page; the table is read from those
+    pages. The training is real, in plain Python. One rank is slow on purpose, and one
     meets a broken sample, whose loss is NaN.
 
-    Exits with 0 after Ctrl-C as well, with 1 when a process of it died.
+    Exits with 0, also after Ctrl-C, or with 1 if one of its processes died.
     """
     from otel_dllogger.cli.demo.command import DemoOptions, run_demo  # noqa: PLC0415
 
@@ -204,28 +204,29 @@ def _reading_options(command: Callable[..., object]) -> Callable[..., object]:
     for option in reversed(
         (
             click.option(
-                "--run", "run_name", metavar="NAME", help="Name of the run of all the files."
+                "--run", "run_name", metavar="NAME", help="Name of the run, for all the files."
             ),
             click.option(
                 "--pattern",
                 "patterns",
                 multiple=True,
                 metavar="NAME",
-                help="How files are named, as '{run}_rank{rank}.json' or '{run}/{host}/*.log';"
-                " may be given several times.",
+                help="How files are named, such as '{run}_rank{rank}.json' or '{run}/{host}/*.log'."
+                " May be given several times.",
             ),
             click.option(
                 "--timezone",
                 "zone",
                 metavar="ZONE",
-                help="Zone of times that name none: Europe/Paris, +08:00."
-                "  [default: this machine's]",
+                help="Time zone of times that do not name one, such as Europe/Paris or +08:00.  "
+                "[default: this machine's]",
             ),
             click.option(
                 "--conventions/--no-conventions",
                 default=True,
                 show_default=True,
-                help="Let names say unit and goal where a log does not: loss is to be minimized.",
+                help="Derive unit and goal from names where a log does not give them: a loss is "
+                "minimized.",
             ),
         )
     ):
@@ -240,14 +241,14 @@ def _reading_options(command: Callable[..., object]) -> Callable[..., object]:
     metavar="HOST:PORT",
     default="127.0.0.1:9464",
     show_default=True,
-    help="Where to serve the page; port 0 is any free one.",
+    help="Where to serve the page; port 0 means any free port.",
 )
 @click.option("--otlp", metavar="URL", help="Send every step to this collector as well.")
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Keep here how far everything was read, so that a restart goes on there.",
+    help="File that keeps how far everything was read, so that a restart continues there.",
 )
 @click.option(
     "--expire",
@@ -256,7 +257,7 @@ def _reading_options(command: Callable[..., object]) -> Callable[..., object]:
     default="15m",
     show_default=True,
     metavar="TIME",
-    help="Take a rank off the page when its log has not grown for so long.",
+    help="Take a rank off the page when its log has not grown for this long.",
 )
 @_reading_options
 @click.option("-q", "--quiet", is_flag=True, help="Do not print where the page is.")
@@ -275,18 +276,18 @@ def bridge(
 ) -> int:
     """Follow other people's logs, and serve the metrics of all their ranks on one page.
 
-    PATH is a log file, a folder with all below it, or a glob; it may come later. Logs of
-    DLLogger, TCAP DLLogger and MMEngine are read, each line for what it is. The job that
-    writes them is not touched.
+    PATH is a log file, a folder with all below it, or a glob; it need not exist yet. Logs of
+    DLLogger, TCAP DLLogger and MMEngine are read, and the format is detected for each line. The
+    job that writes them is not touched.
 
     \b
     otel-dllogger bridge runs/
     otel-dllogger bridge '/scratch/*/log_rank*.json' --checkpoint /var/lib/bridge.json
     otel-dllogger bridge runs/ --otlp http://localhost:4318
 
-    Run and rank come from the records, else from the names of file and folder.
+    Run and rank come from the records, or else from the names of the file and its folder.
 
-    Ends with 0 on SIGTERM and Ctrl-C, with 2 where it could not begin.
+    Exits with 0 on SIGTERM and Ctrl-C, with 2 if it could not start.
     """  # noqa: D301 - click looks for the character itself
     from otel_dllogger.cli.bridge import BridgeOptions, parse_address, run_bridge  # noqa: PLC0415
     from otel_dllogger.logs.source import Source  # noqa: PLC0415
@@ -321,18 +322,18 @@ def bridge(
 @click.option(
     "--query-url",
     metavar="URL",
-    help="Where to ask what is there, for a VictoriaMetrics cluster.  [default: TARGET]",
+    help="Address for queries, needed for a VictoriaMetrics cluster.  [default: TARGET]",
 )
 @click.option(
     "--unchecked",
     is_flag=True,
-    help="Do not ask VictoriaMetrics what is there: what it has is then stored twice.",
+    help="Do not ask VictoriaMetrics which samples it has: those are then stored twice.",
 )
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Where to keep how far logs were sent over OTLP.  [default: in ~/.local/state]",
+    help="Folder that keeps how far logs were sent over OTLP.  [default: in ~/.local/state]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 def backfill(
@@ -353,7 +354,7 @@ def backfill(
     """Put what logs hold into a time-series database, with the times of the logs.
 
     LOGS are files, folders with all below them, or globs, as for bridge. A second run adds
-    nothing, one that was ended goes on.
+    nothing, and one that was interrupted continues.
 
     \b
     otel-dllogger backfill runs/ --to openmetrics runs.om
@@ -363,7 +364,7 @@ def backfill(
 
     TIME is 2025-08-16T12:00:00Z, a local time without the Z, or 2h for two hours ago.
 
-    Exits with 1 where a collector refused points, with 2 where it could not be done.
+    Exits with 1 if a collector refused points, with 2 if it could not be done.
     """  # noqa: D301 - click looks for the character itself
     from otel_dllogger.cli.backfill import BackfillOptions, run_backfill  # noqa: PLC0415
     from otel_dllogger.logs.source import Source  # noqa: PLC0415

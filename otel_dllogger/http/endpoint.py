@@ -169,7 +169,7 @@ class MetricsEndpoint:
             zipped = accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
             return self._metrics(environ.get("HTTP_ACCEPT", ""), zipped=zipped)
         if path == "/health":
-            return _guarded("asking for the health", self._healthy)
+            return _guarded("rendering the health page", self._healthy)
         if path == "/":
             return _Page("200 OK", "text/html; charset=utf-8", _INDEX.encode())
         return _line("404 Not Found", "404: see /metrics and /health")

@@ -255,7 +255,7 @@ class BoundedServer(TcpWSGIServer):
                 channel.drop()
         if self.accepting and not all(one.is_ours() for one in self.vital):
             self.shut()
-            what = "its sockets were closed by something else, so it serves no more"
+            what = "its sockets were closed by something else, so it no longer serves"
             count_fault("serving the metrics endpoint", OSError(errno.EBADF, what))
 
     def serve_sockets(self) -> None:

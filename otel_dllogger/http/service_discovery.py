@@ -99,8 +99,8 @@ class DiscoveryFile:
             _unmark(self.path)
         except (OSError, ValueError) as error:
             self.problem = EndpointError(
-                f"no discovery file in {str(directory)!r} ({error}): Prometheus must be told of "
-                f"{address} by hand",
+                f"no discovery file in {str(directory)!r} ({error}): {address} must be added to "
+                "Prometheus by hand",
                 step="pass discovery_dir or OTEL_DLLOGGER_DISCOVERY_DIR with a folder that can be "
                 "written",
                 argument="discovery_dir",
@@ -126,8 +126,8 @@ class DiscoveryFile:
         except OSError as error:
             DIAGNOSTICS.warn(
                 "discovery",
-                f"{str(self.path)!r} stays behind ({error}): Prometheus shows the rank as down; "
-                "delete the file",
+                f"{str(self.path)!r} could not be removed ({error}): Prometheus shows the rank as "
+                "down; delete the file",
             )
 
 
@@ -167,7 +167,7 @@ def sweep_stale(
             DIAGNOSTICS.warn(
                 "discovery_sweep",
                 f"{name!r} in {str(directory)!r} is left as it is ({type(error).__name__}: "
-                f"{error}); delete it if no rank of this host has it",
+                f"{error}); delete it if it belongs to no rank of this host",
             )
     return removed
 

@@ -166,7 +166,7 @@ def open_listener(host: str, port: int, *, tries: int) -> OwnSocket:
             "host is empty", step="pass 127.0.0.1, or 0.0.0.0 for every interface", argument="host"
         )
     if not 0 <= port <= MAX_PORT:
-        raise _bad_port(f"port {port} is not in 0 to {MAX_PORT}")
+        raise _bad_port(f"port {port} is not between 0 and {MAX_PORT}")
     last = min(port + tries - 1, MAX_PORT) if port else port
     try:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

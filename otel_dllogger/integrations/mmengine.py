@@ -84,7 +84,7 @@ class DLLoggerVisBackend(BaseVisBackend):
                 )
         for name, text in (("save_dir", save_dir), ("json", json or None), ("run", run)):
             if not isinstance(text, (str, os.PathLike, NoneType)):
-                raise ConfigurationError(f"{name}={text!r} is not text: pass one, or None")
+                raise ConfigurationError(f"{name}={text!r} is not text: pass text, or None")
         super().__init__(save_dir)
         self._env_initialized = False  # read by force_init_env
         self._prometheus = prometheus
@@ -128,8 +128,8 @@ class DLLoggerVisBackend(BaseVisBackend):
                 except TypeError as error:
                     known = ", ".join(list(inspect.signature(backend).parameters)[1:])
                     raise ConfigurationError(
-                        f"{given!r} is not what {backend.__name__} takes: {error}; pass some of "
-                        f"{known}"
+                        f"{given!r} are not valid arguments of {backend.__name__}: {error}; pass "
+                        f"some of {known}"
                     ) from error
                 if backend is PrometheusBackend and (url := backends[-1].url):
                     print_log(f"metrics of rank {names['rank']}: {url}", logger="current")
@@ -244,7 +244,7 @@ class DLLoggerVisBackend(BaseVisBackend):
         try:
             describe(logger, data, mode)
         except Exception as error:  # from metadata that the user gave
-            DIAGNOSTICS.caught("backend_failed", "what the names of scalars say", error)
+            DIAGNOSTICS.caught("backend_failed", "describing scalars by their names", error)
         logger.log(step, data, Verbosity.DEFAULT)
 
     def close(self) -> None:
@@ -277,7 +277,7 @@ class DLLoggerHook(Hook):
         for name in options:
             if name not in known:
                 raise ConfigurationError(
-                    f"DLLoggerHook takes no {name!r}: pass one of {', '.join(known)}"
+                    f"DLLoggerHook has no argument {name!r}: pass one of {', '.join(known)}"
                 )
         self._options = options
         self._backends: list[DLLoggerVisBackend] = []
@@ -293,8 +293,8 @@ class DLLoggerHook(Hook):
         self._backends = [b for b in backends.values() if isinstance(b, DLLoggerVisBackend)]
         if self._options and not all(one.is_of_hook for one in self._backends):
             raise ConfigurationError(
-                f"DLLoggerHook has {', '.join(self._options)}, but the visualizer has a "
-                "DLLoggerVisBackend of its own: give them to that one, or remove it"
+                f"DLLoggerHook was given {', '.join(self._options)}, but the visualizer already "
+                "has a DLLoggerVisBackend: give them to that backend, or remove it"
             )
         if not self._backends:
             folder = os.path.join(runner.log_dir, "vis_data")  # noqa: PTH118

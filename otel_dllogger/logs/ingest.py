@@ -228,10 +228,10 @@ class LogIngest:
         if not source.is_repeated:
             source.is_repeated = True
             self._tailer.count(REPEATED)
-            what = "now count twice" if is_fed else "count once: its ranks begin at 0"
+            what = "now count twice" if is_fed else "count once, and its ranks start again from 0"
             DIAGNOSTICS.warn(
                 REPEATED,
-                f"{batch.path} has lines from before the last one that was read of it, as an "
+                f"{batch.path} has lines that are older than the last one read from it, as in an "
                 f"older copy: they {what}",
             )
         return rank if is_fed else self._ranks.begin_anew(rank)

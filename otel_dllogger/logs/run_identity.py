@@ -245,11 +245,11 @@ def _parse_pattern(pattern: str) -> re.Pattern[str]:
         if found[3] or found[1] not in _FIELDS:
             raise _bad_pattern(pattern, f"{found[0]!r} is not a field")
         if found[1] in fields:
-            raise _bad_pattern(pattern, f"{found[0]} stands in it twice")
+            raise _bad_pattern(pattern, f"{found[0]} is in it twice")
         fields.append(found[1])
         regex += f"(?P<{found[1]}>{_FIELD_TEXTS[found[1]]})"
     if not fields:
-        raise _bad_pattern(pattern, "there is no field in it")
+        raise _bad_pattern(pattern, "it has no field")
     if pattern.endswith("/"):
         raise _bad_pattern(pattern, "it ends in a folder")
     return re.compile(regex + re.escape(pattern[at:]), re.DOTALL)
@@ -257,8 +257,8 @@ def _parse_pattern(pattern: str) -> re.Pattern[str]:
 
 def _bad_pattern(pattern: str, rule: str) -> ConfigurationError:
     return ConfigurationError(
-        f"pattern {pattern!r}: {rule}; name a file by {{run}}, {{rank}} or {{host}}, each once "
-        "at most, as in '{run}_rank{rank}.json'"
+        f"pattern {pattern!r}: {rule}; name files with {{run}}, {{rank}} or {{host}}, each at most "
+        "once, as in '{run}_rank{rank}.json'"
     )
 
 

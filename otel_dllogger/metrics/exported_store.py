@@ -94,8 +94,8 @@ class ExportedStore:
             if key in self._moved:
                 DIAGNOSTICS.warn(
                     "metadata_changed",
-                    f"the metadata of {shown!r} changed again: the log has it, the exported "
-                    f"series stays {before.prometheus_name}",
+                    f"the metadata of {shown!r} changed again: the log has the change, the "
+                    f"exported series stays {before.prometheus_name}",
                 )
                 continue
             old, new = _series(before, other=mapped), _series(mapped, other=before)

@@ -122,7 +122,7 @@ class Instruments:
                 )
             except Exception as error:
                 DIAGNOSTICS.caught(
-                    "instrument", f"the instrument {mapped.otel_name} is refused", error
+                    "instrument", f"OpenTelemetry refused the instrument {mapped.otel_name}", error
                 )
         labels = self._exported.series_labels(name, state.rank, granularity)
         series.append(_Series(cell, name, labels))

@@ -146,14 +146,16 @@ def in_range(value: float) -> float:
         return sys.float_info.max if value > 0 else -sys.float_info.max
 
 
-EPOCH = _gauge("epoch", "Epoch that was logged last", _attribute("epoch"))
-ITERATION = _gauge("iteration", "Iteration that was logged last", _attribute("iteration"))
+EPOCH = _gauge("epoch", "Last epoch that was logged", _attribute("epoch"))
+ITERATION = _gauge("iteration", "Last iteration that was logged", _attribute("iteration"))
 
 RANK_METRICS = (
     _gauge("rank_info", "Where a rank runs; join on run and rank", _rank_info),
     EPOCH,
     ITERATION,
-    _counter("steps", "Training steps, by the iterations that were logged", _attribute("steps")),
+    _counter(
+        "steps", "Training steps, counted from the iterations that were logged", _attribute("steps")
+    ),
     _counter(
         "step",
         "Time between the training steps that were logged",

@@ -335,8 +335,8 @@ class SeriesStore:
         DIAGNOSTICS.count(
             "series_limit",
             f"more than {self.max_series} series in this process, or long names of more than "
-            f"{MAX_LONG_NAMES_CHARACTERS >> 20} MiB together: new ones are not exported; "
-            "log fewer and shorter names, or pass max_series=",
+            f"{MAX_LONG_NAMES_CHARACTERS >> 20} MiB in total: new ones are not exported; log fewer "
+            "and shorter names, or raise max_series",
             count=count,
         )
 

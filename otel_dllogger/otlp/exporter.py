@@ -190,7 +190,7 @@ class PatientExporter:
                 batch = self._batch
                 if batch is not None and not batch.has_room(time_us, len(part)):
                     if self._stopping.is_set():
-                        raise Stopped("the process is to end")
+                        raise Stopped("the process is about to end")
                     self.flush()
                     batch = None
                 if batch is None:
@@ -222,7 +222,7 @@ class PatientExporter:
             if answer.outcome is not Outcome.RETRY:
                 return answer
             if exporter.failures == 1:
-                self._tell(f"no collector takes the metrics, trying again: {answer.message}")
+                self._tell(f"no collector accepts the metrics, trying again: {answer.message}")
             wait_s = exporter.wait_s
             if time.monotonic() - since_s + wait_s > self._patience_s:
                 raise Stopped(answer.message)

@@ -89,7 +89,7 @@ class Replay:
         if dropped:
             DIAGNOSTICS.count(
                 "otlp_queue",
-                "no collector takes the metrics, and the queue is full: the oldest values are "
+                "no collector accepts the metrics, and the queue is full: the oldest values are "
                 "dropped; the JSON log has them",
                 count=dropped,
             )

@@ -207,5 +207,5 @@ class Sender:
         if self._exporter.failures > 1:  # one is a restart, or an idle connection
             DIAGNOSTICS.warn(
                 "otlp_outage",
-                f"no collector takes the metrics, they are kept and sent later: {answer.message}",
+                f"no collector accepts the metrics, they are kept and sent later: {answer.message}",
             )

@@ -181,9 +181,9 @@ def _split(url: str) -> _Parts | None:
 def _not_an_address(variable: str | None, url: str, example: str) -> ConfigurationError:
     """Return the error for an address from a variable, or from the argument if that is None."""
     step = (
-        f"pass endpoint={example!r} or the like, or set {_ENDPOINT}"
+        f"pass an address such as endpoint={example!r}, or set {_ENDPOINT}"
         if variable is None
-        else f"set it to {example} or the like"
+        else f"set it to an address such as {example}"
     )
     return ConfigurationError(
         f"{variable or 'endpoint'}={redact_address(url)!r} is not the address of a collector",
@@ -210,13 +210,13 @@ def _headers(argument: Mapping[str, str] | None, encoding: str) -> dict[str, str
             DIAGNOSTICS.warn(
                 "environment headers",
                 "OTEL_EXPORTER_OTLP_HEADERS has an entry that is not name=value, or not in "
-                f"{encoding}: it is left out; separate entries by commas, and encode other "
-                "characters as in a URL",
+                f"{encoding}: it is left out; separate entries with commas, and percent-encode "
+                "other characters",
             )
     for name, value in (argument or {}).items():
         if not _is_header(name, value.strip() if isinstance(value, str) else value, encoding):
             raise ConfigurationError(
-                "headers has a name that is not one, or a value that is not text on one line, in "
+                "headers has an invalid name, or a value that is not one line of text in "
                 f"{encoding}: pass headers={{'name': 'value'}}, both of them text"
             )
         headers[name.lower()] = value.strip()
@@ -241,7 +241,7 @@ def _timeout_s(argument: float | None) -> float:
     exporters for Python read seconds. Nobody wants 10 ms or three hours, so both can be supported.
     """
     if argument is not None:
-        step = f"leave it out for {_TIMEOUT_DEFAULT_S:g}"
+        step = f"leave it out for the default, {_TIMEOUT_DEFAULT_S:g}"
         return arguments.seconds("timeout_s", argument, most=_TIMEOUT_MAX_S, step=step)
     name = "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT"
     if not settings.text(name, ""):

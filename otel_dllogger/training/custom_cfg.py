@@ -35,22 +35,22 @@ def check_items(custom_cfg: list[dict[str, Any]], *, by_epoch: bool) -> None:
             raise MisuseError(f"{item} is not a dict: pass dict(data_src=..., method_name=...)")
         for key in ("data_src", "method_name"):
             if key not in cfg:
-                raise MisuseError(f"{item} names no {key}: add {key}='...'")
+                raise MisuseError(f"{item} has no {key}: add {key}='...'")
             if not isinstance(cfg[key], str):
                 raise MisuseError(f"{item} has a {key} that is not text: pass {key}='...'")
         mode, slash, name = cfg["data_src"].partition("/")
         if slash and mode in MODES:
             DIAGNOSTICS.warn(
                 f"data_src {cfg['data_src']}",
-                f"{item} is of no scalar: its data_src begins with a mode, write {name!r}",
+                f"{item} matches no scalar: its data_src begins with a mode; write {name!r}",
             )
         log_name: Any = cfg.get("log_name", cfg["data_src"])
         if not isinstance(log_name, str) or not log_name:
             raise MisuseError(f"{item} has a log_name that is not a name: pass log_name='...'")
         if log_name in names:
             raise MisuseError(
-                f"{item} logs {log_name!r} a second time: give each item of one data_src a "
-                "log_name of its own"
+                f"{item} logs {log_name!r} a second time: give each item with the same data_src "
+                "its own log_name"
             )
         names.add(log_name)
         window_size = cfg.get("window_size")
@@ -61,10 +61,10 @@ def check_items(custom_cfg: list[dict[str, Any]], *, by_epoch: bool) -> None:
                 f"{item}: window_size should be int, epoch or global, but got {window_size!r}"
             )
         if isinstance(window_size, int) and window_size < 1:
-            raise MisuseError(f"{item} has a window of no values: take a number from 1 up")
+            raise MisuseError(f"{item} has an empty window: use a number from 1 up")
         if window_size == "epoch" and not by_epoch:
             raise MisuseError(
-                f"{item} has the window 'epoch', but by_epoch is False: take a number or 'global'"
+                f"{item} has the window 'epoch', but by_epoch is False: use a number or 'global'"
             )
 
 
@@ -86,7 +86,7 @@ def check_statistics(
         if method is None:
             if must_be_there:
                 raise MisuseError(
-                    f"{item}: there is no statistic {name!r}: register it by "
+                    f"{item}: there is no statistic {name!r}: register it with "
                     "@HistoryBuffer.register_statistics, or pass mean, min, max or current"
                 )
             continue

@@ -252,8 +252,8 @@ class HistoryBuffer:
         except KeyError:
             known = ", ".join(self._statistics_methods)
             raise KeyError(
-                f"{method_name!r} is not a statistic of HistoryBuffer: there are {known}; others "
-                "come with @HistoryBuffer.register_statistics"
+                f"{method_name!r} is not a statistic of HistoryBuffer: there are {known}; add "
+                "others with @HistoryBuffer.register_statistics"
             ) from None
         return copy_context().run(self._call, method, self._now(), args, kwargs)
 
@@ -469,7 +469,7 @@ def _number(name: str, value: Any) -> Any:
         return item
     raise TypeError(
         f"{name}={value!r} is not a number but {type(value).__name__}: pass an int or a float, as "
-        "value.item() gives"
+        "value.item() returns"
     )
 
 

@@ -68,8 +68,8 @@ class LineFormatter(logging.Formatter):
         except Exception as error:
             DIAGNOSTICS.caught(
                 "format_failed",
-                f"the line shows the plain values of {safe_repr(record.msg)[:100]} and its "
-                "arguments, which do not go together",
+                f"{safe_repr(record.msg)[:100]} does not fit its arguments, the line shows both as "
+                "they are",
                 error,
             )
             text = f"{safe_text(record.msg)} {safe_repr(record.args)}"
@@ -135,7 +135,7 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg] # Python 
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's
         """Count a line that the standard output did not take."""
-        _caught("stdout", "the standard output does not take a line")
+        _caught("stdout", "a line could not be written to the standard output")
 
     def _takes_colour(self) -> bool:
         # https://no-color.org and https://force-color.org: a variable counts if it is not empty.
@@ -179,7 +179,7 @@ class CountingFile(logging.FileHandler):
         try:
             line = self.format(record)
         except Exception as error:  # from a user-defined formatter
-            DIAGNOSTICS.caught("format_failed", f"{self.baseFilename} does without a line", error)
+            DIAGNOSTICS.caught("format_failed", f"a line of {self.baseFilename} is left out", error)
             return False
         formatted = logging.makeLogRecord({**record.__dict__, _LINE: line})
         me = os.getpid(), threading.get_ident()
@@ -211,7 +211,7 @@ class CountingFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's
         """Count a line that could not be written, for example because a rotation failed."""
-        _caught("disk_full", f"{self.baseFilename} does not take a line")
+        _caught("disk_full", f"a line could not be written to {self.baseFilename}")
 
 
 class Lines:
@@ -295,7 +295,7 @@ def open_file_handler(
             handler.stream = handler._open()  # noqa: SLF001 - documented
     except (TypeError, ValueError, LookupError) as error:
         raise MisuseError(
-            f"{kind.__name__} cannot be made of {path!r} and {dict(options)!r}: {error}"
+            f"{kind.__name__} cannot be created with {path!r} and {dict(options)!r}: {error}"
         ) from error
     handler.setFormatter(LineFormatter("%Y/%m/%d %H:%M:%S"))
     return handler

@@ -89,16 +89,16 @@ class LogProcessor:
     ) -> None:
         if not isinstance(window_size, int) or window_size < 1:
             raise MisuseError(
-                f"window_size={window_size!r} is not a whole number from 1 up: pass how many "
-                "values count, and other windows in custom_cfg"
+                f"window_size={window_size!r} is not a whole number from 1 up: pass the number of "
+                "values in the window, and give other windows in custom_cfg"
             )
         self.window_size = window_size
         self.by_epoch = by_epoch
         self.custom_cfg = custom_cfg or []
         if not isinstance(num_digits, int) or num_digits < 0:
             raise MisuseError(
-                f"num_digits={num_digits!r} is not a whole number from 0 up: pass how many "
-                "there are after the point"
+                f"num_digits={num_digits!r} is not a whole number from 0 up: pass the number of "
+                "digits after the decimal point"
             )
         self.num_digits = num_digits
         self.log_with_hierarchy = log_with_hierarchy

@@ -76,7 +76,7 @@ class MessageHub(NamedInstance):
         for key in self._resumed_keys:
             if key not in self._log_scalars and key not in self._runtime_info:
                 raise MisuseError(
-                    f"resumed_keys has {key!r}, which neither log_scalars nor runtime_info has: "
+                    f"resumed_keys has {key!r}, which is in neither log_scalars nor runtime_info: "
                     "leave it out, or give its value"
                 )
 
@@ -348,6 +348,6 @@ def _number(key: str, value: Any) -> Any:
         if isinstance(number, (int, float)):
             return number
     raise MisuseError(
-        f"{key!r} got {value!r:.80}, no single number: pass an int, a float, or an array or a "
-        "tensor with one element"
+        f"{key!r} got {value!r:.80}, which is not a single number: pass an int, a float, or an "
+        "array or a tensor with one element"
     )

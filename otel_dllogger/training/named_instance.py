@@ -33,7 +33,7 @@ class NamedInstance:
 
     def __init__(self, name: str) -> None:
         if not isinstance(name, str) or not name:
-            raise MisuseError(f"name={name!r} is not a name: pass a text that is not empty")
+            raise MisuseError(f"name={name!r} is not a name: pass a non-empty string")
         self._instance_name = name
 
     @property
@@ -62,8 +62,8 @@ class NamedInstance:
                 return made
         if kwargs:
             warnings.warn(
-                f"{cls.__name__} {name!r} is there already, {sorted(kwargs)} changed nothing: "
-                "pass them where it is made",
+                f"{cls.__name__} {name!r} already exists, so {sorted(kwargs)} had no effect: pass "
+                "them where it is created",
                 stacklevel=2,
             )
         return instance

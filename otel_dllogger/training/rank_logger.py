@@ -135,7 +135,9 @@ def print_log(
         try:
             write_line(sys.stdout, f"{safe_text(msg)}\n")
         except Exception as error:
-            DIAGNOSTICS.caught("stdout", "the standard output does not take a line", error)
+            DIAGNOSTICS.caught(
+                "stdout", "a line could not be written to the standard output", error
+            )
     elif isinstance(logger, logging.Logger):
         logger.log(level, msg, stacklevel=2)  # the line shows the place of our caller
     elif logger == "current":
@@ -203,8 +205,8 @@ def _file_options(
     of_name = {kind.__name__: kind for kind in kinds}
     if not isinstance(cfg, Mapping) or "type" not in cfg:
         raise MisuseError(
-            f"file_handler_cfg={cfg!r} names no handler: pass a dict whose 'type' is one of "
-            f"{', '.join(of_name)}"
+            f"file_handler_cfg={cfg!r} does not name a handler: pass a dict with a 'type' that is "
+            f"one of {', '.join(of_name)}"
         )
     options = {key: value for key, value in cfg.items() if key != "type"}
     kind = of_name.get(str(cfg["type"]))

@@ -96,7 +96,9 @@ def send(logger: Logger, state: LoopState, processor: LogProcessor | None) -> st
             f"logger={logger!r:.80} is not a Logger: pass otel_dllogger.Logger([...])"
         )
     if state.mode == "train" and state.batch_idx is None:
-        raise MisuseError("a training has no results as a whole: pass batch_idx, or another mode")
+        raise MisuseError(
+            "mode='train' has no results of a whole loop: pass batch_idx, or another mode"
+        )
     processor = processor or LogProcessor(by_epoch=state.by_epoch)
     try:
         # In a separate context, which ends with the call whatever a signal handler raises.
@@ -110,7 +112,7 @@ def send(logger: Logger, state: LoopState, processor: LogProcessor | None) -> st
     try:
         describe(logger, data, state.mode)
     except Exception as error:  # from metadata that the user gave
-        DIAGNOSTICS.caught("backend_failed", "what the names of scalars say", error)
+        DIAGNOSTICS.caught("backend_failed", "describing scalars by their names", error)
     try:
         logger.log(step, data, verbosity=Verbosity.DEFAULT)
     except Exception as error:  # from a user-defined class
@@ -186,7 +188,7 @@ def _warn_of_homeless(keys: Iterable[str]) -> None:
             _homeless.add(key)
             DIAGNOSTICS.warn(
                 f"scalar {key}",
-                f"{key!r} in the hub is not logged: its name begins with none of "
+                f"{key!r} in the hub is not logged: its name does not begin with one of "
                 f"{', '.join(MODES)}; call it 'train/{key}'",
             )
 

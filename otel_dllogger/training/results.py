@@ -137,7 +137,7 @@ def warn_of_unlogged(hub: Any) -> None:
             DIAGNOSTICS.warn(
                 f"unlogged {key}",
                 f"{key!r} in the hub is not logged: call log_results({{}}, mode={mode!r}) after "
-                "the loop, with what else it gave",
+                "the loop, with the other results if there are any",
             )
 
 

@@ -167,7 +167,7 @@ def _state(hub: MessageHub, mode: str) -> LoopState:
         value = hub.get_info(key)
         if not isinstance(value, (int, NoneType)):
             raise MisuseError(
-                f"the hub's fact {key!r} is {safe_repr(value):.80}, not a whole number: set it to "
+                f"the hub's info {key!r} is {safe_repr(value):.80}, not a whole number: set it to "
                 f"one, as in hub.update_info({key!r}, 3)"
             )
     return LoopState(
@@ -186,11 +186,13 @@ def _processor(processor: LogProcessor | None, state: LoopState) -> LogProcessor
         return LogProcessor(by_epoch=state.by_epoch)
     if not isinstance(processor, LogProcessor):
         raise MisuseError(
-            f"processor={processor!r:.80} is none: pass otel_dllogger.training.LogProcessor(...)"
+            f"processor={processor!r:.80} is not a LogProcessor: pass "
+            "otel_dllogger.training.LogProcessor(...)"
         )
     if not hasattr(processor, "_plans"):
         raise MisuseError(
-            f"processor={processor!r:.80} is half made: call super().__init__() in its __init__"
+            f"processor={processor!r:.80} is not initialized: call super().__init__() in its "
+            "__init__"
         )
     check_statistics(processor.custom_cfg, must_be_there=True)
     if processor.by_epoch and not state.by_epoch:
@@ -297,7 +299,7 @@ def _checked(hub: MessageHub | None, logger: Logger | None) -> MessageHub:
     if not isinstance(logger, (Logger, NoneType)):
         raise MisuseError(
             f"logger={logger!r:.80} is not a Logger: pass otel_dllogger.Logger([...]), or nothing "
-            "for the one of init(), or for MMEngine's lines on the console"
+            "to use the Logger of init() if there is one, and else print MMEngine's lines"
         )
     return hub
 

@@ -261,7 +261,9 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, options: dict[str, Any]
 
 def test_a_hook_says_what_it_takes() -> None:
     """A misspelt argument is named where it is given, with those that there are."""
-    with pytest.raises(ConfigurationError, match="DLLoggerHook takes no 'promethues': pass one of"):
+    with pytest.raises(
+        ConfigurationError, match="DLLoggerHook has no argument 'promethues': pass one of"
+    ):
         DLLoggerHook(promethues=True)
 
 

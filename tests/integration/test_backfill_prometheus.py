@@ -202,8 +202,8 @@ def test_the_last_three_hours_are_left_out(data):
     done = backfill(samples, data)
     assert (2, 0, 2, 1) == (done.installed, done.present, done.recent, done.blocks)
     assert (
-        "2 samples of the last 3 hours left out, which Prometheus itself may still be writing: "
-        "run the same command again after 2028-12-09 18:40:01 UTC"
+        "2 samples from the last 3 hours left out, since Prometheus itself may still be writing "
+        "to that time range: run the same command again after 2028-12-09 18:40:01 UTC"
     ) == done.notice
     later = backfill_prometheus(as_chunks(samples), data, clock=lambda: NOW_S + 1)
     assert (2, 2, 0, "") == (later.installed, later.present, later.recent, later.notice)
@@ -214,7 +214,7 @@ def test_the_last_three_hours_are_left_out(data):
 def test_nothing_but_the_last_three_hours_is_an_error(data):
     """There is nothing to do, and the line says when there will be."""
     samples = {series(0): {int(NOW_S * 1000): 1.0}}
-    with pytest.raises(BackfillError, match=r"^1 sample of the last 3 hours .* after 2028-12-09"):
+    with pytest.raises(BackfillError, match=r"^1 sample from the last 3 hours .* after 2028-12-09"):
         backfill(samples, data)
     assert set() == blocks(data)
     assert_tidy(data)
@@ -329,7 +329,9 @@ def test_a_move_that_fails_is_completed_by_the_next(data, monkeypatch):
 
     with monkeypatch.context() as broken:
         broken.setattr(Path, "rename", fail)
-        with pytest.raises(BackfillError, match=r"cannot be used \(Input/output error\): free the"):
+        with pytest.raises(
+            BackfillError, match=r"cannot be used \(Input/output error\): check its"
+        ):
             backfill(samples, data)
     assert Backfilled(0, count(samples), 0, 0) == backfill(samples, data)
     assert count(samples) == samples_in_blocks(data)
@@ -374,7 +376,7 @@ def test_what_is_no_data_folder_is_refused(tmp_path):
     with pytest.raises(BackfillError, match=r"gone is not a folder: give the data folder"):
         backfill(training(range(3)), tmp_path / "gone")
     (tmp_path / "prometheus.yml").touch()
-    with pytest.raises(BackfillError, match=r"not a data folder of Prometheus: give the one"):
+    with pytest.raises(BackfillError, match=r"not a data folder of Prometheus: give the value"):
         backfill(training(range(3)), tmp_path)
     (tmp_path / "data" / "wal").mkdir(parents=True)
     with pytest.raises(BackfillError, match=r"Prometheus: did you mean .*/data\?$"):
@@ -386,7 +388,7 @@ def test_what_is_no_data_folder_is_refused(tmp_path):
 def test_without_promtool_it_says_what_to_install(data, monkeypatch, tmp_path):
     """It is part of Prometheus."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BackfillError, match=r"^promtool is not installed: .*apt-get install prom"):
+    with pytest.raises(BackfillError, match=r"^promtool is not on PATH: .*apt-get install prom"):
         backfill(training(range(3)), data)
     assert [] == list(data.iterdir())
 

@@ -285,7 +285,7 @@ def test_a_refusal_is_final(run):
     """What will not be better the next time is not repeated."""
     with (
         Proxy(None, **{"import": 400}) as proxy,
-        pytest.raises(BackfillError, match=r"does not take the samples \(HTTP status 400: \)"),
+        pytest.raises(BackfillError, match=r"does not accept the samples \(HTTP status 400: \)"),
     ):
         import_victoriametrics(as_chunks(training(run, range(3))), proxy.url)
     assert 1 == sum(path.endswith("/import") for path, _, _ in proxy.requests)
@@ -323,7 +323,7 @@ def test_who_cannot_be_asked_needs_permission(server, run):
     samples = training(run, range(10))
     with Proxy(server, export=404) as proxy:
         with pytest.raises(
-            BackfillError, match=r"does not say which samples .* stored twice: give"
+            BackfillError, match=r"does not answer which samples .* stored twice: give"
         ):
             import_victoriametrics(as_chunks(samples), proxy.url)
         done = import_victoriametrics(as_chunks(samples), proxy.url, unchecked=True)
@@ -336,5 +336,5 @@ def test_who_cannot_be_asked_needs_permission(server, run):
 )
 def test_what_is_no_address_is_refused(url):
     """The line shows what one looks like, and not what was given: it may have a password."""
-    with pytest.raises(BackfillError, match=r"^the address of VictoriaMetrics is not one: give"):
+    with pytest.raises(BackfillError, match=r"^the address of VictoriaMetrics is not valid: give"):
         import_victoriametrics([], url)

@@ -182,7 +182,7 @@ def test_an_instance_may_wait_for_others_as_it_is_made():
     assert hub.answer
     assert hub is Slow.get_instance("a")
     made = []
-    with pytest.warns(UserWarning, match="'c' is there already"):
+    with pytest.warns(UserWarning, match="'c' already exists"):
         again = Slow.get_instance("c", first=lambda: made.append(Slow.get_instance("c")))
     assert again is made[0] is Slow.get_instance("c")
     assert ["b", "a", "c"] == list(Slow._instances)

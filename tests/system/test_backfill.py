@@ -396,7 +396,7 @@ def test_logs_that_pass_for_one_rank_are_told_of(tmp_path: Path) -> None:
         write_log(tmp_path / f"log_{rank}.json", range(10))
     done = backfill(tmp_path, "--run", "x", "--to", "openmetrics", tmp_path / "out")
     assert 0 == done.returncode
-    assert "log_1.json and 2 more is of the same run and rank" in done.stderr
+    assert "log_1.json and 2 more: same run and rank" in done.stderr
     named = ("--run", "x", "--pattern", "log_{rank}.json")
     done = backfill(tmp_path, *named, "--to", "openmetrics", tmp_path / "out")
     assert ("", True) == (done.stderr, "4 ranks" in done.stdout)

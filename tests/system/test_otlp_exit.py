@@ -79,7 +79,7 @@ def test_nobody_listens(protocol: str, how: str) -> None:
     run = Run(f"http://127.0.0.1:{free_port()}", protocol, how)
     assert 0 == run.code
     assert run.end_s < AT_MOST_S
-    assert 1 == run.errors.count("before a collector took the last values"), run.errors
+    assert 1 == run.errors.count("before a collector accepted the last values"), run.errors
     assert run.errors.count("\n") <= 2, run.errors
 
 
@@ -91,7 +91,7 @@ def test_a_black_hole(protocol: str, how: str) -> None:
         run = Run(hole.url, protocol, how)
     assert 0 == run.code
     assert run.end_s < AT_MOST_S
-    assert 1 == run.errors.count("before a collector took the last values"), run.errors
+    assert 1 == run.errors.count("before a collector accepted the last values"), run.errors
     assert "Traceback" not in run.errors
 
 

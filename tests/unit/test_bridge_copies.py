@@ -55,7 +55,7 @@ def test_an_older_copy_of_a_log_counts_once(tmp_path, caplog, way, is_live):
                 replace(log, steps(0, 40), way)
                 page = read_page(another)
     assert (40, 40, "attempt=1", 1) == figures(page)
-    assert "job_rank0.json has lines from before the last one" in caplog.text
+    assert "job_rank0.json has lines that are older than the last one" in caplog.text
     # The next bridge goes on with these figures, and a job that writes on counts on.
     with open_bridge(log, checkpoint=checkpoint) as bridge:
         append(log, steps(40, 50))

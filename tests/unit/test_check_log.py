@@ -45,7 +45,7 @@ def test_a_good_log_is_described(check):
         done,
         0,
         "Log resnet50.json: DLLogger JSON lines\n",
-        "  to bridge and backfill: run 'resnet50', rank 0\n",
+        "  for bridge and backfill: run 'resnet50', rank 0\n",
         "  6 lines: 5 records, 1 METADATA\n",
         "over 1 min 30 s\n",
         "3 iteration steps, 1 run step; epoch 0, iterations 0 to 2\n",
@@ -69,7 +69,7 @@ def test_a_log_of_tcap_is_described(check, tmp_path):
     assert_said(
         good, 0, "TCAP DLLogger JSON lines", "1 record, 1 INFO", "train.loss  1       4.5  "
     )
-    assert_said(good, 0, "records of rank 3\n", "not exported: no number\n", "All is well.")
+    assert_said(good, 0, "records of rank 3\n", "not exported: not a number\n", "All is well.")
     bad = check(log + log_line("LOG", f'"step": 1, "data": "{evil}"', prefix="TCAPPDLL"))
     assert_said(bad, 1, "1 unreadable_data: the data are not a dict", "      line 3: TCAPPDLL {")
     assert not (tmp_path / "hacked").exists()
@@ -86,7 +86,7 @@ GOOD = log_of(1.0)
         (
             GOOD + 'DLLL {"type": "LOG", "st\n' + GOOD,
             1,
-            ['1 torn: a record breaks off\n      line 4: DLLL {"type": "LOG", "st\n'],
+            ['1 torn: a record is cut off\n      line 4: DLLL {"type": "LOG", "st\n'],
         ),
         (GOOD.rstrip("\n"), 0, ["no newline at the end"]),
         (GOOD.rstrip("\n") + GOOD, 0, ["1 line with more than one", "4 records, 2 METADATA"]),
@@ -109,10 +109,18 @@ GOOD = log_of(1.0)
         (
             GOOD + "DLLL " + '{"a": ' * 100_000 + "\n",
             1,
-            ["1 nested_too_deep: a record of more than 100"],
+            ["1 nested_too_deep: a record with more than 100"],
         ),
-        (GOOD + "Epoch 1 begins\n", 0, ["2 records, 1 METADATA, 1 of other programs\n", "All is"]),
-        (GOOD.replace(":.3f", ":.5f+00:00"), 0, ["the format ':.5f+00:00' of 'train.loss' is da"]),
+        (
+            GOOD + "Epoch 1 begins\n",
+            0,
+            ["2 records, 1 METADATA, 1 from other programs\n", "All is"],
+        ),
+        (
+            GOOD.replace(":.3f", ":.5f+00:00"),
+            0,
+            ["the format ':.5f+00:00' of 'train.loss' is invalid"],
+        ),
         (GOOD.replace(":.3f", "%.3f"), 0, ["the format '%.3f' of"]),
         (GOOD.replace(":.3f", ":9999999999f"), 0, ["the format ':9999999999f' of"]),
         (GOOD.replace("MINIMIZE", "MIMIMIZE"), 0, ["'MIMIMIZE' of 'train.loss' is read as MINI"]),
@@ -123,12 +131,16 @@ GOOD = log_of(1.0)
             ["is not a dict but 3"],
         ),
         (log_of(1, 2, 3) + log_of(4, 5), 0, ["elapsed times jump back 1 time: "]),
-        (GOOD * 3, 0, ["all 3 iteration steps are the same one"]),
+        (GOOD * 3, 0, ["all 3 iteration steps are the same: "]),
         ("", 1, ["log.json is empty"]),
         ("hello\nworld\n", 1, ["no line is a record of DLLogger, TCAP DLLogger or MMEngine"]),
         ('{"loss": 1}\n', 1, ["JSON, but without the prefix DLLL"]),
         (b"\x1f\x8b\x08\x00", 1, ["unpack it first"]),
-        (b"\x7fELF\0\0", 1, ["1 nul_bytes: NULs", "it is a binary file", "2 things are wrong"]),
+        (
+            b"\x7fELF\0\0",
+            1,
+            ["1 nul_bytes: NUL bytes", "it is a binary file", "2 things are wrong"],
+        ),
         ("\0" * 70_000 + "\n" + GOOD, 1, ["line 1: <70000 NULs>\n", "2 records, 1 METADATA, 1 da"]),
         (
             GOOD + "DLLL " + "x" * 2**20 + "\n",
@@ -136,8 +148,8 @@ GOOD = log_of(1.0)
             ["1 line_too_long: a line of more than 1,048,576"],
         ),
         (GOOD.replace('"timestamp": "1700000000.5", ', ""), 1, ["3 no_time: ", "3 damaged\n"]),
-        (log_of(1).replace("train", "n" * 1000), 0, ["1 value of names of more than 1,000 char"]),
-        (GOOD[:-1] + " Epoch 1 ends\n\n", 0, ["METADATA, 1 beside records, 1 blank\n"]),
+        (log_of(1).replace("train", "n" * 1000), 0, ["1 value with names of more than 1,000 char"]),
+        (GOOD[:-1] + " Epoch 1 ends\n\n", 0, ["METADATA, 1 on lines of records, 1 blank\n"]),
         (
             "DLL 2025-06-19 01:37:38.9 - (0, 1) loss : 0.5 \n",
             0,
@@ -184,7 +196,7 @@ def test_a_large_log_takes_little_memory(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
     )
-    assert "more than 2,000 names: 158,000 values of others" in done.stdout
+    assert "more than 2,000 names: 158,000 values of further names" in done.stdout
     assert done.stdout.endswith("0 True\n")
 
 
@@ -208,9 +220,9 @@ def test_the_first_lines_of_each_reason_are_shown_and_the_rest_is_counted(check)
         check(log),
         1,
         "2 records, 1 METADATA, 1,204 damaged\n",
-        f"  - 1,203 torn: a record breaks off\n{shown}"
-        "      and 1,198 more, the last in line 1,207\n",
-        "  - 1 missing_fields: a record lacks what its type must have\n"
+        f"  - 1,203 torn: a record is cut off\n{shown}"
+        "      and 1,198 more, the last on line 1,207\n",
+        "  - 1 missing_fields: a record lacks a field that its type must have\n"
         "      line 6: a LOG line without data\n",
         "2 things are wrong.",
     )
@@ -301,8 +313,8 @@ def test_a_log_of_mmengine_is_described(tmp_path):
     assert_said(
         otel_dllogger("check", "tiny/train.log", cwd=tmp_path),
         0,
-        "Log tiny/train.log: MMEngine text log\n  to bridge and backfill: run 'tiny', rank 0\n",
-        "  149 lines: 15 records, 129 of other programs, 5 blank\n",
+        "Log tiny/train.log: MMEngine text log\n  for bridge and backfill: run 'tiny', rank 0\n",
+        "  149 lines: 15 records, 129 from other programs, 5 blank\n",
         "over 0.0 s\n",
         "  loss               6       2.0101        train  minimize  iteration          dl_loss\n",
         "  time               6       0.0003  s     train            iteration          dl_time_s",
@@ -335,9 +347,13 @@ def test_text_among_the_values_of_mmengine_is_a_row_of_its_own(check):
         (
             "\0" * 99,
             1,
-            "1 nul_bytes: NULs, as a machine leaves behind that lost its power\n      line",
+            "1 nul_bytes: NUL bytes, as a power failure leaves them behind\n      line",
         ),
-        (b"\x7fELF\0\0\n\0\n", 1, "lost its power\n  - no line is a record: it is a binary file"),
+        (
+            b"\x7fELF\0\0\n\0\n",
+            1,
+            "leaves them behind\n  - no line is a record: it is a binary file",
+        ),
         ('DLLL {"type": "LOG"\n', 1, "1 thing is wrong."),
     ],
     ids=["info", "nul", "binary", "torn"],

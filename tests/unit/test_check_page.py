@@ -133,7 +133,7 @@ def test_a_rank_whose_process_is_not_known_has_none(check):
             'reason="disk_full"} 0.0',
             'reason="disk_full"} 5.0',
             1,
-            ["rank 0 dropped 5 (disk_full): lines that a full", "1 thing is wrong."],
+            ["rank 0 dropped 5 (disk_full): lines that could not", "1 thing is wrong."],
         ),
         ('reason="torn_line"} 0.0', 'reason="torn_line"} 1.0', 0, ["rank 0 dropped 1 (torn_line)"]),
         (f"{NOW}", f"{NOW - 7200}", 0, ["rank 0 has logged nothing for 2 h 0 min"]),
@@ -152,7 +152,7 @@ def test_what_is_wrong_with_a_page_is_said(check, old, new, code, sentences):
 def test_a_value_that_is_nan_now_is_told_from_one_that_was(check):
     """A metric whose series has left the page is NaN at this moment."""
     page = GOOD_PAGE.replace('stage="train"} 0.0', 'stage="train"} 1.0').partition("# TYPE dl_")[0]
-    assert_said(check(page, "page.txt"), 0, "NaN or Inf 1 time, and is so now")
+    assert_said(check(page, "page.txt"), 0, "NaN or Inf 1 time, and still is")
 
 
 def test_a_silent_rank_that_is_finished_is_well(check):
@@ -166,13 +166,15 @@ def test_a_silent_rank_that_is_finished_is_well(check):
 def test_a_series_that_is_there_twice_is_wrong(check):
     """Prometheus refuses one of two equal series, so the page is not well."""
     twice = GOOD_PAGE + GOOD_PAGE.splitlines(keepends=True)[-1]
-    assert_said(check(twice, "page.txt"), 1, 'dl_loss{goal="minimize"', "is there 2 times")
+    assert_said(check(twice, "page.txt"), 1, 'dl_loss{goal="minimize"', "is on the page 2 times")
 
 
 def test_a_page_of_something_else_is_said_to_be_that():
     """Another exporter's page is one, but not of ours."""
     with serving("# TYPE node_load1 gauge\nnode_load1 0.5\n") as port:
-        assert_said(otel_dllogger("check", f"{port}"), 1, "no series of this package", "node_load1")
+        assert_said(
+            otel_dllogger("check", f"{port}"), 1, "no series with a name that begins", "node_load1"
+        )
 
 
 @pytest.mark.parametrize(

@@ -268,8 +268,8 @@ def test_ports_end_somewhere(serve):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"port": 70_000}, "port 70000 is not in 0 to 65535; pass port=0"),
-        ({"port": -1}, "port -1 is not in 0 to 65535; pass port=0"),
+        ({"port": 70_000}, "port 70000 is not between 0 and 65535; pass port=0"),
+        ({"port": -1}, "port -1 is not between 0 and 65535; pass port=0"),
         ({"host": ""}, "host is empty; pass 127.0.0.1"),
         ({"host": "no host"}, "host 'no host' is unknown; pass host='127.0.0.1'"),
         ({"host": "a\0b"}, r"host 'a\x00b' is unknown; pass host='127.0.0.1'"),

@@ -35,13 +35,13 @@ PAGE = """\
 # HELP dllogger_rank_info Where a rank runs; join on run and rank
 # TYPE dllogger_rank_info gauge
 dllogger_rank_info{attempt="1",host="h",local_rank="1",pid="42",rank="1",run="r",world_size="2"} 1.0
-# HELP dllogger_epoch Epoch that was logged last
+# HELP dllogger_epoch Last epoch that was logged
 # TYPE dllogger_epoch gauge
 dllogger_epoch{rank="1",run="r"} 0.0
-# HELP dllogger_iteration Iteration that was logged last
+# HELP dllogger_iteration Last iteration that was logged
 # TYPE dllogger_iteration gauge
 dllogger_iteration{rank="1",run="r"} 20.0
-# HELP dllogger_steps_total Training steps, by the iterations that were logged
+# HELP dllogger_steps_total Training steps, counted from the iterations that were logged
 # TYPE dllogger_steps_total counter
 dllogger_steps_total{rank="1",run="r"} 11.0
 # HELP dllogger_step_seconds_total Time between the training steps that were logged

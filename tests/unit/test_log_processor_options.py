@@ -137,8 +137,8 @@ def test_names_of_other_modes_are_left_out():
     ("items", "message"),
     [
         (["loss"], r"custom_cfg\[0\]='loss' is not a dict"),
-        ([{"method_name": "mean"}], r"custom_cfg\[0\]=.* names no data_src"),
-        ([{"data_src": "loss"}], r"custom_cfg\[0\]=.*'loss'.* names no method_name"),
+        ([{"method_name": "mean"}], r"custom_cfg\[0\]=.* has no data_src"),
+        ([{"data_src": "loss"}], r"custom_cfg\[0\]=.*'loss'.* has no method_name"),
         (
             [{"data_src": 1, "method_name": "mean"}],
             r"custom_cfg\[0\]=.* has a data_src that is not",
@@ -177,7 +177,7 @@ def test_a_source_with_its_mode_in_front_is_warned_of(caplog):
     """MMEngine takes it, and never finds it."""
     LogProcessor(custom_cfg=[{"data_src": "train/loss", "method_name": "min"}])
     (warning,) = [record.getMessage() for record in caplog.records]
-    assert "is of no scalar: its data_src begins with a mode, write 'loss'" in warning
+    assert "matches no scalar: its data_src begins with a mode; write 'loss'" in warning
     LogProcessor(custom_cfg=[{"data_src": "toy/bias", "method_name": "min"}])
     assert 1 == len(caplog.records)
 
@@ -345,7 +345,7 @@ def test_a_statistic_that_cannot_be_had_names_its_item(item, kind, own_statistic
 
 def test_a_window_of_nothing_is_refused():
     """A window has at least one value, and a number at least no digits."""
-    with pytest.raises(MisuseError, match=r"custom_cfg\[0\]=.* window of no values"):
+    with pytest.raises(MisuseError, match=r"custom_cfg\[0\]=.* empty window"):
         LogProcessor(custom_cfg=[{"data_src": "a", "method_name": "min", "window_size": 0}])
     with pytest.raises(MisuseError, match="num_digits='a'"):
         LogProcessor(num_digits="a")

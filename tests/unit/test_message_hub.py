@@ -182,7 +182,7 @@ def test_what_is_no_single_number_is_refused(value):
     """A value that is no number raises what is a configuration's and an assertion's error."""
     hub = MessageHub("a")
     hub.update_scalar("x", 1)
-    with pytest.raises(MisuseError, match=r"'x' got .*, no single number") as caught:
+    with pytest.raises(MisuseError, match=r"'x' got .*, which is not a single number") as caught:
         hub.update_scalar("x", value)
     assert isinstance(caught.value, AssertionError)
     assert isinstance(caught.value, ConfigurationError)
@@ -259,7 +259,7 @@ def test_the_first_current_hub_has_mmengines_name():
 def test_arguments_for_a_hub_that_is_there_are_warned_of():
     """What cannot be applied is said, at the caller's line."""
     hub = MessageHub.get_instance("a")
-    with pytest.warns(UserWarning, match=r"MessageHub 'a' is there already.*runtime_info") as told:
+    with pytest.warns(UserWarning, match=r"MessageHub 'a' already exists.*runtime_info") as told:
         assert hub is MessageHub.get_instance("a", runtime_info={"x": 1})
     assert [__file__] == [warning.filename for warning in told]
     assert hub.get_info("x") is None

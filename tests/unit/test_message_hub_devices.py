@@ -196,7 +196,7 @@ def test_a_block_of_inference_gives_way_to_another():
 def test_a_tensor_of_another_size_is_refused(values):
     """A tensor has one element, on a device as well."""
     device = Device()
-    with pytest.raises(MisuseError, match="no single number"):
+    with pytest.raises(MisuseError, match="not a single number"):
         MessageHub("a").update_scalar("x", DeviceTensor(device, values, shape=(len(values),)))
 
 
@@ -349,5 +349,5 @@ def test_a_complex_value_of_a_device_is_refused():
             return False
 
     value = DeviceTensor(Device(), [1j], Complex())
-    with pytest.raises(MisuseError, match="no single number"):
+    with pytest.raises(MisuseError, match="not a single number"):
         MessageHub("complex").update_scalar("x", value)

@@ -279,7 +279,7 @@ def test_close_is_quick_and_counts_what_no_collector_took(
         backend.flush()
         backend.close()
     assert 16 == DIAGNOSTICS.dropped["otlp_exit"]
-    assert any("before a collector took the last values" in one for one in caplog.messages)
+    assert any("before a collector accepted the last values" in one for one in caplog.messages)
 
 
 def test_values_that_the_thread_has_not_come_to_are_counted_at_the_end(

@@ -98,13 +98,13 @@ def test_nothing_is_lost_while_no_collector_is_there(tmp_path: Path, logs: Path)
     options = ("--otlp", f"http://127.0.0.1:{port}", "--checkpoint", tmp_path / "checkpoint")
     with BridgeProcess(logs, *options, folder=tmp_path) as bridge:
         bridge.wait_for_value(3_000, "dllogger_records_total", "type=log")
-        wait_until(lambda: "no collector takes the metrics" in bridge.errors())
+        wait_until(lambda: "no collector accepts the metrics" in bridge.errors())
         with HTTPCollector(port) as first:
             first.wait_for("dl.loss", 3_000)
             # It also ends the connection, which would live on in a thread of its own.
             first.answer = lambda _points: (503, {"connection": "close"}, b"")
             append(log, steps(3_000, 4_000))
-            wait_until(lambda: bridge.errors().count("no collector takes the metrics") == 2, 20)
+            wait_until(lambda: bridge.errors().count("no collector accepts the metrics") == 2, 20)
         append(log, steps(4_000, 5_000))
         with HTTPCollector(port) as second:
             second.wait_for("dl.loss", 2_000)

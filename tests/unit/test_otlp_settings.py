@@ -84,7 +84,9 @@ def test_a_variable_that_is_wrong_is_named_and_shown(
 ) -> None:
     """As it was set, without what is put behind it."""
     monkeypatch.setenv(name, "foo:bar")
-    with pytest.raises(ConfigurationError, match=rf"^{name}='foo:bar' is not .*; set it to http"):
+    with pytest.raises(
+        ConfigurationError, match=rf"^{name}='foo:bar' is not .*; set it to an address such as http"
+    ):
         read_options(protocol=protocol)
 
 

@@ -98,7 +98,7 @@ def test_values_are_written_as_grafana_writes_them(value, unit, decimals, expect
 
 def test_a_unit_that_is_not_known_is_an_error_that_says_so():
     """A wrong picture is worse than none."""
-    with pytest.raises(ValueError, match="'furlongs' is no unit"):
+    with pytest.raises(ValueError, match="'furlongs' is not known"):
         format_value(1.0, "furlongs")
 
 

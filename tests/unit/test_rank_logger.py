@@ -200,7 +200,7 @@ def test_a_logger_is_the_same_everywhere():
     logger = MMLogger.get_instance("a", logger_name="b")
     assert logger is MMLogger.get_instance("a")
     assert ("a", "b", None) == (logger.instance_name, logger.name, logger.log_file)
-    with pytest.warns(UserWarning, match="'a' is there already"):
+    with pytest.warns(UserWarning, match="'a' already exists"):
         assert logger is MMLogger.get_instance("a", log_level="DEBUG")
 
 

@@ -80,8 +80,8 @@ def test_a_full_disk_is_said_once():
     lines = err.splitlines()
     (counts,) = [line for line in lines if line.startswith("{")]
     warning, *lost = [line for line in lines if not line.startswith("{")]
-    assert warning.startswith("otel_dllogger: /dev/full takes no lines now (No space left")
-    assert all("the disk took none until the end" in line for line in lost)
+    assert warning.startswith("otel_dllogger: /dev/full cannot be written now (No space left")
+    assert all("could not be written before it was closed" in line for line in lost)
     assert len(lost) <= 1
     assert counts == "{'disk_full': 100}"
 

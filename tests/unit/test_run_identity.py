@@ -217,9 +217,9 @@ def test_the_first_pattern_that_matches_holds():
         ("{}.json", "'{}' is not a field"),
         ("{run.json", "'{' is not a field"),
         ("run}.json", "'}' is not a field"),
-        ("{run}/{run}.json", "{run} stands in it twice"),
-        ("*.json", "there is no field in it"),
-        ("", "there is no field in it"),
+        ("{run}/{run}.json", "{run} is in it twice"),
+        ("*.json", "it has no field"),
+        ("", "it has no field"),
         ("{run}/", "it ends in a folder"),
     ],
 )
@@ -228,8 +228,8 @@ def test_a_pattern_that_means_nothing_is_refused(pattern, rule):
     with pytest.raises(ConfigurationError) as raised:
         RunIdentities(["/w"], patterns=[pattern])
     assert (
-        f"pattern {pattern!r}: {rule}; name a file by {{run}}, {{rank}} or {{host}}, each once "
-        "at most, as in '{run}_rank{rank}.json'"
+        f"pattern {pattern!r}: {rule}; name files with {{run}}, {{rank}} or {{host}}, each at "
+        "most once, as in '{run}_rank{rank}.json'"
     ) == str(raised.value)
 
 

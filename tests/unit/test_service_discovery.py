@@ -151,7 +151,7 @@ def test_a_folder_that_cannot_be_is_counted(below, tmp_path, diagnostics, caplog
     assert expected == lost(diagnostics)
     (message,) = caplog.messages
     assert f"{str(tmp_path / below)!r}" in message
-    assert "127.0.0.1:9464 by hand; pass discovery_dir or OTEL_DLLOGGER_DISCOVERY_DIR" in message
+    assert "127.0.0.1:9464 must be added to Prometheus by hand; pass discovery_dir" in message
     assert message.startswith(str(file.problem))
     assert file.problem.argument == "discovery_dir"
     untouched = ["file"]
@@ -205,7 +205,7 @@ def test_remove_that_fails_warns(tmp_path, diagnostics, caplog, monkeypatch):
     monkeypatch.setattr(Path, "rename", denied)
     file.remove()
     (message,) = caplog.messages
-    assert f"{str(file.path)!r} stays behind" in message
+    assert f"{str(file.path)!r} could not be removed" in message
 
 
 def test_a_forked_child_removes_nothing(tmp_path):

@@ -143,9 +143,7 @@ def test_an_unknown_variable_names_the_nearest_known_one(monkeypatch, name, mean
     monkeypatch.setattr(settings, "_told", set())
     monkeypatch.setenv(f"OTEL_DLLOGGER_{name}", "secret")
     (line,) = settings.unknown_variables()
-    assert (
-        f"OTEL_DLLOGGER_{name} is set, but there is no such setting: {meant}, or unset it" == line
-    )
+    assert f"OTEL_DLLOGGER_{name} is set, but is not a known setting: {meant}, or unset it" == line
     assert [] == settings.unknown_variables()
 
 
@@ -165,7 +163,7 @@ def test_a_switch_that_turns_nothing_on_is_warned_of_once(monkeypatch, said, nam
     monkeypatch.setenv(name, raw)
     for _twice in range(2):
         settings.warn_of_unknown()
-    assert said() == [f"{name}={raw!r} turns nothing on: set it to {on}, or unset it"]
+    assert said() == [f"{name}={raw!r} has no effect: set it to {on}, or unset it"]
 
 
 def test_a_switch_that_is_on_or_off_is_not_warned_of(monkeypatch):
@@ -225,7 +223,7 @@ def test_a_command_warns_of_unknown_variables_in_a_line(tmp_path):
     (tmp_path / "train.py").write_text("print('trained')")
     for arguments in (["run", "-q", "--port", "0", "train.py"], ["check", "train.py"]):
         done = otel_dllogger(*arguments, cwd=tmp_path, OTEL_DLLOGGER_HOST="0.0.0.0")
-        expected = "otel-dllogger: OTEL_DLLOGGER_HOST is set, but there is no such setting: "
+        expected = "otel-dllogger: OTEL_DLLOGGER_HOST is set, but is not a known setting: "
         assert expected == done.stderr[: len(expected)]
         assert 1 == done.stderr.count("OTEL_DLLOGGER_HOST")
 

@@ -254,7 +254,7 @@ def test_a_temporary_file_that_lost_its_end_is_one_line(tmp_path):
         os.truncate(descriptor, 1000)
         error = answer(process)
         assert "closed\n" == process.stdout.readline()
-    start = "the folder for temporary files does not take what exceeds the memory ("
+    start = "the folder for temporary files cannot hold what does not fit in memory ("
     assert error.startswith(start)
     assert error.endswith("): make room there, or name another folder with TMPDIR\n")
 
@@ -286,7 +286,7 @@ def test_a_full_disk_is_one_line(tmp_path):
         check=True,
     )
     assert done.stdout.startswith(
-        "the folder for temporary files does not take what exceeds the memory ("
+        "the folder for temporary files cannot hold what does not fit in memory ("
     )
     assert done.stdout.endswith("): make room there, or name another folder with TMPDIR\n")
     assert (1, "") == (done.stdout.count("\n"), done.stderr)

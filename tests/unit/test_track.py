@@ -362,7 +362,7 @@ def test_a_processor_counts_as_its_loop(hub, options):
     with pytest.raises(MisuseError, match="LogProcessor\\(by_epoch=False\\)"):
         log_results({"acc": 1.0}, processor=by_epoch, **options)
     assert "val/acc" not in hub.log_scalars
-    with pytest.raises(MisuseError, match=r"processor=.* is none"):
+    with pytest.raises(MisuseError, match=r"processor=.* is not a LogProcessor"):
         track([1], processor={"window_size": 5}, **options)
 
 

@@ -135,7 +135,7 @@ def test_a_fact_that_is_not_a_number_is_refused_as_a_loop_is_made(key):
     """A loop that cannot say where it is does not begin."""
     hub = MessageHub("a")
     hub.update_info(key, "three")
-    with pytest.raises(MisuseError, match=f"the hub's fact '{key}' is 'three', not a whole number"):
+    with pytest.raises(MisuseError, match=f"the hub's info '{key}' is 'three', not a whole number"):
         track([1], hub=hub, mode="val")
 
 

@@ -75,7 +75,7 @@ class Damage:
             lines = [f"{self._counts[reason]:,} {reason}: {REASONS[LINE][reason].words}", *shown]
             if self._left[reason]:
                 left, last = self._left[reason], self._last[reason]
-                lines.append(f"and {left:,} more, the last in line {last:,}")
+                lines.append(f"and {left:,} more, the last on line {last:,}")
             yield "\n      ".join(lines)
 
     def _add(self, reason: str, details: list[str], number: int, line: bytes) -> None:
@@ -91,8 +91,8 @@ class Damage:
         times = f", {count} times" if count > 1 else ""
         if reason == TORN and not line.endswith(b"\n"):
             shown.append(
-                f"line {number:,}, the last{times}: the run was killed in its midst, or its logger "
-                "holds back what is missing"
+                f"line {number:,}, the last{times}: the run was killed in the middle of it, or its "
+                "logger has not written the rest yet"
             )
             return
         said = ", ".join(dict.fromkeys(filter(None, details)))

@@ -73,7 +73,7 @@ class _Log:
             self._say_what_it_is(first)
         elif not line.endswith(b"\n") and not damage.is_in(number):
             report.warnings.append(
-                "no newline at the end: what is appended next will stand on the last line"
+                "no newline at the end: what is appended next will be on the same line"
             )
         self._find_several_writers()
         self._find_metadata()
@@ -96,8 +96,8 @@ class _Log:
             "record" if summary.records == 1 else "records": summary.records,
             "METADATA": metadata,
             "INFO": summary.infos,
-            "of other programs": skipped.get(NOT_A_RECORD, 0),
-            "beside records": skipped.get(NOISE, 0),
+            "from other programs": skipped.get(NOT_A_RECORD, 0),
+            "on lines of records": skipped.get(NOISE, 0),
             "blank": skipped.get(BLANK, 0),
             "damaged": sum(n for reason, n in skipped.items() if reason not in HARMLESS),
         }
@@ -127,11 +127,11 @@ class _Log:
             return
         run, rank, host = self._identity
         where = "" if host is None else f" on {host}"
-        facts.append(f"  to bridge and backfill: run {run!r}, rank {rank}{where}")
+        facts.append(f"  for bridge and backfill: run {run!r}, rank {rank}{where}")
         if is_copy(path):
             facts.append(
                 "  MMEngine wrote the same to another file: bridge and backfill leave this one out "
-                "where they find both"
+                "if they find both"
             )
 
     def _describe_times(self) -> None:
@@ -147,8 +147,8 @@ class _Log:
             facts.append(f"  from {when}, over {format_duration(end_s - begin_s)}{guessed}")
         if summary.jumps:
             facts.append(
-                f"  elapsed times jump back {count_of(summary.jumps, 'time')}: processes that ran "
-                "at once, or one part twice, are in this file"
+                f"  elapsed times jump back {count_of(summary.jumps, 'time')}: this file contains "
+                "several processes that ran at once, or one part twice"
             )
 
     def _describe_ranks(self) -> None:
@@ -170,8 +170,8 @@ class _Log:
             facts.append(f"  {', '.join(counts)}{'; ' if spans else ''}{', '.join(spans)}")
         if summary.steps["iteration"] > 1 and summary.iterations.is_one and summary.epochs.is_one:
             self._report.warnings.append(
-                f"all {summary.steps['iteration']:,} iteration steps are the same one: nothing can "
-                "be drawn over steps; pass log() the epoch and iteration"
+                f"all {summary.steps['iteration']:,} iteration steps are the same: nothing can be "
+                "plotted by step; pass log() the epoch and iteration"
             )
         if summary.parameters:
             facts.append(f"  {count_of(summary.parameters, 'line')} of hyper-parameters")
@@ -186,9 +186,9 @@ class _Log:
         if summary.unnamed_values:
             left_out = (
                 f"more than {MAX_METRICS:,} names: {count_of(summary.unnamed_values, 'value')} of "
-                "others are"
+                "further names are"
                 if len(summary.metrics) == MAX_METRICS
-                else f"{count_of(summary.unnamed_values, 'value')} of names of more than "
+                else f"{count_of(summary.unnamed_values, 'value')} with names of more than "
                 f"{MAX_NAME_CHARACTERS:,} characters: they are"
             )
             self._report.warnings.append(
@@ -205,8 +205,8 @@ class _Log:
         glued = self._reader.context.glued
         if glued:
             self._report.warnings.append(
-                f"{count_of(glued, 'line')} with more than one record: several writers have one "
-                "file, whose lines they tear; give each rank a file of its own"
+                f"{count_of(glued, 'line')} with more than one record: several writers share this "
+                "file and tear each other's lines; give each rank its own file"
             )
 
     def _find_metadata(self) -> None:
@@ -216,8 +216,8 @@ class _Log:
         for template, names in _by_said("format", metrics).items():
             if not _can_format(template):
                 warnings.append(
-                    f"the format {template[:40]!r} of {_listed(names)} is damaged: values are "
-                    "printed as they are; write it as ':.3f'"
+                    f"the format {template[:40]!r} of {_listed(names)} is invalid: values are "
+                    "printed as they are; write it like ':.3f'"
                 )
         for goal, names in _by_said("GOAL", metrics).items():
             if goal not in _GOALS_SPELT_RIGHT:
@@ -266,7 +266,7 @@ def _row(metric: MetricSummary) -> tuple[str, ...]:
         mapped.stage or "",
         mapped.goal or "",
         ", ".join(sorted(metric.granularities)),
-        mapped.prometheus_name if metric.numbers else "not exported: no number",
+        mapped.prometheus_name if metric.numbers else "not exported: not a number",
     )
 
 

@@ -56,7 +56,7 @@ def describe_page(title: str, text: str, content_type: str, *, read_at_s: float)
     try:
         families = parse_page(text, content_type)
     except UnreadablePageError as error:
-        report.wrong.append(f"it is not a metrics page, Prometheus would refuse it: {error}")
+        report.wrong.append(f"it is not a valid metrics page, Prometheus would refuse it: {error}")
         return report
     _Page(report, [one for family in families for one in family.samples], read_at_s).describe(
         families, text, content_type
@@ -93,8 +93,8 @@ class _Page:
         if not ranks:
             names = ", ".join(family.name for family in families[:5])
             report.wrong.append(
-                f"no series of this package, whose names begin with dllogger_ or dl_ (there "
-                f"are {names or 'none at all'}); is this the port of a rank?"
+                "no series with a name that begins with dllogger_ or dl_ (the page has "
+                f"{names or 'none at all'}); is this the port of a rank?"
             )
             return
         for run in dict.fromkeys(run for run, _rank in ranks):
@@ -151,7 +151,7 @@ class _Page:
         if age_s > max(STALE_S, _STALE_STEPS * step_s):
             self._report.warnings.append(
                 f"rank {key[1]} has logged nothing for {format_duration(age_s)} and is not "
-                "finished; look whether it hangs"
+                "finished; check whether it hangs"
             )
         if age_s < -STALE_S:
             self._report.warnings.append(
@@ -190,7 +190,9 @@ class _Page:
                 drop = DROPS.get(reason, _UNKNOWN)
                 where = self._report.warnings if drop.is_harmless else self._report.wrong
                 by = (
-                    "this command says of its log" if reason in REASONS[LINE] else "its stderr says"
+                    "otel-dllogger check on its log says"
+                    if reason in REASONS[LINE]
+                    else "its stderr says"
                 )
                 where.append(
                     f"rank {one.labels.get('rank', '?')} dropped {format_number(one.value)} "
@@ -213,7 +215,7 @@ class _Page:
             and other.labels.get("rank") == rank
             for other in self._samples
         )
-        now = "" if has_value else ", and is so now"
+        now = "" if has_value else ", and still is"
         return (
             f"rank {rank}: {metric!r} was NaN or Inf {count_of(one.value, 'time')}{now}; "
             "the JSON log has the steps"
@@ -225,8 +227,8 @@ class _Page:
             if count > 1:
                 text = ", ".join(f'{key}="{value}"' for key, value in labels)
                 self._report.wrong.append(
-                    f"{name}{{{text}}} is there {count} times, and Prometheus keeps one of them; "
-                    "do two backends export the same?"
+                    f"{name}{{{text}}} is on the page {count} times, and Prometheus keeps only one "
+                    "of them; do two backends export the same metrics?"
                 )
 
     def _of(self, key: _RankKey, name: str) -> list[Sample]:

@@ -246,7 +246,7 @@ class _Demo:
         if self._prometheus is not None:
             lines += ["", "What Prometheus answered last:", *self._prometheus.format_answers()]
         lines += ["", f"Logs: {self._options.directory}/log_rank*.json"]
-        lines.append(f"Read one in words: {_program()} check {self._ranks[0].log}")
+        lines.append(f"Describe one in words: {_program()} check {self._ranks[0].log}")
         self._print(lines)
         dead = [rank for rank in self._ranks if rank.died]
         for rank in dead:
@@ -274,7 +274,7 @@ def _check_port(options: DemoOptions) -> None:
     last = options.port + options.ranks - 1
     if last > 65535:
         raise UserError(
-            f"--port {options.port} leaves no room for {options.ranks} ranks; pass less"
+            f"--port {options.port} leaves no room for {options.ranks} ranks; pass a lower one"
         )
     try:
         with socket.socket() as probe:

@@ -49,8 +49,8 @@ def parse_zone(name: str | None) -> tzinfo | None:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise ConfigurationError(
-            f"no time zone {name!r}: pass a name of the IANA database, as Europe/Berlin, or an "
-            "offset, as +08:00; where a machine has no zones at all, install tzdata"
+            f"no time zone {name!r}: pass a name from the IANA database, such as Europe/Berlin, or "
+            "an offset, such as +08:00; if this machine has no time zones at all, install tzdata"
         ) from None
 
 

@@ -280,7 +280,7 @@ def _parse_entry(raw: Any, next_generation: int) -> TailedFile:
         and type(state) is dict
     )
     if not right:
-        raise ValueError("it says what no entry says")
+        raise ValueError("its values are not valid")
     file = TailedFile(
         FileKey(raw["device"], raw["inode"]), _parse_path(raw["path"]), raw["generation"]
     )
@@ -306,5 +306,5 @@ def _parse_path(raw: Any) -> str:
         raise TypeError(f"{raw!r} is not text")
     path = os.fsdecode(unquote_to_bytes(raw))
     if not path.startswith("/") or "\0" in path:
-        raise ValueError(f"{path!r} is not a whole path")
+        raise ValueError(f"{path!r} is not an absolute path")
     return path

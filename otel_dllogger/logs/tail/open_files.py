@@ -97,7 +97,7 @@ def open_regular(path: str, key: FileKey) -> int:
     if key == (status.st_dev, status.st_ino) and stat.S_ISREG(status.st_mode):
         return fd
     os.close(fd)
-    raise FileNotFoundError(f"{path} is another file by now")
+    raise FileNotFoundError(f"{path} is now another file")
 
 
 def inode_version(fd: int) -> int | None:
