@@ -73,6 +73,7 @@ class Instruments:
         self._seen: dict[int, int] = {}
         for metric in (*RANK_METRICS, *PROCESS_METRICS):
             self._meter.observe(
+                metric.prometheus_name,
                 metric.name,
                 self._observe_internal(metric),
                 metric.unit,
@@ -114,6 +115,7 @@ class Instruments:
             series = self._families[mapped.prometheus_name] = []
             try:
                 self._meter.observe(
+                    mapped.prometheus_name,
                     mapped.otel_name,
                     self._observe(series),
                     mapped.unit,
@@ -166,11 +168,12 @@ _of_providers: weakref.WeakKeyDictionary[Any, dict[str, Observers]] = weakref.We
 
 
 class _SharedMeter:
-    """A meter with one instrument per name on a MeterProvider, whatever the number of stores.
+    """A meter with one instrument per Prometheus name on a MeterProvider, for all stores.
 
     The SDK returns the first instrument of a name and ignores the callbacks of a second one. A
     process that trains twice, or has two Loggers on the global provider, would export the last
-    values of the first one for ever.
+    values of the first one for ever. And of two instruments whose names become the same in
+    Prometheus, OpenTelemetry's reader gives the second one's values the labels of the first.
 
     Args:
         meter_provider: Where the instruments are created.
@@ -189,19 +192,27 @@ class _SharedMeter:
             observers[:] = [pair for pair in observers if not pair[0].closed]
 
     def observe(
-        self, name: str, callback: Callback, unit: str, description: str, *, is_counter: bool
+        self,
+        prometheus_name: str,
+        name: str,
+        callback: Callback,
+        unit: str,
+        description: str,
+        *,
+        is_counter: bool,
     ) -> None:
         """Have a callback called at each collection.
 
         Args:
+            prometheus_name: The name that the instrument has in Prometheus. If there is already
+                an instrument of this name, its own name, unit and description stay.
             name: The name of the instrument.
             callback: Yields the observations.
             unit: The instrument's unit, UCUM.
             description: The description of the instrument.
             is_counter: Whether it is an observable counter; otherwise an observable gauge.
         """
-        key = f"{name} {unit}"
-        observers = self._observers.get(key)
+        observers = self._observers.get(prometheus_name)
         if observers is None:
             observers = []
             create: Callable[..., object] = (
@@ -210,7 +221,7 @@ class _SharedMeter:
                 else self._meter.create_observable_gauge
             )
             create(name, [_observe_all(observers)], unit, description)
-            self._observers[key] = observers
+            self._observers[prometheus_name] = observers
         observers.append((self._store, callback))
 
 

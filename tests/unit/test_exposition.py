@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
@@ -120,6 +120,15 @@ def meaning(parse, page):
 @pytest.mark.slow
 @EXAMPLES
 @given(rounds=st.lists(st.lists(ENTRIES, max_size=8), min_size=1, max_size=3))
+@example(  # one name and two units, neither of which shows in the name
+    rounds=[
+        [(0, ("hr@10", {"unit": "bleu", "GOAL": "MINIMIZE"})), (0, ((), {"hr@10": 0.0}))],
+        [(1, ((), {"hr@10": 0.0}))],
+    ]
+)
+@example(  # two names that are one in Prometheus
+    rounds=[[(0, ("a.b", {"GOAL": "MINIMIZE"})), (0, ((), {"a.b": 0.0})), (1, ((), {"a_b": 0.0}))]]
+)
 def test_it_says_what_the_reader_says(rounds):
     """Families, kinds, helps, units, labels and values, after any history and at any moment."""
     stores = Stores()
