@@ -228,7 +228,7 @@ class OTLPBackend(RecordBackend):
         if lost:
             DIAGNOSTICS.count(
                 "otlp_exit",
-                "the process ends before a collector accepted the last values; the JSON log has "
-                "them",
+                "the process ends before a collector accepted the last values; a JSON log still "
+                "has them",
                 count=lost,
             )

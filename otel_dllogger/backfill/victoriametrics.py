@@ -358,7 +358,8 @@ class _Server:
         if attempt + 1 >= _ATTEMPTS:
             raise BackfillError(
                 f"{url} failed {_ATTEMPTS} times in a row, the last time with {why}: run the same "
-                "command again when it works; what it already has is not sent again"
+                "command again when it works, which sends only what is missing, unless --unchecked "
+                "is given"
             )
         self._sleep(min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S))
 

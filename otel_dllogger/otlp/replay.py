@@ -90,7 +90,7 @@ class Replay:
             DIAGNOSTICS.count(
                 "otlp_queue",
                 "no collector accepts the metrics, and the queue is full: the oldest values are "
-                "dropped; the JSON log has them",
+                "dropped; a JSON log still has them",
                 count=dropped,
             )
 

@@ -218,7 +218,7 @@ class _Page:
         now = "" if has_value else ", and still is"
         return (
             f"rank {rank}: {metric!r} was NaN or Inf {count_of(one.value, 'time')}{now}; "
-            "the JSON log has the steps"
+            "a JSON log has the steps"
         )
 
     def _find_duplicates(self) -> None:
