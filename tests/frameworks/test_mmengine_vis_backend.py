@@ -277,7 +277,7 @@ def test_a_hook_with_arguments_beside_a_backend_is_refused(tmp_path: Path) -> No
         custom_hooks=[{"type": "DLLoggerHook", "run": "mine"}],
         experiment_name="both",
     )
-    with pytest.raises(ConfigurationError, match="DLLoggerHook has run, but the visualizer"):
+    with pytest.raises(ConfigurationError, match="DLLoggerHook was given run, but the visualizer"):
         Runner.from_cfg(config).train()
 
 

@@ -148,7 +148,7 @@ def test_a_verbosity_of_a_call_that_is_not_a_number_costs_no_line(verbosity, tmp
     logger.log((0, 1), {"loss": 0.5}, verbosity() if verbosity is Raising else verbosity)
     logger.close()
     assert 1 == len((tmp_path / "log").read_text().splitlines())
-    assert "is not a number: taking it for 0" in caplog.text
+    assert "is not a number: using 0" in caplog.text
 
 
 @pytest.mark.parametrize("element", [5, "x", StdOutBackend, None], ids=repr)
@@ -185,7 +185,7 @@ def test_what_cannot_be_gone_through_is_counted(make, counted):
 )
 def test_a_verbosity_that_is_not_a_number_is_refused_at_once(make, verbosity):
     """What every log call would compare with is looked at when the backend is made."""
-    with pytest.raises(ConfigurationError, match=r"verbosity=.* is not a number; begin with one"):
+    with pytest.raises(ConfigurationError, match=r"verbosity=.* is not a number; pass one first"):
         make(verbosity)
 
 
