@@ -9,6 +9,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 ARGS ?=
 
+# Measuring the coverage, as .ci/run does with COVERAGE=1, makes the tests a third slower.
+COVERAGE ?=
+
 # Files of tests go to a worker each. Those that take longest come first in their order.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n > 8 ? 8 : n)))
 PYTEST := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -31,11 +34,11 @@ test: ## Run all tests: newest and oldest OpenTelemetry, PyTorch
 	@$(MAKE) --no-print-directory -j3 .venv/.dev .venv-oldest/.done .venv-torch/.done
 	@$(MAKE) --no-print-directory test-newest test-oldest test-torch
 
-test-newest: .venv/.dev .venv-torch/.done ## Run the tests with the newest versions, with coverage; ARGS="-k name"
+test-newest: .venv/.dev .venv-torch/.done ## Run the tests with the newest versions; ARGS="-k name"
 	@scripts/install-missing prometheus promtool vmagent vmalert victoria-metrics systemd-analyze
 	@scripts/fetch-victoriametrics
 	@rm -f .coverage .coverage.*
-	.venv/bin/python $(PYTEST) $(ARGS) --cov --cov-report=term $(if $(ARGS),,--cov-fail-under=95)
+	.venv/bin/python $(PYTEST) $(ARGS) $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=95)
 
 # The oldest versions are about OpenTelemetry and prometheus-client: what touches neither is left
 # out, by the marker newest_only.
