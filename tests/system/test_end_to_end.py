@@ -151,6 +151,7 @@ def test_late_metadata_moves_a_series_once(start: Callable[..., list[Rank]]) -> 
     rank.call("metadata", "train.compute_time", {"unit": "ms"})
     assert {"train.compute_time": 0.5} == rank.series("dl_compute_time_seconds")
     assert {} == rank.series("dl_compute_time_milliseconds")
+    rank.end()  # with the warnings written, which a thread of its own does
     assert 1 == rank.stderr().count("moves from dl_compute_time to dl_compute_time_seconds")
     assert 1 == rank.stderr().count("stays dl_compute_time_seconds")
 
@@ -168,6 +169,7 @@ def test_the_limit_of_series_holds_and_what_is_beyond_is_counted(
     assert len(samples) > 9_950
     left_out = rank.figure("dllogger_dropped_total", reason="series_limit")
     assert 12_000 == len(logged) + left_out
+    rank.end()
     assert 1 == rank.stderr().count("more than 10000 series")
 
 
