@@ -170,12 +170,16 @@ class AppendFile:
                 os.set_blocking(fd, True)  # a pipe should get whole lines
             identity = (status.st_dev, status.st_ino)
             flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+            written = self._mark >= 0 and (identity != self._identity or self._is_found())
         except BaseException:
             os.close(fd)
             raise
         # There is no call in between, during which a signal handler could raise.
         self._identity, self._flags = identity, flags
         self._fd, self._end, self._mark = fd, end, -1
+        self._written = 0  # a line that was begun before is written again as a whole
+        if written:
+            self._line = b""
 
     def _claim(self, fd: int, *, truncate: bool) -> None:
         """Empty the file if that is asked for and safe, and close a torn line at its end.
@@ -208,10 +212,8 @@ class AppendFile:
 
     def _is_torn(self, fd: int, *, looks: int) -> bool:
         """Return whether the file ends in half a line that no process is about to complete."""
-        try:
-            reader = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:  # a file that we may write but not read
-            let_through(error)
+        reader = self._open_to_read()
+        if reader < 0:
             return False
         try:
             first = os.fstat(fd).st_size
@@ -225,6 +227,31 @@ class AppendFile:
             return True
         finally:
             os.close(reader)
+
+    def _is_found(self) -> bool:
+        """Return whether the current line is in the file that was just opened again.
+
+        Its last write did not return, and other code then closed the descriptor, which alone
+        knew how much was written. As for a pipe, a line is given up where nothing tells: it is
+        better lost than written twice.
+        """
+        reader = self._open_to_read() if self.regular else -1
+        if reader < 0:
+            return True
+        try:
+            rest = self._line[self._written :]
+            after = os.pread(reader, MAX_PENDING_BYTES, self._mark)
+        finally:
+            os.close(reader)
+        return after.startswith(rest) or (not self._written and b"\n" + rest in after)
+
+    def _open_to_read(self) -> int:
+        """Return a descriptor to read the file, -1 for a file that we may write but not read."""
+        try:
+            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            let_through(error)
+            return -1
 
     @property
     def closed(self) -> bool:
@@ -255,24 +282,29 @@ class AppendFile:
                     if not self.regular or _fcntl(fd, _GET_FLAGS) != self._flags:
                         self._look_at(fd)
                     written = self._write(fd, line)
-                except BaseException as error:
-                    # Between an action and the note of it there are only assignments, since a
-                    # signal handler may raise at any call. ``_put`` finds out what was written.
+                # Between an action and the note of it there are only assignments, since a signal
+                # handler may raise, or log, at any call. ``_put`` finds out what was written.
+                except OSError as error:
+                    self._line, self._written, self._mark = line, 0, self._end
+                    try:
+                        let_through(error)
+                        self._mark = -1  # not a handler's: the next attempt meets the same error
+                    finally:
+                        self._state = _BEHIND
+                except BaseException:
                     self._line, self._written, self._mark = line, 0, self._end
                     self._state = _BEHIND
-                    if not isinstance(error, OSError):
-                        raise
-                    let_through(error)
-                    written, self._mark = 0, -1  # the next attempt meets the same error
-                if written == size:
-                    self._end += written
-                    self._lines += 1
-                    self._state = _READY
-                    if not self._pending:  # else a signal handler logged before _READY was set
-                        return
+                    raise
                 else:
-                    self._line, self._written, self._mark = line, written, -1
-                    self._state = _BEHIND  # a handler may raise before the next call begins
+                    if written == size:
+                        self._end += written
+                        self._lines += 1
+                        self._state = _READY
+                        if not self._pending:  # else a handler logged before _READY was set
+                            return
+                    else:
+                        self._line, self._written, self._mark = line, written, -1
+                        self._state = _BEHIND
                 self._drain(MAX_WRITES_A_CALL)
         except LockTimeout:
             self._write_beside(line)
@@ -331,17 +363,18 @@ class AppendFile:
 
     def _put(self) -> bool:
         """Write the rest of the current line; return whether to go on."""
+        mark = self._mark
         try:
             self._look_at(self._fd)
             if self._is_written():
                 return True
-            self._mark = self._end
+            mark, self._mark = -1, self._end
             rest = self._line[self._written :]
             size = len(rest)
             written = self._write(self._fd, rest)
         except OSError as error:
             let_through(error)
-            self._mark = -1
+            self._mark = mark  # of an earlier write: this one has returned, or was not made
             self._say_failed(error)
             if error.errno == errno.EBADF:  # something closed it: open it again
                 self._fd = -1
@@ -402,7 +435,6 @@ class AppendFile:
             let_through(error)
             self._say_failed(error)
             return False
-        self._written = 0  # a line that was begun in the old file is written again as a whole
         return True
 
     def check_path(self) -> None:
@@ -415,6 +447,15 @@ class AppendFile:
         lines, self._lines = self._lines, 0
         if _identity(self._path) == self._identity:
             return
+        self._state = _WRITING
+        try:
+            self._follow_path(lines)
+        finally:
+            behind = self._fd < 0 or self._line or self._pending
+            self._state = _BEHIND if behind else _READY
+
+    def _follow_path(self, lines: int) -> None:
+        """Open the path again, and say what becomes of the lines since its last check."""
         try:
             links = os.fstat(self._fd).st_nlink
             self._look_at(self._fd)
@@ -429,8 +470,6 @@ class AppendFile:
         elif not links:  # the lines wait, as they do for a full disk
             self._fd = -1
             os.close(old_fd)
-        if self._fd < 0 or self._line or self._pending:
-            self._state = _BEHIND
         if links:
             DIAGNOSTICS.warn(
                 "file_moved",

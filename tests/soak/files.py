@@ -112,8 +112,9 @@ class LogFile:
         """Remove the folder with the file in it, and make it again after a while."""
         if self.path.exists():
             self.delete()
-            shutil.rmtree(self.path.parent, ignore_errors=True)
-            self._folder_back_s = time.monotonic() + self._dice.random() * 1.5
+            with contextlib.suppress(OSError):  # a new file is in it already
+                self.path.parent.rmdir()
+                self._folder_back_s = time.monotonic() + self._dice.random() * 1.5
 
     def limit(self) -> None:
         """Let the disk be full for a while."""

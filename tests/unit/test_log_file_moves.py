@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import pytest
 
@@ -19,7 +19,6 @@ from tests.support.write_faults import (
     DEADLINE_S,
     REFUSALS,
     FailingDisk,
-    InterruptedDisk,
     dropped,
     line_of,
     lines_in,
@@ -333,60 +332,3 @@ def test_a_rotation_is_noticed_where_no_step_is_logged(tmp_path):
     logger.close()
     assert "first" in (tmp_path / "log.1").read_text()
     assert "second" in (tmp_path / "log").read_text()
-
-
-def test_a_line_to_a_pipe_does_not_come_twice(tmp_path):
-    """A signal handler that raises after the write ends that call; its line was written."""
-    path = tmp_path / "fifo"
-    os.mkfifo(path)
-    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    file = AppendFile(path, append=True, write=InterruptedDisk(2, 4))
-    for number in range(6):
-        with suppress(KeyboardInterrupt):
-            file.write_line(line_of(number))
-    file.close()
-    received = os.read(reader, 65536)
-    os.close(reader)
-    assert b"".join(line_of(number) for number in range(6)) == received
-
-
-@pytest.mark.parametrize(
-    "remove", [os.unlink, lambda path: path.rename(f"{path}.1")], ids=["deleted", "moved"]
-)
-def test_an_interrupted_line_does_not_come_again_in_a_new_file(tmp_path, remove):
-    """The line was written, and its file then deleted or moved: the new file lacks it."""
-    path = tmp_path / "log"
-    file = AppendFile(path, append=True, write=InterruptedDisk(2))
-    file.write_line(line_of(0))
-    with suppress(KeyboardInterrupt):
-        file.write_line(line_of(1))
-    remove(path)
-    file.check_path()
-    file.write_line(line_of(2))
-    file.close()
-    assert line_of(2) == path.read_bytes()
-
-
-@pytest.mark.parametrize("moment", range(1, 4))
-def test_a_second_interruption_leaves_open_whether_a_line_is_written(tmp_path, moment):
-    """A second handler raises while the effect of the first is sorted out: one line, once."""
-
-    class Line(bytes):
-        lengths = 0  # calls of len() until a handler raises
-
-        def __len__(self):
-            Line.lengths -= 1
-            if Line.lengths == 0:
-                raise KeyboardInterrupt
-            return super().__len__()
-
-    path = tmp_path / "log"
-    file = AppendFile(path, append=True, write=InterruptedDisk(1))
-    with suppress(KeyboardInterrupt):
-        file.write_line(Line(line_of(0)))
-    Line.lengths = moment
-    for number in (1, 2):
-        with suppress(KeyboardInterrupt):
-            file.write_line(line_of(number))
-    file.close()
-    assert b"".join(map(line_of, range(3))) == path.read_bytes()
