@@ -43,9 +43,10 @@ def step_position(step: object) -> Position:
 
     ``()`` is the summary of the run, ``(epoch,)`` the summary of an epoch, ``(epoch, iteration)``
     a training iteration, ``(epoch, iteration, validation_iteration)`` a validation iteration,
-    and a bare number an iteration. Text other than a number ("event", "infer") belongs to the
-    run as a whole. A tuple that begins with text, such as ``("Calibration", 3)``, keeps the
-    granularity of its length but has neither epoch nor iteration.
+    and a bare number an iteration; an epoch that is None is not known. Text other than a number
+    ("event", "infer") belongs to the run as a whole. A tuple that begins with text, such as
+    ``("Calibration", 3)``, keeps the granularity of its length but has neither epoch nor iteration.
+    What a rank's records show may change a tuple's meaning (``metrics.steps``).
 
     Args:
         step: What the user passed as ``step``; lists count as tuples.
@@ -59,7 +60,7 @@ def step_position(step: object) -> Position:
             return Position(RUN, ())
         granularity = GRANULARITIES[length] if length < len(GRANULARITIES) else VALIDATION
         epoch = _coordinate(step[0])
-        if epoch is None or length == 1:
+        if length == 1 or (epoch is None and step[0] is not None):
             return Position(granularity, (epoch, None))
         return Position(granularity, (epoch, _coordinate(step[1])))
     iteration = _coordinate(step)
@@ -179,6 +180,11 @@ class Record(Timed):
         """Return the place of the step in the training; the step is parsed only once."""
         if self._position is None:
             self._position = step_position(self.step)
+        return self._position
+
+    def reposition(self, granularity: str) -> Position:
+        """Note of which kind the step is after all, and return its position."""
+        self._position = Position(granularity, self.position.place)
         return self._position
 
     @property

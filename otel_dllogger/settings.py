@@ -14,10 +14,11 @@ DISCOVERY_DIR = "OTEL_DLLOGGER_DISCOVERY_DIR"
 LINGER = "OTEL_DLLOGGER_LINGER_SECONDS"
 MAX_SERIES = "OTEL_DLLOGGER_MAX_SERIES"
 RUN = "OTEL_DLLOGGER_RUN"
+STEPS = "OTEL_DLLOGGER_STEPS"
 SDK_DISABLED = "OTEL_SDK_DISABLED"
 
 PREFIX = "OTEL_DLLOGGER_"
-VARIABLES = (DISCOVERY_DIR, LINGER, MAX_SERIES, RAISE_VARIABLE, RUN)
+VARIABLES = (DISCOVERY_DIR, LINGER, MAX_SERIES, RAISE_VARIABLE, RUN, STEPS)
 """All variables of the package; any other variable with the prefix is unknown."""
 
 _MEANT = {
@@ -49,6 +50,10 @@ The value of OpenTelemetry's switch may be in upper or lower case.
 _MEANT_AS_YES = frozenset(("1", "enable", "enabled", "on", "t", "true", "y", "yes"))
 
 _MOST_SERIES = 1_000_000_000
+
+AUTO, DEFINED, TOTAL = "auto", "dllogger", "total"
+"""The values of ``STEPS``: decide by the records; tuples are what DLLogger defines; the last
+element of a tuple of two or three is a total."""
 
 _told: set[str] = set()
 
@@ -119,6 +124,19 @@ def max_series(argument: int | None, default: int) -> int:
         return int(number(MAX_SERIES, default, least=1, most=_MOST_SERIES, whole=True))
     step = f"leave it out for the default, {default}"
     return arguments.whole("max_series", argument, least=1, most=_MOST_SERIES, step=step)
+
+
+def step_meaning() -> str:
+    """Return what tuples that are steps mean; warn about an invalid value and ignore it."""
+    value = text(STEPS, AUTO).lower()
+    if value in (AUTO, DEFINED, TOTAL):
+        return value
+    DIAGNOSTICS.warn(
+        f"environment {STEPS}",
+        f"{STEPS}={value!r} is not {AUTO}, {DEFINED} or {TOTAL}: using {AUTO}; correct it or "
+        "unset it",
+    )
+    return AUTO
 
 
 def number(

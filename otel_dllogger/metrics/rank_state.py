@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from otel_dllogger.metrics.steps import StepMeaning
 from otel_dllogger.record import GRANULARITIES, ITERATION, Position
 from otel_dllogger.runtime.interruptions import let_through
 
@@ -55,10 +56,12 @@ class RankState:
         start_us: When the rank was first seen, microseconds since the Unix epoch.
         last_log_us: The time of the last record, microseconds since the Unix epoch.
         finished: Whether the run's summary was logged, or the Logger was closed.
+        meaning: What the rank's steps mean.
     """
 
-    def __init__(self, rank: int, start_us: int) -> None:
+    def __init__(self, rank: int, start_us: int, meaning: StepMeaning | None = None) -> None:
         self.rank = str(rank)
+        self.meaning = meaning or StepMeaning()
         self.cells: dict[str, dict[str, float]] = {name: {} for name in GRANULARITIES}
         self.iterations = self.cells[ITERATION]
         self.nonfinite: dict[str, int] = {}
@@ -80,6 +83,20 @@ class RankState:
         self._iteration: float | None = None
         self._elapsed_us = 0
         self._stride: float = 1
+
+    def move_odd_pair(self, pair: tuple[int, int], elapsed_us: int) -> None:
+        """Note a new pair that may be ``(iteration, all iterations)``.
+
+        Args:
+            pair: The step.
+            elapsed_us: Its time, microseconds of a monotonic clock.
+        """
+        self.place = pair
+        self.finished = False
+        is_of_total = self.meaning.is_of_total(pair)
+        epoch, iteration = (None, pair[0]) if is_of_total else pair
+        self.epoch, self.iteration = epoch, iteration
+        self.advance(epoch, iteration, elapsed_us)
 
     def move(self, position: Position, elapsed_us: int) -> None:
         """Note a new epoch or iteration, or the end of the run.
@@ -139,6 +156,7 @@ class RankState:
         plain = {name: getattr(self, name) for name in (*_PLAIN, *_PLAIN_DICTS)}
         plain["cells"] = {name: cell for name, cell in self.cells.items() if cell}
         plain["place"] = self.place
+        plain["meaning"] = self.meaning.to_plain()
         return plain
 
     def load_plain(self, plain: dict[str, Any]) -> None:
@@ -155,6 +173,7 @@ class RankState:
             getattr(self, name).update(_checked(plain[name], types))
         for name, cell in _checked(plain["cells"], (dict,)).items():
             self.cells[name].update(_checked(cell, _NUMBER))
+        self.meaning.load_plain(plain["meaning"])
         place = plain["place"]
         if place is None:
             self.place = None

@@ -12,6 +12,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from otel_dllogger import settings
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.naming import (
     MAX_LABEL_CHARACTERS,
@@ -22,7 +23,8 @@ from otel_dllogger.metrics.naming import (
     parse_metadata,
 )
 from otel_dllogger.metrics.rank_state import RankState
-from otel_dllogger.record import Info, Metadata, Record, parse_rank
+from otel_dllogger.metrics.steps import StepMeaning
+from otel_dllogger.record import VALIDATION, Info, Metadata, Record, parse_rank
 from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
 from otel_dllogger.runtime.locks import MAIN_THREAD, LockTimeout, TimedLock
@@ -87,7 +89,9 @@ class SeriesStore:
         self._timed_lock = TimedLock(self._lock)
         self._is_taking = False
         self._interrupting: deque[Callable[[], object]] = deque()
-        self._own = RankState(rank, start_us)
+        self._step_setting = settings.step_meaning()
+        self._stages: dict[str, str | None] = {}  # of metrics whose steps have three elements
+        self._own = RankState(rank, start_us, self._meaning())
         self.ranks[rank] = self._own
         fork.register(self)
 
@@ -155,14 +159,15 @@ class SeriesStore:
             cell = state.iterations
             step = record.step
             if step != state.place:
-                state.place = step
-                state.epoch, state.iteration = step
-                state.finished = False
-                state.advance(step[0], step[1], record.elapsed_us)
+                if step[1] == state.iteration or state.meaning.pair_total is not None:
+                    state.move_odd_pair(step, record.elapsed_us)
+                else:
+                    state.place = step
+                    state.epoch, state.iteration = step
+                    state.finished = False
+                    state.advance(step[0], step[1], record.elapsed_us)
         else:
-            cell = state.cells[position.granularity]
-            if position != state.place:
-                state.move(position, record.elapsed_us)
+            cell = self._move(state, record, position, numbers)
         size = len(cell)
         if self._full:
             numbers = self._known(cell, numbers)
@@ -174,6 +179,16 @@ class SeriesStore:
         if self._minimize:
             self._improve(state, numbers)
         return state
+
+    def _move(
+        self, state: RankState, record: Record, position: Position, numbers: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Move a rank to a step that is not a pair, and return the cell for its values."""
+        if position.granularity is VALIDATION:
+            position = state.meaning.position_of(record, self._stage_of(numbers))
+        if position != state.place:
+            state.move(position, record.elapsed_us)
+        return state.cells[position.granularity]
 
     def _locked(self, take: Callable[[], object]) -> None:
         """Call a function that changes the store while nothing else does.
@@ -231,6 +246,7 @@ class SeriesStore:
         if metadata == self.metadata.get(key, MetricMetadata()):
             return
         self.metadata[key] = metadata
+        self._stages.clear()
         self.changed_metadata.add(key)
         self._set_goal(key, metadata.goal)
         self.revision += 1
@@ -289,12 +305,33 @@ class SeriesStore:
         """Return the ranks as they are now."""
         return list(self.ranks.values())
 
+    def _meaning(self) -> StepMeaning:
+        return StepMeaning(self._step_setting, partial(DIAGNOSTICS.warn, "steps"))
+
+    def _stage_of(self, numbers: Mapping[str, float]) -> str | None:
+        """Return the stage of metrics that were logged together, None if they have none.
+
+        If they have several, it is not ``train``: a validation may repeat the training's last
+        loss.
+        """
+        found = None
+        for key in numbers:
+            if key not in self._stages:
+                if len(self._stages) >= self.max_series:
+                    self._stages.clear()
+                self._stages[key] = self.map(key).stage
+            stage = self._stages[key]
+            if stage is not None and stage != "train":
+                return stage
+            found = stage or found
+        return found
+
     def _rank_state(self, rank: int | None, time_us: int) -> RankState | None:
         if rank is None:
             return self._own
         state = self.ranks.get(rank)
         if state is None and self._admit(_SERIES_OF_A_RANK):
-            state = self.ranks[rank] = RankState(rank, time_us)
+            state = self.ranks[rank] = RankState(rank, time_us, self._meaning())
             self.revision += 1
         return state
 

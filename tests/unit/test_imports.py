@@ -30,6 +30,7 @@ LEVELS = (
         "identity",
         "json_encoding",
         "metrics.naming",
+        "metrics.steps",
         "metrics.rank_state",
         "metrics.store",
     ),
