@@ -62,6 +62,7 @@ MALFORMED = "malformed"
 MISSING_FIELDS = "missing_fields"
 UNKNOWN_TYPE = "unknown_type"
 UNREADABLE_DATA = "unreadable_data"
+UNCLEAR_NAME = "unclear_name"
 NO_TIME = "no_time"
 NUL_BYTES = "nul_bytes"
 INVALID_UTF8 = "invalid_utf8"
@@ -153,6 +154,9 @@ REASONS = {
         UNKNOWN_TYPE: Reason("a record's type is not LOG, METADATA or INFO", "lines"),
         UNREADABLE_DATA: Reason(
             "the data are not a dict in the form that TCAP DLLogger writes", "lines"
+        ),
+        UNCLEAR_NAME: Reason(
+            "a metric's name cannot be told from the text around it: its value is left out", "lines"
         ),
         NO_TIME: Reason("a record has no time", "lines"),
         NUL_BYTES: Reason("NUL bytes, as a power failure leaves them behind", "lines"),

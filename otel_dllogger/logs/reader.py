@@ -172,7 +172,8 @@ class FileReader:
             elif type(entry) is Metadata:
                 self._read_metadata(entry, items)
             else:
-                items.append((self.identity.rank, entry))
+                items.append((self.context.rank, entry))
+        self.context.rank = self.identity.rank  # a tag holds for its line
         return items
 
     def _read_record(
@@ -240,7 +241,8 @@ class FileReader:
             items.append((number, SeriesMetadata(key, name, metadata)))
 
     def _read_metadata(self, entry: Metadata, items: list[tuple[int, RankEntry]]) -> None:
-        items.append((self.identity.rank, entry))
+        own = self.context.rank
+        items.append((own, entry))
         plain = to_plain(entry.metadata)
         if not isinstance(plain, dict):
             return
@@ -258,9 +260,7 @@ class FileReader:
         for number, rank in self._ranks.items():
             for stage in (None, *_STAGES):
                 key = key_of(name, stage)
-                if key in rank.known and not (
-                    is_applied and number == self.identity.rank and stage is None
-                ):
+                if key in rank.known and not (is_applied and number == own and stage is None):
                     self._tell(number, key, stage, items)
 
 

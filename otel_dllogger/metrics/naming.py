@@ -198,6 +198,12 @@ def parse_unit(raw: object) -> str:
     return _annotation(text)
 
 
+def is_unit(text: str) -> bool:
+    """Return whether a word is certainly a unit: one of the tables, or a rate of anything."""
+    unit = parse_unit(text)
+    return bool(unit) and (not unit.startswith("{") or "/" in unit.partition("}")[2])
+
+
 def _numerator(what: str) -> str:
     if unit := _UNIT_OF_SPELLING.get(what):
         # "b/s" and the like are bytes, but "s/s" or "%/s" is more likely a label.

@@ -43,7 +43,9 @@ class FileContext:
     and ``FileContext(**state)`` continues from there.
 
     Attributes:
-        rank: The rank of records that do not name theirs.
+        rank: The rank of records of the current line that do not name theirs.
+        ranks_by: How each rank was found in lines, in words, as in "the tag [1,3]<stdout>:".
+        guesses: What had to be guessed, in words, by what it is about.
         zone: The zone of times without an offset: a name of the IANA database, an
             offset such as ``+08:00``, or None for the machine's own.
         modified_us: When the file was last changed, microseconds since the Unix epoch; None for
@@ -55,6 +57,9 @@ class FileContext:
         last_us: The time of the last record.
         epoch: The epoch of the last training row of MMEngine, None if it has none.
         iteration: The iteration of the last training row of MMEngine.
+        encoding: How the file's text is encoded, "" for UTF-8.
+        cut: The beginning of a line that a container's log cut.
+        outer_us: The time that a container's log gives the line, None if there is none.
         anchor_us: The time from which interpolated times continue.
         anchor_bytes: The offset that belongs to ``anchor_us``.
         units: The unit of each metric, as a text line last showed it.
@@ -70,6 +75,8 @@ class FileContext:
     """
 
     rank: int = 0
+    ranks_by: dict[int, str] = dataclasses.field(default_factory=dict)
+    guesses: dict[str, str] = dataclasses.field(default_factory=dict)
     zone: str | None = None
     modified_us: int | None = None
     run_start_us: int | None = None
@@ -79,6 +86,9 @@ class FileContext:
     last_us: int | None = None
     epoch: int | None = None
     iteration: int | None = None
+    encoding: str = ""
+    cut: str = ""
+    outer_us: int | None = None
     anchor_us: int | None = None
     anchor_bytes: int = 0
     units: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -89,6 +99,8 @@ class FileContext:
     detail: str = ""
 
     def __post_init__(self) -> None:
+        # JSON has no numbers as keys.
+        self.ranks_by = {int(rank): words for rank, words in self.ranks_by.items()}
         parse_zone(self.zone)
 
     def observe(self, *, size_bytes: int, modified_us: int) -> None:

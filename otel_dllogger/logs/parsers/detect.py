@@ -21,11 +21,12 @@ from otel_dllogger.diagnostics import (
 )
 from otel_dllogger.logs.parsers import mmengine, text_lines
 from otel_dllogger.logs.parsers.context import MAX_LINE_BYTES, SkippedError
+from otel_dllogger.logs.parsers.envelope import unwrap
 from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON
 from otel_dllogger.logs.parsers.json_lines import Entry, decode_json, find_end, read_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from otel_dllogger.logs.parsers.context import FileContext
 
@@ -33,15 +34,19 @@ _MAX_FAILURES = 16
 """Damaged records that are tried in one line: each can cost a scan of the whole rest."""
 
 _MARKER = re.compile(
-    rb"(?P<json>DLLL?|TCAPPDLL|INFO) ?(?=\{)"
+    rb"(?P<json>(?:DLLL?|TCAPPDLL) ?(?=\{)"
+    rb"|INFO ?(?=\{ ?\"(?:timestamp|datetime|elapsedtime|local_rank|type|data)\"))"
     rb"|(?P<text>DLLL?|TCAPPDLL) (?=\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)"
     rb"|(?P<mmengine>(?:\d{4}/)?\d\d/\d\d \d\d:\d\d:\d\d - \S{1,100} - [A-Z]{4,8} - )"
 )
 _PREFIX = re.compile(rb"(?:DLLL?|TCAPPDLL)(?: ?$| \d)")
+_MMENGINE = re.compile(
+    rb"(?:\d{4}/)?\d\d/\d\d \d\d:\d\d:\d\d - \S{1,100} - [A-Z]{4,8} - (?:Epoch|Iter)\("
+)
+_MORE = re.compile(rb"DLL|INFO|[\0\x1b]|%\||\r(?!\n)")
 _QUOTES = b"\"'`"
-_COLOURS = re.compile(rb"\x1b\[[0-9;]{0,20}m")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r\n\v\f"
+_ROW = (b'{"', b"{}", b'{ "')
 
 
 def parse_line(line: bytes, context: FileContext) -> list[Entry]:
@@ -60,6 +65,10 @@ def parse_line(line: bytes, context: FileContext) -> list[Entry]:
         log_format, start = DLLOGGER_JSON, 5
     elif line[:10] == b"TCAPPDLL {":
         log_format, start = TCAP_JSON, 9
+    elif (line[:4] == b"DLL " or line[:9] == b"TCAPPDLL ") and not _MORE.search(line, 9):
+        return _parse_printed(line, context, text_lines.read_text)
+    elif (found := _MMENGINE.match(line)) and not _MORE.search(line, found.end()):
+        return _parse_printed(line, context, mmengine.read_text)
     else:
         return _parse_mixed(line, context)
     if len(line) <= MAX_LINE_BYTES:
@@ -70,14 +79,24 @@ def parse_line(line: bytes, context: FileContext) -> list[Entry]:
     return _parse_mixed(line, context)
 
 
+def _parse_printed(
+    line: bytes, context: FileContext, read: Callable[[str, FileContext], Sequence[Entry]]
+) -> list[Entry]:
+    """Read a line that is one printed record and nothing else, as nearly all of a log are."""
+    if len(line) <= MAX_LINE_BYTES:
+        try:
+            return list(read(line.decode(), context))
+        except (SkippedError, UnicodeDecodeError):
+            pass
+    return _parse_mixed(line, context)
+
+
 def _parse_mixed(line: bytes, context: FileContext) -> list[Entry]:
     """Read a line that is not one whole JSON record."""
     if len(line) > MAX_LINE_BYTES:
         context.skip(LINE_TOO_LONG)
         return []
-    if b"\x1b" in line:
-        line = _COLOURS.sub(b"", line)
-    line = line.removeprefix(_BYTE_ORDER_MARK).strip(b"\r\n")
+    line = unwrap(line, context).strip(b"\r\n")
     if not line.strip(_BLANKS):
         context.skip(BLANK)
         return []
@@ -131,13 +150,14 @@ class _Rest:
             return [self._read_json(found, context)]
         following = self._next_marker(found.end())
         end = len(self._line) if following is None else following.start()
+        overwritten = self._line.find(b"\r", found.end(), end)  # by a progress bar
+        end = end if overwritten < 0 else overwritten
         fragment = self._line[found.start() : end]
         entries: list[Entry] = []
         if found["text"]:
             entries += text_lines.read_text(_decode(fragment), context)
         elif b"Epoch(" in fragment or b"Iter(" in fragment:
-            record = mmengine.read_text(_decode(fragment), context)
-            entries += () if record is None else (record,)
+            entries += mmengine.read_text(_decode(fragment), context)
         if entries:
             self._at = end
             self.found += 1
@@ -165,7 +185,8 @@ class _Rest:
     def _read_json(self, found: re.Match[bytes], context: FileContext) -> Entry:
         end = find_end(self._line, found.end())
         raw = self._line[found.end() : end]
-        log_format = TCAP_JSON if found["json"] in (b"TCAPPDLL", b"INFO") else DLLOGGER_JSON
+        prefix = found["json"].rstrip()
+        log_format = TCAP_JSON if prefix in (b"TCAPPDLL", b"INFO") else DLLOGGER_JSON
         entry = read_entry(decode_json(raw), raw, log_format, context)
         self._at = end
         self.found += 1
@@ -201,7 +222,7 @@ def _decode(fragment: bytes) -> str:
 
 def _parse_other(line: bytes, entries: list[Entry], context: FileContext) -> None:
     """Read a line without a prefix: rows of MMEngine's ``scalars.json``, or any other text."""
-    if not line.startswith(b"{"):
+    if not line.startswith(_ROW):
         torn = _PREFIX.match(line) is not None
         context.skip(NUL_BYTES if b"\0" in line else TORN if torn else NOT_A_RECORD)
         return

@@ -56,7 +56,7 @@ _RATES = re.compile(r"(\S+): (\S+)")
 _ETA = re.compile(r"(?:(\d{1,9}) days?, )?(\d{1,9}):(\d\d):(\d\d)", re.ASCII)
 
 
-def read_text(text: str, context: FileContext) -> FileRecord | None:
+def read_text(text: str, context: FileContext) -> list[FileRecord]:
     """Read a line of MMEngine's text log.
 
     Args:
@@ -64,14 +64,14 @@ def read_text(text: str, context: FileContext) -> FileRecord | None:
         context: The file; its last training iteration is kept.
 
     Returns:
-        The record; None if the line holds no metrics.
+        The record, if the line holds metrics.
 
     Raises:
         SkippedError: If it is a damaged line of metrics.
     """
     line = _LINE.match(text)
     if line is None:
-        return None
+        return []
     place = _PLACE.match(line["place"])
     if place is None:
         raise SkippedError(TORN)
@@ -91,7 +91,7 @@ def read_text(text: str, context: FileContext) -> FileRecord | None:
         step = (epoch,)
     else:
         step = (epoch if by_epoch else 0, context.iteration, iteration)
-    return _record(context, time_us, step, data, stage=stage, log_format=MMENGINE_TEXT)
+    return [_record(context, time_us, step, data, stage=stage, log_format=MMENGINE_TEXT)]
 
 
 def _time_us(line: re.Match[str], context: FileContext) -> int:
