@@ -132,9 +132,9 @@ class RunIdentities:
     run   the file's name without its rank, if a word is left that is not generic:
           ``myrun_rank3.json`` is ``myrun``, ``train_log_rank3.json`` gives nothing
     run   the nearest folder upwards that has such a word and is not a rank's, a node's or a
-          checkpoint's: ``resnet50/logs/rank3/log.json`` is ``resnet50``. If a folder passed on the way
-          (the nearest one), or else the file's name, is a time as MMEngine writes it, the time
-          is added: ``resnet50/20250816_120000/vis_data/scalars.json`` is
+          checkpoint's: ``resnet50/logs/rank3/log.json`` is ``resnet50``. If a folder passed on
+          the way (the nearest one), or else the file's name, is a time as MMEngine writes it,
+          the time is added: ``resnet50/20250816_120000/vis_data/scalars.json`` is
           ``resnet50/20250816_120000``
     run   the nearest folder that is not a rank's, a node's or a time; the file's name;
           ``unknown``
