@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.identity import clean_run
+from otel_dllogger.identity import clean_run, detect_topology
 from otel_dllogger.logs.run_identity import RunIdentities, RunIdentity, find_start_us, is_copy
 from tests.support.parsers import DATA
 
@@ -313,6 +316,44 @@ def test_the_ranks_of_a_folder_agree_on_the_run(folders, name, rank):
     path = "/".join(["", *folders, f"{name}.json"])
     own, first = identities.of(path.format(rank)), identities.of(path.format(0))
     assert (first.run, rank, first.host) == own[:3]
+
+
+LIVE = [
+    {},
+    {"OTEL_DLLOGGER_RUN": "resnet50-lr0.1"},
+    {"OTEL_DLLOGGER_RUN": "lora_r16_rank8"},
+    {"SLURM_JOB_ID": "4242"},
+    {"SLURM_JOB_ID": "4250", "SLURM_ARRAY_JOB_ID": "4242", "SLURM_ARRAY_TASK_ID": "7"},
+    {"PBS_JOBID": "7.server"},
+    {"LSB_JOBID": "99", "LSB_JOBINDEX": "3"},
+    {
+        "WORLD_SIZE": "16",
+        "LOCAL_WORLD_SIZE": "8",
+        "MASTER_ADDR": "node1.cluster",
+        "MASTER_PORT": "29500",
+    },
+]
+
+
+@pytest.mark.parametrize("environ", LIVE, ids=lambda environ: " ".join(environ) or "none")
+@pytest.mark.parametrize("script", ["train.py", "train_r3.py", "my_rank3_run.py"])
+def test_the_name_that_the_readme_recommends_is_read_as_the_live_run(environ, script, monkeypatch):
+    """``{run}_rank{rank}.json`` gives the run and the rank that the metrics page has."""
+    monkeypatch.setattr(sys, "argv", [script])
+    live = detect_topology({"RANK": "3", **environ})
+    path = f"/w/logs/{live.run}_rank{live.rank}.json"
+    assert (live.run, 3, None, "the file name") == RunIdentities(["/w"]).of(path)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert {"{run}_rank{rank}.json"} == set(re.findall(r'"([^"\n]*\{rank\}[^"\n]*)"', readme))
+
+
+@pytest.mark.parametrize("job", ["4242", "4242_7"])
+def test_the_output_of_slurm_is_read_as_the_live_run(job):
+    """Slurm's names, and those of a script in the job, are one run."""
+    array_id, _, task_id = job.partition("_")
+    environ = {"SLURM_JOB_ID": array_id, "SLURM_ARRAY_JOB_ID": array_id}
+    live = detect_topology({**environ, "SLURM_ARRAY_TASK_ID": task_id})
+    assert live.run == job == RunIdentities(["/w"]).of(f"/w/slurm-{job}.out").run
 
 
 def test_a_time_in_the_path_is_the_start():
