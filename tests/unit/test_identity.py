@@ -360,8 +360,8 @@ SWEEP = """
 import subprocess, sys, time
 time.sleep(1.05 - time.clock_gettime(time.CLOCK_BOOTTIME) % 1)
 pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-trials = [subprocess.Popen([sys.executable, "-c", sys.argv[1]], **pipe) for _ in range(3)]
 other = subprocess.Popen(["cat"], **pipe)
+trials = [subprocess.Popen([sys.executable, "-c", sys.argv[1]], **pipe) for _ in range(3)]
 for line in [trial.stdout.readline() for trial in trials]:  # all of them run until the last is done
     print(line.decode(), end="")
 for process in (*trials, other):
