@@ -6,8 +6,11 @@ tables below. Nothing is read at import.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import re
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,6 +28,8 @@ RUN_LENGTH_MAX = 128
 RANK_MAX = 999_999_999
 
 _WHOLE_NUMBER = re.compile(r"-1|[0-9]{1,9}")
+_LOOPBACK = re.compile(r"localhost(?:\..*)?|127\.[0-9.]+|::1", re.IGNORECASE)
+_IP_ADDRESS = re.compile(r"[0-9.]+|[0-9a-fA-F:.%]*:.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +58,38 @@ class Topology:
 
 @dataclass(frozen=True, slots=True)
 class RankVariables:
-    """The variables in which one kind of launcher tells a process its rank."""
+    """The variables in which one kind of launcher tells a process its rank.
+
+    ``local_size``, the number of ranks on the host, is empty where no such variable exists.
+    """
 
     rank: str
     world_size: str
     local_rank: str
+    local_size: str
 
 
 # The order matters: torchrun inside a Slurm job sets RANK next to the job's SLURM_PROCID,
 # which is 0 in every process that srun did not start.
 RANK_VARIABLES = (
-    RankVariables("RANK", "WORLD_SIZE", "LOCAL_RANK"),
-    RankVariables("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
-    RankVariables("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
-    RankVariables("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
-    RankVariables("PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_LOCAL_RANK"),
-    RankVariables("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK"),
+    RankVariables("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
+    RankVariables("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", ""),
+    RankVariables(
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+    ),
+    RankVariables("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    RankVariables(
+        "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_LOCAL_RANK", "PADDLE_LOCAL_SIZE"
+    ),
+    RankVariables(
+        "MV2_COMM_WORLD_RANK",
+        "MV2_COMM_WORLD_SIZE",
+        "MV2_COMM_WORLD_LOCAL_RANK",
+        "MV2_COMM_WORLD_LOCAL_SIZE",
+    ),
 )
 """The known launchers; the first match wins as a whole, so families are never mixed."""
 
@@ -97,11 +118,14 @@ def detect_topology(
     """Find out which rank of which run this process is.
 
     The run's name is the first of these that is not empty: the argument, ``OTEL_DLLOGGER_RUN``,
-    ``TORCHELASTIC_RUN_ID`` unless it is "none", ``SLURM_JOB_ID`` (different for each task of
-    an array), ``PBS_JOBID``, ``LSB_JOBID`` (with the index, in an array). Otherwise it is the
-    launcher's ``<host>-<pid>-<start>``, which ranks on several hosts do not share: name the run
-    there. A process without a launcher uses its own pid and start, so that two scripts started
-    by one shell are two runs.
+    ``TORCHELASTIC_RUN_ID`` unless it is "none", ``SLURM_JOB_ID`` (``<job>_<task>`` in an array),
+    ``PBS_JOBID``, ``LSB_JOBID`` (with the index, in an array). Otherwise it is
+
+    - on several hosts ``<script>-<MASTER_ADDR>-<MASTER_PORT>``, which all ranks have in common;
+      without these two, each host has a run of its own, with a warning;
+    - else ``<script>-<start>``, such as ``train-20261128-171447``: when the launcher started, in
+      local time, or the process itself if it has no launcher. The second of two that one parent
+      started in the same second, with the same program, adds its pid.
 
     Args:
         environ: The variables to read; by default those of the process.
@@ -132,6 +156,7 @@ def detect_topology(
     return Topology(
         run=clean_run(run or "")
         or _run_from_environment(environ)
+        or _run_on_several_hosts(environ, variables, world_size or 1)
         or _run_from_process(host, _launcher_pid(variables, rank_given=rank is not None)),
         rank=own_rank,
         local_rank=local_rank or 0,
@@ -211,24 +236,120 @@ def _find_rank(environ: Mapping[str, str]) -> tuple[RankVariables | None, int]:
 
 def _run_from_environment(environ: Mapping[str, str]) -> str:
     torchrun_id = environ.get("TORCHELASTIC_RUN_ID", "")
+    slurm_id, array_id = environ.get("SLURM_JOB_ID", ""), environ.get("SLURM_ARRAY_JOB_ID", "")
+    task_id = environ.get("SLURM_ARRAY_TASK_ID", "")
     lsf_id, lsf_index = environ.get("LSB_JOBID", ""), environ.get("LSB_JOBINDEX", "0")
     candidates = (
         environ.get(settings.RUN, ""),
         "" if torchrun_id == "none" else torchrun_id,  # torchrun's default for --rdzv-id
-        environ.get("SLURM_JOB_ID", ""),
+        # As in the name of the task's output, slurm-%A_%a.out; the id of a task's job is another.
+        f"{array_id}_{task_id}" if slurm_id and array_id and task_id else slurm_id,
         environ.get("PBS_JOBID", ""),
         lsf_id if not lsf_id or lsf_index in ("", "0") else f"{lsf_id}[{lsf_index}]",
     )
     return next(filter(None, map(clean_run, candidates)), "")
 
 
+def _run_on_several_hosts(
+    environ: Mapping[str, str], variables: RankVariables | None, world_size: int
+) -> str:
+    """Return the name of a run on several hosts, if there are several and they have one in common.
+
+    All ranks must find the same, so nothing counts here that differs between them.
+    """
+    if variables is None or world_size == 1:
+        return ""
+    address = environ.get("MASTER_ADDR", "").strip()
+    port = environ.get("MASTER_PORT", "").strip()
+    local_size = _whole_number(environ, variables.local_size)
+    # If nothing says how many ranks are on this host, the address must.
+    is_local = _LOOPBACK.fullmatch(address) if local_size is None else local_size >= world_size
+    if is_local:
+        return ""
+    if address and port:
+        if not _IP_ADDRESS.fullmatch(address):
+            address = address.partition(".")[0]
+        return clean_run(f"{_script_name()}-{address}-{port}")
+    local_rank = _whole_number(environ, variables.local_rank)
+    if local_size is not None or local_rank not in (None, _whole_number(environ, variables.rank)):
+        DIAGNOSTICS.warn(
+            "run of several hosts",
+            "the ranks are on several hosts, and nothing names their run: each host has a run of "
+            f"its own; set {settings.RUN} to the same name on all hosts (torchrun: --rdzv-id)",
+        )
+    return ""
+
+
 def _run_from_process(host: str, pid: int) -> str:
+    """Return the name of a run on this host, by the process that started it."""
     process, boot_unix_s = read_process(pid), _boot_unix_s()
     if process is None or boot_unix_s is None:
-        return f"{host}-{pid}"
-    start_unix_s = boot_unix_s + process.start_ticks // os.sysconf("SC_CLK_TCK")
-    start = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(start_unix_s))
-    return f"{host}-{pid}-{start}"
+        return clean_run(f"{_script_name()}-{host}-{pid}")
+    start_unix_s = boot_unix_s + process.start_ticks // _ticks_per_s()
+    start = time.strftime("%Y%m%d-%H%M%S", time.localtime(start_unix_s))
+    own = f"-{pid}" if _is_one_of_several(pid, process.start_ticks) else ""
+    return clean_run(f"{_script_name()}-{start}{own}")
+
+
+def _script_name() -> str:
+    """Return the script's name without its folder and ``.py``; a package's for its main module."""
+    folder, _, name = (getattr(sys, "argv", None) or [""])[0].rpartition("/")
+    if name == "__main__.py":
+        name = folder.rpartition("/")[2]
+    name = clean_run(name.removesuffix(".py"))
+    return "python" if name in ("", "-", "-c", "-m") else name
+
+
+@functools.cache  # the others may end: the name must not change
+def _is_one_of_several(pid: int, start_ticks: int) -> bool:
+    """Return whether a process was not the first that its parent started in that second.
+
+    ``for gpu in 0 1; do python train.py & done`` makes two runs. Only processes of the same
+    program count, not the ``tee`` of a pipe.
+    """
+    second = start_ticks // _ticks_per_s()
+    own = read_process(pid)
+    if own is None or (pid == os.getpid() and _multiprocessing_parent_pid()):
+        return True  # a trial that a script started has that script's name
+    try:
+        program = _program(pid)
+        return any(
+            other is not None
+            and other.start_ticks // _ticks_per_s() == second
+            and (other.start_ticks, sibling) < (start_ticks, pid)
+            and _program(sibling) == program
+            for sibling in _children(own.parent_pid)
+            if (other := read_process(sibling))
+        )
+    except OSError:
+        return True
+
+
+def _children(pid: int) -> list[int]:
+    """Return the children of a process; none of pid 0, which is outside the pid namespace.
+
+    Raises:
+        OSError: If the system does not say.
+    """
+    if pid == 0:
+        return []
+    found = _read_proc(f"{pid}/task/{pid}/children")
+    for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - without pathlib, as below
+        if thread != str(pid):
+            with contextlib.suppress(FileNotFoundError):  # it has just ended
+                found += b" " + _read_proc(f"{pid}/task/{thread}/children")
+    return [int(child) for child in found.split()]
+
+
+def _program(pid: int) -> bytes:
+    try:
+        return _read_proc(f"{pid}/cmdline").partition(b"\0")[0]
+    except OSError:  # it has just ended
+        return b""
+
+
+def _ticks_per_s() -> int:
+    return os.sysconf("SC_CLK_TCK")
 
 
 def _boot_unix_s() -> int | None:

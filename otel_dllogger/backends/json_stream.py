@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger import arguments, settings
 from otel_dllogger.backends.append_file import AppendFile, open_append_file
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.runtime.interruptions import let_through
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _SECOND_US = 1_000_000
 _FIELDS = ("{rank}", "{run}", "{host}")
+_ANY_FIELD = re.compile(r"\{[^{}/]*\}")
 
 
 class JSONStreamBackend(RecordBackend):
@@ -26,7 +29,8 @@ class JSONStreamBackend(RecordBackend):
     Args:
         verbosity: The highest verbosity of a ``log`` call that is written.
         filename: The file, a ``str`` or a path. ``{rank}``, ``{run}`` and ``{host}`` in it are
-            filled in, so that ``"log_rank{rank}.json"`` means one file per rank.
+            filled in, so that ``"{run}_rank{rank}.json"`` means one file per rank; any other field
+            stays as it is, with a warning.
         append: Whether to keep the content of the file; otherwise it is emptied, as DLLogger
             does.
 
@@ -179,7 +183,17 @@ class _Second:
 def _fill_in(filename: str | os.PathLike[str]) -> str | os.PathLike[str]:
     """Fill in ``{rank}``, ``{run}`` and ``{host}``; other braces stay as they are."""
     text = os.fspath(filename)
-    if not isinstance(text, str) or not any(field in text for field in _FIELDS):
+    if not isinstance(text, str):
+        return filename
+    fields = frozenset(_ANY_FIELD.findall(text))
+    unknown = sorted(fields.difference(_FIELDS))
+    if unknown:
+        DIAGNOSTICS.warn(
+            f"file name {text[:80]}",
+            f"{' and '.join(unknown)} in the file name {text!r} is not filled in: the fields are "
+            "{rank}, {run} and {host}",
+        )
+    if fields.isdisjoint(_FIELDS):
         return filename
     topology = detect_topology()
     for field, value in zip(_FIELDS, (topology.rank, topology.run, topology.host), strict=True):

@@ -75,8 +75,8 @@ def find_logs(source: Source) -> list[FoundLog]:
     if missing:
         paths = " ".join(missing)
         raise BackfillError(
-            f"there is no log at {paths}: name files, folders with *.json, *.jsonl, *.log or "
-            "*.txt, or globs"
+            f"there is no log at {paths}: name files, folders with *.json, *.jsonl, *.log, *.txt "
+            "or other files that begin with a record, or globs"
         )
     return sorted(
         logs, key=lambda log: (log.identity.run, log.identity.rank, log.first_us, log.path)

@@ -36,9 +36,11 @@ from otel_dllogger import (
     OTLPBackend,
     PrometheusBackend,
     Verbosity,
+    settings,
 )
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import in_words
+from otel_dllogger.identity import clean_run
 from otel_dllogger.training.records import describe, describe_again, with_mode
 
 if TYPE_CHECKING:
@@ -46,6 +48,10 @@ if TYPE_CHECKING:
 
     from mmengine.config import Config
     from mmengine.runner import Runner
+
+
+_NO_RUNNERS_HUB = "mmengine"
+"""The hub that MMEngine makes where there is none."""
 
 
 @VISBACKENDS.register_module()
@@ -62,7 +68,8 @@ class DLLoggerVisBackend(BaseVisBackend):
         json: The name of the file of JSON lines in the folder, in which ``{run}``, ``{rank}`` and
             ``{host}`` are filled in; None or False for no file.
         otlp: Whether to send every record to a collector, or the arguments of ``OTLPBackend``.
-        run: The run's name; by default the launcher's.
+        run: The run's name; by default ``OTEL_DLLOGGER_RUN``, else the ``experiment_name`` of the
+            Runner, so that each Runner of a process is a run of its own.
 
     Raises:
         ConfigurationError: If an argument is not meaningful.
@@ -94,6 +101,7 @@ class DLLoggerVisBackend(BaseVisBackend):
         self._logger: Logger | None = None
         self._config: dict[str, Any] | None = None
         self._runner: Runner | None = None
+        self._opened_run: str | None = None
         self._iteration: int | None = None
         self._by_epoch = True
         self.is_of_hook = False
@@ -105,11 +113,15 @@ class DLLoggerVisBackend(BaseVisBackend):
         record is visible.
         """
         self._runner = runner
+        if self._env_initialized and self._opened_run != self._run_name():
+            self.close()  # another Runner's, which has this visualizer as well
+            self._runner = runner
         _ = self.experiment
 
     def _init_env(self) -> None:
         """Make the Logger when MMEngine asks for it: at the first use."""
-        names = {"run": self._run, "rank": get_rank()}
+        run_before, self._opened_run = self._opened_run, self._run_name()
+        names = {"run": self._opened_run, "rank": get_rank()}
         backends: list[Any] = []
         if self._json:
             try:
@@ -133,17 +145,27 @@ class DLLoggerVisBackend(BaseVisBackend):
                     ) from error
                 if backend is PrometheusBackend and (url := backends[-1].url):
                     print_log(f"metrics of rank {names['rank']}: {url}", logger="current")
-        if self._logger is None:
+        if self._logger is None or self._opened_run != run_before:
             self._logger = Logger(backends)
         else:  # closed at the end of training, and now a test follows
             self._logger.backends = backends
             describe_again(self._logger)
-            self._log_config()
+        self._log_config()
+
+    def _run_name(self) -> str | None:
+        """Return the run's name, None for the launcher's; the same on all ranks of a Runner."""
+        if self._run or clean_run(os.environ.get(settings.RUN, "")):
+            return self._run
+        if self._runner is not None:
+            return str(self._runner.experiment_name)
+        # A Runner that adds its configuration has just made a hub of its own, with its name.
+        hub: str = MessageHub.get_current_instance().instance_name
+        return None if hub == _NO_RUNNERS_HUB else hub
 
     def _json_path(self) -> str:
         name = (self._json or "").replace("{rank}", str(get_rank()))
-        if self._run is not None:
-            name = name.replace("{run}", self._run.replace("/", "_"))
+        if self._opened_run is not None:
+            name = name.replace("{run}", clean_run(self._opened_run).replace("/", "_"))
         path = os.path.join(self._save_dir or "", name)  # noqa: PTH118 - paths are text here
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)  # noqa: PTH103, PTH120
         return path
@@ -158,9 +180,11 @@ class DLLoggerVisBackend(BaseVisBackend):
 
     def add_config(self, config: Config, **_kwargs: Any) -> None:
         """Log the configuration as parameters."""
-        _ = self.experiment
         self._config = config.to_dict()
-        self._log_config()
+        if self._env_initialized:
+            self._log_config()
+        else:  # what opens it logs the configuration
+            _ = self.experiment
 
     def _log_config(self) -> None:
         if self._config and self._logger is not None:
@@ -252,6 +276,7 @@ class DLLoggerVisBackend(BaseVisBackend):
         if self._logger is not None and self._env_initialized:
             self._logger.close()
             self._env_initialized = False
+            self._runner = None
 
 
 @HOOKS.register_module()

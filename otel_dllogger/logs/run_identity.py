@@ -20,7 +20,7 @@ _FIELD_OR_STAR = re.compile(r"\{([^{}]*)\}|(\*+)|([{}])")
 
 # The endings of a log's name, and what rotation or compression adds to it.
 _NAME = re.compile(
-    r"(?P<stem>.+?)(?:\.(?:json|jsonl|log|txt|out|err))+"
+    r"(?P<stem>.+?)(?:\.(?:json|jsonl|log|txt|out|err|csv))+"
     r"(?P<rotated>(?:[.-][0-9]{1,14}|\.(?:gz|bz2|xz|zst|old|bak))*)",
     re.IGNORECASE | re.DOTALL,
 )
@@ -29,16 +29,57 @@ _NAME = re.compile(
 # that matches counts, and of its matches the last one: "lora_r16_rank3" is rank 3.
 _RANKS = (
     re.compile(
-        r"(?<![^\W_])(?:global[_-]?)?rank[_-]?(?P<rank>[0-9]{1,9})(?![^\W_])", re.IGNORECASE
+        r"(?<![^\W_])(?:global[_-]?)?rank[_.-]?(?P<rank>[0-9]{1,9})(?![^\W_])", re.IGNORECASE
     ),
     re.compile(r"(?<![^\W_])r(?P<rank>[0-9]{1,9})(?![^\W_]|\.[0-9])", re.IGNORECASE),
 )
+# A node before a port is the address in a run's name, as in train-node1-29500 (identity.py).
 _BESIDE_RANK = re.compile(
-    r"(?<![^\W_])(?:node|host|device|gpu|local[_-]?rank)[_-]?[0-9]{1,9}(?![^\W_])", re.IGNORECASE
+    r"(?<![^\W_])(?:node|host|device|gpu|local[_-]?rank)[_-]?[0-9]{1,9}"
+    r"(?![^\W_]|-[0-9]{4,5}(?![^\W_]))",
+    re.IGNORECASE,
 )
-_PLACE = re.compile(r"(?:rank[_-]?|r|(?:node|host)[_-]?)[0-9]{1,9}", re.IGNORECASE)
+_PLACE = re.compile(
+    r"(?:rank[_.-]?|r|(?:node|host)[_-]?)[0-9]{1,9}|checkpoint-[0-9]+", re.IGNORECASE
+)
 # If the file's name says the rank, a folder r3 does not: it belongs to the third run.
-_PLACE_OF_RANKED = re.compile(r"(?:rank|node|host)[_-]?[0-9]{1,9}", re.IGNORECASE)
+_PLACE_OF_RANKED = re.compile(
+    r"(?:rank[_.-]?|(?:node|host)[_-]?)[0-9]{1,9}|checkpoint-[0-9]+", re.IGNORECASE
+)
+
+
+class _Layout(NamedTuple):
+    """How a launcher arranges the output of its processes.
+
+    Attributes:
+        path: What a path without the ending of a log must match.
+        rank_by: Where the rank comes from; ``{folder}`` is the name of the file's folder.
+    """
+
+    path: re.Pattern[str]
+    rank_by: str
+
+
+_LAYOUTS = (
+    # torchrun --log-dir; each start of the workers is another attempt.
+    _Layout(
+        re.compile(
+            r".*?/(?P<run>[^/]+)/attempt_[0-9]+/(?P<rank>[0-9]{1,9})/std(?:out|err)", re.DOTALL
+        ),
+        "the folder {folder} of torchrun, a local rank",
+    ),
+    # mpirun --output-filename OUT, with and without the number of the job.
+    _Layout(
+        re.compile(
+            r".*?/(?P<run>[^/]+)/(?:[0-9]+/)?rank\.(?P<rank>[0-9]{1,9})/std(?:out|err)", re.DOTALL
+        ),
+        "the folder {folder}",
+    ),
+)
+"""They mean what they mean wherever they are, above a root as well."""
+
+# sbatch's slurm-%j.out and slurm-%A_%a.out; identity.py names the run of a job alike.
+_SLURM_NAME = re.compile(r"slurm-(?P<run>[0-9]+(?:_[0-9]+)?)")
 
 # MMEngine 0.10, logging/logger.py: <name>_<user>@<host>_device<local rank>_rank<rank>.log, where
 # the host may be missing. The name is usually a time; one that a user chose may hold underscores.
@@ -51,6 +92,7 @@ _TIMESTAMP = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})_([0-9]{2})([0-9]{2})([0
 _GENERIC = re.compile(
     r"log(?:s|ger|files?)?|dl{2,3}(?:og(?:ger)?)?|nvlog|tcap.*|train(?:ing)?|metrics?|scalars?"
     r"|out(?:puts?)?|std(?:out|err)|err|console|raport|report|experiment|jsonl?|txt|tb|tensorboard"
+    r"|csv|results?|progress|trainer|state"
     r"|rank|local|global|node|host|device"
 )
 """Words that do not name a run; ``experiment_raport.json`` is the default of NVIDIA's examples."""
@@ -66,11 +108,14 @@ class RunIdentity(NamedTuple):
         run: The run, as ``identity.clean_run`` returns it; never empty.
         rank: The rank of records that do not name theirs.
         host: The host, None if it is not known.
+        rank_by: Where the rank comes from, in words, such as "the file name"; empty if nothing
+            says one, so that 0 is assumed.
     """
 
     run: str
     rank: int
     host: str | None
+    rank_by: str = ""
 
 
 class RunIdentities:
@@ -81,16 +126,20 @@ class RunIdentities:
     ====  ======================================================================================
     run   ``run``, for every file
     run   ``{run}`` of the first pattern that matches
+    run   the folder of a launcher: ``ID`` of torchrun's ``ID/attempt_0/3/stdout.log``, ``OUT`` of
+          mpirun's ``OUT/1/rank.3/stdout``
+    run   the job, and the task of an array, of Slurm's ``slurm-4242_7.out``: ``4242_7``
     run   the file's name without its rank, if a word is left that is not generic:
           ``myrun_rank3.json`` is ``myrun``, ``train_log_rank3.json`` gives nothing
-    run   the nearest folder upwards that has such a word and is not a rank's or node's:
-          ``resnet50/logs/rank3/log.json`` is ``resnet50``. If a folder passed on the way
-          (the nearest one), or else the file's name, is a time as MMEngine writes it, the time
-          is added: ``resnet50/20250816_120000/vis_data/scalars.json`` is
+    run   the nearest folder upwards that has such a word and is not a rank's, a node's or a
+          checkpoint's: ``resnet50/logs/rank3/log.json`` is ``resnet50``. If a folder passed on
+          the way (the nearest one), or else the file's name, is a time as MMEngine writes it,
+          the time is added: ``resnet50/20250816_120000/vis_data/scalars.json`` is
           ``resnet50/20250816_120000``
     run   the nearest folder that is not a rank's, a node's or a time; the file's name;
           ``unknown``
     rank  ``{rank}`` of the first pattern that matches
+    rank  the folder of a launcher; torchrun's says the local rank
     rank  the file's name: ``rank3``, ``rank_3``, ``rank-3`` or ``r3`` as a whole word in any
           case; the last one, and ``rank`` before ``r``
     rank  the nearest folder that holds such a word, up to and including the root. The root of
@@ -132,21 +181,28 @@ class RunIdentities:
         whole = os.path.abspath(path)  # noqa: PTH100 - links stay
         said, rest = self._match(whole)
         *folders, name = rest.split("/")
+        launched = _read_layout(rest)
         rank, host, stem = _read_name(name)
+        rank_by = "" if rank is None else "the file name"
         place = _PLACE if rank is None else _PLACE_OF_RANKED
-        if rank is None and "rank" not in said:
+        if "rank" in said:
+            rank, rank_by = int(said["rank"]), "the pattern"
+        elif launched is not None:
+            rank, rank_by = launched.rank, launched.rank_by
+        elif rank is None:
             for i in range(len(folders) - 1, self._first_folder(whole) - 1, -1):
                 rank, left = _split_rank(folders[i])
                 if rank is not None:
-                    folders[i] = left
+                    rank_by, folders[i] = f"the folder {clean_run(folders[i])}", left
                     break
-        run = self._run or clean_run(said.get("run", ""))
+        run = self._run or clean_run(said.get("run", "")) or (launched.run if launched else "")
         return RunIdentity(
             run=run
             or clean_run("/".join(filter(None, _find_run(folders, stem, place))))
             or "unknown",
-            rank=int(said.get("rank", rank or 0)),
+            rank=rank or 0,
             host=clean_run(said.get("host", host or "")) or None,
+            rank_by=rank_by,
         )
 
     def _match(self, path: str) -> tuple[dict[str, str], str]:
@@ -276,6 +332,20 @@ def _stem(path: str) -> str:
     return path if found is None else folder + slash + found["stem"]
 
 
+def _read_layout(stem: str) -> RunIdentity | None:
+    """Return what the folders of a launcher say.
+
+    Args:
+        stem: The path, without the ending of a log.
+    """
+    for layout in _LAYOUTS:
+        found = layout.path.fullmatch(stem)
+        if found is not None:
+            rank_by = layout.rank_by.format(folder=stem.split("/")[-2])
+            return RunIdentity(clean_run(found["run"]), int(found["rank"]), None, rank_by)
+    return None
+
+
 def _read_name(stem: str) -> tuple[int | None, str | None, str]:
     """Return the rank and the host in a file's name, and the rest of the name."""
     for pattern in _MMENGINE_NAMES:
@@ -284,7 +354,8 @@ def _read_name(stem: str) -> tuple[int | None, str | None, str]:
             host = (found["host"] or "").rpartition("@")[2].partition(".")[0]
             return int(found["rank"]), host, found["name"]
     rank, left = _split_rank(stem)
-    return rank, None, left
+    job = _SLURM_NAME.fullmatch(left)
+    return rank, None, left if job is None else job["run"]
 
 
 def _split_rank(text: str) -> tuple[int | None, str]:

@@ -415,6 +415,46 @@ def test_runners_may_share_a_visualizer(tmp_path: Path) -> None:
     assert 2 * losses.index(True) < losses.count(True)
 
 
+@pytest.mark.parametrize("by", ["hook", "backend"])
+@pytest.mark.parametrize("visualizer", ["shared", None], ids=["one visualizer", "two"])
+def test_two_runners_are_two_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, visualizer: str | None
+) -> None:
+    """Each is named after its experiment, though both belong to one job."""
+    monkeypatch.setenv("SLURM_JOB_ID", "4242")
+    monkeypatch.delenv("OTEL_DLLOGGER_RUN", raising=False)
+    options = {"prometheus": False, "save_dir": str(tmp_path)}
+    runs = []
+    for name in (f"{by}1{visualizer}", f"{by}2{visualizer}"):
+        config = toy_config(tmp_path / name / "work", by_epoch=True)
+        backends = [{"type": "DLLoggerVisBackend", **options}] if by == "backend" else []
+        config.visualizer = {
+            "type": "Visualizer",
+            "vis_backends": backends,
+            "name": name if visualizer is None else by + visualizer,
+        }
+        config.custom_hooks = [{"type": "DLLoggerHook", **(options if by == "hook" else {})}]
+        config.experiment_name = name
+        runner = Runner.from_cfg(config)
+        runs.append(runner.experiment_name)
+        runner.train()
+    assert {f"{name}_rank0.json" for name in runs} == {
+        path.name for path in tmp_path.glob("*_rank0.json")
+    }
+    for name in runs:
+        text = (tmp_path / f"{name}_rank0.json").read_text()
+        assert (1, True) == (text.count('"optim_wrapper"'), "train/loss" in text)
+
+
+def test_the_run_that_the_environment_names_is_every_runners(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person who names it means it."""
+    monkeypatch.setenv("OTEL_DLLOGGER_RUN", "mine")
+    run(tmp_path, "named", hook={"run": None, "prometheus": False}).train()
+    assert (vis_data(tmp_path) / "mine_rank0.json").is_file()
+
+
 def test_a_file_that_cannot_be_opened_does_not_end_the_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

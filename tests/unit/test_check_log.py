@@ -45,7 +45,7 @@ def test_a_good_log_is_described(check):
         done,
         0,
         "Log resnet50.json: DLLogger JSON lines\n",
-        "  for bridge and backfill: run 'resnet50', rank 0\n",
+        "  for bridge and backfill: run 'resnet50', rank 0 (assumed, since the path says none)\n",
         "  6 lines: 5 records, 1 METADATA\n",
         "over 1 min 30 s\n",
         "3 iteration steps, 1 run step; epoch 0, iterations 0 to 2\n",
@@ -313,7 +313,8 @@ def test_a_log_of_mmengine_is_described(tmp_path):
     assert_said(
         otel_dllogger("check", "tiny/train.log", cwd=tmp_path),
         0,
-        "Log tiny/train.log: MMEngine text log\n  for bridge and backfill: run 'tiny', rank 0\n",
+        "Log tiny/train.log: MMEngine text log\n"
+        "  for bridge and backfill: run 'tiny', rank 0 (assumed, since the path says none)\n",
         "  149 lines: 15 records, 129 from other programs, 5 blank\n",
         "over 0.0 s\n",
         "  loss               6       2.0101        train  minimize  iteration          dl_loss\n",
@@ -373,7 +374,7 @@ def test_ranks_and_restarts_are_said(check):
         0,
         "Log a_r5.json: DLLogger JSON lines (6); TCAP DLLogger text, as its StdOutBackend prints ",
         "it (3)\n",
-        "run 'a', rank 5\n",
+        "run 'a', rank 5 (by the file name)\n",
         "records of ranks 0, 1, 2, 5\n",
         "restarted 1 time: rank 5\n",
     )

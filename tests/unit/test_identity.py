@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -50,8 +53,11 @@ sys.exit(max(process.wait() for process in ranks))
 
 def clean_environ() -> dict[str, str]:
     """Leave out whatever launcher the tests themselves run under."""
-    prefixes = ("SLURM_", "TORCHELASTIC_", "OMPI_", "PMI_", "PADDLE_", "MV2_", "LSB_", "PBS_")
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "OTEL_DLLOGGER_RUN")
+    prefixes = (
+        *("SLURM_", "TORCHELASTIC_", "OMPI_", "PMI_", "PADDLE_", "MV2_", "LSB_", "PBS_"),
+        *("LOCAL_", "MASTER_"),
+    )
+    names = ("RANK", "WORLD_SIZE", "OTEL_DLLOGGER_RUN")
     return {
         name: value
         for name, value in os.environ.items()
@@ -191,6 +197,15 @@ def test_the_run_comes_from_the_first_source_that_has_one():
         ({"OTEL_DLLOGGER_RUN": " \n", "SLURM_JOB_ID": "4242"}, "4242"),
         ({"OTEL_DLLOGGER_RUN": "\x00\udc80", "SLURM_JOB_ID": "4242"}, "4242"),
         ({"OTEL_DLLOGGER_RUN": " a\nb\x1b[0m "}, "ab[0m"),
+        ({"SLURM_JOB_ID": "4250", "SLURM_ARRAY_JOB_ID": "4242"}, "4250"),
+        (
+            {
+                "SLURM_JOB_ID": "4250",
+                "SLURM_ARRAY_JOB_ID": "4242",
+                "SLURM_ARRAY_TASK_ID": "7",
+            },
+            "4242_7",
+        ),
         ({"LSB_JOBID": "99", "LSB_JOBINDEX": "0"}, "99"),
         ({"LSB_JOBID": "99", "LSB_JOBINDEX": ""}, "99"),
         ({"LSB_JOBID": "99", "LSB_JOBINDEX": "3"}, "99[3]"),
@@ -264,7 +279,9 @@ def test_ranks_of_one_launcher_agree():
 
 def test_two_launches_disagree():
     """The same command launched again is another run."""
-    assert launch()[0]["run"] != launch()[0]["run"]
+    first = launch()[0]["run"]
+    time.sleep(1.1)  # runs are named after seconds
+    assert first != launch()[0]["run"]
 
 
 def test_ranks_behind_wrapper_scripts_agree():
@@ -299,33 +316,143 @@ def test_a_recycled_launcher_pid_is_another_run(monkeypatch):
     assert first != detect_topology(environ).run
 
 
-def test_scripts_without_a_launcher_are_runs_of_their_own():
-    """Two scripts that one shell starts one after the other are two runs, named for their pids."""
-    (first,), (second,) = run_python(RANK), run_python(RANK)
-    assert first["run"] != second["run"]
-    assert [f"{found['host']}-{found['pid']}" for found in (first, second)] == [
-        found["run"].rpartition("-")[0] for found in (first, second)
+def test_a_script_without_a_launcher_is_named_after_itself_and_its_start():
+    """``train-20261128-171447``, in local time, as the clock on the wall shows it."""
+    started_s = psutil.Process().create_time()
+    around = {
+        "train-" + time.strftime("%Y%m%d-%H%M%S", time.localtime(started_s + offset_s))
+        for offset_s in (-1, 0, 1)
+    }
+    with argv("/work/train.py", "--lr", "0.1"):
+        assert detect_topology({}).run in around
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ("train.py", "train"),
+        ("/a/b/my train.py", "my train"),
+        ("/a/trainer/__main__.py", "trainer"),
+        ("train", "train"),
+        ("train.v2", "train.v2"),
+        ("tr\nain.py", "train"),
+        ("-c", "python"),
+        ("-m", "python"),
+        ("", "python"),
+        ("/a/", "python"),
+    ],
+)
+def test_the_script_is_the_program_that_was_called(program, expected):
+    """Without folder and ending; a package's main module has the name of the package."""
+    with argv(program):
+        assert expected == identity._script_name()
+
+
+@contextlib.contextmanager
+def argv(*arguments):
+    """Let this process have been called with other arguments."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", list(arguments))
+        yield
+
+
+SWEEP = """
+import subprocess, sys, time
+time.sleep(1.05 - time.clock_gettime(time.CLOCK_BOOTTIME) % 1)
+pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+other = subprocess.Popen(["cat"], **pipe)
+trials = [subprocess.Popen([sys.executable, "-c", sys.argv[1]], **pipe) for _ in range(3)]
+for line in [trial.stdout.readline() for trial in trials]:  # all of them run until the last is done
+    print(line.decode(), end="")
+for process in (*trials, other):
+    process.communicate()
+"""
+
+
+def test_trials_that_one_shell_starts_at_once_are_runs_of_their_own():
+    """The first is named after the second in which it started, the others after their pids too."""
+    trials = run_python(SWEEP, f"{RANK}import sys; sys.stdin.read()")
+    first, *others = sorted(trials, key=lambda trial: trial["pid"])
+    assert re.fullmatch(r"python-\d{8}-\d{6}", first["run"])
+    assert [f"{first['run']}-{other['pid']}" for other in others] == [
+        other["run"] for other in others
     ]
 
 
-def test_the_run_names_the_start_in_utc():
-    """The last part of a process's run is when it started, within the clocks' second."""
-    stamp = detect_topology({}).run.rpartition("-")[2]
-    started_s = psutil.Process().create_time()
-    around = {
-        identity.time.strftime("%Y%m%dT%H%M%SZ", identity.time.gmtime(started_s + offset_s))
-        for offset_s in (-1, 0, 1)
-    }
-    assert stamp in around
+@pytest.mark.parametrize("children", [OSError, PermissionError])
+def test_where_nobody_tells_the_siblings_a_run_has_its_pid(children, monkeypatch):
+    """Some kernels do not list children."""
+    read = identity._read_proc
+
+    def guarded(name):
+        if name.endswith("/children"):
+            raise children
+        return read(name)
+
+    identity._is_one_of_several.cache_clear()
+    monkeypatch.setattr(identity, "_read_proc", guarded)
+    assert detect_topology({}).run.endswith(f"-{os.getpid()}")
+    identity._is_one_of_several.cache_clear()
+
+
+HOSTS = {"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8", "LOCAL_RANK": "1"}
+ADDRESS = {"MASTER_ADDR": "node1.cluster", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({**HOSTS, **ADDRESS}, "train-node1-29500"),
+        ({**HOSTS, **ADDRESS, "TORCHELASTIC_RUN_ID": "none"}, "train-node1-29500"),
+        ({**HOSTS, **ADDRESS, "TORCHELASTIC_RUN_ID": "abc"}, "abc"),
+        ({**HOSTS, **ADDRESS, "MASTER_ADDR": "10.0.0.1"}, "train-10.0.0.1-29500"),
+        ({**HOSTS, **ADDRESS, "MASTER_ADDR": "fe80::1"}, "train-fe80::1-29500"),
+        # as in a pod of Kubernetes: nothing says how many ranks are on the host
+        ({"WORLD_SIZE": "16", **ADDRESS}, "train-node1-29500"),
+        ({"WORLD_SIZE": "16", **ADDRESS, "MASTER_ADDR": "127.0.0.1"}, None),
+        ({"WORLD_SIZE": "16", **ADDRESS, "MASTER_ADDR": "localhost"}, None),
+        # one host
+        ({**HOSTS, **ADDRESS, "LOCAL_WORLD_SIZE": "16"}, None),
+        ({"WORLD_SIZE": "1", **ADDRESS}, None),
+        (ADDRESS, None),
+    ],
+)
+def test_ranks_of_several_hosts_are_named_after_what_they_have_in_common(
+    environ, expected, diagnostics, caplog
+):
+    """All ranks, on whatever host, find one name; on a single host it has the start."""
+    with argv("train.py"), caplog.at_level(logging.WARNING, "otel_dllogger"):
+        runs = {detect_topology({**environ, "RANK": str(rank)}).run for rank in (0, 9)}
+    (run,) = runs
+    assert run == expected or (expected is None and re.match(r"train-\d{8}-\d{6}", run))
+    assert [] == caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("environ", "is_warned"),
+    [
+        (HOSTS, True),
+        ({**HOSTS, "MASTER_ADDR": "node1"}, True),
+        ({"WORLD_SIZE": "16", "LOCAL_RANK": "1"}, True),
+        ({**HOSTS, "LOCAL_WORLD_SIZE": "16"}, False),
+        ({"WORLD_SIZE": "16"}, False),
+        ({**HOSTS, "OTEL_DLLOGGER_RUN": "mine"}, False),
+    ],
+)
+def test_hosts_that_cannot_agree_are_warned_of(environ, is_warned, diagnostics, caplog):
+    """At once, with the variable that helps."""
+    with caplog.at_level(logging.WARNING, "otel_dllogger"):
+        detect_topology({**environ, "RANK": "9"})
+    assert is_warned == ("OTEL_DLLOGGER_RUN" in "".join(caplog.messages))
 
 
 def test_without_proc_the_pid_must_do(monkeypatch):
-    """Where the system does not say when a process started, the run is host and pid."""
+    """Where the system does not say when a process started, the run has host and pid."""
     monkeypatch.setattr(identity, "read_process", lambda pid: None)
     host = identity.host_name()
-    assert [f"{host}-{os.getpid()}", f"{host}-{os.getppid()}"] == [
-        detect_topology(environ).run for environ in ({}, {"RANK": "0"})
-    ]
+    with argv("train.py"):
+        runs = [detect_topology(environ).run for environ in ({}, {"RANK": "0"})]
+    assert [f"train-{host}-{os.getpid()}", f"train-{host}-{os.getppid()}"] == runs
 
 
 @pytest.mark.parametrize(
@@ -343,15 +470,17 @@ def test_unreadable_proc_files_cost_a_detail_at_most(unreadable, is_dated, monke
 
     monkeypatch.setattr(identity, "_read_proc", guarded)
     monkeypatch.setattr(os, "getppid", lambda: pid)
-    undated = f"{identity.host_name()}-{pid}"
-    run = detect_topology({"RANK": "0"}).run
-    assert (True, is_dated) == (run.startswith(undated), run != undated)
+    with argv("train.py"):
+        run = detect_topology({"RANK": "0"}).run
+    undated = f"train-{identity.host_name()}-{pid}"
+    assert is_dated == (re.match(r"train-\d{8}-\d{6}", run) is not None) == (run != undated)
 
 
 def test_the_first_process_of_a_container_is_the_last_ancestor(monkeypatch):
     """Where every ancestor was given a rank, as in a pod, the topmost stands for the launcher."""
     monkeypatch.setattr(identity, "_was_started_with", lambda variable, pid: True)
-    assert detect_topology({"RANK": "0"}).run.startswith(f"{identity.host_name()}-1-")
+    monkeypatch.setattr(identity, "_run_from_process", lambda _host, pid: f"started by {pid}")
+    assert "started by 1" == detect_topology({"RANK": "0"}).run
 
 
 def _spawned_with_argument(rank, results):

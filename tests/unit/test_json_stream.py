@@ -14,8 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otel_dllogger import JSONStreamBackend, Logger
+from otel_dllogger.backends import json_stream
+from otel_dllogger.diagnostics import Diagnostics
 from otel_dllogger.record import Info, Metadata, Record
 from tests.support.in_memory import in_memory_backend
+from tests.support.spoken import SpokenLog
 
 pytestmark = pytest.mark.newest_only
 
@@ -204,6 +207,34 @@ def test_fields_of_a_file_name(tmp_path, monkeypatch, name, expected, kind):
         monkeypatch.setenv(variable, value)
     Logger([JSONStreamBackend(1, kind(tmp_path / name))]).log(0, {})
     assert [path.name for path in tmp_path.iterdir()] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "unknown"),
+    [
+        ("log_{rnak}.json", "{rnak}"),
+        ("{local_rank}_{rank:03}_{run}.json", "{local_rank} and {rank:03}"),
+        ("log_{}.json", "{}"),
+        ("{run}_{host}_{rank}_{_}.json", "{_}"),
+        ("{run}_{host}_{rank}.json", None),
+        ("log_{_}{.json", "{_}"),
+        ("log_}{.json", None),
+    ],
+)
+def test_an_unknown_field_is_warned_of(tmp_path, caplog, name, unknown):
+    """It stays as it is, and the warning names the fields that exist."""
+    diagnostics = Diagnostics()
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level("WARNING", "otel_dllogger"):
+        patch.setattr(json_stream, "DIAGNOSTICS", diagnostics)
+        JSONStreamBackend(1, tmp_path / name)
+        messages = SpokenLog(caplog, diagnostics).messages
+    if unknown is None:
+        assert [] == messages
+    else:
+        (message,) = messages
+        assert f"{unknown} in the file name " in message
+        assert "the fields are {rank}, {run} and {host}" in message
+    assert not diagnostics.dropped or not any(diagnostics.dropped.values())
 
 
 def test_a_file_name_of_bytes(tmp_path):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.identity import clean_run
+from otel_dllogger.identity import clean_run, detect_topology
 from otel_dllogger.logs.run_identity import RunIdentities, RunIdentity, find_start_us, is_copy
 from tests.support.parsers import DATA
 
@@ -92,6 +95,28 @@ PATHS = {
     "/w/myrun/log.json.1": ("myrun", 0),
     "/w/myrun/log.json-20250101": ("myrun", 0),
     "/w/a/myrun_rank3.log.2.gz": ("myrun", 3),
+    # torchrun --log-dir, whose folders count above the root as well
+    "/w/logs/none_h2x9/attempt_0/3/stdout.log": ("none_h2x9", 3),
+    "/w/logs/none_h2x9/attempt_1/3/stderr.log.1": ("none_h2x9", 3),
+    "/v/none_h2x9/attempt_0/12/stdout.log": ("none_h2x9", 12),
+    "/w/logs/out/attempt_0/3/stdout.log": ("out", 3),
+    "/w/exp/attempt_0/a3/stdout.log": ("a3", 0),
+    "/w/exp/attempt_0/3/metrics.json": ("3", 0),
+    # mpirun --output-filename
+    "/w/out/1/rank.0/stdout": ("out", 0),
+    "/w/out/1/rank.003/stderr": ("out", 3),
+    "/v/a/out/rank.12/stdout": ("out", 12),
+    "/w/a/1/rank.3/log.json": ("1", 3),
+    # Slurm
+    "/w/a/slurm-4242.out": ("4242", 0),
+    "/w/a/slurm-4242_7.out": ("4242_7", 0),
+    "/w/a/slurm-4242_rank3.out": ("4242", 3),
+    "/w/a/slurm-gpu.out": ("slurm-gpu", 0),
+    "/w/a/log_4242_3.out": ("log_4242_3", 0),
+    # a table beside the checkpoints
+    "/w/yolo/train2/results.csv": ("train2", 0),
+    "/w/lightning_logs/version_3/metrics.csv": ("version_3", 0),
+    "/w/bert/checkpoint-500/trainer_state.json": ("bert", 0),
     # an ending that is none
     "/w/a/resnet50.v2": ("resnet50.v2", 0),
     # nothing but generic words
@@ -107,7 +132,8 @@ PATHS = {
 def test_a_path_says_whose_the_lines_are(path):
     """The rules of ``RunIdentities``, one by one."""
     run, rank, *host = PATHS[path]
-    assert RunIdentity(run, rank, host[0] if host else None) == RunIdentities(["/w"]).of(path)
+    expected = (run, rank, host[0] if host else None)
+    assert expected == RunIdentities(["/w"]).of(path)[:3]
 
 
 def test_the_samples_of_mmengine_agree():
@@ -119,6 +145,24 @@ def test_the_samples_of_mmengine_agree():
 
 
 SCALARS = "vis_data/scalars.json"
+
+
+@pytest.mark.parametrize(
+    ("path", "rank_by"),
+    [
+        ("/w/a/log.json", ""),
+        ("/w/a/log_rank0.json", "the file name"),
+        ("/w/rank2/log_rank3.json", "the file name"),
+        ("/w/a/exp_r3/logs/log.json", "the folder exp_r3"),
+        ("/w/out/1/rank.003/stdout", "the folder rank.003"),
+        ("/w/none_h2x9/attempt_0/3/stdout.log", "the folder 3 of torchrun, a local rank"),
+        ("/w/rank2/gpu3.json", "the pattern"),
+        (f"/w/e/{TIME}/{TIME}_device1_rank9.log", "the file name"),
+    ],
+)
+def test_an_identity_says_where_its_rank_comes_from(path, rank_by):
+    """A rank 0 that nothing names is told from one that a name says."""
+    assert rank_by == RunIdentities(["/w"], patterns=["gpu{rank}.json"]).of(path).rank_by
 
 
 @pytest.mark.parametrize(
@@ -152,7 +196,7 @@ def test_relative_roots_and_paths_are_of_the_working_folder(tmp_path, monkeypatc
     """A folder whose name looks like a glob is a folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rank3[1]").mkdir()
-    assert RunIdentity("x", 3, None) == RunIdentities(["rank3[1]"]).of("rank3[1]/x/log.json")
+    assert ("x", 3) == RunIdentities(["rank3[1]"]).of("rank3[1]/x/log.json")[:2]
     assert 0 == RunIdentities(["rank4[2]/rank3"]).of(f"{tmp_path.parent}/log.json").rank
 
 
@@ -160,8 +204,8 @@ def test_relative_roots_and_paths_are_of_the_working_folder(tmp_path, monkeypatc
 def test_a_run_that_is_given_is_every_files(run):
     """Also where a pattern says another."""
     identities = RunIdentities(["/w"], run=run, patterns=["{run}/{rank}.json"])
-    assert RunIdentity("mine", 3, None) == identities.of("/w/other/3.json")
-    assert RunIdentity("mine", 4, None) == identities.of("/w/other_rank4.json")
+    assert ("mine", 3) == identities.of("/w/other/3.json")[:2]
+    assert ("mine", 4) == identities.of("/w/other_rank4.json")[:2]
 
 
 def test_an_empty_run_counts_as_not_given():
@@ -191,6 +235,11 @@ PATTERNS = {
     ("x[1]{run}.json", "/w/x[1]b.json"): ("b", 0),
     ("{run}_{rank}.json", "/w/b_1234567890.json"): ("b_1234567890", 0),
     ("{run}.{rank}", "/w/a/log.json.4"): ("log.json", 4),
+    # Slurm's %t, which looks like the task of an array
+    ("slurm-{run}_{rank}.out", "/w/slurm-4242_3.out"): ("4242", 3),
+    ("slurm-*_{rank}.out", "/w/slurm-4242_3.out"): ("4242", 3),
+    ("log_{run}_{rank}.out", "/w/log_4242_3.out"): ("4242", 3),
+    ("{run}/1/*/stdout", "/w/a/b/1/rank.3/stdout"): ("b", 3),
 }
 
 
@@ -198,16 +247,15 @@ PATTERNS = {
 def test_a_pattern_is_the_end_of_a_path(pattern, path):
     """What it leaves open follows from the rules, without the words that it took."""
     run, rank, *host = PATTERNS[pattern, path]
-    assert RunIdentity(run, rank, host[0] if host else None) == RunIdentities(
-        ["/w"], patterns=[pattern]
-    ).of(path)
+    expected = (run, rank, host[0] if host else None)
+    assert expected == RunIdentities(["/w"], patterns=[pattern]).of(path)[:3]
 
 
 def test_the_first_pattern_that_matches_holds():
     """Whatever follows."""
     identities = RunIdentities(["/w"], patterns=["{run}/none", "a{rank}.json", "{run}.json"])
-    assert RunIdentity("w", 3, None) == identities.of("/w/a3.json")
-    assert RunIdentity("b3", 0, None) == identities.of("/w/b3.json")
+    assert ("w", 3) == identities.of("/w/a3.json")[:2]
+    assert ("b3", 0) == identities.of("/w/b3.json")[:2]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +314,46 @@ def test_the_ranks_of_a_folder_agree_on_the_run(folders, name, rank):
     """They differ in nothing but the rank."""
     identities = RunIdentities(["/"])
     path = "/".join(["", *folders, f"{name}.json"])
-    assert identities.of(path.format(0))._replace(rank=rank) == identities.of(path.format(rank))
+    own, first = identities.of(path.format(rank)), identities.of(path.format(0))
+    assert (first.run, rank, first.host) == own[:3]
+
+
+LIVE = [
+    {},
+    {"OTEL_DLLOGGER_RUN": "resnet50-lr0.1"},
+    {"OTEL_DLLOGGER_RUN": "lora_r16_rank8"},
+    {"SLURM_JOB_ID": "4242"},
+    {"SLURM_JOB_ID": "4250", "SLURM_ARRAY_JOB_ID": "4242", "SLURM_ARRAY_TASK_ID": "7"},
+    {"PBS_JOBID": "7.server"},
+    {"LSB_JOBID": "99", "LSB_JOBINDEX": "3"},
+    {
+        "WORLD_SIZE": "16",
+        "LOCAL_WORLD_SIZE": "8",
+        "MASTER_ADDR": "node1.cluster",
+        "MASTER_PORT": "29500",
+    },
+]
+
+
+@pytest.mark.parametrize("environ", LIVE, ids=lambda environ: " ".join(environ) or "none")
+@pytest.mark.parametrize("script", ["train.py", "train_r3.py", "my_rank3_run.py"])
+def test_the_name_that_the_readme_recommends_is_read_as_the_live_run(environ, script, monkeypatch):
+    """``{run}_rank{rank}.json`` gives the run and the rank that the metrics page has."""
+    monkeypatch.setattr(sys, "argv", [script])
+    live = detect_topology({"RANK": "3", **environ})
+    path = f"/w/logs/{live.run}_rank{live.rank}.json"
+    assert (live.run, 3, None, "the file name") == RunIdentities(["/w"]).of(path)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert {"{run}_rank{rank}.json"} == set(re.findall(r'"([^"\n]*\{rank\}[^"\n]*)"', readme))
+
+
+@pytest.mark.parametrize("job", ["4242", "4242_7"])
+def test_the_output_of_slurm_is_read_as_the_live_run(job):
+    """Slurm's names, and those of a script in the job, are one run."""
+    array_id, _, task_id = job.partition("_")
+    environ = {"SLURM_JOB_ID": array_id, "SLURM_ARRAY_JOB_ID": array_id}
+    live = detect_topology({**environ, "SLURM_ARRAY_TASK_ID": task_id})
+    assert live.run == job == RunIdentities(["/w"]).of(f"/w/slurm-{job}.out").run
 
 
 def test_a_time_in_the_path_is_the_start():

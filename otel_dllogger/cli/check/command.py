@@ -17,6 +17,7 @@ from otel_dllogger.cli.scrape import MAX_PAGE_BYTES, UnreachableError, fetch
 from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.errors import in_words
 from otel_dllogger.logs.source import read_lines
+from otel_dllogger.logs.tail.candidates import has_prefix, is_settings
 from otel_dllogger.redaction import redact_address
 
 if TYPE_CHECKING:
@@ -132,4 +133,7 @@ def _check_log(path: Path, first: list[bytes], lines: Iterator[bytes]) -> Report
         )
     if first[0].startswith(b"\x1f\x8b"):
         return Report(wrong=[f"{path} is compressed; unpack it first"])
+    if is_settings(path.name) and not any(map(has_prefix, first)):
+        rule = "bridge and backfill leave it out of a folder; pass the log beside it"
+        return Report(wrong=[f"{path} holds settings or results, as its name says: {rule}"])
     return describe_log(path, lines)

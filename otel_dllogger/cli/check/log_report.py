@@ -125,9 +125,10 @@ class _Log:
         facts, path = self._report.facts, str(self._path)
         if not self._path.is_file():  # a pipe, whose name says nothing
             return
-        run, rank, host = self._identity
+        run, rank, host, rank_by = self._identity
         where = "" if host is None else f" on {host}"
-        facts.append(f"  for bridge and backfill: run {run!r}, rank {rank}{where}")
+        by = f"by {rank_by}" if rank_by else "assumed, since the path says none"
+        facts.append(f"  for bridge and backfill: run {run!r}, rank {rank}{where} ({by})")
         if is_copy(path):
             facts.append(
                 "  MMEngine wrote the same to another file: bridge and backfill leave this one out "

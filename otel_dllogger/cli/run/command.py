@@ -43,6 +43,8 @@ def prepare(
     """
     if not is_module:
         program = find_script(script, arguments)  # before a port is taken for nothing
+    # The run is named after the script, here as well as in the script.
+    sys.argv[:] = [f"{script.replace('.', '/')}.py" if is_module else script, *arguments]
     backend, warnings = open_page(options)
     hand_down(options, backend.topology.run)
     _attach_until_exit(backend)

@@ -22,16 +22,16 @@ from otel_dllogger.diagnostics import (
     PATH_MISSING,
 )
 from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.logs.tail.candidates import CANDIDATES, NAMES, Heads, is_settings
 from otel_dllogger.logs.tail.fingerprint import FileKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from otel_dllogger.logs.tail.anomalies import FileAnomalies
     from otel_dllogger.logs.tail.file_state import TailedFile
 
-NAMES = ("*.json", "*.jsonl", "*.log", "*.txt")
-"""The names of log files in a folder, unless others are asked for."""
+_NO_ENDING = r"[^.]+"
 
 
 class _Glob(NamedTuple):
@@ -48,11 +48,14 @@ class _Glob(NamedTuple):
         base: The folder.
         folders: What the names of the folders below it must match; None is ``**``.
         name: What the file's name must match.
+        unsure: Names for which the content decides whether the file is followed; None if it
+            never does.
     """
 
     base: str
     folders: tuple[re.Pattern[str] | None, ...]
     name: re.Pattern[str]
+    unsure: Callable[[str], bool] | None
 
     @classmethod
     def parse(cls, base: str, names: list[str]) -> _Glob:
@@ -61,7 +64,8 @@ class _Glob(NamedTuple):
         if name is None:
             folders.append(None)
             name = _pattern("*")
-        return cls(base, tuple(folders), name)
+        unsure = is_settings if names[-1] == "**" or glob.has_magic(names[-1]) else None
+        return cls(base, tuple(folders), name, unsure)
 
     def start(self) -> frozenset[int]:
         """Return the places of a name in the base folder."""
@@ -135,10 +139,11 @@ class Scan:
 class FileFinder:
     """A search through paths, folders and globs.
 
-    A folder is searched with everything below it, for regular files that are named as logs are.
-    Names that begin with a dot are left out unless a pattern begins with one, as in a shell. A
-    link within a folder is followed if it stays there; one that was given by name is followed
-    wherever it leads.
+    A folder is searched with everything below it, for regular files that are named as logs are,
+    and for those that may be logs and begin with a record. Files of settings and results are left
+    out there, and where only a wildcard names them. Names that begin with a dot are left out
+    unless a pattern begins with one, as in a shell. A link within a folder is followed if it
+    stays there; one that was given by name is followed wherever it leads.
 
     Args:
         paths: Files, folders and globs; those that do not exist yet are waited for.
@@ -158,7 +163,11 @@ class FileFinder:
         ignored: Iterable[str] = (),
         anomalies: FileAnomalies,
     ) -> None:
-        self._names = re.compile("|".join(_pattern(name).pattern for name in names) or "(?!)")
+        named = [_pattern(name).pattern for name in names]
+        maybe = [_pattern(name).pattern for name in CANDIDATES]
+        self._named = re.compile("|".join(named) or "(?!)")
+        self._names = re.compile("|".join((*named, *maybe, _NO_ENDING + r"\Z")))
+        self._heads = Heads(anomalies)
         self._ignored = frozenset(os.path.realpath(path) for path in ignored)
         self._ignored_names = tuple(path.rpartition("/")[2] for path in self._ignored)
         self._anomalies = anomalies
@@ -178,13 +187,14 @@ class FileFinder:
     def scan(self) -> Scan:
         """Search once."""
         scan = Scan()
-        links: list[tuple[str, str]] = []
+        links: list[tuple[str, _Glob]] = []
         for path in self._plain:
             self._look_at(path, scan, links)
         for pattern in self._globs:
             self._walk(pattern, scan, links)
-        for link, base in links:  # last, so that a file goes by its own name
-            self._follow_link(link, base, scan)
+        for link, pattern in links:  # last, so that a file goes by its own name
+            self._follow_link(link, pattern, scan)
+        self._heads.end_scan()
         return scan
 
     def covers(self, path: str) -> bool:
@@ -199,9 +209,12 @@ class FileFinder:
         ) or any(pattern.matches(path) for pattern in self._globs)
 
     def _below(self, folder: str) -> _Glob:
-        return _Glob(folder, (None,), self._names)
+        return _Glob(folder, (None,), self._names, self._is_unsure)
 
-    def _look_at(self, path: str, scan: Scan, links: list[tuple[str, str]]) -> None:
+    def _is_unsure(self, name: str) -> bool:
+        return self._named.match(name) is None or is_settings(name)
+
+    def _look_at(self, path: str, scan: Scan, links: list[tuple[str, _Glob]]) -> None:
         """Look at a path that was given without wildcards."""
         try:
             status = os.stat(path)  # noqa: PTH116 - a Path costs more than the call
@@ -218,7 +231,7 @@ class FileFinder:
             else:
                 self._anomalies.note(path, NOT_REGULAR)
 
-    def _walk(self, pattern: _Glob, scan: Scan, links: list[tuple[str, str]]) -> None:
+    def _walk(self, pattern: _Glob, scan: Scan, links: list[tuple[str, _Glob]]) -> None:
         """Search a folder, and those below it in which the pattern can match anything."""
         folders = [(pattern.base, pattern.start())]
         while folders:
@@ -228,10 +241,10 @@ class FileFinder:
                     for entry in entries:
                         if entry.is_file(follow_symlinks=False):  # nearly all: asked first
                             if pattern.is_file(places, entry.name):
-                                self._add_entry(entry, scan)
+                                self._add_entry(entry, pattern, scan)
                         elif entry.is_symlink():
                             if pattern.is_file(places, entry.name) or None in pattern.folders:
-                                links.append((entry.path, pattern.base))
+                                links.append((entry.path, pattern))
                         elif entry.is_dir(follow_symlinks=False):
                             if below := pattern.enter(places, entry.name):
                                 folders.append((entry.path, below))
@@ -243,17 +256,20 @@ class FileFinder:
             except OSError as error:
                 self._cannot_read(folder, error, scan)
 
-    def _add_entry(self, entry: os.DirEntry[str], scan: Scan) -> None:
+    def _add_entry(self, entry: os.DirEntry[str], pattern: _Glob, scan: Scan) -> None:
         try:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
             return
-        if stat.S_ISREG(status.st_mode):  # it may have become something else since
+        if not stat.S_ISREG(status.st_mode):  # it has become something else since
+            return
+        unsure = pattern.unsure
+        if unsure is None or not unsure(entry.name) or self._heads.is_log(entry.path, status):
             self._add(entry.path, status, scan)
 
-    def _follow_link(self, link: str, base: str, scan: Scan) -> None:
+    def _follow_link(self, link: str, pattern: _Glob, scan: Scan) -> None:
         target = os.path.realpath(link)
-        if not _within(target + "/", os.path.realpath(base)):  # the folder itself is within
+        if not _within(target + "/", os.path.realpath(pattern.base)):  # the folder itself is within
             self._anomalies.note(link, LINK_OUTSIDE)
             return
         try:
@@ -264,7 +280,16 @@ class FileFinder:
             self._cannot_read(link, error, scan)
         else:
             if stat.S_ISREG(status.st_mode):
-                if FileKey(status.st_dev, status.st_ino) not in scan.files:
+                if FileKey(status.st_dev, status.st_ino) in scan.files:
+                    return
+                # Either name may say that it is a log.
+                names = (path.rpartition("/")[2] for path in (link, target))
+                unsure = pattern.unsure
+                if (
+                    unsure is None
+                    or not all(map(unsure, names))
+                    or self._heads.is_log(target, status)
+                ):
                     self._add(target, status, scan)
             elif not stat.S_ISDIR(status.st_mode):  # folders are searched by themselves
                 self._anomalies.note(

@@ -33,6 +33,7 @@ from otel_dllogger.diagnostics import (
 )
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.logs.tail.anomalies import FileAnomalies
+from otel_dllogger.logs.tail.candidates import NAMES
 from otel_dllogger.logs.tail.checkpoint import Checkpoint, CheckpointFile
 from otel_dllogger.logs.tail.file_state import (
     APPEARED,
@@ -43,7 +44,7 @@ from otel_dllogger.logs.tail.file_state import (
     ReadResult,
     TailedFile,
 )
-from otel_dllogger.logs.tail.find_files import NAMES, FileFinder, FoundFile, RenamedFiles, Scan
+from otel_dllogger.logs.tail.find_files import FileFinder, FoundFile, RenamedFiles, Scan
 from otel_dllogger.logs.tail.fingerprint import WINDOW_BYTES, FileKey
 from otel_dllogger.logs.tail.open_files import OpenFiles
 
