@@ -59,7 +59,7 @@ def run() -> list[tuple[str, float, int | None]]:
 
 def _parse(lines: list[bytes]) -> Callable[[], object]:
     def parse() -> None:
-        context = FileContext(zone="UTC")
+        context = FileContext(zone="UTC", name="vis_data/scalars.json")
         for line in lines:
             parse_line(line, context)
         if context.skips:

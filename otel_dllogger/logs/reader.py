@@ -89,7 +89,8 @@ class FileReader:
         zone: The zone of times without an offset, as ``times.parse_zone`` takes it; None
             for the state's, or the machine's own.
         conventions: Whether names say something about their metrics (``conventional_metadata``).
-        run_start_us: When the run started, as ``run_identity.find_start_us`` finds it, for lines
+        name: The last two names of the file's path.
+        run_start_us: When the run started, as ``run_start.find_start_us`` finds it, for lines
             without times; microseconds since the Unix epoch.
         state: The ``state`` of an earlier reader of the file, to continue from; empty for 0.
         context: Makes the file's context; takes the arguments of ``FileContext``.
@@ -107,6 +108,7 @@ class FileReader:
         *,
         zone: str | None = None,
         conventions: bool = True,
+        name: str = "",
         run_start_us: int | None = None,
         state: dict[str, Any] | None = None,
         context: Callable[..., FileContext] = FileContext,
@@ -116,7 +118,7 @@ class FileReader:
         self._ranks: dict[int, _Rank] = {}
         self._raw: dict[str, dict[str, str | None]] = {}
         if not state:
-            self.context = context(zone=zone, run_start_us=run_start_us)
+            self.context = context(zone=zone, name=name, run_start_us=run_start_us)
         else:
             fields = state["context"]
             self.context = context(**fields if zone is None else {**fields, "zone": zone})

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.identity import clean_run
-from otel_dllogger.logs.parsers.times import parse_datetime
 from otel_dllogger.logs.tail.find_files import split_glob
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ _MMENGINE_NAMES = tuple(
     re.compile(rf"(?P<name>{name})(?:_(?P<host>{host}))?_device[0-9]+_rank(?P<rank>[0-9]{{1,9}})")
     for name, host in (("[0-9]{8}_[0-9]{6}", ".+"), (".+?", "[^_]+"))
 )
-_TIMESTAMP = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})_([0-9]{2})([0-9]{2})([0-9]{2})")
+_TIMESTAMP = re.compile(r"[0-9]{8}_[0-9]{6}")
 
 _GENERIC = re.compile(
     r"log(?:s|ger|files?)?|dl{2,3}(?:og(?:ger)?)?|nvlog|tcap.*|train(?:ing)?|metrics?|scalars?"
@@ -230,24 +229,11 @@ class RunIdentities:
         return 0 if root == "/" else folder.count("/")
 
 
-def find_start_us(path: str, *, zone: str | None = None) -> int | None:
-    """Return when MMEngine began a run, from the folder or file that is named after that time.
-
-    Args:
-        path: The file.
-        zone: The zone of the machine that wrote it, as ``times.parse_zone`` takes it.
-
-    Returns:
-        Microseconds since the Unix epoch, None if the path does not say.
-    """
+def find_stamp(path: str) -> str:
+    """Return the time that a file or its folder is named after, ``""`` if there is none."""
     *folders, name = _stem(os.path.abspath(path)).split("/")  # noqa: PTH100 - links stay
     _rank, _host, stem = _read_name(name)
-    found = _TIMESTAMP.fullmatch(_find_run(folders, stem)[1])
-    if found is None:
-        return None
-    year, month, day, hour, minute, second = found.groups()
-    text = f"{year}-{month}-{day} {hour}:{minute}:{second}"
-    return parse_datetime(text, zone=zone, last_us=None)
+    return _find_run(folders, stem)[1]
 
 
 def is_copy(path: str, covers: Callable[[str], bool] = lambda _path: True) -> bool:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from otel_dllogger.logs.parsers.context import MAX_LINE_BYTES, FileContext
 from otel_dllogger.logs.parsers.times import parse_zone
 from otel_dllogger.logs.reader import FileReader
-from otel_dllogger.logs.run_identity import RunIdentities, find_start_us, is_copy
+from otel_dllogger.logs.run_identity import RunIdentities, is_copy
+from otel_dllogger.logs.run_start import find_start_us
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class LogFiles:
             identity,
             zone=source.zone,
             conventions=source.conventions,
+            name="/".join(path.rsplit("/", 2)[-2:]),
             run_start_us=find_start_us(path, zone=source.zone),
             state=state,
             context=context,

@@ -18,6 +18,8 @@ from otel_dllogger.logs.parsers.formats import (
 from tests.support.paths import TESTS
 
 DATA = TESTS / "data"
+SCALARS = "vis_data/scalars.json"
+"""The name of a file whose rows without a prefix are MMEngine's."""
 
 
 def utc_us(*args):
@@ -27,7 +29,7 @@ def utc_us(*args):
 
 def read(lines, **options):
     """Read lines with a new context; return the entries and the context."""
-    context = FileContext(**{"zone": "UTC", **options})
+    context = FileContext(**{"zone": "UTC", "name": SCALARS, **options})
     lines = lines if isinstance(lines, list) else [lines]
     raw = [line if isinstance(line, bytes) else line.encode() for line in lines]
     return [entry for line in raw for entry in parse_line(line, context)], context

@@ -16,12 +16,13 @@ from otel_dllogger.logs.parsers.context import FileContext
 from otel_dllogger.logs.parsers.detect import parse_line
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.reader import SEPARATOR, FileReader, ProcessStart, key_of
-from otel_dllogger.logs.run_identity import RunIdentity, find_start_us
+from otel_dllogger.logs.run_identity import RunIdentity
+from otel_dllogger.logs.run_start import find_start_us
 from otel_dllogger.metrics.naming import MetricMetadata, parse_metadata
 from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Info, Metadata, Record, SeriesMetadata
 from tests.support.in_memory import in_memory_backend
-from tests.support.parsers import DATA, SAMPLES, log_line, utc_us
+from tests.support.parsers import DATA, SAMPLES, SCALARS, log_line, utc_us
 
 pytestmark = pytest.mark.newest_only
 
@@ -39,7 +40,9 @@ VAL_TEXT = b"2026/11/20 21:47:25 - mmengine - INFO - Epoch(val) [1][25/25]  acc:
 
 
 def make_reader(*, rank=0, **options):
-    return FileReader(RunIdentity("a run", rank, None), **{"zone": "UTC", **options})
+    return FileReader(
+        RunIdentity("a run", rank, None), **{"zone": "UTC", "name": SCALARS, **options}
+    )
 
 
 def read(lines, **options):
@@ -97,7 +100,7 @@ def metadata_of(items, rank=0, key="loss"):
 def test_a_sample_gives_all_of_its_entries(name):
     """As many as the formats give, each with its rank, the context's counts, and no restart."""
     lines = sample_lines(name)
-    context = FileContext(zone="UTC", size_bytes=10**6, modified_us=MODIFIED_US)
+    context = FileContext(zone="UTC", name=SCALARS, size_bytes=10**6, modified_us=MODIFIED_US)
     entries = [entry for line in lines for entry in parse_line(line, context)]
     items, reader = read(lines)
     given = [item for item in items if not isinstance(item[1], SeriesMetadata)]
@@ -196,7 +199,9 @@ def test_mmengines_stages_are_series_of_their_own(text):
         SeriesMetadata(key_of("time", stage), "time", {"unit": "s", "STAGE": stage.upper()})
         for stage in ("train", "val")
     ] == times
-    context = FileContext(rank=2, zone="UTC", size_bytes=10**6, modified_us=MODIFIED_US)
+    context = FileContext(
+        rank=2, zone="UTC", name=SCALARS, size_bytes=10**6, modified_us=MODIFIED_US
+    )
     for line, record in zip(lines, records, strict=True):
         (original,) = parse_line(line, context)
         for name in (
@@ -501,13 +506,13 @@ def test_what_is_given_anew_holds_over_the_state():
 
 
 def test_the_start_in_the_path_is_where_scalars_begin():
-    """Their times lie between it and the last change of the file."""
+    """Each row follows by the duration of its iterations."""
     path = "/w/20261120_214720/vis_data/scalars.json"
     reader = make_reader(run_start_us=find_start_us(path, zone="UTC"))
     reader.observe(size_bytes=100, modified_us=RUN_START_US + 100 * SECOND_US)
-    line = b'{"time": 0.2, "step": 1}\n'
-    assert [25, 50] == [
-        (reader.read(line)[-1][1].time_us - RUN_START_US) // SECOND_US for _ in range(2)
+    line = b'{"time": 5, "lr": 0.1, "iter": %d, "step": 1}\n'
+    assert [5, 10] == [
+        (reader.read(line % i)[-1][1].time_us - RUN_START_US) // SECOND_US for i in (1, 2)
     ]
     assert make_reader().state["context"]["run_start_us"] is None
 
@@ -551,7 +556,9 @@ def test_nothing_raises_whatever_is_mixed(lines):
     items, reader = read(lines)
     records = sum(isinstance(item, FileRecord) for _, item in items)
     infos = sum(isinstance(item, (Info, Metadata)) for _, item in items)
-    entries = [entry for line in lines for entry in parse_line(line, FileContext(zone="UTC"))]
+    entries = [
+        entry for line in lines for entry in parse_line(line, FileContext(zone="UTC", name=SCALARS))
+    ]
     assert records == sum(isinstance(entry, FileRecord) for entry in entries)
     assert infos <= len(entries)
     json.dumps(reader.state, allow_nan=False)

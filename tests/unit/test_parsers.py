@@ -55,12 +55,12 @@ ENDS = {
         (0, (0, 60, 25), "val", END_US, ("acc", 0.0606)),
     ),
     "mmengine_epoch/vis_data/scalars.json": (
-        (0, (1, 10), "train", START_US + 8 * 10**6 * 310 // 2195, ("loss", 1.829399287700653)),
-        (0, (3,), "val", END_US, ("acc", 0.10122013419866562)),
+        (0, (1, 10), "train", START_US + 26_787, ("loss", 1.829399287700653)),
+        (0, (3,), "val", START_US + 49_671, ("acc", 0.10122013419866562)),
     ),
     "mmengine_iter/vis_data/scalars.json": (
-        (0, 10, "train", START_US + 8 * 10**6 * 298 // 2114, ("loss", 2.011903041601181)),
-        (0, (0, 60, None), "val", END_US, ("acc", 0.06062124788761139)),
+        (0, 10, "train", START_US + 7_426, ("loss", 2.011903041601181)),
+        (0, (0, 60, None), "val", START_US + 4_030_491, ("acc", 0.06062124788761139)),
     ),
 }
 
@@ -300,7 +300,7 @@ LINES = {
             f"{MMENGINE_HEAD}Epoch(train)  [ 9][010/270]  lr: 1.0e-02 base_lr: 2.0e-02  "
             "eta: 1 day, 0:00:09  time: 0.5  memory: 99  Kitti metric/AP easy: 0.25"
         ),
-        (9, 10),
+        (9, 2170),
         {
             "lr": 1e-2,
             "base_lr": 2e-2,

@@ -27,6 +27,7 @@ from tests.support.parsers import (
     END_US,
     MMENGINE,
     SAMPLES,
+    SCALARS,
     START_US,
     TEXT,
     log_line,
@@ -83,7 +84,7 @@ def test_a_context_goes_through_a_checkpoint():
         lines = (DATA / name).read_bytes().splitlines(keepends=True)
         whole, end = read_sample(name, run_start_us=START_US, modified_us=END_US)
         context = dataclasses.replace(
-            FileContext(zone="UTC", run_start_us=START_US, modified_us=END_US),
+            FileContext(zone="UTC", name=SCALARS, run_start_us=START_US, modified_us=END_US),
             size_bytes=end.size_bytes,
         )
         parts = []

@@ -57,7 +57,7 @@ large.append((b"DLLL {" + b'"a": 1, ' * 1_250_000, "line_too_long"))
 hostile = [b"DLLL {" * 150_000, b'DLLL {"' * 140_000, b'DLL 2020-01-01 00:00:00 "' * 40_000,
            b'DLLL {"' + b'DLL 2020-01-01 00:00:00 ' * 40_000, b'"' * 1_000_000, b"DLLL " * 200_000,
            b"{}" * 500_000, b'TCAPPDLL {"' + b"\\\\" * 500_000, b'DLLL {"a": ' + b"[],[" * 200_000]
-context = FileContext(zone="UTC")
+context = FileContext(zone="UTC", name="vis_data/scalars.json")
 lines = delivered = 0
 pairs = zip(itertools.cycle(small), itertools.cycle(good))
 for (bad, reason), line in itertools.islice(pairs, 100_000):

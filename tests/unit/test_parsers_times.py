@@ -13,7 +13,7 @@ import pytest
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.logs.parsers.context import FileContext
 from otel_dllogger.logs.parsers.detect import parse_line
-from tests.support.parsers import log_line, read, read_one, rows, utc_us
+from tests.support.parsers import SCALARS, log_line, read, read_one, rows, utc_us
 
 pytestmark = pytest.mark.newest_only
 
@@ -119,47 +119,101 @@ def test_a_missing_year_is_this_one_where_no_change_is_known():
     assert abs(read_one(line).time_us / 1e6 - time.time()) < 60
 
 
-def test_times_of_scalars_go_evenly_from_the_start_to_the_last_change():
-    """Rows of one length are one distance apart; the last is at the change; all are marked."""
-    lines = rows(10, 20, 30, 40)
-    size = sum(map(len, lines))
-    entries, _ = read(lines, run_start_us=10**15, modified_us=10**15 + 800, size_bytes=size)
-    assert [10**15 + add for add in (200, 400, 600, 800)] == [e.time_us for e in entries]
-    assert [200, 400, 600, 800] == [e.elapsed_us for e in entries]
+def timed_rows(*pairs):
+    """Return rows of training: their iteration, and the seconds of one."""
+    return [
+        json.dumps({"lr": 0.1, "loss": 0.5, "time": time_s, "iter": iteration, "step": iteration})
+        for iteration, time_s in pairs
+    ]
+
+
+def elapsed_s(lines, **options):
+    """Return the seconds from the start to each row, of a file that was copied years later."""
+    entries, _ = read(lines, run_start_us=10**15, modified_us=2 * 10**15, **options)
     assert all(entry.interpolated for entry in entries)
-    assert not read_one(log_line()).interpolated
+    assert [entry.time_us - 10**15 for entry in entries] == [e.elapsed_us for e in entries]
+    return [(entry.time_us - 10**15) / 1e6 for entry in entries]
 
 
-def test_times_of_scalars_go_on_where_the_file_grew():
-    """What is added lies between the last row's time and the new change, after a restart too."""
-    lines = rows(10, 20, 30, 40)
+def test_rows_of_scalars_take_the_time_of_their_iterations():
+    """From the start on; the change of the file says nothing but that they are not later."""
+    lines = timed_rows((10, 0.5), (20, 1.0), (40, 0.25))
+    assert [5, 15, 20] == elapsed_s(lines)
+    validation = json.dumps({"acc": 0.5, "time": 9.0, "step": 1})
+    assert [5, 5.001, 15.001] == elapsed_s([lines[0], validation, lines[1]])
+
+
+def test_a_second_start_in_one_file_goes_on_in_time():
+    """Its iterations begin anew, its rows follow the others."""
+    lines = timed_rows((10, 0.5), (20, 0.5), (10, 0.5), (20, 0.5))
+    assert [5, 10, 15, 20] == elapsed_s(lines)
+
+
+@pytest.mark.parametrize("time_s", [-1, 1e300, None, "x", [1]])
+def test_a_duration_that_cannot_be_keeps_rows_apart(time_s):
+    """By a millisecond, which databases tell apart."""
+    assert [0.001, 0.002] == elapsed_s(timed_rows((10, time_s), (20, time_s)))
+
+
+def test_rows_without_a_start_end_at_the_change():
+    """In their order, none at the time of another."""
+    lines = rows(10, 20, 30)
+    size = sum(map(len, lines))
+    entries, _ = read(lines, modified_us=10**15, size_bytes=size)
+    times = [entry.time_us for entry in entries]
+    assert 10**15 == times[-1]
+    assert times == sorted({time_us // 1000 * 1000 for time_us in times})
+
+
+def test_rows_that_are_appended_lie_before_the_change_that_brought_them():
+    """After the last row that was read, in a restarted reader too."""
+    lines = [f"{line}\n" for line in timed_rows((10, 0.5), (20, 0.5), (30, 0.5), (40, 0.5))]
     size = len(lines[0])
-    context = FileContext(run_start_us=10**15, modified_us=10**15 + 400, size_bytes=2 * size)
+    context = FileContext(
+        name=SCALARS, run_start_us=10**15, modified_us=10**15 + 10**7, size_bytes=2 * size
+    )
     times = [parse_line(line.encode(), context)[0].time_us for line in lines[:2]]
     context = FileContext(**json.loads(json.dumps(dataclasses.asdict(context))))
-    context.observe(size_bytes=4 * size, modified_us=10**15 + 1400)
+    context.observe(size_bytes=4 * size, modified_us=10**15 + 10**8)
     times += [parse_line(line.encode(), context)[0].time_us for line in lines[2:]]
-    assert [10**15 + add for add in (200, 400, 900, 1400)] == times
+    assert [5, 10, 55, 100] == [(time_us - 10**15) / 1e6 for time_us in times]
 
 
 def test_the_state_of_a_file_may_be_told_before_the_first_row():
     """A tailer notes it before every read."""
     lines = rows(10, 20)
-    context = FileContext(run_start_us=10**15)
+    context = FileContext(name=SCALARS, run_start_us=10**15)
     context.observe(size_bytes=len(lines[0]), modified_us=10**15 + 600)
     assert 10**15 + 600 == parse_line(lines[0].encode(), context)[0].time_us
     context.observe(size_bytes=2 * len(lines[0]), modified_us=10**15 + 700)
     assert 10**15 + 700 == parse_line(lines[1].encode(), context)[0].time_us
 
 
-def test_times_of_scalars_never_leave_the_file():
-    """Without a start, with one after the change, beyond the length: it is the change."""
-    changed_us = 10**15
-    for options in ({}, {"run_start_us": 2 * 10**15, "size_bytes": 900}, {"run_start_us": 9}):
-        entries, _ = read(rows(1, 2), modified_us=changed_us, **options)
-        assert [changed_us] * 2 == [entry.time_us for entry in entries]
+def test_a_start_after_the_change_is_not_believed():
+    """Clocks differ: the rows end at the change then; without one, now."""
+    entries, _ = read(rows(1), modified_us=10**15, run_start_us=2 * 10**15)
+    assert [10**15] == [entry.time_us for entry in entries]
     before_us = time.time_ns() // 1000
     assert before_us <= read_one(rows(1)).time_us <= time.time_ns() // 1000
+
+
+@pytest.mark.parametrize(
+    ("experiment", "year"),
+    [("toy_20230821_000000", 2023), ("toy_20221231_235959", 2023), ("toy", 2026), ("", 2026)],
+)
+def test_the_year_of_a_console_line_is_that_of_its_experiment(experiment, year):
+    """The name ends in the start; without one, the change of the file bounds the year."""
+    head = "08/21 02:58:{} - mmengine - INFO - "
+    lines = [head.format(40) + f"Exp name: {experiment}", head.format(41) + "Iter(val) [1/1]  a: 1"]
+    entries, _ = read(lines, modified_us=utc_us(2026, 11, 1))
+    assert utc_us(year, 8, 21, 2, 58, 41) == entries[0].time_us
+
+
+def test_the_start_in_a_files_name_says_the_year_too():
+    """A year is not guessed from a copy's time of change."""
+    line = "08/21 02:58:41 - mmengine - INFO - Iter(val) [1/1]  a: 1"
+    options = {"modified_us": utc_us(2026, 11, 1), "run_start_us": utc_us(2021, 8, 21, 2, 0)}
+    assert utc_us(2021, 8, 21, 2, 58, 41) == read_one(line, **options).time_us
 
 
 def test_a_validation_of_a_run_by_iterations_is_at_its_iteration():

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.identity import clean_run, detect_topology
-from otel_dllogger.logs.run_identity import RunIdentities, RunIdentity, find_start_us, is_copy
+from otel_dllogger.logs.run_identity import RunIdentities, RunIdentity, is_copy
+from otel_dllogger.logs.run_start import find_start_us
 from tests.support.parsers import DATA
 
 pytestmark = pytest.mark.newest_only

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from typing import Any
 
 from otel_dllogger.logs.parsers.times import parse_datetime, parse_zone
 
@@ -31,6 +32,7 @@ class SkippedError(ValueError):
         self.detail = detail
 
 
+_APART_US = 1_000  # databases keep milliseconds
 MAX_UNITS = 10_000
 """Metrics of a file whose units are remembered."""
 
@@ -50,6 +52,7 @@ class FileContext:
             offset such as ``+08:00``, or None for the machine's own.
         modified_us: When the file was last changed, microseconds since the Unix epoch; None for
             now. No record is newer. It determines years and the end of interpolated times.
+        name: The last two names of its path, which say what its rows are.
         run_start_us: When the run started, for lines without times or elapsed times.
         size_bytes: The file's length, for formats without times.
         offset_bytes: Bytes read so far; a caller that leaves out lines adds their bytes.
@@ -60,7 +63,8 @@ class FileContext:
         encoding: How the file's text is encoded, "" for UTF-8.
         cut: The beginning of a line that a container's log cut.
         outer_us: The time that a container's log gives the line, None if there is none.
-        anchor_us: The time from which interpolated times continue.
+        open_row: Step, stage and time of a row of MMEngine whose line broke off, until it ends.
+        anchor_us: The time from which interpolated times continue, once the file has grown.
         anchor_bytes: The offset that belongs to ``anchor_us``.
         units: The unit of each metric, as a text line last showed it.
         entries: How many entries the lines gave so far, by format; ``""`` for INFO lines, which
@@ -79,6 +83,7 @@ class FileContext:
     guesses: dict[str, str] = dataclasses.field(default_factory=dict)
     zone: str | None = None
     modified_us: int | None = None
+    name: str = ""
     run_start_us: int | None = None
     size_bytes: int = 0
     offset_bytes: int = 0
@@ -89,6 +94,7 @@ class FileContext:
     encoding: str = ""
     cut: str = ""
     outer_us: int | None = None
+    open_row: list[Any] | None = None
     anchor_us: int | None = None
     anchor_bytes: int = 0
     units: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -113,7 +119,8 @@ class FileContext:
             size_bytes: The file's length now.
             modified_us: When it was last changed, microseconds since the Unix epoch.
         """
-        if self.anchor_us is not None:
+        was_read = 0 < self.size_bytes <= self.offset_bytes
+        if was_read and size_bytes > self.size_bytes and self.last_us is not None:
             self.anchor_bytes = self.offset_bytes
             self.anchor_us = self.last_us
         self.size_bytes = size_bytes
@@ -146,19 +153,33 @@ class FileContext:
             self.first_us = time_us
         return time_us - self.first_us
 
-    def interpolated_us(self) -> int:
-        """Return the time of the row that ends at ``offset_bytes``, by its place in the file.
+    def row_us(self, took_us: int | None = None) -> int:
+        """Return the time of the row that ends at ``offset_bytes``, for files without times.
 
-        Times are spread evenly over the bytes, from the run's start (or the last row that was read
-        before the file grew) to the last change of the file, which is when the last row was
-        written. If the start is not known, all rows have the time of the change.
+        Rows that were there when the file was found follow each other from the run's start, each
+        by the time that its steps took. Where that is not known, the rows are kept apart by a
+        millisecond a byte, so that none is taken for another. Rows that are appended while the
+        file is followed lie between the row before and the change of the file that brought them.
+
+        The file's change is only a bound: git, unzip and cp change it as well.
+
+        Args:
+            took_us: How long the row's steps took, microseconds; None if it does not say.
         """
         until_us = time.time_ns() // 1000 if self.modified_us is None else self.modified_us
-        if self.anchor_us is None:
-            self.anchor_us = until_us if self.run_start_us is None else self.run_start_us
-        from_us = min(self.anchor_us, until_us)
-        length = self.size_bytes - self.anchor_bytes
-        passed = self.offset_bytes - self.anchor_bytes
-        if not 0 <= passed < length:
-            return until_us
-        return from_us + (until_us - from_us) * passed // length
+        if self.anchor_us is not None:
+            length = self.size_bytes - self.anchor_bytes
+            passed = self.offset_bytes - self.anchor_bytes
+            if not 0 <= passed < length:
+                return max(until_us, self.anchor_us)
+            return self.anchor_us + max(until_us - self.anchor_us, 0) * passed // length
+        if self.run_start_us is None or self.run_start_us > until_us:
+            left = max(self.size_bytes - self.offset_bytes, 0)
+            return max(until_us - left * _APART_US, self._after_last())
+        before = self.run_start_us if self.last_us is None else self.last_us
+        if took_us is None:
+            took_us = _APART_US
+        return max(min(before + took_us, until_us), self._after_last())
+
+    def _after_last(self) -> int:
+        return 0 if self.last_us is None else self.last_us + _APART_US

@@ -110,7 +110,7 @@ def _parse_mixed(line: bytes, context: FileContext) -> list[Entry]:
             rest.failed(found)
     context.glued += rest.found > 1
     if not rest.found:
-        _parse_other(line.strip(_BLANKS), entries, context)
+        _parse_other(line, entries, context)
     elif rest.noise:
         context.skip(rest.noise)
     return entries
@@ -156,6 +156,8 @@ class _Rest:
         entries: list[Entry] = []
         if found["text"]:
             entries += text_lines.read_text(_decode(fragment), context)
+        elif b"Exp name: " in fragment:
+            mmengine.note_experiment(_decode(fragment), context)
         elif b"Epoch(" in fragment or b"Iter(" in fragment:
             entries += mmengine.read_text(_decode(fragment), context)
         if entries:
@@ -222,6 +224,12 @@ def _decode(fragment: bytes) -> str:
 
 def _parse_other(line: bytes, entries: list[Entry], context: FileContext) -> None:
     """Read a line without a prefix: rows of MMEngine's ``scalars.json``, or any other text."""
+    if context.open_row is not None and b"\0" not in line:
+        record = mmengine.read_continuation(line.decode("utf-8", "replace"), context)
+        if record is not None:
+            entries.append(record)
+            return
+    line = line.strip(_BLANKS)
     if not line.startswith(_ROW):
         torn = _PREFIX.match(line) is not None
         context.skip(NUL_BYTES if b"\0" in line else TORN if torn else NOT_A_RECORD)
@@ -232,10 +240,11 @@ def _parse_other(line: bytes, entries: list[Entry], context: FileContext) -> Non
             end = find_end(line, at)
             fields = decode_json(line[at:end])
         except SkippedError as error:
-            context.skip(error.reason, error.detail)
+            is_row = mmengine.is_scalars(context)  # else another tool's, or a file of settings
+            context.skip(error.reason if is_row else NOT_A_RECORD, error.detail)
             return
         at = end
-        if mmengine.is_row(fields):
+        if mmengine.is_row(fields, context):
             entries.append(mmengine.read_row(fields, context))
         else:
             context.skip(NOT_A_RECORD)

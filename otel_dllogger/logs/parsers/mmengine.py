@@ -7,24 +7,31 @@ writes the rows of ``scalars.json``. Steps are mapped as follows:
 =====================================  ===================================================
 line                                   step
 =====================================  ===================================================
-``Epoch(train) [2][10/25]``            ``(2, 10)``: epoch and iteration in it, from 1
+``Epoch(train) [2][10/25]``            ``(2, 35)``: MMEngine counts iterations through in rows
 ``Iter(train) [10/60]``                ``10``
-row with ``epoch`` and ``iter``        ``(epoch, iter)``; MMEngine counts ``iter`` through
+row with ``epoch`` and ``iter``        ``(epoch, iter)``
 row with ``iter``                      ``iter``
 ``Epoch(val) [2][10/25] eta: ...``     ``(2, last iteration, 10)``: progress of a validation
 ``Epoch(val) [2][25/25]  acc: ...``    ``(2,)``: the validation's results, by epoch
-row without ``iter``, by epoch         ``(step,)``: its ``step`` is the epoch
+row with a learning rate or ``epoch``  ``(epoch, step)`` or ``step``: MMEngine before 0.7.4
+other row, by epoch                    ``(step,)``: its ``step`` is the epoch
 ``Iter(val) [10/25] eta: ...``         ``(0, last iteration, 10)``
 ``Iter(val) [25/25]  acc: ...``        ``(0, last iteration, 25)``: there are no epochs
-row without ``iter``, by iteration     ``(0, last iteration, None)``; ``step`` is 0, or the
+other row, by iteration                ``(0, last iteration, None)``; ``step`` is 0, or the
                                        iteration with ``log_metric_by_epoch=False``
-``Epoch(test) [10/25] eta: ...``       ``(None, None, 10)``
+``Epoch(test) [10/25] ...``            ``(None, None, 10)``
 ``Epoch(test) [25/25]  acc: ...``      ``()``: the run's result
-``Epoch(train) [2][10/?]``             as above: a loader's length may be unknown
+``Epoch(train) [2][10/?]``             ``(2, 10)``: a loader's length may be unknown
 =====================================  ===================================================
 
 A run is by iteration if its last training row has no epoch; ``runner.epoch`` is then 0
-throughout. A line of progress differs from a line of results by its ``eta``.
+throughout. A line of progress differs from a line of results by its ``eta``, or by a count
+that is not complete. A tensor among the results is printed over several lines; what follows it
+belongs to the same results.
+
+A console's lines have no year. It is that of the time at the end of ``Exp name:``, else of the
+time that the file or its folder is named after, else the latest in which the line is not after the
+last change of the file.
 """
 
 from __future__ import annotations
@@ -51,6 +58,13 @@ _PLACE = re.compile(
     r"(?:\[\s*(?P<epoch>\d{1,18})\]\s*)?\[\s*(?P<n>\d{1,18}|\?)/\s*(?P<of>\d{1,18}|\?|None)\](?P<pairs>.*)",
     re.ASCII | re.DOTALL,
 )
+_EXPERIMENT = re.compile(r"Exp name: .{0,300}?(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)(\d\d)\s*$", re.ASCII)
+# Releases of early 2023 forgot the blanks: "acc: 0.6875data_time: 1.25".
+_GLUED = re.compile(r"([-+]?[\d.]+(?:e[-+]?\d+)?|nan|inf)([A-Za-z_][^\s:]*): (.*)", re.ASCII)
+_CONTINUED = re.compile(r"\s{2}\S{1,200}: \S")
+_PART_OF_TENSOR = re.compile(r"\s*[\[\](]|tensor\(|array\(")
+_FILES = re.compile(r"(?:.*/)?vis_data/(?:scalars|\d{8}_\d{6})\.json.*|(?:.*/)?scalars\.json.*")
+_MAX_ROW_US = 7 * 24 * 3600 * 10**6
 # Learning rates are one blank apart, everything else two.
 _RATES = re.compile(r"(\S+): (\S+)")
 _ETA = re.compile(r"(?:(\d{1,9}) days?, )?(\d{1,9}):(\d\d):(\d\d)", re.ASCII)
@@ -83,15 +97,47 @@ def read_text(text: str, context: FileContext) -> list[FileRecord]:
     stage = line["stage"]
     step: Any
     if stage == "train":
+        if epoch and iteration is not None and place["of"].isdigit():
+            iteration += (epoch - 1) * int(place["of"])
         step = (epoch, iteration) if epoch is not None else iteration
         context.epoch, context.iteration = epoch, iteration
     elif stage == "test":
-        step = (None, None, iteration) if "eta" in data else ()
+        is_progress = "eta" in data or place["n"] != place["of"]
+        step = (None, None, iteration) if is_progress else ()
     elif by_epoch and "eta" not in data and place["n"] == place["of"]:
         step = (epoch,)
     else:
         step = (epoch if by_epoch else 0, context.iteration, iteration)
+    context.open_row = [step, stage, time_us] if place["pairs"].rstrip().endswith(":") else None
     return [_record(context, time_us, step, data, stage=stage, log_format=MMENGINE_TEXT)]
+
+
+def read_continuation(text: str, context: FileContext) -> FileRecord | None:
+    """Read a line without a time, which may go on with a row that a tensor broke off.
+
+    Returns:
+        A record with what the line adds to the row; None if it adds nothing.
+    """
+    if context.open_row is None:
+        return None
+    step, stage, time_us = context.open_row
+    if not _CONTINUED.match(text):
+        if not _PART_OF_TENSOR.match(text):
+            context.open_row = None
+        return None
+    data = _pairs(text)
+    context.open_row = None
+    step = tuple(step) if isinstance(step, list) else step
+    return _record(context, time_us, step, data, stage=stage, log_format=MMENGINE_TEXT)
+
+
+def note_experiment(text: str, context: FileContext) -> None:
+    """Note when the run started, from a line such as ``Exp name: resnet_20230604_171242``."""
+    found = _EXPERIMENT.search(text)
+    if found is not None:
+        year, month, day, hour, minute, second = found.groups()
+        said = f"{year}-{month}-{day} {hour}:{minute}:{second}"
+        context.run_start_us = context.read_datetime(said) or context.run_start_us
 
 
 def _time_us(line: re.Match[str], context: FileContext) -> int:
@@ -108,6 +154,7 @@ def _time_us(line: re.Match[str], context: FileContext) -> int:
             zone=context.zone,
             reference_us=context.modified_us,
             last_us=context.last_us,
+            start_us=context.run_start_us,
         )
     if time_us is None:
         raise SkippedError(NO_TIME)
@@ -118,8 +165,11 @@ def _pairs(text: str) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for part in re.split(r"\s{2,}", text.strip()):
         name, colon, value = part.partition(": ")
-        if not colon:
+        if not colon or not value:
             continue
+        while (glued := _GLUED.fullmatch(value)) is not None:
+            data[name] = parse_literal(glued[1])
+            name, value = glued[2], glued[3]
         if ": " in value and name.endswith("lr"):
             data.update((rate, parse_literal(text)) for rate, text in _RATES.findall(part))
         else:
@@ -136,13 +186,32 @@ def _seconds(text: str) -> Any:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-def is_row(fields: Any) -> bool:
-    """Return whether a JSON object without a prefix is a row of ``scalars.json``."""
-    return type(fields) is dict and type(fields.get("step")) is int and "type" not in fields
+def is_row(fields: Any, context: FileContext) -> bool:
+    """Return whether a JSON object without a prefix is a row of ``scalars.json``.
+
+    Other tools write a ``step`` as well: it is MMEngine's by the file's name, by the fields that
+    its hooks add to a row of training, or after another of its rows.
+    """
+    if type(fields) is not dict or type(fields.get("step")) is not int or "type" in fields:
+        return False
+    if is_scalars(context):
+        return True
+    return "data_time" in fields and "time" in fields and ("iter" in fields or "epoch" in fields)
+
+
+def is_scalars(context: FileContext) -> bool:
+    """Return whether a file is MMEngine's ``scalars.json``, by its name or by its rows so far."""
+    return MMENGINE_SCALARS in context.entries or _FILES.fullmatch(context.name) is not None
+
+
+def _is_rate(name: str) -> bool:
+    return name == "lr" or name.endswith((".lr", "/lr", "_lr"))
 
 
 def read_row(fields: dict[str, Any], context: FileContext) -> FileRecord:
-    """Read a row of ``scalars.json``; its time is worked out from its place in the file.
+    """Read a row of ``scalars.json``, which has no time.
+
+    Its ``time`` is the mean duration of the iterations since the row before, in seconds.
 
     Args:
         fields: A row for which ``is_row`` is true; its step, epoch and iteration are removed.
@@ -150,19 +219,33 @@ def read_row(fields: dict[str, Any], context: FileContext) -> FileRecord:
     """
     step: Any = fields.pop("step")
     epoch, iteration = fields.pop("epoch", None), fields.pop("iter", None)
+    took_us = None
+    if iteration is None and (epoch is not None or any(map(_is_rate, fields))):
+        iteration = step
     if iteration is not None:
         stage = "train"
         step = iteration if epoch is None else (epoch, iteration)
+        took_us = _took_us(fields.get("time"), iteration, context.iteration)
         context.epoch = epoch if type(epoch) is int else None
         context.iteration = iteration if type(iteration) is int else None
     else:
         stage = "val"
         by_iteration = context.iteration is not None and context.epoch is None
         step = (0, context.iteration, None) if by_iteration else (step,)
-    time_us = context.interpolated_us()
+    time_us = context.row_us(took_us)
     record = _record(context, time_us, step, fields, stage=stage, log_format=MMENGINE_SCALARS)
     record.interpolated = True
     return record
+
+
+def _took_us(seconds: Any, iteration: Any, before: int | None) -> int | None:
+    """Return how long the iterations since the row before took; a new start begins at 0."""
+    try:
+        distance = iteration - before if before is not None and iteration > before else iteration
+        took_us = round(distance * seconds * 1e6)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return took_us if 0 <= took_us < _MAX_ROW_US else None
 
 
 def _record(

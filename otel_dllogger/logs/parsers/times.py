@@ -16,6 +16,7 @@ MAX_TIME_US = 10**17
 
 _OUT_OF_ORDER_US = 60 * 10**6
 _FOLD_US = 2 * 3600 * 10**6
+_DAY_US = 24 * 3600 * 10**6
 _CLOCK_SKEW_US = 300 * 10**6
 _YEARS_BACK = 9  # between two leap years there are up to eight
 
@@ -99,8 +100,11 @@ def find_year(
     zone: str | None,
     reference_us: int | None,
     last_us: int | None,
+    start_us: int | None = None,
 ) -> int | None:
     """Return a time without a year, in the latest year in which it is not after a reference.
+
+    If the start of the run is known, it is the first year in which the time is not before that.
 
     A line is written before the last change of its file. If the file server's clock is up to
     five minutes behind, the result is the reference itself, not a time one year earlier.
@@ -113,22 +117,35 @@ def find_year(
         reference_us: When the file was last changed, microseconds since the Unix epoch;
             None for now.
         last_us: The time of the previous record, to resolve the hour that occurs twice.
+        start_us: When the run started, microseconds since the Unix epoch; None if not known.
 
     Returns:
         Microseconds since the Unix epoch, None if there is no such day.
     """
+    if start_us is not None:
+        first = datetime.fromtimestamp((start_us - _DAY_US) // 10**6, timezone.utc).year
+        for year in range(first, first + _YEARS_BACK):
+            time_us = _in_year(year, (month, day, *clock), zone, last_us)
+            if time_us is not None and time_us >= start_us - _DAY_US:
+                return time_us
     if reference_us is None:
         reference_us = time.time_ns() // 1000
     latest = datetime.fromtimestamp(reference_us // 10**6, timezone.utc).year + 1
     for year in range(latest, latest - _YEARS_BACK - 1, -1):
-        try:
-            naive = datetime(year, month, day, *clock)  # noqa: DTZ001 - its zone follows
-        except ValueError:
-            continue
-        time_us = _local_us(naive, zone, last_us)
+        time_us = _in_year(year, (month, day, *clock), zone, last_us)
         if time_us is not None and time_us <= reference_us + _CLOCK_SKEW_US:
             return min(time_us, reference_us)
     return None
+
+
+def _in_year(
+    year: int, rest: tuple[int, int, int, int, int], zone: str | None, last_us: int | None
+) -> int | None:
+    try:
+        naive = datetime(year, *rest)  # noqa: DTZ001 - its zone follows
+    except ValueError:
+        return None
+    return _local_us(naive, zone, last_us)
 
 
 def _local_us(naive: datetime, zone: str | None, last_us: int | None) -> int | None:
