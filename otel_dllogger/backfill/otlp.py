@@ -16,8 +16,8 @@ from otel_dllogger.otlp.exporter import Refused, Stopped
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_dllogger.backfill.samples import FoundLog
     from otel_dllogger.logs.source import Source
+    from otel_dllogger.logs.whole_logs import FoundLog
     from otel_dllogger.otlp.exporter import PatientExporter
 
 

@@ -12,16 +12,13 @@ import click
 from otel_dllogger.backfill import alone
 from otel_dllogger.cli.log_source import explain, is_log, open_exporter, say
 from otel_dllogger.cli.terminal import Bar, UserError
-from otel_dllogger.diagnostics import HARMLESS
-from otel_dllogger.errors import BackfillError, ConfigurationError
+from otel_dllogger.errors import BackfillError, ConfigurationError, count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from otel_dllogger.backfill.samples import FoundLog, ReadLogs
     from otel_dllogger.backfill.sorting import SampleSorter
     from otel_dllogger.cli.parameter_types import Instant
     from otel_dllogger.logs.source import Source
+    from otel_dllogger.logs.whole_logs import FoundLog, ReadLogs
 
 _PATIENCE_S = 30.0
 EXIT_UNFINISHED = 1
@@ -64,7 +61,7 @@ def run_backfill(options: BackfillOptions) -> int:
         UserError: If it cannot be done; its message is one line.
     """
     from otel_dllogger.backfill.prometheus import DataFolder  # noqa: PLC0415 - when it is needed
-    from otel_dllogger.backfill.samples import find_logs  # noqa: PLC0415
+    from otel_dllogger.logs.whole_logs import find_logs  # noqa: PLC0415
 
     _check_options(options)
     try:
@@ -146,7 +143,7 @@ def _write(options: BackfillOptions, sorter: SampleSorter, samples: int, bar: Ba
         from otel_dllogger.backfill.openmetrics import write_openmetrics  # noqa: PLC0415
 
         written = write_openmetrics(sorter.sorted(), options.target)
-        return f"{_counted(written, 'sample')} written to {options.target}"
+        return f"{count_of(written, 'sample')} written to {options.target}"
     if options.kind == "prometheus":
         from otel_dllogger.backfill.prometheus import backfill_prometheus  # noqa: PLC0415
 
@@ -156,7 +153,7 @@ def _write(options: BackfillOptions, sorter: SampleSorter, samples: int, bar: Ba
         if done.notice:
             say(done.notice)
         return (
-            f"{_counted(done.installed, 'sample')} installed in {_counted(done.blocks, 'block')} "
+            f"{count_of(done.installed, 'sample')} installed in {count_of(done.blocks, 'block')} "
             f"of {options.target}, {done.present:,} already there"
         )
     from otel_dllogger.backfill.victoriametrics import import_victoriametrics  # noqa: PLC0415
@@ -170,7 +167,7 @@ def _write(options: BackfillOptions, sorter: SampleSorter, samples: int, bar: Ba
         samples=samples,
     )
     kept = f", {sent.kept:,} of them with another value" if sent.kept else ""
-    return f"{_counted(sent.imported, 'sample')} imported, {sent.present:,} already there{kept}"
+    return f"{count_of(sent.imported, 'sample')} imported, {sent.present:,} already there{kept}"
 
 
 def _send(options: BackfillOptions, logs: list[FoundLog]) -> int:
@@ -205,8 +202,8 @@ def _send(options: BackfillOptions, logs: list[FoundLog]) -> int:
     refused = f", {exporter.refused:,} refused" if exporter.refused else ""
     _tell(
         options,
-        f"{_counted(exporter.sent, 'point')} sent to {target}{refused}; "
-        f"{_counted(lines, 'new line')} of {_counted(len(logs), 'file')}",
+        f"{count_of(exporter.sent, 'point')} sent to {target}{refused}; "
+        f"{count_of(lines, 'new line')} of {count_of(len(logs), 'file')}",
     )
     return EXIT_UNFINISHED if exporter.refused else 0
 
@@ -218,22 +215,10 @@ def _report(
     sorter: SampleSorter,
     written: str,
 ) -> None:
-    if found.shared:
-        more = f" and {len(found.shared) - 1} more" if len(found.shared) > 1 else ""
-        _warn(
-            options,
-            f"{found.shared[0]}{more}: same run and rank as another log of that time; if that is "
-            "wrong, say how files are named, for example --pattern 'log_{rank}.json'",
-        )
-    if found.interpolated:
-        _warn(
-            options,
-            f"{_counted(found.interpolated, 'record')} without a time: spread evenly over the time "
-            "from the run's start to the last change of the file; copying a file changes that time",
-        )
-    if found.damaged:
-        reasons = ", ".join(f"{count} {name}" for name, count in _damage(found.skipped))
-        _tell(options, f"lines that gave no record: {reasons}; otel-dllogger check FILE shows them")
+    for guess in found.guesses("--pattern 'log_{rank}.json'"):
+        _warn(options, guess)
+    if damage := found.damage():
+        _tell(options, damage)
     duplicates = (
         f"; {sorter.duplicates:,} replaced by a later one of the same millisecond"
         if sorter.duplicates
@@ -241,17 +226,9 @@ def _report(
     )
     _tell(
         options,
-        f"{written}{duplicates}; {_counted(found.lines, 'line')} of "
-        f"{_counted(len(logs), 'file')}, {_counted(found.ranks, 'rank')}",
+        f"{written}{duplicates}; {count_of(found.lines, 'line')} of "
+        f"{count_of(len(logs), 'file')}, {count_of(found.ranks, 'rank')}",
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _damage(skipped: dict[str, int]) -> Iterable[tuple[str, int]]:
-    return sorted((name, count) for name, count in skipped.items() if name not in HARMLESS)
 
 
 def _warn(options: BackfillOptions, message: str) -> None:
