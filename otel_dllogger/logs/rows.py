@@ -20,7 +20,7 @@ from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.logs.ranks import time_within_range
 from otel_dllogger.logs.row import PARAMETER, LogRow
 from otel_dllogger.logs.scratch import describe_full_disk, open_scratch
-from otel_dllogger.logs.whole_logs import WholeLogs, find_logs
+from otel_dllogger.logs.whole_logs import NO_VALUE, WholeLogs, find_logs
 from otel_dllogger.metrics.naming import label_text
 from otel_dllogger.metrics.store import open_parameters
 from otel_dllogger.record import Info, Record
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 _MEMORY_BYTES = 64 << 20
 _BATCH_BYTES = 1 << 20  # of records that are passed to the database at once
 _REMEMBERED = 65_536  # records of one time among which a repeated one is looked for
-_PLACE = struct.Struct("<dd")
+_STEP = struct.Struct("<dd8s")  # epoch, iteration, and a hash of a step that is more than those
+_PAIR = bytes(8)
 _VALUE_BYTES = array("I").itemsize + array("d").itemsize
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SCHEMA = "CREATE TABLE records (time_us INTEGER NOT NULL, record BLOB NOT NULL);"
@@ -158,10 +159,10 @@ class RowReader:
         columns = list(self._numbers)
         for time_us, record in self._records():
             time = _EPOCH + timedelta(microseconds=time_us)
-            epoch, iteration = map(_coordinate, _PLACE.unpack_from(record))
+            epoch, iteration = map(_coordinate, _STEP.unpack_from(record)[:2])
             numbers, values = array("I"), array("d")
-            end = len(record) - (len(record) - _PLACE.size) // _VALUE_BYTES * values.itemsize
-            numbers.frombytes(record[_PLACE.size : end])
+            end = len(record) - (len(record) - _STEP.size) // _VALUE_BYTES * values.itemsize
+            numbers.frombytes(record[_STEP.size : end])
             values.frombytes(record[end:])
             for number, value in zip(numbers, values, strict=True):
                 run, rank, stage, granularity, metric, unit = columns[number]
@@ -191,7 +192,8 @@ class RowReader:
     def _add(self, rank: LoggedRank, item: RankEntry) -> None:
         numbers, values = array("I"), array("d")
         known = rank.numbers
-        place: tuple[float | None, ...] = ()
+        epoch = iteration = None
+        step = _PAIR
         for series, value in rank.values(item):
             number = known.get(series)
             if number is None:
@@ -202,7 +204,9 @@ class RowReader:
             numbers.append(number)
             values.append(value)
         if isinstance(item, Record) and not item.is_parameter:
-            place = item.position.place
+            epoch, iteration = item.position.place or (None, None)
+            if not item.is_pair:  # two validation iterations may share their epoch and iteration
+                step = blake2b(repr(item.step).encode(errors="replace"), digest_size=8).digest()
         elif isinstance(item, (Info, Record)):
             for name, value in _parameters(rank, item):
                 numbers.append(self._number(rank, "", PARAMETER, label_text(name), ""))
@@ -215,11 +219,9 @@ class RowReader:
         if not self._since_us <= time_us < self._until_us:
             self._logs.found.left_out += len(numbers)
             return
-        epoch, iteration = place or (None, None)
-        packed = _PLACE.pack(
-            math.nan if epoch is None else epoch, math.nan if iteration is None else iteration
-        )
-        record = packed + numbers.tobytes() + values.tobytes()
+        epoch = math.nan if epoch is None else epoch
+        iteration = math.nan if iteration is None else iteration
+        record = _STEP.pack(epoch, iteration, step) + numbers.tobytes() + values.tobytes()
         self._waiting.append((time_us, record))
         self._room -= len(record)
         if self._room <= 0:
@@ -264,9 +266,6 @@ def _rows(source: Source, logs: list[FoundLog]) -> Iterator[LogRow]:
             yield row
     if is_empty:
         raise ConfigurationError(f"{' '.join(source.paths)}: {NO_VALUE}")
-
-
-NO_VALUE = "no value was found; otel-dllogger check FILE shows what a log holds"
 
 
 def _parameters(rank: LoggedRank, item: Info | Record) -> Iterator[tuple[str, float]]:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.run_identity import RunIdentity
     from otel_dllogger.logs.source import LogFile, Source
 
+NO_VALUE = "no value was found; otel-dllogger check FILE shows what a log holds"
+"""Why there is nothing to make of logs."""
+
 _PEEKED_LINES = 1_000
 _PROGRESS_BYTES = 1 << 20
 

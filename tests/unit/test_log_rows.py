@@ -85,6 +85,17 @@ def test_parameters_are_rows_if_they_are_numbers(tmp_path: Path) -> None:
     ]
 
 
+def test_metadata_that_come_late_hold_from_there_on(tmp_path: Path) -> None:
+    """As the exported series moves, once."""
+    log = tmp_path / "run.json"
+    log.write_text(
+        values((1, 1, 1.0))
+        + entry(2, "METADATA", metric="loss", metadata={"unit": "nat", "STAGE": "VAL"})
+        + values((3, 2, 1.0))
+    )
+    assert [("", ""), ("val", "nat")] == [(row.stage, row.unit) for row in read(log)]
+
+
 def test_rows_of_all_files_are_in_the_order_of_time(tmp_path: Path) -> None:
     """Those of one time are in the order in which they were read."""
     (tmp_path / "a_rank0.json").write_text(values((3, 3, 3.0), (1, 1, 1.0), (5, 5, 5.5)))
@@ -113,6 +124,14 @@ def test_what_is_there_twice_counts_once(tmp_path: Path) -> None:
         assert 4 == reader.repeated
     assert found[:3] == [(1, 1.0), (2, 1.0), (1, 2.0)]
     assert [3, 4] == [iteration for iteration, _ in found[3:]]
+
+
+def test_validation_iterations_of_one_second_are_not_one(tmp_path: Path) -> None:
+    """They share epoch, iteration and value, as lines of MMEngine do, whose times are seconds."""
+    log = tmp_path / "run.json"
+    steps = ([0, 1, 1], [0, 1, 2], [0, 1, 2], "calibration", "evaluation")
+    log.write_text("".join(entry(1, step=step, data={"time": 0.1}) for step in steps))
+    assert 4 == len(list(read(log)))
 
 
 def test_records_of_one_time_do_not_fill_the_memory(tmp_path: Path, monkeypatch) -> None:
