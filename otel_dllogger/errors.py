@@ -94,3 +94,9 @@ def in_words(error: BaseException, *, named: bool = False) -> str:
         error = cause
     words = one_line((isinstance(error, OSError) and error.strerror) or error)
     return name + (words or type(error).__name__)
+
+
+def count_of(count: float, noun: str) -> str:
+    """Return a count with its noun, as ``1 line`` and ``1,200 lines``."""
+    plural = noun if count == 1 else f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{count:,.0f} {plural}"

@@ -5,22 +5,17 @@ Source: OpenMetrics 1.0, https://prometheus.io/docs/specs/om/open_metrics_spec/,
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import re
-import tempfile
 from typing import TYPE_CHECKING, BinaryIO
 
 import orjson
 
+from otel_dllogger.backfill.output_file import writing
 from otel_dllogger.backfill.sorting import finite_only
-from otel_dllogger.errors import BackfillError, in_words
 from otel_dllogger.metrics import text_format
 from otel_dllogger.metrics.text_format import format_head
-from otel_dllogger.runtime.files import replacing
 
 if TYPE_CHECKING:
+    import os
     from array import array
     from collections.abc import Iterable
 
@@ -35,7 +30,7 @@ def write_openmetrics(chunks: Iterable[Chunk], path: str | os.PathLike[str]) -> 
 
     Args:
         chunks: Samples by family, series and time, as ``SampleSorter.sorted`` gives them.
-        path: The file, which may be there already. Its folder must exist.
+        path: The file, as ``writing`` takes it.
 
     Returns:
         How many samples were written.
@@ -43,54 +38,8 @@ def write_openmetrics(chunks: Iterable[Chunk], path: str | os.PathLike[str]) -> 
     Raises:
         BackfillError: If it cannot be written.
     """
-    path = os.fspath(path)
-    try:
-        if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - no Path
-            with open(path, "wb") as device:  # noqa: PTH123 - a pipe, /dev/stdout
-                return write_to(chunks, device)
-        # Next to the file that a link leads to; otherwise the link would be lost.
-        path = os.path.realpath(path)
-        descriptor, temporary = _open_temporary(path)
-        mode = 0o666 & ~_umask()
-        with replacing(path, temporary, descriptor=descriptor, mode=mode, sync=os.fsync) as file:
-            return write_to(chunks, file)
-    except OSError as error:
-        raise BackfillError(
-            f"{path} cannot be written ({in_words(error)}): name another file, or make room"
-        ) from error
-
-
-def _open_temporary(path: str) -> tuple[int, str]:
-    """Return a new, locked file beside another one, and remove those that a kill has left there.
-
-    The lock ends with its process, however that ends.
-    """
-    folder, name = os.path.split(path)
-    prefix = f".{name[:100]}."
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        pattern = re.compile(rf"{re.escape(prefix)}[a-z0-9_]{{8}}\.tmp")
-        for entry in entries:
-            if pattern.fullmatch(entry.name):
-                _remove_if_left(entry.path)
-    while True:
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=".tmp")
-        with contextlib.suppress(OSError):  # a file system without locks: nobody removes it
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-        if os.fstat(descriptor).st_nlink:
-            return descriptor, temporary
-        os.close(descriptor)  # another backfill removed it before it was locked
-
-
-def _remove_if_left(path: str) -> None:
-    """Remove a temporary file if no process is writing it."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
-                os.unlink(path)  # noqa: PTH108 - no Path here
-        finally:
-            os.close(descriptor)
+    with writing(path) as file:
+        return write_to(chunks, file)
 
 
 def write_to(chunks: Iterable[Chunk], file: BinaryIO) -> int:
@@ -153,10 +102,3 @@ def _format_times(times_ms: array[int]) -> list[bytes]:
         b" %b%d.%03d\n" % (b"-" if time_ms < 0 else b"", *divmod(abs(time_ms), 1000))
         for time_ms in times_ms
     ]
-
-
-def _umask() -> int:
-    # The only way to read it is to set it; nothing else in the process makes files here.
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask

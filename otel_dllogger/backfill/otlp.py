@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder
 from otel_dllogger.errors import BackfillError
@@ -16,9 +16,23 @@ from otel_dllogger.otlp.exporter import Refused, Stopped
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_dllogger.backfill.samples import FoundLog
     from otel_dllogger.logs.source import Source
+    from otel_dllogger.logs.whole_logs import FoundLog
     from otel_dllogger.otlp.exporter import PatientExporter
+
+
+class SentLogs(NamedTuple):
+    """What a backfill over OTLP did.
+
+    Attributes:
+        lines: Lines that were read.
+        left_out: Points that are outside of the time range that was asked for.
+        is_any_there: Whether anything of the logs was ever sent, now or by an earlier backfill.
+    """
+
+    lines: int
+    left_out: int
+    is_any_there: bool
 
 
 def send_logs(
@@ -31,7 +45,7 @@ def send_logs(
     since_us: int | None,
     until_us: int | None,
     progress: Callable[[int], object],
-) -> int:
+) -> SentLogs:
     """Send every step of all logs that was not sent yet.
 
     Args:
@@ -45,20 +59,24 @@ def send_logs(
         progress: Called with the size of each log that is done.
 
     Returns:
-        How many lines were read.
+        What was done; the exporter knows how much it has sent.
 
     Raises:
         BackfillError: If the collector does not accept them.
     """
     ranks = Ranks(max_series=source.max_series)
-    lines = 0
+    lines = left_out = 0
+    is_any_there = False
     for log in logs:
+        checkpoint = folder / _digest(os.path.realpath(log.path))
+        was_sent = checkpoint.exists()
+        answered = exporter.sent + exporter.refused
         forwarder = OTLPForwarder(
             # All paths that were given determine the name of the run, not this one alone.
             dataclasses.replace(source, paths=(log.path,), run=log.identity.run),
             exporter,
             ranks=ranks,
-            checkpoint=str(folder / _digest(os.path.realpath(log.path))),
+            checkpoint=str(checkpoint),
             since_us=since_us,
             until_us=until_us,
         )
@@ -76,9 +94,16 @@ def send_logs(
             ) from None
         finally:
             forwarder.close()
+        if exporter.sent + exporter.refused > answered:
+            was_sent = True
+        elif not was_sent:  # a checkpoint stands for a log that something was sent of
+            for name in (checkpoint, f"{checkpoint}.sent"):
+                Path(name).unlink(missing_ok=True)
+        is_any_there = is_any_there or was_sent
         lines += forwarder.lines
+        left_out += forwarder.left_out
         progress(log.size_bytes)
-    return lines
+    return SentLogs(lines, left_out, is_any_there)
 
 
 def checkpoint_folder(source: Source, target: str, since: str | None, until: str | None) -> Path:

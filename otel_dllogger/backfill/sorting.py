@@ -20,6 +20,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from otel_dllogger.errors import BackfillError
+from otel_dllogger.logs.scratch import describe_full_disk, open_scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,15 +36,9 @@ SLOT_MS = 10 * 60 * 1000
 _ROW_SAMPLES = 1 << 13  # SQLite keeps a row of every sorted run in memory at once
 _SAMPLE_BYTES = 16
 _SERIES_BYTES = 400  # two arrays that are not empty, with what the allocator adds
-# SQLite opens the file of a database without a name when its cache is full, and unlinks it at
-# once: it is gone with the process, however that ends. Nothing in it is ever rolled back.
 _SCHEMA = """
-PRAGMA journal_mode = OFF;
-PRAGMA temp_store = FILE;
-PRAGMA cache_size = -{cache_kib};
 CREATE TABLE series (number INTEGER PRIMARY KEY, position INTEGER NOT NULL);
 CREATE TABLE chunks (slot INTEGER NOT NULL, series INTEGER NOT NULL, samples BLOB NOT NULL);
-BEGIN;
 """
 _SORTED = """
 SELECT period(slot), series, slot, samples FROM chunks JOIN series ON number = series
@@ -109,8 +104,7 @@ class SampleSorter:
         self._spilled = 0
         self._is_complete = False
         self._room = self._room_when_empty = max(memory_bytes // _SAMPLE_BYTES, 1)
-        self._database = sqlite3.connect("", isolation_level=None)
-        self._database.executescript(_SCHEMA.format(cache_kib=max(memory_bytes >> 12, 1)))
+        self._database = open_scratch(_SCHEMA, memory_bytes=memory_bytes // 4)
 
     def __enter__(self) -> Self:
         return self
@@ -334,7 +328,4 @@ def keep(chunk: Chunk, kept: Iterable[object]) -> Chunk | None:
 
 
 def _disk_error(error: sqlite3.Error) -> BackfillError:
-    return BackfillError(
-        f"the folder for temporary files cannot hold what does not fit in memory ({error}): make "
-        "room there, or name another folder with TMPDIR"
-    )
+    return BackfillError(describe_full_disk(error))

@@ -91,6 +91,8 @@ class OTLPForwarder:
         exporter.on_answer = self._note
         self._since_us = -math.inf if since_us is None else since_us
         self._until_us = math.inf if until_us is None else until_us
+        self.left_out = 0
+        """Points that were not sent since they are outside of the time range."""
 
     @property
     def lines(self) -> int:
@@ -225,7 +227,11 @@ class OTLPForwarder:
             self._exporter.add(rank.key, points)
 
     def _within(self, points: Iterator[Point]) -> Iterator[Point]:
-        return (point for point in points if self._since_us <= point[1] < self._until_us)
+        for point in points:
+            if self._since_us <= point[1] < self._until_us:
+                yield point
+            else:
+                self.left_out += 1
 
     def _send_figures(self, ranks: Iterable[LoggedRank], *, at_end: bool = False) -> None:
         """Send the due internal metrics of ranks, except those that were sent before a kill."""

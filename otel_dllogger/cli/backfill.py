@@ -5,26 +5,42 @@ from __future__ import annotations
 import dataclasses
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from otel_dllogger.backfill import alone
+from otel_dllogger.backfill.output_file import STDOUT
 from otel_dllogger.cli.log_source import explain, is_log, open_exporter, say
 from otel_dllogger.cli.terminal import Bar, UserError
-from otel_dllogger.diagnostics import HARMLESS
-from otel_dllogger.errors import BackfillError, ConfigurationError
+from otel_dllogger.errors import BackfillError, ConfigurationError, count_of
+from otel_dllogger.logs.whole_logs import NO_VALUE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
-    from otel_dllogger.backfill.samples import FoundLog, ReadLogs
     from otel_dllogger.backfill.sorting import SampleSorter
     from otel_dllogger.cli.parameter_types import Instant
     from otel_dllogger.logs.source import Source
+    from otel_dllogger.logs.whole_logs import FoundLog, ReadLogs
 
 _PATIENCE_S = 30.0
+_FILES = ("csv", "openmetrics")  # kinds that are written to a file
 EXIT_UNFINISHED = 1
+
+
+class _Written(NamedTuple):
+    """What was written.
+
+    Attributes:
+        words: What was done, in words.
+        present: How many samples are in the target now, new ones and earlier ones.
+        not_finite: Whether there were samples, but none of them was finite.
+    """
+
+    words: str
+    present: int
+    not_finite: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,7 +49,7 @@ class BackfillOptions:
 
     Attributes:
         source: The logs.
-        kind: ``openmetrics``, ``prometheus``, ``victoriametrics`` or ``otlp``.
+        kind: ``csv``, ``openmetrics``, ``prometheus``, ``victoriametrics`` or ``otlp``.
         target: Its file, folder or URL.
         since_us: Earlier samples are left out; microseconds since the Unix epoch.
         until_us: Samples from this time on are left out.
@@ -64,7 +80,7 @@ def run_backfill(options: BackfillOptions) -> int:
         UserError: If it cannot be done; its message is one line.
     """
     from otel_dllogger.backfill.prometheus import DataFolder  # noqa: PLC0415 - when it is needed
-    from otel_dllogger.backfill.samples import find_logs  # noqa: PLC0415
+    from otel_dllogger.logs.whole_logs import find_logs  # noqa: PLC0415
 
     _check_options(options)
     try:
@@ -82,10 +98,9 @@ def run_backfill(options: BackfillOptions) -> int:
 
 def _check_options(options: BackfillOptions) -> None:
     kind = options.kind
-    if kind == "openmetrics" and is_log(Path(options.target)):
+    if kind in _FILES and options.target != STDOUT and is_log(Path(options.target)):
         raise UserError(
-            f"--to openmetrics {options.target} is a log and would be overwritten; name another "
-            "file"
+            f"--to {kind} {options.target} is a log and would be overwritten; name another file"
         )
     if kind == "prometheus" and "://" in options.target:
         raise UserError(
@@ -107,46 +122,107 @@ def _check_options(options: BackfillOptions) -> None:
 
 
 def _fill(options: BackfillOptions, logs: list[FoundLog]) -> int:
+    """Read all logs, and write what they hold to a file or a database."""
+    with Bar(hidden=options.quiet) as bar:
+        read = _read_rows if options.kind == "csv" else _read_samples
+        found, written = read(options, logs, bar)
+    _report(options, logs, found, written.words)
+    if written.present:
+        return 0
+    if written.not_finite:
+        say("nothing was written: every value in that time range is NaN or infinite")
+        return EXIT_UNFINISHED
+    return _say_empty(found.left_out)
+
+
+def _say_empty(left_out: int) -> int:
+    """Say why nothing was written, and return the exit code.
+
+    Args:
+        left_out: How many values are outside of the time range that was asked for.
+    """
+    say(
+        f"nothing was written: all that the logs hold ({count_of(left_out, 'value')}) is outside "
+        "of the time range of --since and --until"
+        if left_out
+        else f"nothing was written: {NO_VALUE}"
+    )
+    return EXIT_UNFINISHED
+
+
+def _read_rows(
+    options: BackfillOptions, logs: list[FoundLog], bar: Bar
+) -> tuple[ReadLogs, _Written]:
+    """Write the values of all logs as a table."""
+    from otel_dllogger.backfill.csv_rows import write_csv  # noqa: PLC0415
+    from otel_dllogger.logs.rows import RowReader  # noqa: PLC0415
+
+    with RowReader(
+        options.source,
+        since_us=options.since_us,
+        until_us=options.until_us,
+        progress=_progress(bar, logs),
+    ) as reader:
+        found = reader.run(logs)
+        rows = write_csv(reader.sorted(), options.target)
+        repeated = (
+            f"; {count_of(reader.repeated, 'record')} left out, being there twice"
+            if reader.repeated
+            else ""
+        )
+    return found, _Written(
+        f"{count_of(rows, 'row')} written to {_file_name(options)}{repeated}", rows
+    )
+
+
+def _read_samples(
+    options: BackfillOptions, logs: list[FoundLog], bar: Bar
+) -> tuple[ReadLogs, _Written]:
     """Sort the samples of all logs, and write them to a file or a database."""
     from otel_dllogger.backfill.samples import SampleReader  # noqa: PLC0415
     from otel_dllogger.backfill.sorting import SampleSorter  # noqa: PLC0415
 
-    with Bar(hidden=options.quiet) as bar, SampleSorter() as sorter:
-        total_bytes = sum(log.size_bytes for log in logs)
+    with SampleSorter() as sorter:
         found = SampleReader(
             options.source,
             sorter,
             since_us=options.since_us,
             until_us=options.until_us,
-            progress=bar.advance("reading logs", total_bytes),
+            progress=_progress(bar, logs),
         ).run(logs)
-        samples = sorter.samples
-        written = _write(options, sorter, samples, bar)
-    _report(options, logs, found, sorter, written)
-    if not samples:
-        _warn(
-            options,
-            "there was nothing to write: otel-dllogger check FILE shows what a log holds"
-            if options.since_us is options.until_us is None
-            else "there is nothing in the time range of --since and --until",
-        )
-    return 0
+        words, present = _write(options, sorter, samples := sorter.samples, bar)
+        if sorter.duplicates:
+            words += f"; {sorter.duplicates:,} replaced by a later one of the same millisecond"
+    return found, _Written(words, present, not_finite=samples > 0)
 
 
-def _write(options: BackfillOptions, sorter: SampleSorter, samples: int, bar: Bar) -> str:
-    """Write sorted samples; return what was done, in words.
+def _file_name(options: BackfillOptions) -> str:
+    return "standard output" if options.target == STDOUT else options.target
+
+
+def _progress(bar: Bar, logs: list[FoundLog]) -> Callable[[int], object]:
+    return bar.advance("reading logs", sum(log.size_bytes for log in logs))
+
+
+def _write(
+    options: BackfillOptions, sorter: SampleSorter, samples: int, bar: Bar
+) -> tuple[str, int]:
+    """Write sorted samples.
 
     Args:
         options: Where to write them.
         sorter: Has the samples.
         samples: How many were put into the sorter.
         bar: Shows the progress.
+
+    Returns:
+        What was done, in words, and how many samples are in the target now.
     """
     if options.kind == "openmetrics":
         from otel_dllogger.backfill.openmetrics import write_openmetrics  # noqa: PLC0415
 
         written = write_openmetrics(sorter.sorted(), options.target)
-        return f"{_counted(written, 'sample')} written to {options.target}"
+        return f"{count_of(written, 'sample')} written to {_file_name(options)}", written
     if options.kind == "prometheus":
         from otel_dllogger.backfill.prometheus import backfill_prometheus  # noqa: PLC0415
 
@@ -155,10 +231,11 @@ def _write(options: BackfillOptions, sorter: SampleSorter, samples: int, bar: Ba
         )
         if done.notice:
             say(done.notice)
-        return (
-            f"{_counted(done.installed, 'sample')} installed in {_counted(done.blocks, 'block')} "
+        words = (
+            f"{count_of(done.installed, 'sample')} installed in {count_of(done.blocks, 'block')} "
             f"of {options.target}, {done.present:,} already there"
         )
+        return words, done.installed + done.present
     from otel_dllogger.backfill.victoriametrics import import_victoriametrics  # noqa: PLC0415
 
     sent = import_victoriametrics(
@@ -170,7 +247,8 @@ def _write(options: BackfillOptions, sorter: SampleSorter, samples: int, bar: Ba
         samples=samples,
     )
     kept = f", {sent.kept:,} of them with another value" if sent.kept else ""
-    return f"{_counted(sent.imported, 'sample')} imported, {sent.present:,} already there{kept}"
+    words = f"{count_of(sent.imported, 'sample')} imported, {sent.present:,} already there{kept}"
+    return words, sent.imported + sent.present
 
 
 def _send(options: BackfillOptions, logs: list[FoundLog]) -> int:
@@ -192,7 +270,7 @@ def _send(options: BackfillOptions, logs: list[FoundLog]) -> int:
         exporter = open_exporter(
             target, threading.Event(), say, patience_s=_PATIENCE_S, skips_refused=False
         )
-        lines = send_logs(
+        sent = send_logs(
             logs,
             source,
             exporter,
@@ -205,53 +283,29 @@ def _send(options: BackfillOptions, logs: list[FoundLog]) -> int:
     refused = f", {exporter.refused:,} refused" if exporter.refused else ""
     _tell(
         options,
-        f"{_counted(exporter.sent, 'point')} sent to {target}{refused}; "
-        f"{_counted(lines, 'new line')} of {_counted(len(logs), 'file')}",
+        f"{count_of(exporter.sent, 'point')} sent to {target}{refused}; "
+        f"{count_of(sent.lines, 'new line')} of {count_of(len(logs), 'file')}",
     )
-    return EXIT_UNFINISHED if exporter.refused else 0
+    if exporter.refused:
+        return EXIT_UNFINISHED
+    return 0 if sent.is_any_there else _say_empty(sent.left_out)
 
 
 def _report(
     options: BackfillOptions,
     logs: list[FoundLog],
     found: ReadLogs,
-    sorter: SampleSorter,
     written: str,
 ) -> None:
-    if found.shared:
-        more = f" and {len(found.shared) - 1} more" if len(found.shared) > 1 else ""
-        _warn(
-            options,
-            f"{found.shared[0]}{more}: same run and rank as another log of that time; if that is "
-            "wrong, say how files are named, for example --pattern 'log_{rank}.json'",
-        )
-    if found.interpolated:
-        _warn(
-            options,
-            f"{_counted(found.interpolated, 'record')} without a time: spread evenly over the time "
-            "from the run's start to the last change of the file; copying a file changes that time",
-        )
-    if found.damaged:
-        reasons = ", ".join(f"{count} {name}" for name, count in _damage(found.skipped))
-        _tell(options, f"lines that gave no record: {reasons}; otel-dllogger check FILE shows them")
-    duplicates = (
-        f"; {sorter.duplicates:,} replaced by a later one of the same millisecond"
-        if sorter.duplicates
-        else ""
-    )
+    for guess in found.guesses("--pattern 'log_{rank}.json'"):
+        _warn(options, guess)
+    if damage := found.damage():
+        _tell(options, damage)
     _tell(
         options,
-        f"{written}{duplicates}; {_counted(found.lines, 'line')} of "
-        f"{_counted(len(logs), 'file')}, {_counted(found.ranks, 'rank')}",
+        f"{written}; {count_of(found.lines, 'line')} of "
+        f"{count_of(len(logs), 'file')}, {count_of(found.ranks, 'rank')}",
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _damage(skipped: dict[str, int]) -> Iterable[tuple[str, int]]:
-    return sorted((name, count) for name, count in skipped.items() if name not in HARMLESS)
 
 
 def _warn(options: BackfillOptions, message: str) -> None:
@@ -261,5 +315,7 @@ def _warn(options: BackfillOptions, message: str) -> None:
 
 def _tell(options: BackfillOptions, message: str) -> None:
     if not options.quiet:
-        into_stdout = options.kind == "openmetrics" and not Path(options.target).is_file()
+        into_stdout = options.kind in _FILES and (
+            options.target == STDOUT or not Path(options.target).is_file()
+        )
         click.echo(message, err=into_stdout)  # or it would become part of the output

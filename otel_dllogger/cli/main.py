@@ -311,10 +311,11 @@ def bridge(
 @click.option(
     "--to",
     "target",
-    type=(click.Choice(("openmetrics", "prometheus", "victoriametrics", "otlp")), str),
+    type=(click.Choice(("csv", "openmetrics", "prometheus", "victoriametrics", "otlp")), str),
     required=True,
     metavar="KIND TARGET",
-    help="openmetrics FILE, prometheus DATA_DIR, victoriametrics URL or otlp URL.",
+    help="csv FILE, openmetrics FILE, prometheus DATA_DIR, victoriametrics URL or otlp URL; FILE "
+    "may be - for standard output.",
 )
 @click.option("--since", "since_us", type=Moment(), metavar="TIME", help="Leave out what is older.")
 @click.option("--until", "until_us", type=Moment(), metavar="TIME", help="Leave out what is newer.")
@@ -351,12 +352,13 @@ def backfill(
     checkpoint: Path | None,
     quiet: bool,
 ) -> int:
-    """Put what logs hold into a time-series database, with the times of the logs.
+    """Put what logs hold into a table or a time-series database, with the times of the logs.
 
     LOGS are files, folders with all below them, or globs, as for bridge. A second run adds
     nothing, and one that was interrupted continues.
 
     \b
+    otel-dllogger backfill runs/ --to csv runs.csv
     otel-dllogger backfill runs/ --to openmetrics runs.om
     otel-dllogger backfill runs/ --to prometheus /var/lib/prometheus/data
     otel-dllogger backfill runs/ --to victoriametrics http://localhost:8428
@@ -364,7 +366,8 @@ def backfill(
 
     TIME is 2025-08-16T12:00:00Z, a local time without the Z, or 2h for two hours ago.
 
-    Exits with 1 if a collector refused points, with 2 if it could not be done.
+    Exits with 1 if there was nothing to write, or a collector refused points, with 2 if it could
+    not be done.
     """  # noqa: D301 - click looks for the character itself
     from otel_dllogger.cli.backfill import BackfillOptions, run_backfill  # noqa: PLC0415
     from otel_dllogger.logs.source import Source  # noqa: PLC0415

@@ -32,6 +32,11 @@ Observation = tuple[int, int]
 """When a rank's internal metrics are observed, and how many items it has taken by then."""
 
 
+def time_within_range(time_us: int) -> int:
+    """Return a time of a log; one that no target can have becomes the nearest one that it can."""
+    return min(max(time_us, 0), _LAST_TIME_US)
+
+
 class LoggedRank(ExportedStore):
     """One rank of one run: what it logged, and its identity.
 
@@ -45,7 +50,8 @@ class LoggedRank(ExportedStore):
         key: The run's name and the rank.
         heartbeat_s: When one of its files last grew, seconds since the Unix epoch.
         dropped: Lines that gave no record although they should have, by reason.
-        moves: How often metadata that came late has moved series to other names.
+        numbers: For a reader's use: what it numbers the series as. It is emptied when metadata
+            that came late moves series to other names.
         saves: How often it was saved; of two saved texts, the one with more saves is newer.
         schedule: When its internal metrics are due, by the times of its items.
     """
@@ -57,7 +63,7 @@ class LoggedRank(ExportedStore):
         "dropped",
         "heartbeat_s",
         "key",
-        "moves",
+        "numbers",
         "rank",
         "run",
         "saves",
@@ -75,7 +81,7 @@ class LoggedRank(ExportedStore):
         self.key = (run, rank)
         self.heartbeat_s = 0.0
         self.dropped: dict[str, int] = {}
-        self.moves = 0
+        self.numbers: dict[Series, int] = {}
         self.saves = 0
         self._points = DataPoints(self, start_us=0, of_process=False)
         self.schedule = ObservationSchedule()
@@ -98,6 +104,18 @@ class LoggedRank(ExportedStore):
             item.elapsed_us = 0  # such a time does not show how long a step took
         return self.store.take(item)
 
+    def _take(self, item: RankEntry) -> RankState | None:
+        state = self.take(item)
+        if self.store.changed_metadata and self.apply_late_metadata():
+            self.numbers.clear()
+        return state
+
+    def values(self, item: RankEntry) -> Iterator[tuple[Series, float]]:
+        """Take one item of a log, and yield the values in it if it is a record of a step."""
+        state = self._take(item)
+        if state is not None and isinstance(item, Record):
+            yield from self._points.logged(item, state)
+
     def points(self, item: RankEntry) -> Iterator[Point]:
         """Take one item of a log, and yield the points that it makes.
 
@@ -106,13 +124,11 @@ class LoggedRank(ExportedStore):
         """
         time_us = None
         if not isinstance(item, (SeriesMetadata, ProcessStart)):
-            time_us = min(max(item.time_us, 0), _LAST_TIME_US)
+            time_us = time_within_range(item.time_us)
             self._last_us = max(self._last_us, time_us)
         if time_us is not None and self.schedule.is_due(time_us):
             yield from self.observed()
-        state = self.take(item)
-        if self.store.changed_metadata and self.apply_late_metadata():
-            self.moves += 1
+        state = self._take(item)
         if time_us is not None:
             self.schedule.note(time_us)
         if state is None or time_us is None or not isinstance(item, Record):

@@ -39,6 +39,7 @@ class Description:
         prometheus_name: The name on a scrape.
         start_us: When a counter began to count, microseconds since the Unix epoch; None for
             a gauge.
+        unit_text: The unit as it was given, or is known by convention; empty if there is none.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Description:
     attributes: Mapping[str, str]
     prometheus_name: str
     start_us: int | None = None
+    unit_text: str = ""
 
 
 class Series:
@@ -99,6 +101,7 @@ class _LoggedSeries(Series):
                 text=mapped.description,
                 attributes=self._exported.series_labels(self._key, self._rank, self._granularity),
                 prometheus_name=mapped.prometheus_name,
+                unit_text=self._exported.store.unit_text(self._key),
             )
         return self._description
 

@@ -182,11 +182,9 @@ def parse_unit(raw: object) -> str:
     Args:
         raw: The unit as a script gives it; None and ``"1"`` mean no unit.
     """
-    if not isinstance(raw, str):
-        return ""
-    text = " ".join(raw.split())
+    text = unit_text(raw)
     spelling = text.lower()
-    if spelling in ("", "1", "none", "null", "-", "n/a"):
+    if not text:
         return ""
     if spelling in _UNIT_OF_SPELLING:
         return _UNIT_OF_SPELLING[spelling]
@@ -202,6 +200,12 @@ def is_unit(text: str) -> bool:
     """Return whether a word is certainly a unit: one of the tables, or a rate of anything."""
     unit = parse_unit(text)
     return bool(unit) and (not unit.startswith("{") or "/" in unit.partition("}")[2])
+
+
+def unit_text(raw: object) -> str:
+    """Return a unit as a script gives it; empty if it means no unit."""
+    text = " ".join(raw.split()) if isinstance(raw, str) else ""
+    return "" if text.lower() in ("", "1", "none", "null", "-", "n/a") else text
 
 
 def _numerator(what: str) -> str:

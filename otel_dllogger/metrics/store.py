@@ -21,6 +21,7 @@ from otel_dllogger.metrics.naming import (
     label_text,
     map_metric,
     parse_metadata,
+    unit_text,
 )
 from otel_dllogger.metrics.rank_state import RankState
 from otel_dllogger.metrics.steps import StepMeaning
@@ -259,6 +260,14 @@ class SeriesStore:
         """
         return map_metric(self._names.get(key, key), self.metadata.get(key, MetricMetadata()))
 
+    def unit_text(self, key: str) -> str:
+        """Return a metric's unit as it was given, as text for a label; empty if there is none.
+
+        Args:
+            key: The metric's key in the store.
+        """
+        return label_text(unit_text(self._raw_metadata.get(key, {}).get("unit")))
+
     def to_plain(self) -> dict[str, Any]:
         """Return the whole content as types of Python's JSON: dicts, lists, any number."""
         with self._lock:
@@ -424,7 +433,7 @@ class SeriesStore:
 
     def _add_parameters(self, state: RankState, plain: object) -> None:
         """Store parameters: each has one value, the last one, whether a number or text."""
-        for name, value in _open_parameters(plain):
+        for name, value in open_parameters(plain):
             number = to_number(value)
             if number is not None and is_finite(number):
                 state.texts.pop(name, None)
@@ -451,7 +460,7 @@ class SeriesStore:
         self.on_new_series = lambda: None
 
 
-def _open_parameters(plain: object) -> Iterator[tuple[str, Any]]:
+def open_parameters(plain: object) -> Iterator[tuple[str, Any]]:
     """Yield the leaves of nested parameters as ``optimizer.lr``, without lists and secrets.
 
     A parameter whose name suggests a secret is left out entirely. A secret within a text, such

@@ -103,7 +103,7 @@ def test_since_and_until_cut_what_is_written_not_what_is_read(log: Path, tmp_pat
     assert (START_S + 60.25, START_S + 98.25) == (times_s[0], times_s[-1])
     assert 31 <= found["dllogger_steps_total"][0][1] <= 40
     ago = backfill(log, "--to", "openmetrics", tmp_path / "ago", "--since", "1h30m")
-    assert ago.stdout.startswith("0 samples written")
+    assert (1, True) == (ago.returncode, ago.stdout.startswith("0 samples written"))
 
 
 def test_a_restarted_job_is_one_run_with_steps_that_only_grow(tmp_path: Path) -> None:
@@ -403,16 +403,11 @@ def test_logs_that_pass_for_one_rank_are_told_of(tmp_path: Path) -> None:
 
 
 def test_times_that_are_worked_out_are_told_of(tmp_path: Path) -> None:
-    """And so is a backfill of nothing."""
+    """They are a guess."""
     scalars = tmp_path / "scalars.json"
     shutil.copy(DATA / "mmengine_iter" / "vis_data" / "scalars.json", scalars)
     done = backfill(scalars, "--to", "openmetrics", tmp_path / "out")
-    assert "9 records without a time" in done.stderr
-    (tmp_path / "notes.txt").write_text("nothing\n")
-    done = backfill(tmp_path / "notes.txt", "--to", "openmetrics", tmp_path / "out")
-    assert "there was nothing to write" in done.stderr
-    done = backfill(scalars, "--to", "openmetrics", tmp_path / "out", "--until", "2000-01-01")
-    assert "--since and --until" in done.stderr
+    assert (0, True) == (done.returncode, "9 records without a time" in done.stderr)
 
 
 def test_a_collector_that_is_not_there_is_told_of(log: Path, tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_dllogger.backfill.samples import SampleReader, find_logs
+from otel_dllogger.backfill.samples import SampleReader
 from otel_dllogger.backfill.sorting import CHUNK_SAMPLES, SLOT_MS, SampleSorter, SeriesName
 from otel_dllogger.logs.source import Source
+from otel_dllogger.logs.whole_logs import find_logs
 from tests.support.command import uncovered
 
 if TYPE_CHECKING:

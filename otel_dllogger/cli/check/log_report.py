@@ -8,14 +8,9 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.cli.check.log_damage import Damage
 from otel_dllogger.cli.check.log_summary import MAX_METRICS, LogSummary, MetricSummary, Range
-from otel_dllogger.cli.check.report import (
-    Report,
-    count_of,
-    format_duration,
-    format_number,
-    format_table,
-)
+from otel_dllogger.cli.check.report import Report, format_duration, format_number, format_table
 from otel_dllogger.diagnostics import BLANK, HARMLESS, NOISE, NOT_A_RECORD
+from otel_dllogger.errors import count_of
 from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS
 from otel_dllogger.logs.run_identity import is_copy
 from otel_dllogger.logs.source import open_log
@@ -141,7 +136,7 @@ class _Log:
             begin_s, end_s = summary.times_us.least / 1e6, summary.times_us.greatest / 1e6
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begin_s))
             guessed = (
-                ", worked out from the rows' places in the file, which has no times"
+                ", worked out from the durations of iterations, since the file has no times"
                 if summary.interpolated
                 else ""
             )

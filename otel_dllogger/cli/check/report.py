@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from otel_dllogger.errors import count_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -52,12 +54,6 @@ class Report:
             is_are = "is" if len(self.wrong) == 1 else "are"
             return f"{things} {is_are} wrong" + (f", {warnings}." if self.warnings else ".")
         return f"Nothing is wrong, {warnings}." if self.warnings else "All is well."
-
-
-def count_of(count: float, noun: str) -> str:
-    """Return a count with its noun, as ``1 line`` and ``1,200 lines``."""
-    plural = noun if count == 1 else f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{count:,.0f} {plural}"
 
 
 def format_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
