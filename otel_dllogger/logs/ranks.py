@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DAMAGE
 from otel_dllogger.identity import Topology, host_name
-from otel_dllogger.logs.parsers.formats import FileRecord
-from otel_dllogger.logs.reader import ProcessStart
+from otel_dllogger.logs.parsers.formats import REPEATING, FileRecord
+from otel_dllogger.logs.reader import MAX_NAMES, ProcessStart
 from otel_dllogger.metrics.data_points import DataPoints, Series
 from otel_dllogger.metrics.exported_store import ExportedStore
 from otel_dllogger.metrics.internal import DROPPED_TEXT, InternalMetric, ObservationSchedule
@@ -52,6 +52,7 @@ class LoggedRank(ExportedStore):
         dropped: Lines that gave no record although they should have, by reason.
         numbers: For a reader's use: what it numbers the series as. It is emptied when metadata
             that came late moves series to other names.
+        history: Of formats whose files repeat the history, the last iteration of each metric.
         saves: How often it was saved; of two saved texts, the one with more saves is newer.
         schedule: When its internal metrics are due, by the times of its items.
     """
@@ -62,6 +63,7 @@ class LoggedRank(ExportedStore):
         "_points",
         "dropped",
         "heartbeat_s",
+        "history",
         "key",
         "numbers",
         "rank",
@@ -83,6 +85,7 @@ class LoggedRank(ExportedStore):
         self.dropped: dict[str, int] = {}
         self.numbers: dict[Series, int] = {}
         self.saves = 0
+        self.history: dict[str, float] = {}
         self._points = DataPoints(self, start_us=0, of_process=False)
         self.schedule = ObservationSchedule()
         self._moved_us = -1
@@ -98,6 +101,10 @@ class LoggedRank(ExportedStore):
         if isinstance(item, ProcessStart):
             self._start(item)
             return None
+        if isinstance(item, FileRecord) and item.log_format in REPEATING:
+            self._leave_out_repeated(item)
+            if not item.data:
+                return None
         if not isinstance(item, SeriesMetadata):
             self._begin(item)
         if isinstance(item, FileRecord) and item.interpolated:
@@ -115,6 +122,22 @@ class LoggedRank(ExportedStore):
         state = self._take(item)
         if state is not None and isinstance(item, Record):
             yield from self._points.logged(item, state)
+
+    def _leave_out_repeated(self, record: FileRecord) -> None:
+        """Leave out of a record what another file had of its iteration, or of a later one."""
+        granularity, place = record.position
+        at = place[1] if place else None
+        if at is None:
+            at = float("inf")  # the summary comes once
+        fresh = {}
+        for name, value in record.data.items():
+            key = f"{granularity} {name}"
+            if name == "rank" or at > self.history.get(key, -1.0):
+                fresh[name] = value
+                if name != "rank" and len(self.history) < MAX_NAMES:
+                    self.history[key] = at
+        record.data = fresh if fresh.keys() - {"rank"} else {}
+        record.values = None
 
     def points(self, item: RankEntry) -> Iterator[Point]:
         """Take one item of a log, and yield the points that it makes.
@@ -192,6 +215,7 @@ class LoggedRank(ExportedStore):
                 "saves": self.saves,
                 "observe_at_us": self.schedule.due_us,
                 "dropped": self.dropped,
+                "history": self.history,
                 "store": self.store.to_plain(),
             },
             separators=(",", ":"),
@@ -213,6 +237,7 @@ class LoggedRank(ExportedStore):
         due_us = plain["observe_at_us"]
         self.schedule.due_us = None if due_us is None else int(due_us)
         self._points.start_us = self.state.start_us
+        self.history = {str(name): float(at) for name, at in plain["history"].items()}
         self.dropped = {reason: int(count) for reason, count in plain["dropped"].items()}
 
 

@@ -224,15 +224,22 @@ class FileReader:
             elif stage is None:
                 # It would come with each record, and undo METADATA, which is not kept either.
                 continue
-            self._tell(number, key, stage, items)
+            self._tell(number, key, stage, items, record.log_format)
 
     def _tell(
-        self, number: int, key: str, stage: str | None, items: list[tuple[int, RankEntry]]
+        self,
+        number: int,
+        key: str,
+        stage: str | None,
+        items: list[tuple[int, RankEntry]],
+        log_format: str = MMENGINE_TEXT,
     ) -> None:
         """Add what is known of one key."""
-        name, log_format = key, DLLOGGER_JSON
-        if stage is not None:
-            name, log_format = key.removesuffix(key_of("", stage)), MMENGINE_TEXT
+        name = key
+        if stage is None:
+            log_format = DLLOGGER_JSON
+        else:
+            name = key.removesuffix(key_of("", stage))
         metadata: dict[str, Any] = {}
         if self._conventions:
             metadata.update(conventional_metadata(name, log_format, stage))

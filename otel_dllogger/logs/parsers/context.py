@@ -63,6 +63,8 @@ class FileContext:
         encoding: How the file's text is encoded, "" for UTF-8.
         cut: The beginning of a line that a container's log cut.
         outer_us: The time that a container's log gives the line, None if there is none.
+        columns: The names of a CSV file's columns, empty as long as it is not one.
+        document: The beginning of a row of a JSON document, None outside of its rows.
         open_row: Step, stage and time of a row of MMEngine whose line broke off, until it ends.
         anchor_us: The time from which interpolated times continue, once the file has grown.
         anchor_bytes: The offset that belongs to ``anchor_us``.
@@ -94,6 +96,8 @@ class FileContext:
     encoding: str = ""
     cut: str = ""
     outer_us: int | None = None
+    columns: list[str] = dataclasses.field(default_factory=list)
+    document: str | None = None
     open_row: list[Any] | None = None
     anchor_us: int | None = None
     anchor_bytes: int = 0

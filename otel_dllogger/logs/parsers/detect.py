@@ -19,7 +19,7 @@ from otel_dllogger.diagnostics import (
     NUL_BYTES,
     TORN,
 )
-from otel_dllogger.logs.parsers import mmengine, text_lines
+from otel_dllogger.logs.parsers import console, mmengine, rows, text_lines
 from otel_dllogger.logs.parsers.context import MAX_LINE_BYTES, SkippedError
 from otel_dllogger.logs.parsers.envelope import unwrap
 from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from otel_dllogger.logs.parsers.context import FileContext
+    from otel_dllogger.logs.parsers.formats import FileRecord
 
 _MAX_FAILURES = 16
 """Damaged records that are tried in one line: each can cost a scan of the whole rest."""
@@ -44,6 +45,7 @@ _MMENGINE = re.compile(
     rb"(?:\d{4}/)?\d\d/\d\d \d\d:\d\d:\d\d - \S{1,100} - [A-Z]{4,8} - (?:Epoch|Iter)\("
 )
 _MORE = re.compile(rb"DLL|INFO|[\0\x1b]|%\||\r(?!\n)")
+_CONSOLE = re.compile(rb"(?:Epoch|Iter)(?:\(\w+\))? ?\[|iteration +\d+/| loss at |\[titan\]")
 _QUOTES = b"\"'`"
 _BLANKS = b" \t\r\n\v\f"
 _ROW = (b'{"', b"{}", b'{ "')
@@ -223,17 +225,52 @@ def _decode(fragment: bytes) -> str:
 
 
 def _parse_other(line: bytes, entries: list[Entry], context: FileContext) -> None:
-    """Read a line without a prefix: rows of MMEngine's ``scalars.json``, or any other text."""
-    if context.open_row is not None and b"\0" not in line:
-        record = mmengine.read_continuation(line.decode("utf-8", "replace"), context)
+    """Read a line without a prefix: a row of some tool, or any other text."""
+    text = line.decode("utf-8", "replace") if _may_go_on(context) and b"\0" not in line else ""
+    if context.open_row is not None and text:
+        record = mmengine.read_continuation(text, context)
         if record is not None:
             entries.append(record)
             return
     line = line.strip(_BLANKS)
-    if not line.startswith(_ROW):
-        torn = _PREFIX.match(line) is not None
-        context.skip(NUL_BYTES if b"\0" in line else TORN if torn else NOT_A_RECORD)
-        return
+    try:
+        if text and (found := _read_row(text, context)) is not None:
+            entries += found
+        elif line.startswith(_ROW):
+            _read_objects(line, entries, context)
+        elif _CONSOLE.search(line) and (printed := console.read_console(_decode(line), context)):
+            entries += printed
+        else:
+            torn = _PREFIX.match(line) is not None
+            context.skip(NUL_BYTES if b"\0" in line else TORN if torn else NOT_A_RECORD)
+    except SkippedError as error:
+        context.skip(error.reason, error.detail)
+
+
+def _may_go_on(context: FileContext) -> bool:
+    """Return whether a line means something only after those before it, or as the first."""
+    return (
+        context.open_row is not None
+        or bool(context.columns)
+        or context.document is not None
+        or context.name.endswith("trainer_state.json")
+        or not context.last_us
+    )
+
+
+def _read_row(text: str, context: FileContext) -> list[FileRecord] | None:
+    """Read a line of a CSV file or of a JSON document; None if it is neither."""
+    if context.document is not None or context.name.endswith("trainer_state.json"):
+        found = rows.read_document(text, context)
+        if found is not None:
+            return found
+    if rows.read_head(text, context):
+        return []
+    return rows.read_csv(text, context) if context.columns else None
+
+
+def _read_objects(line: bytes, entries: list[Entry], context: FileContext) -> None:
+    """Read JSON objects, of which writers that share a file may put several on a line."""
     at = 0
     while line.startswith(b"{", at):
         try:
@@ -247,7 +284,10 @@ def _parse_other(line: bytes, entries: list[Entry], context: FileContext) -> Non
         if mmengine.is_row(fields, context):
             entries.append(mmengine.read_row(fields, context))
         else:
-            context.skip(NOT_A_RECORD)
+            try:
+                entries += rows.read_json(fields, context)
+            except SkippedError as error:
+                context.skip(error.reason, error.detail)
     rest = line[at:].strip(_BLANKS)
     if rest:
         context.skip(NUL_BYTES if b"\0" in rest else NOISE)

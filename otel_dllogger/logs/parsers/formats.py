@@ -12,8 +12,23 @@ TCAP_JSON = "TCAP DLLogger JSON lines"
 TCAP_TEXT = "TCAP DLLogger text, as its StdOutBackend prints it"
 MMENGINE_TEXT = "MMEngine text log"
 MMENGINE_SCALARS = "MMEngine scalars.json"
+OPENMMLAB_TEXT = "OpenMMLab 1.x text log"
+MEGATRON = "Megatron-LM console"
+TORCHTITAN = "torchtitan console"
+OPENMMLAB_JSON = "OpenMMLab 1.x .log.json"
+DETECTRON2 = "Detectron2 metrics.json"
+TORCHTITAN_JSON = "torchtitan JSON lines"
+TRAINER_STATE = "Transformers trainer_state.json"
+LIGHTNING = "Lightning metrics.csv"
+ULTRALYTICS = "Ultralytics results.csv"
+JSON_ROWS = "JSON rows of a tool that is not known"
+CSV_ROWS = "CSV rows of a tool that is not known"
 
-MMENGINE = frozenset((MMENGINE_TEXT, MMENGINE_SCALARS))
+MMENGINE = frozenset((MMENGINE_TEXT, MMENGINE_SCALARS, OPENMMLAB_TEXT, OPENMMLAB_JSON))
+"""Formats of OpenMMLab, which has units of its own for what its hooks measure."""
+
+REPEATING = frozenset((TRAINER_STATE,))
+"""Formats of which each file of a run repeats the rows of those before it."""
 
 # Whole words: "clips" is not a rate, and neither "loss_scale" nor "lossless" is a loss.
 _RATE = re.compile(r"(?<![a-z])ips(?![a-z])|throughput", re.IGNORECASE)

@@ -39,11 +39,21 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _END_OF = {"[": "]", "(": ")", "{": "}"}
+_ETA = re.compile(r"(?:(\d{1,9}) days?, )?(\d{1,9}):(\d\d):(\d\d)", re.ASCII)
 _ESCAPE = re.compile(
     r"\\(?:(?P<known>x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[abfnrtv\n\\'\"])"
     r"|(?P<octal>[0-7]{1,3})|.)",
     re.DOTALL,
 )
+
+
+def parse_seconds(text: str) -> Any:
+    """Read the seconds of what ``str(timedelta)`` returned; return any other text unchanged."""
+    found = _ETA.fullmatch(text)
+    if found is None:
+        return text
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def parse_literal(text: str) -> Any:

@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Any
 from otel_dllogger.diagnostics import NO_TIME, TORN
 from otel_dllogger.logs.parsers.context import SkippedError
 from otel_dllogger.logs.parsers.formats import MMENGINE_SCALARS, MMENGINE_TEXT, FileRecord
-from otel_dllogger.logs.parsers.literals import parse_literal
+from otel_dllogger.logs.parsers.literals import parse_literal, parse_seconds
 from otel_dllogger.logs.parsers.times import find_year
 
 if TYPE_CHECKING:
@@ -67,7 +67,6 @@ _FILES = re.compile(r"(?:.*/)?vis_data/(?:scalars|\d{8}_\d{6})\.json.*|(?:.*/)?s
 _MAX_ROW_US = 7 * 24 * 3600 * 10**6
 # Learning rates are one blank apart, everything else two.
 _RATES = re.compile(r"(\S+): (\S+)")
-_ETA = re.compile(r"(?:(\d{1,9}) days?, )?(\d{1,9}):(\d\d):(\d\d)", re.ASCII)
 
 
 def read_text(text: str, context: FileContext) -> list[FileRecord]:
@@ -173,17 +172,8 @@ def _pairs(text: str) -> dict[str, Any]:
         if ": " in value and name.endswith("lr"):
             data.update((rate, parse_literal(text)) for rate, text in _RATES.findall(part))
         else:
-            data[name] = _seconds(value) if name == "eta" else parse_literal(value)
+            data[name] = parse_seconds(value) if name == "eta" else parse_literal(value)
     return data
-
-
-def _seconds(text: str) -> Any:
-    """Read what ``str(timedelta)`` returned."""
-    found = _ETA.fullmatch(text)
-    if found is None:
-        return text
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def is_row(fields: Any, context: FileContext) -> bool:

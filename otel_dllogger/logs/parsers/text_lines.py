@@ -109,12 +109,13 @@ def read_text(text: str, context: FileContext) -> list[FileRecord | Metadata | I
     record = FileRecord(time_us, elapsed_us, step, values.data)
     record.log_format = log_format
     record.file_rank = context.rank
-    return [*_new_units(values.units, time_us, elapsed_us, context), record]
+    return [*new_units(values.units, time_us, elapsed_us, context), record]
 
 
-def _new_units(
+def new_units(
     units: dict[str, str], time_us: int, elapsed_us: int, context: FileContext
 ) -> list[Metadata]:
+    """Return metadata for units that a line shows for the first time, or that have changed."""
     known = context.units
     metadata = []
     for name, unit in units.items():

@@ -1,0 +1,339 @@
+"""Read rows of other tools, JSON objects and lines of CSV, by tables of the names of their fields.
+
+A tool that is listed in ``KNOWN`` is told by fields that only its rows have, or by the file's name.
+A row of any other tool is read as well if it says where in the training it belongs: that is a
+guess, of which ``FileContext.guesses`` tells.
+
+====================  ================================================================  ============
+meaning               fields                                                            read as
+====================  ================================================================  ============
+iteration             step, iter, iteration, global_step, trainer/global_step, _step    step
+epoch                 epoch, current_epoch                                              step
+time                  timestamp, wall_time, datetime, ...: Unix time or ISO 8601        time
+rank                  rank, global_rank                                                 rank
+stage                 mode, stage, split, phase                                         stage
+====================  ================================================================  ============
+
+A row whose metrics are all of a validation or a test, by their names or by its stage, is a
+validation at its iteration; a row without an iteration is the summary of its epoch.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import re
+from typing import TYPE_CHECKING, Any
+
+from otel_dllogger.diagnostics import MALFORMED, NOT_A_RECORD
+from otel_dllogger.logs.parsers.context import SkippedError
+from otel_dllogger.logs.parsers.formats import (
+    CSV_ROWS,
+    DETECTRON2,
+    JSON_ROWS,
+    LIGHTNING,
+    OPENMMLAB_JSON,
+    TORCHTITAN_JSON,
+    TRAINER_STATE,
+    ULTRALYTICS,
+    FileRecord,
+)
+from otel_dllogger.logs.parsers.json_lines import decode_json
+from otel_dllogger.logs.parsers.literals import parse_literal
+from otel_dllogger.metrics.naming import MetricMetadata, map_metric, parse_stage
+from otel_dllogger.record import parse_rank
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_dllogger.logs.parsers.context import FileContext
+
+_ITERATION = ("step", "iter", "iteration", "global_step", "trainer/global_step", "_step")
+_EPOCH = ("epoch", "current_epoch")
+_TIME = ("timestamp", "_timestamp", "wall_time", "datetime", "@timestamp", "ts", "date")
+_RANK = ("rank", "global_rank")
+_STAGE = ("mode", "stage", "split", "phase")
+_NUMBER = (int, float)
+
+_LEAST_UNIX_S, _MOST_UNIX_S = 10**8, 10**11  # 1973 and 5138; beyond it are milliseconds
+_MAX_ROW_US = 7 * 24 * 3600 * 10**6
+_MAX_COLUMNS = 2_000
+_MAX_DOCUMENT = 1 << 16  # characters of a row that is printed over many lines
+_COLUMN = re.compile(r"[A-Za-z_@][^\"{}\n]{0,200}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RowFormat:
+    """How a tool writes its rows.
+
+    Attributes:
+        name: The name of the format.
+        fields: Fields that a row of the tool has, and hardly any other.
+        file: Matches the names of its files.
+        duration: The field with the mean duration of an iteration since the row before, seconds.
+        ignored: Fields that are not metrics.
+        is_epoch: Whether a row of a validation belongs to its epoch, since its iteration counts
+            something else.
+    """
+
+    name: str
+    fields: frozenset[str] = frozenset()
+    file: re.Pattern[str] = re.compile(r"(?!)")
+    duration: str = ""
+    ignored: frozenset[str] = frozenset()
+    is_epoch: bool = False
+
+
+KNOWN = (
+    RowFormat(
+        OPENMMLAB_JSON,
+        fields=frozenset(("mode", "epoch", "iter")),
+        duration="time",
+        is_epoch=True,
+    ),
+    RowFormat(TORCHTITAN_JSON, fields=frozenset(("key", "sum", "weight", "step"))),
+    RowFormat(
+        DETECTRON2,
+        fields=frozenset(("iteration", "total_loss", "eta_seconds")),
+        file=re.compile(r"(?:.*/)?metrics\.json(?:\.\d+)?"),
+        duration="time",
+    ),
+    RowFormat(LIGHTNING, file=re.compile(r"(?:.*/)?metrics\.csv")),
+    RowFormat(ULTRALYTICS, file=re.compile(r"(?:.*/)?results\.csv")),
+    RowFormat(
+        TRAINER_STATE,
+        file=re.compile(r"(?:.*/)?trainer_state\.json"),
+        ignored=frozenset(("total_flos",)),
+    ),
+)
+_GUESSED = {True: RowFormat(CSV_ROWS), False: RowFormat(JSON_ROWS)}
+
+
+def read_json(fields: Any, context: FileContext) -> list[FileRecord]:
+    """Read a JSON object that has no prefix.
+
+    Args:
+        fields: The object.
+        context: The file.
+
+    Raises:
+        SkippedError: If it is not a row of a training.
+    """
+    if type(fields) is not dict:
+        raise SkippedError(NOT_A_RECORD)
+    history = fields.get("log_history")
+    if type(history) is list and "global_step" in fields:
+        return [
+            record
+            for row in history
+            if type(row) is dict and (record := _read(row, context, is_csv=False)) is not None
+        ]
+    record = _read(fields, context, is_csv=False)
+    if record is None:
+        raise SkippedError(NOT_A_RECORD)
+    return [record]
+
+
+def read_document(line: str, context: FileContext) -> list[FileRecord] | None:
+    """Read a line of a JSON document that Transformers prints over many lines.
+
+    Its rows are the objects in ``log_history``. They are flat, so that each ends at the first line
+    that is a closing brace.
+
+    Returns:
+        The rows that end on the line; None if the line is not within the history.
+    """
+    text = line.strip()
+    if context.document is None:
+        if text == '"log_history": [':
+            context.document = ""
+            return []
+        return None
+    if text in ("]", "],"):
+        context.document = None
+        return []
+    if text == "{" or len(context.document) > _MAX_DOCUMENT:
+        context.document = ""
+    context.document += text
+    if text not in ("}", "},"):
+        return []
+    row = decode_json(context.document.removesuffix(",").encode())
+    context.document = ""
+    record = _read(row, context, is_csv=False) if type(row) is dict else None
+    return [] if record is None else [record]
+
+
+def read_head(line: str, context: FileContext) -> bool:
+    """Note the columns of a CSV file, and return whether a line names them.
+
+    Args:
+        line: The first line of a file, or a later one that may repeat it.
+        context: The file.
+    """
+    names = [name.strip() for name in line.split(",")]
+    is_head = (
+        2 <= len(names) <= _MAX_COLUMNS
+        and len(set(names)) == len(names)
+        and all(map(_COLUMN.fullmatch, names))
+        and not {*names}.isdisjoint((*_ITERATION, *_EPOCH))
+    )
+    if is_head:
+        context.columns = names
+    return is_head
+
+
+def read_csv(line: str, context: FileContext) -> list[FileRecord]:
+    """Read a line of a CSV file whose columns are known.
+
+    Raises:
+        SkippedError: If it has another number of cells.
+    """
+    cells = [cell.strip() for cell in next(csv.reader([line]))]
+    if len(cells) != len(context.columns):
+        raise SkippedError(MALFORMED, f"{len(cells)} cells in {len(context.columns)} columns")
+    pairs = zip(context.columns, cells, strict=True)
+    record = _read(
+        {name: parse_literal(cell) for name, cell in pairs if cell}, context, is_csv=True
+    )
+    return [] if record is None else [record]
+
+
+def _read(row: dict[str, Any], context: FileContext, *, is_csv: bool) -> FileRecord | None:
+    """Return the record of a row; None if it does not say where in the training it belongs."""
+    known = _format_of(row, context)
+    iteration, epoch = _take_number(row, _ITERATION), _take_number(row, _EPOCH)
+    if known is None:
+        if iteration is None and epoch is None:
+            return None
+        known = _GUESSED[is_csv]
+    time_us = _take_time(row, context)
+    rank = next((value for key in _RANK if (value := row.pop(key, None)) is not None), None)
+    stage = _take_stage(row)
+    for key in known.ignored:
+        row.pop(key, None)
+    data = _one_metric(row) if known.name is TORCHTITAN_JSON else row
+    data = {name: value for name, value in data.items() if isinstance(value, _NUMBER)}
+    if not data:
+        return None
+    if known in _GUESSED.values():
+        context.guesses.setdefault("format", _guess_in_words(iteration, epoch, time_us))
+    is_interpolated = time_us is None
+    if time_us is None:
+        time_us = context.outer_us or context.row_us(
+            _took_us(data.get(known.duration), iteration, context)
+        )
+    step = _step_of(known, epoch, iteration, stage, data)
+    if stage in (None, "train") and iteration is not None:
+        context.iteration = int(iteration)
+    if parse_rank(rank) is not None:
+        data["rank"] = rank
+    record = FileRecord(time_us, context.elapsed_us(time_us), step, data)
+    record.log_format = known.name
+    record.header_stage = stage
+    record.file_rank = context.rank
+    record.interpolated = is_interpolated
+    context.count(known.name)
+    return record
+
+
+def _format_of(row: Mapping[str, Any], context: FileContext) -> RowFormat | None:
+    keys = row.keys()
+    for known in KNOWN:
+        if (known.fields and known.fields <= keys) or known.file.fullmatch(context.name):
+            return known
+    return None
+
+
+def _take_number(row: dict[str, Any], keys: tuple[str, ...]) -> float | None:
+    for key in keys:
+        value = row.get(key)
+        if isinstance(value, _NUMBER) and not isinstance(value, bool):
+            del row[key]
+            return value
+    return None
+
+
+def _take_time(row: dict[str, Any], context: FileContext) -> int | None:
+    """Take the time out of a row: seconds or milliseconds since the Unix epoch, or ISO 8601."""
+    for key in _TIME:
+        value = row.get(key)
+        time_us = None
+        if isinstance(value, str):
+            time_us = context.read_datetime(value)
+        elif isinstance(value, _NUMBER) and _LEAST_UNIX_S < value < _MOST_UNIX_S * 1000:
+            time_us = round(value * (10**6 if value < _MOST_UNIX_S else 10**3))
+        if time_us is not None:
+            del row[key]
+            return time_us
+    return None
+
+
+def _take_stage(row: dict[str, Any]) -> str | None:
+    for key in _STAGE:
+        if isinstance(row.get(key), str):
+            return parse_stage(row.pop(key))
+    return None
+
+
+def _one_metric(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the metric of a row that holds one: the mean is the sum over the weight."""
+    name, total, weight = row.get("key"), row.get("sum"), row.get("weight")
+    if isinstance(total, _NUMBER) and isinstance(weight, _NUMBER) and weight:
+        return {str(name): total / weight}
+    value = next((row[key] for key in ("value", "max", "min") if key in row), None)
+    return {str(name): value}
+
+
+def _step_of(
+    known: RowFormat,
+    epoch: float | None,
+    iteration: float | None,
+    stage: str | None,
+    data: Mapping[str, Any],
+) -> Any:
+    if "train_runtime" in data and known.name is TRAINER_STATE:
+        return ()  # the summary, whose train_loss is the mean over all steps
+    is_training = stage == "train" if stage is not None else not _is_validation(data)
+    if iteration is None or (not is_training and known.is_epoch):
+        return (epoch,)
+    if not is_training:
+        return (epoch, iteration, None)
+    if epoch is not None and known.name is LIGHTNING and all(n.endswith("_epoch") for n in data):
+        return (epoch,)
+    return iteration if epoch is None else (epoch, iteration)
+
+
+def _is_validation(data: Mapping[str, Any]) -> bool:
+    """Return whether all metrics are of a validation or a test, by their names."""
+    return all(_stage_in(name) in ("val", "test") for name in data)
+
+
+@functools.lru_cache(maxsize=4096)
+def _stage_in(name: str) -> str | None:
+    return map_metric(name, MetricMetadata()).stage
+
+
+def _took_us(seconds: Any, iteration: float | None, context: FileContext) -> int | None:
+    """Return how long the iterations since the row before took; a new start begins at 0."""
+    before = context.iteration
+    if iteration is None:
+        return None
+    try:
+        distance = iteration - before if before is not None and iteration > before else iteration
+        took_us = round(distance * seconds * 1e6)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return took_us if 0 <= took_us < _MAX_ROW_US else None
+
+
+def _guess_in_words(iteration: float | None, epoch: float | None, time_us: int | None) -> str:
+    known = [
+        name
+        for name, value in (("iteration", iteration), ("epoch", epoch), ("time", time_us))
+        if value is not None
+    ]
+    return (
+        "rows of a tool that is not known are read by the names of their fields: they have "
+        f"{' and '.join(known)}"
+    )

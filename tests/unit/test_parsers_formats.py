@@ -1,0 +1,221 @@
+"""Logs of other tools: a sample of each, record by record."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_dllogger.logs.parsers.context import FileContext
+from otel_dllogger.logs.parsers.detect import parse_line
+from otel_dllogger.logs.parsers.formats import FileRecord
+from otel_dllogger.record import Metadata
+from tests.support.parsers import utc_us
+from tests.support.paths import ROOT, TESTS
+
+FORMATS = TESTS / "data" / "formats"
+
+# Of each record: rank, step, stage in its header, and some of its values.
+SAMPLES = {
+    "openmmlab.log": [
+        (0, (1, 50), "train", {"loss": 1.25, "eta": 90934, "lr": 1.978e-3}),
+        (0, (2, 50), "train", {"loss": 1.0, "loss_cls": math.nan}),
+        (0, (2,), "val", {"bbox_mAP": 0.3125}),
+    ],
+    "openmmlab_iter.log": [
+        (0, 4300, "train", {"loss": 1.75, "decode.loss_ce": 1.25}),
+        (0, (None, 4300, None), "val", {"mIoU": 0.0625, "IoU.tree": 0.5}),
+    ],
+    "openmmlab.log.json": [
+        (0, (1, 50), "train", {"loss": 1.25, "time": 0.5}),
+        (0, (1, 100), "train", {"loss": 1.0}),
+        (0, (1,), "val", {"accuracy_top-1": 64.5}),
+    ],
+    "megatron.log": [
+        (0, 1, None, {"lm loss": 10.5, "elapsed time per iteration": 250.5, "grad norm": 2.5}),
+        (0, (None, 1, None), "val", {"lm loss value": 2.75}),
+        (0, (None, 1, None), "test", {"lm loss value": 2.625}),
+        (7, 2, None, {"lm loss": 10.25, "consumed samples": 32}),
+    ],
+    "megatron_deepspeed.log": [(0, 10, None, {"lm loss": 7.5, "samples per second": 32})],
+    "torchtitan.log": [
+        (0, 14, None, {"loss": 3.25, "memory": 9.46, "tps": 7282, "mfu": 0.25}),
+        (1, (None, 14, None), "val", {"loss": 3.5, "tps": 10050}),
+    ],
+    "torchtitan.jsonl": [
+        (1, 42, None, {"trainer_throughput/tps_mean": 1250.5}),
+        (1, 42, None, {"trainer_loss/loss_mean": 2.5}),
+    ],
+    "detectron2/metrics.json": [
+        (0, 19, None, {"total_loss": 2.5, "loss_cls": 1.5}),
+        (0, 39, None, {"total_loss": 2.0, "bbox/AP": 12.5, "bbox/AP-cat": math.nan}),
+        (0, 59, None, {"bbox/AP": 13.5}),
+    ],
+    "lightning/metrics.csv": [
+        (0, 49, None, {"lr-Adam": 0.001}),
+        (0, (0, 49), None, {"train_loss_step": 2.5}),
+        (0, (0, 99, None), None, {"val_acc": 0.625, "val_loss": 1.75}),
+        (0, (0,), None, {"train_loss_epoch": 2.0}),
+    ],
+    "ultralytics/results.csv": [
+        (0, (1,), None, {"train/box_loss": 1.25, "val/box_loss": 1.75, "metrics/mAP50(B)": 0.5}),
+        (0, (2,), None, {"train/box_loss": 1.0}),
+    ],
+    "transformers/trainer_state.json": [
+        (0, (0.5, 10), None, {"loss": 2.25, "grad_norm": math.nan}),
+        (0, (0.5, 10, None), None, {"eval_loss": 1.75}),
+        (0, (1.0, 20), None, {"loss": 1.25}),
+        (0, (), None, {"train_loss": 1.9375}),
+    ],
+    "unknown/training.jsonl": [
+        (0, (0, 10), None, {"loss": 2.5}),
+        (3, (None, 20, None), None, {"eval/loss": 2.25}),
+        (0, (None, 30, None), "test", {"acc": 0.5}),
+    ],
+    "unknown/loss.csv": [
+        (0, 10, None, {"loss": 2.5}),
+        (0, 30, None, {"loss": math.nan}),
+    ],
+}
+NOT_METRICS = {"timestamp", "sum", "weight", "rank", "step", "iteration", "epoch", "total_flos"}
+
+
+def read_sample(name):
+    """Return the entries of a sample, and the context after it."""
+    path = FORMATS / name
+    context = FileContext(
+        zone="UTC",
+        name="/".join(name.rsplit("/", 1)),
+        size_bytes=path.stat().st_size,
+        modified_us=10**15,
+    )
+    lines = path.read_bytes().splitlines(keepends=True)
+    entries = []
+    for line in lines:
+        found = parse_line(line, context)
+        entries += [(context.rank, entry) for entry in found]
+        context.rank = 0
+    return entries, context
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_sample_is_read(name):
+    """Every record, where it belongs, with its values; nothing is damaged."""
+    entries, context = read_sample(name)
+    records = [entry for _, entry in entries if isinstance(entry, FileRecord)]
+    assert len(SAMPLES[name]) == len(records)
+    for (rank, step, stage, values), record in zip(SAMPLES[name], records, strict=True):
+        assert (rank, step, stage) == (record.rank, record.step, record.header_stage)
+        found = {key: record.data.get(key) for key in values}
+        assert repr({k: float(v) for k, v in values.items()}) == repr(
+            {k: float(v) for k, v in found.items()}
+        )
+        assert not NOT_METRICS & (record.data.keys() - {"rank"})
+    assert {"not_a_record", "blank"} >= {*context.skipped}
+    times = [record.time_us for record in records]
+    assert sorted(times) == times
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_format_is_in_the_documentation(name):
+    """With its name, and a sample in the tests."""
+    _, context = read_sample(name)
+    table = (ROOT / "docs" / "logs.md").read_text()
+    for log_format in context.entries:
+        assert log_format in table
+    assert f"`{name}`" in table
+
+
+def test_units_in_the_names_and_behind_the_values_are_told():
+    """Megatron's in brackets, torchtitan's glued to the number."""
+    units = {}
+    for name in ("megatron.log", "torchtitan.log"):
+        entries, _ = read_sample(name)
+        for _, entry in entries:
+            if isinstance(entry, Metadata):
+                units[entry.metric] = entry.metadata["unit"]
+    assert "ms" == units["elapsed time per iteration"]
+    assert "TFLOP/s/GPU" == units["throughput per GPU"]
+    assert ("GiB", "%") == (units["memory"], units["mfu"])
+
+
+def test_a_time_is_read_in_any_form():
+    """Unix seconds, milliseconds, ISO 8601, or the line's own."""
+    entries, _ = read_sample("unknown/training.jsonl")
+    expected = [utc_us(2025, 9, 8, 10, 0, 0), utc_us(2025, 9, 8, 10, 0, 10), None]
+    times = [entry.time_us for _, entry in entries]
+    assert [expected[0], expected[1] + 500_000, expected[1] + 10_500_000] == times
+    entries, _ = read_sample("torchtitan.log")
+    assert utc_us(2026, 5, 18, 16, 4, 46) + 338_000 == entries[-1][1].time_us
+
+
+def test_a_row_without_a_time_takes_that_of_its_iterations():
+    """Detectron2's and OpenMMLab's rows say how long an iteration took."""
+    entries, _ = read_sample("openmmlab.log.json")
+    assert all(entry.interpolated for _, entry in entries)
+
+
+def test_what_is_guessed_is_said():
+    """A row of a tool that is not known; those of known tools are not guesses."""
+    _, context = read_sample("unknown/training.jsonl")
+    assert "names of their fields" in context.guesses["format"]
+    assert {} == read_sample("detectron2/metrics.json")[1].guesses
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"loss": 0.5}',
+        '{"step": "x", "loss": 0.5}',
+        '{"step": true, "loss": 0.5}',
+        '{"step": 1}',
+        '{"step": 1, "text": "x"}',
+        "[1, 2]",
+        "epoch, step",
+        " iteration 1 of 5 | loss 3",
+    ],
+)
+def test_what_does_not_say_where_it_belongs_is_another_tools(line):
+    """It is neither a record nor damage."""
+    context = FileContext(zone="UTC")
+    assert [] == parse_line(line.encode(), context)
+    assert {"not_a_record"} >= {*context.skipped}
+
+
+def test_a_row_of_csv_with_other_cells_is_damage():
+    """A line that was cut, or that another writer tore."""
+    context = FileContext(zone="UTC")
+    for line in (b"epoch,step,loss", b"0,1,0.5", b"0,2", b"0,3,0.5,7", b"0,4,0.25"):
+        parse_line(line, context)
+    assert {"malformed": 2} == context.skipped
+    assert [2] == [*context.entries.values()]
+
+
+def test_a_head_that_comes_again_begins_new_columns():
+    """A training that was started again appends to its file."""
+    context, found = FileContext(zone="UTC"), []
+    for line in (b"epoch,step,loss", b"0,1,0.5", b"epoch,step,lr,loss", b"0,1,0.1,0.25"):
+        found += parse_line(line, context)
+    assert [{"loss": 0.5}, {"lr": 0.1, "loss": 0.25}] == [record.data for record in found]
+
+
+@given(
+    st.sampled_from(sorted(SAMPLES)),
+    st.integers(0, 10**6),
+    st.integers(0, 10**6),
+    st.binary(max_size=9),
+)
+def test_damage_raises_nothing(name, at, length, inserted):
+    """Bytes that are cut out or put in; each line gives records or is counted."""
+    raw = (FORMATS / name).read_bytes()
+    at %= len(raw)
+    raw = raw[:at] + inserted + raw[at + length % 50 :]
+    context = FileContext(zone="UTC", name=name)
+    for line in raw.split(b"\n"):
+        for entry in parse_line(line, context):
+            if isinstance(entry, FileRecord):
+                assert all(isinstance(key, str) for key in entry.data)
+                assert not any(re.match(r"\d+ ", key) for key in entry.data)
