@@ -7,13 +7,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger import arguments, settings
-from otel_dllogger.backends.append_file import AppendFile, open_append_file
+from otel_dllogger.backends.open_files import open_append_file
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.runtime.interruptions import let_through
 from otel_dllogger.values import to_plain
 
 if TYPE_CHECKING:
+    from otel_dllogger.backends.append_file import AppendFile
     from otel_dllogger.record import Info, Metadata, Record
 
 _SECOND_US = 1_000_000

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.backends.append_file import open_append_file
+from otel_dllogger.backends.open_files import open_append_file
 from otel_dllogger.backends.stdout import write_line
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import MisuseError

@@ -13,7 +13,8 @@ import time
 import pytest
 
 from otel_dllogger.backends import append_file
-from otel_dllogger.backends.append_file import AppendFile, open_append_file
+from otel_dllogger.backends.append_file import AppendFile
+from otel_dllogger.backends.open_files import open_append_file
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from tests.support.command import assert_forked_child_answers
 
