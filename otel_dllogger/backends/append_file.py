@@ -79,6 +79,7 @@ class AppendFile:
     ) -> None:
         self.name = os.fspath(path)
         self.regular = True
+        self.users: dict[int, Callable[[], object]] = {}  # by id: references to who has it open
         self._path = os.path.abspath(path)  # noqa: PTH100 - keeps links
         self._write = write
         self._lock = threading.RLock()
