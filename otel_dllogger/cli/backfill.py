@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from otel_dllogger.backfill import alone
-from otel_dllogger.cli.log_source import explain, is_log, open_exporter, say
+from otel_dllogger.cli.log_source import explain, is_among, is_log, open_exporter, say
 from otel_dllogger.cli.terminal import Bar, UserError
 from otel_dllogger.diagnostics import HARMLESS
 from otel_dllogger.errors import BackfillError, ConfigurationError
@@ -68,6 +68,12 @@ def run_backfill(options: BackfillOptions) -> int:
 
     _check_options(options)
     try:
+        if options.kind == "openmetrics" and is_among(Path(options.target), options.source.paths):
+            raise UserError(
+                f"--to openmetrics {options.target} is among the logs that are read, now or the "
+                "next time, and would be overwritten; name another file, such as one that ends "
+                "in .om"
+            )
         if options.kind == "prometheus":
             DataFolder(options.target)  # before hours of reading, rather than after
         logs = find_logs(options.source)
