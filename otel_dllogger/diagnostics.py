@@ -233,6 +233,8 @@ class Diagnostics:
 
     Attributes:
         dropped: What was lost, by reason.
+        uncounted: What is to be added to it. No signal handler can come between ``+=`` and the
+            assignment before it, as it can at a call.
         log_ns: Nanoseconds spent in ``log``, over all Loggers. If two threads add at the same
             moment, one addition may be lost: a lock would cost more than the time being counted.
     """
@@ -241,7 +243,7 @@ class Diagnostics:
         self._clock = clock
         self._silent = False
         self._warned_at: dict[str, float] = {}
-        self._uncounted: deque[tuple[str, int]] = deque()
+        self.uncounted: deque[tuple[str, int]] = deque()
         self._counting = threading.RLock()
         self._timed_lock = TimedLock(self._counting)
         self._is_counting = False
@@ -273,21 +275,29 @@ class Diagnostics:
             message: One line for the user: the value, the rule, the next step.
             count: How many records, values or series were lost.
         """
-        self._uncounted.append((reason, count))
+        self.uncounted += [(reason, count)]
+        try:
+            self.add_up()
+        finally:
+            if self.uncounted:  # a signal handler raised
+                self.add_up()
+        self._warn(reason, message, f' (counted in dllogger_dropped_total{{reason="{reason}"}})')
+
+    def add_up(self) -> None:
+        """Add what is in ``uncounted`` to ``dropped``."""
         try:
             with self._counting if get_ident() == MAIN_THREAD.ident else self._timed_lock:
                 if not self._is_counting:  # else a signal handler interrupts an addition
                     self._is_counting = True
                     try:
-                        while self._uncounted:
-                            name, more = self._uncounted[0]
+                        while self.uncounted:
+                            name, more = self.uncounted[0]
                             self.dropped[name] = self.dropped.get(name, 0) + more
-                            self._uncounted.popleft()
+                            self.uncounted.popleft()
                     finally:
                         self._is_counting = False
-        except LockTimeout:  # this one is counted together with the next
+        except LockTimeout:  # it is counted together with the next
             pass
-        self._warn(reason, message, f' (counted in dllogger_dropped_total{{reason="{reason}"}})')
 
     def warn(self, reason: str, message: str) -> None:
         """Warn without counting, at most once a minute per reason."""

@@ -14,7 +14,6 @@ import os
 import stat
 import threading
 import time
-import weakref
 from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING
@@ -57,49 +56,6 @@ _PASSING_ERRNOS = frozenset(
 )
 
 
-class _OpenFiles:
-    """The files that this process has open, and the lock that is held to open one."""
-
-    def __init__(self) -> None:
-        self.by_path: weakref.WeakValueDictionary[str, AppendFile] = weakref.WeakValueDictionary()
-        self.lock = threading.RLock()
-        fork.register(self)
-
-    def after_fork_in_child(self) -> None:
-        """Replace the lock, which a thread that is not in this process may hold."""
-        self.lock = threading.RLock()
-
-
-_open_files = _OpenFiles()
-
-
-def open_append_file(path: str | os.PathLike[str], *, append: bool) -> AppendFile:
-    """Open a file of lines, or return it if this process already has it open.
-
-    Args:
-        path: The file; its folder must exist, as for ``open``.
-        append: Whether to keep the content of the file. Otherwise it is emptied, as DLLogger
-            does, unless another process is writing to it.
-
-    Raises:
-        OSError: If the file cannot be opened, for a reason that will not pass.
-    """
-    key = os.path.realpath(path)
-    with _open_files.lock:
-        file = _open_files.by_path.get(key)
-        if file is not None and not file.closed:
-            DIAGNOSTICS.warn(
-                "shared_path",
-                f"{key} is already open in this process: all lines go to the same file; give "
-                "each backend its own file",
-            )
-            return file
-        file = AppendFile(path, append=append)
-        if file.regular:
-            _open_files.by_path[key] = file
-        return file
-
-
 class AppendFile:
     """A file to which whole lines are appended, with one ``write`` each.
 
@@ -123,6 +79,7 @@ class AppendFile:
     ) -> None:
         self.name = os.fspath(path)
         self.regular = True
+        self.users: dict[int, Callable[[], object]] = {}  # by id: references to who has it open
         self._path = os.path.abspath(path)  # noqa: PTH100 - keeps links
         self._write = write
         self._lock = threading.RLock()
@@ -132,6 +89,7 @@ class AppendFile:
         self._written = 0  # how many of its bytes are in the file
         self._pending: deque[bytes] = deque()  # the lines after it
         self._pending_bytes = 0
+        self._given_up: tuple[bytes, deque[bytes]] | None = None  # lost, and to be counted
         self._identity: tuple[int, int] | None = None
         self._end = 0  # the descriptor's position after our last write
         self._mark = -1  # its position before a write that has not returned, else -1
@@ -262,16 +220,19 @@ class AppendFile:
         """Return the descriptor, -1 when closed."""
         return self._fd
 
-    def write_line(self, line: bytes) -> None:
+    def write_line(self, line: bytes) -> None:  # noqa: PLR0912 - a call would let signals in
         """Append a line, which is in the kernel on return, or kept until the disk takes it.
 
         Args:
             line: The line, including its newline.
         """
+        lock = self._lock  # another one in a child that a signal handler forks meanwhile
         size = len(line)
         try:
             with self._lock if get_ident() == MAIN_THREAD.ident else self._timed_lock:
                 if self._state is not _READY:
+                    if self._lock is not lock:
+                        return
                     self._keep(line)
                     if self._state is not _WRITING:  # otherwise this is a signal handler that logs
                         self._drain(MAX_WRITES_A_CALL)
@@ -281,10 +242,14 @@ class AppendFile:
                     fd = self._fd
                     if not self.regular or _fcntl(fd, _GET_FLAGS) != self._flags:
                         self._look_at(fd)
+                    if self._lock is not lock:  # the line is the parent's to write
+                        return
                     written = self._write(fd, line)
                 # Between an action and the note of it there are only assignments, since a signal
                 # handler may raise, or log, at any call. ``_put`` finds out what was written.
                 except OSError as error:
+                    if self._lock is not lock:
+                        return
                     self._line, self._written, self._mark = line, 0, self._end
                     try:
                         let_through(error)
@@ -292,10 +257,13 @@ class AppendFile:
                     finally:
                         self._state = _BEHIND
                 except BaseException:
-                    self._line, self._written, self._mark = line, 0, self._end
-                    self._state = _BEHIND
+                    if self._lock is lock:
+                        self._line, self._written, self._mark = line, 0, self._end
+                        self._state = _BEHIND
                     raise
                 else:
+                    if self._lock is not lock:
+                        return
                     if written == size:
                         self._end += written
                         self._lines += 1
@@ -363,14 +331,17 @@ class AppendFile:
 
     def _put(self) -> bool:
         """Write the rest of the current line; return whether to go on."""
-        mark = self._mark
+        # It is another line in a child that a signal handler forks meanwhile.
+        line, mark = self._line, self._mark
         try:
             self._look_at(self._fd)
             if self._is_written():
                 return True
-            mark, self._mark = -1, self._end
-            rest = self._line[self._written :]
+            rest = line[self._written :]
             size = len(rest)
+            if self._line is not line:
+                return False
+            mark, self._mark = -1, self._end
             written = self._write(self._fd, rest)
         except OSError as error:
             let_through(error)
@@ -379,6 +350,8 @@ class AppendFile:
             if error.errno == errno.EBADF:  # something closed it: open it again
                 self._fd = -1
             return self._fd < 0
+        if self._line is not line:
+            return False
         self._mark = -1
         self._end += written
         self._written += written
@@ -523,16 +496,11 @@ class AppendFile:
         self._flush()
         if self._state is _WRITING:
             return
-        if lost := len(self._pending) + bool(self._line):
-            DIAGNOSTICS.count(
-                "disk_full",
-                f"{self._path} could not be written before it was closed: the lines kept in memory "
-                f"are lost, {lost} in all",
-                count=lost,
-            )
-        self._forget()
-        fd, self._fd = self._fd, -1
-        if fd >= 0 and _identity(fd) == self._identity:  # otherwise other code closed it before
+        self._give_up()
+        # Only assignments: from here on, a signal handler that logs opens the file again.
+        fd, self._fd, self._state = self._fd, -1, _BEHIND
+        identity = self._identity
+        if fd >= 0 and _identity(fd) == identity:  # otherwise other code closed it before
             if self._lines and not os.fstat(fd).st_nlink:
                 self._count_deleted(self._lines)
             try:
@@ -541,11 +509,36 @@ class AppendFile:
                 let_through(error)
                 self._say_failed(error)
 
-    def _forget(self) -> None:
-        self._state = _BEHIND
-        self._line = b""
-        self._pending.clear()
-        self._pending_bytes = 0
+    def _give_up(self) -> None:
+        """Count the kept lines as lost.
+
+        At any call a signal handler may log, close the file, or raise. So the lines are taken
+        out first, which none of them can divide, and what was taken is counted once.
+        """
+        total = 0
+        empty: deque[bytes] = deque()
+        try:
+            while self._line or self._pending or self._given_up:
+                if not self._given_up:
+                    self._given_up = self._line, self._pending
+                    self._line, self._written, self._mark = b"", 0, -1
+                    self._pending, self._pending_bytes = empty, 0
+                given_up = self._given_up
+                lost = len(given_up[1]) + bool(given_up[0])
+                empty = deque()
+                if self._given_up is given_up:  # else a handler closed the file
+                    self._given_up = None
+                    DIAGNOSTICS.uncounted += [("disk_full", lost)]
+                    total += lost
+            if total:
+                DIAGNOSTICS.count(
+                    "disk_full",
+                    f"{self._path} could not be written before it was closed: the lines kept in "
+                    f"memory are lost, {total} in all",
+                    count=0,
+                )
+        finally:
+            DIAGNOSTICS.add_up()
 
     def after_fork_in_child(self) -> None:
         """Drop the parent's pending lines, and open the file again with the next line."""
@@ -554,7 +547,9 @@ class AppendFile:
         # outlives the parent would keep the next run from emptying the file.
         self._lock = threading.RLock()
         self._timed_lock = TimedLock(self._lock)
-        self._forget()
+        self._pending, self._pending_bytes, self._given_up = deque(), 0, None
+        self._line, self._mark = b"", -1
+        self._state = _BEHIND
         if self._fd >= 0 and self.regular:
             fd, self._fd = self._fd, -1
             if _identity(fd) == self._identity:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger import arguments, settings
-from otel_dllogger.backends.append_file import AppendFile, open_append_file
+from otel_dllogger.backends.open_files import close_append_file, open_append_file
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
@@ -16,6 +16,7 @@ from otel_dllogger.runtime.interruptions import let_through
 from otel_dllogger.values import to_plain
 
 if TYPE_CHECKING:
+    from otel_dllogger.backends.append_file import AppendFile
     from otel_dllogger.record import Info, Metadata, Record
 
 _SECOND_US = 1_000_000
@@ -55,7 +56,7 @@ class JSONStreamBackend(RecordBackend):
         self._encode_record = encode_record
         self._encode_spaced = encode_spaced
         self._filename = _fill_in(filename)
-        self.file: AppendFile = open_append_file(self._filename, append=append)
+        self.file: AppendFile = open_append_file(self._filename, append=append, user=self)
         self._second = _Second(0)
         self._local_rank = detect_topology().local_rank
 
@@ -149,8 +150,8 @@ class JSONStreamBackend(RecordBackend):
         self.file.close()
 
     def close(self) -> None:
-        """Flush and close the file; a later line opens it again."""
-        self.file.close()
+        """Flush and close the file, once all that share it do; a later line opens it again."""
+        close_append_file(self.file, self)
 
     def _write_entry(self, prefix: bytes, entry: dict[str, Any]) -> None:
         self.file.check_path()  # for a script that logs hardly any steps

@@ -11,7 +11,7 @@ import click
 
 from otel_dllogger.backfill import alone
 from otel_dllogger.backfill.output_file import STDOUT
-from otel_dllogger.cli.log_source import explain, is_log, open_exporter, say
+from otel_dllogger.cli.log_source import explain, is_among, is_log, open_exporter, say
 from otel_dllogger.cli.terminal import Bar, UserError
 from otel_dllogger.errors import BackfillError, ConfigurationError, count_of
 from otel_dllogger.logs.whole_logs import NO_VALUE
@@ -84,6 +84,12 @@ def run_backfill(options: BackfillOptions) -> int:
 
     _check_options(options)
     try:
+        is_file = options.kind in _FILES and options.target != STDOUT
+        if is_file and is_among(Path(options.target), options.source.paths):
+            raise UserError(
+                f"--to {options.kind} {options.target} is among the logs that are read, now or the "
+                "next time, and would be overwritten; name a file outside of their folders"
+            )
         if options.kind == "prometheus":
             DataFolder(options.target)  # before hours of reading, rather than after
         logs = find_logs(options.source)

@@ -9,7 +9,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from otel_dllogger.cli.log_source import explain, is_log, open_exporter, say
+from otel_dllogger.cli.log_source import explain, is_among, is_log, open_exporter, say
 from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.errors import ConfigurationError, EndpointError
 from otel_dllogger.http.sockets import MAX_PORT
@@ -58,7 +58,7 @@ def run_bridge(options: BridgeOptions) -> int:
     Raises:
         UserError: If something that was asked for is not available.
     """
-    _check_checkpoint(options.checkpoint)
+    _check_checkpoint(options.checkpoint, options.source.paths)
     _tell_what_is_missing(options.source.paths)
     stopping = threading.Event()  # for the other thread: a signal handler must not set it
     try:
@@ -125,7 +125,7 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-def _check_checkpoint(path: Path | None) -> None:
+def _check_checkpoint(path: Path | None, paths: Sequence[str]) -> None:
     if path is None:
         return
     if path.is_dir():
@@ -136,8 +136,17 @@ def _check_checkpoint(path: Path | None) -> None:
             f"--checkpoint {path}: {folder} is not a folder that can be written to; make it, "
             "or name another file"
         )
-    if is_log(path):
+    if is_log(path) or (not _may_be_checkpoint(path) and is_among(path, paths)):
         raise UserError(f"--checkpoint {path} is a log and would be overwritten; name another file")
+
+
+def _may_be_checkpoint(path: Path) -> bool:
+    """Return whether a file begins as a checkpoint does, or has nothing that could be lost."""
+    try:
+        with path.open("rb") as file:
+            return file.read(1) in b"{"
+    except OSError:
+        return True
 
 
 def _tell_what_is_missing(paths: Sequence[str]) -> None:

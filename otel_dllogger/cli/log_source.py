@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from otel_dllogger.cli.terminal import in_options
+from otel_dllogger.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from otel_dllogger.errors import ConfigurationError, EndpointError
+    from otel_dllogger.errors import EndpointError
     from otel_dllogger.otlp.exporter import PatientExporter
 
 
@@ -49,6 +52,32 @@ def is_log(path: Path) -> bool:
         return bool(open_log(str(path)).reader.read(next(read_lines(str(path)), b"")))
     except OSError:
         return False
+
+
+def is_among(path: Path, paths: Sequence[str]) -> bool:
+    """Return whether a file is one of the logs to be read, or would be if it were there.
+
+    Args:
+        path: The file.
+        paths: Files, folders and globs. If one is invalid, there are no logs; whoever reads them
+            says so.
+    """
+    from otel_dllogger.logs.tail.anomalies import FileAnomalies  # noqa: PLC0415
+    from otel_dllogger.logs.tail.candidates import NAMES  # noqa: PLC0415
+    from otel_dllogger.logs.tail.find_files import FileFinder  # noqa: PLC0415
+
+    try:
+        finder = FileFinder(paths, anomalies=FileAnomalies())
+    except ConfigurationError:
+        return False
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        is_named = any(fnmatch.fnmatch(path.name, name) for name in NAMES)
+        return is_named and finder.covers(os.path.realpath(path))
+    except OSError:
+        return False
+    return any(os.path.samestat(status, found.status) for found in finder.scan().files.values())
 
 
 def open_exporter(

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.backends.append_file import open_append_file
+from otel_dllogger.backends.open_files import close_append_file, open_append_file
 from otel_dllogger.backends.stdout import write_line
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import MisuseError
@@ -235,7 +235,7 @@ class Lines:
             raise ValueError(f"invalid mode: {mode!r}")
         if "x" in mode and os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-        self._file = open_append_file(path, append="w" not in mode)
+        self._file = open_append_file(path, append="w" not in mode, user=self)
         self._file.check_path()  # one that is open already may have been renamed
         self._checked_s = time.monotonic()
 
@@ -252,8 +252,8 @@ class Lines:
         """Do nothing: a line is written, or kept until the disk takes it."""
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file, once all that share it do."""
+        close_append_file(self._file, self)
 
     def fileno(self) -> int:
         """Return the descriptor, for handlers that watch the file."""

@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 
 import otel_dllogger as dllogger
-from otel_dllogger.backends import append_file
+from otel_dllogger.backends import open_files
 from otel_dllogger.diagnostics import DIAGNOSTICS
 
 
@@ -36,7 +36,7 @@ def locks(folder, json_backend, metrics):
             metrics._store._lock,
             metrics._instruments._lock,
             DIAGNOSTICS._counting,
-            append_file._open_files.lock,
+            open_files._open_files.lock,
         ):
             held.set()
             release.wait()

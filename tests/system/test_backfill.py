@@ -249,7 +249,7 @@ def log_steps(logger: Logger, steps: range) -> None:
 
 def test_samples_of_a_folder_of_anybodys_logs(tmp_path: Path) -> None:
     """All formats; what MMEngine wrote twice counts once."""
-    shutil.copytree(DATA, tmp_path / "logs")
+    shutil.copytree(DATA, tmp_path / "logs", ignore=shutil.ignore_patterns("formats"))
     done = backfill(tmp_path / "logs", "--to", "openmetrics", tmp_path / "out")
     assert 0 == done.returncode
     assert "of 6 files" in done.stdout  # of eight
@@ -388,6 +388,32 @@ def test_a_log_is_never_written_over(log: Path) -> None:
     done = backfill("--to", "openmetrics", log, other)
     assert_user_error(done, str(log), "is a log")
     assert before == log.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("paths", "targets"),
+    [
+        (".", ["banner.log", "link", "hard", "new.log"]),
+        ("banner.log", ["banner.log", "link", "hard"]),
+        ("*.log", ["banner.log", "link", "hard", "new.log"]),
+        ("link", ["banner.log", "link", "hard"]),
+    ],
+)
+def test_a_log_that_is_read_is_never_the_target(
+    tmp_path: Path, paths: str, targets: list[str]
+) -> None:
+    """Whatever it begins with, and under whatever name; nor is what would be read next time."""
+    log = tmp_path / "banner.log"
+    write_log(log, range(2))
+    before = "=== training ===\n" * 3 + log.read_text()
+    log.write_text(before)
+    (tmp_path / "link").symlink_to(log)
+    (tmp_path / "hard").hardlink_to(log)
+    for name in targets:
+        done = backfill(tmp_path / paths, "--to", "openmetrics", tmp_path / name)
+        assert_user_error(done, str(tmp_path / name), "among the logs")
+    assert log.read_text() == before
+    assert not (tmp_path / "new.log").exists()
 
 
 def test_logs_that_pass_for_one_rank_are_told_of(tmp_path: Path) -> None:

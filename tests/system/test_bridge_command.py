@@ -56,6 +56,16 @@ def test_a_mistake_is_one_line(tmp_path, options, words):
     assert log.read_bytes() == steps(0, 1)
 
 
+def test_a_log_with_a_banner_is_no_checkpoint(tmp_path):
+    """Whatever a log that is followed begins with, it is not written over."""
+    log = tmp_path / "train.log"
+    log.write_bytes(b"=== training ===\n" + steps(0, 1))
+    before = log.read_bytes()
+    given = ("--listen", "127.0.0.1:0", "--checkpoint", "train.log")
+    assert_user_error(otel_dllogger("bridge", ".", *given, cwd=tmp_path), "train.log", "is a log")
+    assert log.read_bytes() == before
+
+
 def test_a_taken_port_is_one_line(tmp_path):
     """The page is where it was asked for, or nowhere."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

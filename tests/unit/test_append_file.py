@@ -12,10 +12,13 @@ import time
 
 import pytest
 
+import otel_dllogger as dllogger
 from otel_dllogger.backends import append_file
-from otel_dllogger.backends.append_file import AppendFile, open_append_file
+from otel_dllogger.backends.append_file import AppendFile
+from otel_dllogger.backends.open_files import close_append_file, open_append_file
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from tests.support.command import assert_forked_child_answers
+from tests.support.write_faults import losses_in
 
 pytestmark = pytest.mark.newest_only
 
@@ -199,6 +202,52 @@ def test_a_forgotten_path_is_opened_afresh(tmp_path):
     file = open_append_file(tmp_path / "log", append=False)
     assert b"" == (tmp_path / "log").read_bytes()
     file.close()
+
+
+class User:
+    """Anything that writes to a file."""
+
+
+def test_a_shared_file_is_closed_with_its_last_user(tmp_path):
+    """Who opens the path meanwhile, to begin afresh, keeps the lines of those that still log."""
+    path = tmp_path / "log"
+    first, second, third = (User() for _ in range(3))
+    file = open_append_file(path, append=False, user=first)
+    assert open_append_file(path, append=False, user=second) is file
+    file.write_line(b"1\n")
+    for _ in range(2):  # a second close of the same user is none of another one's
+        close_append_file(file, first)
+    assert open_append_file(path, append=False, user=third) is file
+    file.write_line(b"2\n")
+    close_append_file(file, second)
+    assert not file.closed
+    close_append_file(file, third)
+    assert (True, b"1\n2\n") == (file.closed, path.read_bytes())
+
+
+def test_a_user_that_is_gone_keeps_no_file_open(tmp_path):
+    """A backend that nobody closed does not count."""
+    first, second = User(), User()
+    file = open_append_file(tmp_path / "log", append=False, user=first)
+    open_append_file(tmp_path / "log", append=False, user=second)
+    del second
+    gc.collect()
+    close_append_file(file, first)
+    assert file.closed
+
+
+def test_backends_that_share_a_file_close_it_together(tmp_path):
+    """The first Logger to close leaves the other one's lines safe from a third."""
+    path = tmp_path / "log.json"
+    first, second = (dllogger.Logger([dllogger.JSONStreamBackend(1, path)]) for _ in range(2))
+    first.log((0, 0), {"loss": 0})
+    second.log((0, 1), {"loss": 1})
+    first.close()
+    third = dllogger.Logger([dllogger.JSONStreamBackend(1, path)])
+    third.log((0, 2), {"loss": 2})
+    second.close()
+    third.close()
+    assert losses_in(path) == [0, 1, 2]
 
 
 def test_devices_are_not_shared(tmp_path):

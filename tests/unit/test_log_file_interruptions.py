@@ -6,13 +6,14 @@ import gc
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 
+from otel_dllogger import diagnostics
 from otel_dllogger.backends import append_file
 from otel_dllogger.backends.append_file import AppendFile
-from tests.support.write_faults import REFUSALS, FailingDisk, InterruptedDisk, line_of
+from tests.support.write_faults import REFUSALS, FailingDisk, InterruptedDisk, dropped, line_of
 
 
 def test_a_line_to_a_pipe_does_not_come_twice(tmp_path):
@@ -179,6 +180,9 @@ FAULTS = {
 }
 
 
+_OURS = {append_file.__file__, diagnostics.__file__}
+
+
 class Struck:
     """A block in which a signal comes at the N-th call that the file makes, or at its return.
 
@@ -198,7 +202,7 @@ class Struck:
         gc.enable()
 
     def _at_event(self, frame, event, _argument):
-        ours = append_file.__file__ in (frame.f_code.co_filename, frame.f_back.f_code.co_filename)
+        ours = _OURS & {frame.f_code.co_filename, frame.f_back.f_code.co_filename}
         if ours and event in ("call", "c_return"):
             self.moments -= 1
             if self.moments == 0:
@@ -263,3 +267,95 @@ def check_lines(folder):
     assert all(line_of(1).startswith(line.rstrip(b"\n")) for line in lines if line not in known)
     assert all(path.stat().st_size == 0 for path in folder.glob("theirs"))
     return set(whole)
+
+
+@contextmanager
+def on_signal(handler):
+    """Install a signal handler for a while."""
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("raises", [False, True], ids=["logs", "raises"])
+@pytest.mark.parametrize("full", [False, True], ids=["room", "full"])
+def test_a_signal_while_a_file_is_closed_costs_no_line_uncounted(tmp_path, full, raises):
+    """Each line is in the file, or was counted as lost when the file was closed; never both."""
+    files = []
+
+    def log(*_):
+        files[-1].write_line(line_of(9))
+
+    with on_signal(late if raises else log):
+        for moment in range(1, 1000):
+            path = tmp_path / str(moment)
+            disk = FailingDisk(dict.fromkeys(range(1, 1000), REFUSALS["ENOSPC"]) if full else {})
+            files.append(file := AppendFile(path, append=True, write=disk))
+            file.write_line(line_of(0))
+            file.write_line(line_of(1))
+            with dropped("disk_full") as lost:
+                with suppress(TimeoutError), Struck(moment) as struck:
+                    file.close()
+                disk.plan = {}
+                written_before = disk.writes
+                file.write_line(line_of(2))
+                assert disk.writes > written_before  # in the kernel on return
+                file.close()
+            if struck.moments > 0:
+                break
+            lines = path.read_bytes().splitlines(keepends=True)
+            expected = [line_of(number) for number in (0, 1, 2, *([] if raises else [9]))]
+            assert sorted(set(lines)) == sorted(lines)
+            assert set(lines) <= set(expected)
+            assert len(lines) + lost[0] == len(expected)
+    assert moment > 5
+
+
+@pytest.mark.parametrize("returns", [False, True], ids=["in the handler", "after it"])
+@pytest.mark.parametrize("fault", [{}, {1: REFUSALS["ENOSPC"]}], ids=["room", "full"])
+@pytest.mark.parametrize("close", [False, True], ids=["write", "close"])
+def test_a_child_forked_by_a_signal_handler_logs_on(tmp_path, fault, close, returns):
+    """Its own lines are in the file at once; the line of the call that forked is its parent's."""
+    children = []
+
+    def fork(*_):
+        children.append(os.fork())
+        if not children[-1] and not returns:
+            finish_child()
+
+    def finish_child():
+        sys.setprofile(None)
+        disk.plan = {}
+        code = 1
+        try:
+            file.write_line(line_of(8))
+            code = 0 if line_of(8) in path.read_bytes() else 2
+            file.write_line(line_of(9))
+        finally:
+            os._exit(code)
+
+    with on_signal(fork):
+        for moment in range(2, 1000):  # at the first one, no line was handed over yet
+            path = tmp_path / str(moment)
+            disk = FailingDisk(fault)
+            file = AppendFile(path, append=True, write=disk)
+            file.write_line(line_of(0))
+            if close:
+                file.write_line(line_of(1))
+            with Struck(moment) as struck:
+                if close:
+                    file.close()
+                else:
+                    file.write_line(line_of(1))
+            if children and not children[-1]:
+                finish_child()
+            if struck.moments > 0:
+                break
+            assert os.waitstatus_to_exitcode(os.waitpid(children[-1], 0)[1]) == 0
+            file.write_line(line_of(2))
+            file.close()
+            lines = path.read_bytes().splitlines(keepends=True)
+            assert sorted(lines) == [line_of(number) for number in (0, 1, 2, 8, 9)]
+    assert moment > 5

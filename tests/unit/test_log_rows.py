@@ -19,7 +19,7 @@ from otel_dllogger.logs import LogRow, read, rows
 from otel_dllogger.logs.rows import RowReader
 from otel_dllogger.logs.source import Source
 from otel_dllogger.logs.whole_logs import find_logs
-from tests.support.command import environment
+from tests.support.command import uncovered
 from tests.support.parsers import DATA
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ def test_nothing_is_loaded_before_it_is_needed(module: str) -> None:
     """Training does not pay for the reading of logs, and a parser not for SQLite."""
     code = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, check=True, text=True
+        [sys.executable, "-c", code], env=uncovered(), capture_output=True, check=True, text=True
     )
     loaded = set(done.stdout.split())
     assert set() == loaded & {"sqlite3", "otel_dllogger.logs.rows", "otel_dllogger.logs.source"}

@@ -175,6 +175,7 @@ def test_what_is_guessed_is_said():
         '{"step": 1, "text": "x"}',
         "[1, 2]",
         "epoch, step",
+        "time,run,rank,stage,granularity,epoch,iteration,metric,unit,value",
         " iteration 1 of 5 | loss 3",
     ],
 )

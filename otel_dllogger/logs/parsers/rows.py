@@ -59,6 +59,7 @@ _NUMBER = (int, float)
 _LEAST_UNIX_S, _MOST_UNIX_S = 10**8, 10**11  # 1973 and 5138; beyond it are milliseconds
 _MAX_ROW_US = 7 * 24 * 3600 * 10**6
 _MAX_COLUMNS = 2_000
+_OF_BACKFILL = frozenset(("run", "rank", "metric", "value"))  # columns of ``backfill --to csv``
 _MAX_DOCUMENT = 1 << 16  # characters of a row that is printed over many lines
 _COLUMN = re.compile(r"[A-Za-z_@][^\"{}\n]{0,200}")
 
@@ -177,6 +178,7 @@ def read_head(line: str, context: FileContext) -> bool:
         and len(set(names)) == len(names)
         and all(map(_COLUMN.fullmatch, names))
         and not {*names}.isdisjoint((*_ITERATION, *_EPOCH))
+        and not {*names} >= _OF_BACKFILL
     )
     if is_head:
         context.columns = names
