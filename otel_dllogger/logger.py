@@ -234,7 +234,7 @@ class Logger:
         try:
             elapsed_us = (start_ns - self._start_ns) // 1000
             record = Record(time_ns() // 1000, elapsed_us, step, data)
-            for backend in self._receivers() if _attached else self.backends or ():
+            for backend in self._receivers() if _attached else tuple(self.backends or ()):
                 try:
                     if type(backend) in _TAKES_RECORDS:  # which a proxy of such a backend is not
                         if backend._verbosity >= verbosity:  # noqa: SLF001

@@ -215,7 +215,9 @@ class SampleSorter:
 
     def _rows(self) -> Iterator[_Row]:
         try:
-            yield from self._database.execute(_SORTED)
+            # Not ``yield from``, which would close the cursor of a database that is closed already.
+            for row in self._database.execute(_SORTED):  # noqa: UP028
+                yield row
         except sqlite3.Error as error:
             raise _disk_error(error) from error
 

@@ -416,6 +416,14 @@ def test_a_log_that_is_read_is_never_the_target(
     assert not (tmp_path / "new.log").exists()
 
 
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    """Nothing is said of the samples that were not asked for any more."""
+    for rank in range(3):
+        write_log(tmp_path / f"run_rank{rank}.json", range(5000))
+    done = backfill(tmp_path, "--to", "openmetrics", "/dev/full", "-q")
+    assert_user_error(done, "/dev/full", "make room")
+
+
 def test_logs_that_pass_for_one_rank_are_told_of(tmp_path: Path) -> None:
     """Four ranks whose names do not say so become one: that is no secret."""
     for rank in range(4):

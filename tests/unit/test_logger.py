@@ -407,3 +407,19 @@ print(thread.is_alive(), other.is_alive())
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert result.stdout == "False False\n"
+
+
+def test_a_backend_that_removes_itself_costs_the_next_one_no_entry():
+    """A call goes to the backends that there were at its beginning."""
+
+    class Once(RecordingBackend):
+        def write_record(self, record):
+            super().write_record(record)
+            backends.remove(self)
+
+    backends = [Once(), after := RecordingBackend()]
+    logger = Logger(backends)
+    logger.log((0, 0), {"loss": 1})
+    logger.log((0, 1), {"loss": 2})
+    assert after.values("loss") == [1, 2]
+    assert backends == [after]
