@@ -14,6 +14,7 @@ from otel_dllogger.cli.log_source import explain, is_log, open_exporter, say
 from otel_dllogger.cli.terminal import Bar, UserError
 from otel_dllogger.diagnostics import HARMLESS
 from otel_dllogger.errors import BackfillError, ConfigurationError
+from otel_dllogger.logs.findings import SHARED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -222,8 +223,7 @@ def _report(
         more = f" and {len(found.shared) - 1} more" if len(found.shared) > 1 else ""
         _warn(
             options,
-            f"{found.shared[0]}{more}: same run and rank as another log of that time; if that is "
-            "wrong, say how files are named, for example --pattern 'log_{rank}.json'",
+            f"{found.shared[0]}{more}: {SHARED}",
         )
     if found.interpolated:
         _warn(

@@ -151,13 +151,10 @@ class LogFindings:
         }
 
     @property
-    def ranks(self) -> list[LoggedRank]:
-        """Return the ranks whose records the file holds."""
-        return list(self._ranks.values())
-
-    def repeats(self, other: LogFindings) -> bool:
-        """Return whether both files hold the same records."""
-        return len(self._marks & other._marks) >= _SHARED_MARKS
+    def has_records(self) -> bool:
+        """Return whether any line is a record, whole or damaged."""
+        context = self._reader.context
+        return bool(context.entries) or any(context.skipped.get(reason) for reason in DAMAGE)
 
     def found(self, *, is_over: bool = True) -> Findings:
         """Return what was found so far.
@@ -323,6 +320,13 @@ class LogFindings:
 
     def _is_interpolated(self) -> bool:
         return any(trace.is_interpolated for trace in self._traces.values())
+
+
+SHARED = (
+    "same run and rank as another log of that time; if that is wrong, say how files are named, for "
+    "example --pattern 'log_{rank}.json'"
+)
+"""What is wrong with a log that begins before the last record of its rank."""
 
 
 def merge_warnings(logs: Iterable[tuple[str, LogFindings]]) -> Iterator[str]:

@@ -10,7 +10,6 @@ from otel_dllogger.record import ITERATION
 if TYPE_CHECKING:
     from otel_dllogger.logs.parsers.formats import FileRecord
     from otel_dllogger.logs.ranks import LoggedRank
-    from otel_dllogger.metrics.rank_state import RankState
 
 _RECENT_STEPS = 4  # ranks of one training are that close; a restart goes back further
 _MAX_COUNTS = 1_000
@@ -157,7 +156,7 @@ class RankTrace:
         state = rank.state
         if len(state.iterations) != self._metrics:
             self._metrics = len(state.iterations)
-            self._time_key = _find_time(state, rank)
+            self._time_key = find_time(rank)
         if self._time_key is None:
             return
         value = record.numbers.get(self._time_key)
@@ -170,9 +169,9 @@ class RankTrace:
         self._step_time_us, self._steps_before = record.time_us, state.steps
 
 
-def _find_time(state: RankState, rank: LoggedRank) -> str | None:
+def find_time(rank: LoggedRank) -> str | None:
     """Return the key of the metric that says how long an iteration took, in seconds."""
-    for key in state.iterations:
+    for key in rank.state.iterations:
         name = key.partition(SEPARATOR)[0].replace(".", "/").rpartition("/")[2]
         if name == "time" and rank.mapped(key).unit == "s":
             return key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from otel_dllogger.cli.check.log_damage import Damage
@@ -39,6 +39,7 @@ def describe_log(
     path: Path,
     lines: Iterable[bytes],
     *,
+    name: str = "",
     files: LogFiles | None = None,
     ranks: Ranks | None = None,
 ) -> LogReport:
@@ -47,10 +48,17 @@ def describe_log(
     Args:
         path: The file.
         lines: Its lines, as ``read_lines`` yields them.
+        name: What to call it; empty for its path.
         files: Opens it, as one of several; None to open it alone.
         ranks: The ranks of all logs that are checked; None for those of this one.
     """
-    return _Log(path, files, Ranks() if ranks is None else ranks).describe(lines)
+    log = _Log(
+        path,
+        name or str(path),
+        LogFiles(Source([str(path)])) if files is None else files,
+        Ranks() if ranks is None else ranks,
+    )
+    return log.describe(lines)
 
 
 @dataclass(slots=True)
@@ -61,16 +69,16 @@ class LogReport(Report):
         findings: What its records show.
     """
 
-    findings: LogFindings | None = None
+    findings: LogFindings = field(kw_only=True)
 
 
 class _Log:
     """A log that is read into a report."""
 
-    def __init__(self, path: Path, files: LogFiles | None, ranks: Ranks) -> None:
+    def __init__(self, path: Path, name: str, files: LogFiles, ranks: Ranks) -> None:
         self._path = path
+        self._name = name
         self._damage = Damage()
-        files = LogFiles(Source([str(path)])) if files is None else files
         log = files.open(str(path), context=self._damage.context)
         log.observe()
         self._identity = log.identity
@@ -99,7 +107,7 @@ class _Log:
                 findings.take(rank, item)
             summary.add(number, items)
         report, found = self._report, findings.found()
-        report.facts.append(f"Log {self._path}: {self._formats()}")
+        report.facts.append(f"Log {self._name}: {self._formats()}")
         self._describe_origin()
         report.facts.append(f"  {count_of(number, 'line')}: {self._kinds()}")
         self._describe_times()
