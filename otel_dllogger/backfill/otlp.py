@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder
 from otel_dllogger.errors import BackfillError
+from otel_dllogger.logs.findings import Announcements
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.otlp.exporter import Refused, Stopped
 
@@ -31,6 +32,7 @@ def send_logs(
     since_us: int | None,
     until_us: int | None,
     progress: Callable[[int], object],
+    tell: Callable[[str], object] = lambda _line: None,
 ) -> int:
     """Send every step of all logs that was not sent yet.
 
@@ -43,6 +45,7 @@ def send_logs(
         since_us: Earlier points are left out; microseconds since the Unix epoch.
         until_us: Points from this time on are left out.
         progress: Called with the size of each log that is done.
+        tell: Takes what makes the records of a log doubtful, in one line.
 
     Returns:
         How many lines were read.
@@ -52,6 +55,7 @@ def send_logs(
     """
     ranks = Ranks(max_series=source.max_series)
     lines = 0
+    announcements = Announcements(tell)
     for log in logs:
         forwarder = OTLPForwarder(
             # All paths that were given determine the name of the run, not this one alone.
@@ -61,6 +65,7 @@ def send_logs(
             checkpoint=str(folder / _digest(os.path.realpath(log.path))),
             since_us=since_us,
             until_us=until_us,
+            is_watched=True,
         )
         try:
             forwarder.run_to_end()
@@ -76,6 +81,9 @@ def send_logs(
             ) from None
         finally:
             forwarder.close()
+        announcements.announce(
+            (path, findings.found().all()) for path, findings in forwarder.new_findings()
+        )
         lines += forwarder.lines
         progress(log.size_bytes)
     return lines

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_dllogger.backfill.sorting import SeriesName
 from otel_dllogger.diagnostics import HARMLESS
 from otel_dllogger.errors import BackfillError, in_words
+from otel_dllogger.logs.findings import LogFindings
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.ranks import LoggedRank, Ranks
 from otel_dllogger.logs.reader import ProcessStart
@@ -125,6 +126,7 @@ class ReadLogs:
         interpolated: Records whose times are worked out, since the log has none.
         shared: Files that begin at a time before the end of another file of their rank.
         skipped: What lines held beside records, by reason (``REASONS[LINE]``).
+        findings: What makes the records of each file doubtful, with its path.
     """
 
     lines: int = 0
@@ -132,6 +134,7 @@ class ReadLogs:
     interpolated: int = 0
     shared: list[str] = dataclasses.field(default_factory=list)
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+    findings: list[tuple[str, LogFindings]] = dataclasses.field(default_factory=list)
 
     @property
     def damaged(self) -> int:
@@ -191,6 +194,8 @@ class SampleReader:
 
     def _read(self, found: FoundLog) -> None:
         log = self._files.open(found.path)
+        findings = LogFindings(log.reader)
+        self.found.findings.append((found.path, findings))
         known: dict[int, LoggedRank] = {}
         read_bytes = 0
         for line in lines_of(log):
@@ -199,7 +204,9 @@ class SampleReader:
             if read_bytes >= _PROGRESS_BYTES:
                 self._progress(read_bytes)
                 read_bytes = 0
-            for number, item in log.reader.read(line):
+            items = log.reader.read(line)
+            findings.look(line, items)
+            for number, item in items:
                 rank = known.get(number)
                 if rank is None:
                     rank = known[number] = self._ranks.of(log.identity, number)
@@ -213,6 +220,7 @@ class SampleReader:
                 if type(item) is FileRecord and item.interpolated:
                     self.found.interpolated += 1
                 self._append(rank, rank.points(item))
+                findings.take(rank, item)
         self._progress(read_bytes)
         skipped = self.found.skipped
         for reason, count in log.reader.skipped.items():

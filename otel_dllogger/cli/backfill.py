@@ -14,7 +14,7 @@ from otel_dllogger.cli.log_source import explain, is_log, open_exporter, say
 from otel_dllogger.cli.terminal import Bar, UserError
 from otel_dllogger.diagnostics import HARMLESS
 from otel_dllogger.errors import BackfillError, ConfigurationError
-from otel_dllogger.logs.findings import SHARED
+from otel_dllogger.logs.findings import SHARED, Announcements, merge_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -202,6 +202,7 @@ def _send(options: BackfillOptions, logs: list[FoundLog]) -> int:
             since_us=options.since_us,
             until_us=options.until_us,
             progress=bar.advance("sending", sum(log.size_bytes for log in logs)),
+            tell=lambda line: _warn(options, line),
         )
     refused = f", {exporter.refused:,} refused" if exporter.refused else ""
     _tell(
@@ -219,6 +220,10 @@ def _report(
     sorter: SampleSorter,
     written: str,
 ) -> None:
+    announcements = Announcements(lambda line: _warn(options, line))
+    announcements.announce((path, one.found().all()) for path, one in found.findings)
+    for warning in merge_warnings(found.findings):
+        _warn(options, warning)
     if found.shared:
         more = f" and {len(found.shared) - 1} more" if len(found.shared) > 1 else ""
         _warn(

@@ -274,7 +274,7 @@ def check(
     help="Take a rank off the page when its log has not grown for this long.",
 )
 @_reading_options
-@click.option("-q", "--quiet", is_flag=True, help="Do not print where the page is.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print what was found.")
 def bridge(
     *,
     paths: tuple[str, ...],

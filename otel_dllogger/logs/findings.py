@@ -7,7 +7,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import DAMAGE
+from otel_dllogger.diagnostics import DAMAGE, LINE, REASONS
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.parsers.other_tools import name_tool
 from otel_dllogger.logs.rank_trace import RankTrace
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.reader import FileReader, RankEntry
 
 _MAX_TRACES = 1_000
-_MAX_MARKS = 256
+_MAX_MARKS = 128
+_MAX_SAID = 20
 _MAX_NONFINITE = 1_000
 _SHARED_MARKS = 3  # records with the same microsecond and step: two ranks do not have three of them
 _MAX_NAME = 60
@@ -195,7 +196,8 @@ class LogFindings:
         for reason in DAMAGE:
             count = self._reader.context.skipped.get(reason, 0)
             if count:
-                yield f"{count:,} {reason}: otel-dllogger check FILE shows the lines"
+                words = REASONS[LINE][reason].words
+                yield f"{count:,} {reason}: {words}; otel-dllogger check shows the lines"
 
     def _decisions(self) -> Iterator[str]:
         decided: dict[str, str] = {}
@@ -357,8 +359,8 @@ def merge_warnings(logs: Iterable[tuple[str, LogFindings]]) -> Iterator[str]:
         shown = ", ".join(listed[other][0] for other in sorted(others)[:3])
         more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
         yield (
-            f"{listed[merged][0]} holds records of {shown}{more} as well: a merged log beside the "
-            "ranks' own? They count twice; leave it out"
+            f"{listed[merged][0]} holds records of {shown}{more} as well: a copy, or a merged log "
+            "beside the ranks' own? They count twice; leave it out"
         )
 
 
@@ -374,7 +376,7 @@ class Announcements:
         self._said: set[tuple[str, str]] = set()
 
     def announce(self, found: Iterable[tuple[str, Iterable[str]]]) -> None:
-        """Say what was not said before.
+        """Say what was not said before, however its numbers have changed.
 
         Args:
             found: Paths, and findings for each, in words.
@@ -386,8 +388,11 @@ class Announcements:
                 if key not in self._said:
                     self._said.add(key)
                     fresh.append((path, words))
-        for line in grouped(fresh):
+        lines = grouped(fresh)
+        for line in lines[:_MAX_SAID]:
             self._say(line)
+        if len(lines) > _MAX_SAID:
+            self._say(f"and {len(lines) - _MAX_SAID:,} more; otel-dllogger check says them all")
 
 
 def grouped(findings: Iterable[tuple[str, str]]) -> list[str]:

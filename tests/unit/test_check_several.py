@@ -86,7 +86,7 @@ def test_a_merged_log_beside_the_ranks_own_is_said(runs, tmp_path):
         done,
         0,
         "runs/resnet/merged.json holds records of runs/resnet/log_rank0.json, "
-        "runs/resnet/log_rank1.json as well: a merged log beside the ranks' own?",
+        "runs/resnet/log_rank1.json as well: a copy, or a merged log beside",
     )
 
 

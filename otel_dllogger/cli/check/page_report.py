@@ -142,7 +142,8 @@ class _Page:
         if last_s is None:
             if not finished:
                 self._report.warnings.append(
-                    f"{self._named(*key)} has not logged anything yet; does the script call init and log?"
+                    f"{self._named(*key)} has not logged anything yet; does the script call init "
+                    "and log?"
                 )
             return "no record yet" + (", finished" if finished else "")
         age_s = self._read_at_s - last_s
@@ -156,7 +157,8 @@ class _Page:
             )
         if age_s < -STALE_S:
             self._report.warnings.append(
-                f"{self._named(*key)} logged {format_duration(-age_s)} in the future; compare the clocks"
+                f"{self._named(*key)} logged {format_duration(-age_s)} in the future; compare the "
+                "clocks"
             )
         return f"running, last record {format_duration(max(age_s, 0.0))} ago ({when})"
 
