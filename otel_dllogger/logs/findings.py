@@ -98,7 +98,10 @@ class LogFindings:
         """Look at an item that a rank has taken."""
         if type(item) is FileRecord:
             trace = self._traces.get(rank.rank) or self._trace(rank)
-            self._note_time(item.time_us)
+            time_us = item.time_us
+            self._last_us = max(self._last_us, time_us)
+            if time_us < self._first_us or self._first_us < 0:
+                self._first_us = time_us
             if trace is not None and (item.is_pair or not item.is_parameter):
                 self._take_record(rank, trace, item)
         elif isinstance(item, ProcessStart):
@@ -116,11 +119,6 @@ class LogFindings:
         trace = self._traces[rank.rank] = RankTrace(is_tagged=is_tagged)
         return trace
 
-    def _note_time(self, time_us: int) -> None:
-        if self._first_us < 0 or time_us < self._first_us:
-            self._first_us = time_us
-        self._last_us = max(self._last_us, time_us)
-
     def _take_record(self, rank: LoggedRank, trace: RankTrace, record: FileRecord) -> None:
         _plain, numbers, finite, _flat = record.values or record.convert()
         if not self._has_metric:
@@ -135,7 +133,7 @@ class LogFindings:
                     step = repr(record.step)[:_MAX_STEP]
                     self._note_nonfinite(key, step)
                     trace.first_nonfinite = trace.first_nonfinite or step
-        trace.add(record, rank)
+        trace.add(record, numbers, rank)
 
     def _note_nonfinite(self, key: str, step: str) -> None:
         count, first = self._nonfinite.get(key, (0, step))

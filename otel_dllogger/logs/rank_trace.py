@@ -8,6 +8,8 @@ from otel_dllogger.logs.reader import SEPARATOR
 from otel_dllogger.record import ITERATION
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from otel_dllogger.logs.parsers.formats import FileRecord
     from otel_dllogger.logs.ranks import LoggedRank
 
@@ -86,21 +88,21 @@ class RankTrace:
         self._step_time_us = -1
         self._flush()
 
-    def add(self, record: FileRecord, rank: LoggedRank) -> None:
-        """Add a record of a step, which the rank has taken."""
+    def add(self, record: FileRecord, numbers: Mapping[str, float], rank: LoggedRank) -> None:
+        """Add a record of a step, which the rank has taken, with its metrics."""
         self.steps += 1
         if record.interpolated:
             self.is_interpolated = True
         else:
             self._follow_clocks(record)
-        if record.granularity is not ITERATION:
+        if not record.is_pair and record.granularity is not ITERATION:
             self._step_time_us = -1
             return
         self.records += 1
-        numbers = record.numbers
         if not self._is_tagged and "rank" not in numbers:
             self._count(record.step if record.is_pair else record.position, tuple(numbers))
-        self._follow_steps(record, rank)
+        if self._time_key is not None or len(rank.state.iterations) != self._metrics:
+            self._follow_steps(record, rank)
 
     def _follow_clocks(self, record: FileRecord) -> None:
         elapsed_us, time_us = record.elapsed_us, record.time_us
