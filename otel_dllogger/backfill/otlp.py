@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder
 from otel_dllogger.errors import BackfillError
+from otel_dllogger.logs.findings import Announcements
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.otlp.exporter import Refused, Stopped
 
@@ -45,6 +46,7 @@ def send_logs(
     since_us: int | None,
     until_us: int | None,
     progress: Callable[[int], object],
+    tell: Callable[[str], object] = lambda _line: None,
 ) -> SentLogs:
     """Send every step of all logs that was not sent yet.
 
@@ -57,6 +59,7 @@ def send_logs(
         since_us: Earlier points are left out; microseconds since the Unix epoch.
         until_us: Points from this time on are left out.
         progress: Called with the size of each log that is done.
+        tell: Takes what makes the records of a log doubtful, in one line.
 
     Returns:
         What was done; the exporter knows how much it has sent.
@@ -67,6 +70,7 @@ def send_logs(
     ranks = Ranks(max_series=source.max_series)
     lines = left_out = 0
     is_any_there = False
+    announcements = Announcements(tell)
     for log in logs:
         checkpoint = folder / _digest(os.path.realpath(log.path))
         was_sent = checkpoint.exists()
@@ -79,6 +83,7 @@ def send_logs(
             checkpoint=str(checkpoint),
             since_us=since_us,
             until_us=until_us,
+            is_watched=True,
         )
         try:
             forwarder.run_to_end()
@@ -100,6 +105,9 @@ def send_logs(
             for name in (checkpoint, f"{checkpoint}.sent"):
                 Path(name).unlink(missing_ok=True)
         is_any_there = is_any_there or was_sent
+        announcements.announce(
+            (path, findings.found().all()) for path, findings in forwarder.new_findings()
+        )
         lines += forwarder.lines
         left_out += forwarder.left_out
         progress(log.size_bytes)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterable, Iterator
 
+    from otel_dllogger.logs.findings import LogFindings
     from otel_dllogger.logs.ranks import LoggedRank, Observation, Point
     from otel_dllogger.logs.reader import RankEntry
     from otel_dllogger.logs.source import Source
@@ -53,6 +54,7 @@ class OTLPForwarder:
         idle_s: As ``Tailer`` takes it; a rank whose files are gone is forgotten after that time.
         since_us: Earlier points are not sent; microseconds since the Unix epoch.
         until_us: Points from this time on are not sent.
+        is_watched: Whether to find what makes records doubtful, for ``new_findings``.
 
     Raises:
         ConfigurationError: If a path or a pattern is invalid.
@@ -68,6 +70,7 @@ class OTLPForwarder:
         idle_s: float = math.inf,
         since_us: int | None = None,
         until_us: int | None = None,
+        is_watched: bool = False,
     ) -> None:
         self._exporter = exporter
         self._ranks = Ranks(max_series=source.max_series) if ranks is None else ranks
@@ -76,7 +79,12 @@ class OTLPForwarder:
         )
         self._idle_s = idle_s
         self._ingest = LogIngest(
-            source, self._ranks, self._tailer, self._take, shares_ranks=ranks is not None
+            source,
+            self._ranks,
+            self._tailer,
+            self._take,
+            shares_ranks=ranks is not None,
+            is_watched=is_watched,
         )
         self._checkpoint = CheckpointWriter(self._commit)
         self._sent_offsets = SentOffsets(None if checkpoint is None else f"{checkpoint}.sent")
@@ -98,6 +106,10 @@ class OTLPForwarder:
     def lines(self) -> int:
         """Return how many lines were read."""
         return self._ingest.lines
+
+    def new_findings(self) -> list[tuple[str, LogFindings]]:
+        """Return what was found since the last call, as ``LogIngest.new_findings`` does."""
+        return self._ingest.new_findings()
 
     def run(self, stopping: threading.Event) -> None:
         """Send what is added to logs until the process is to end, whatever a poll raises."""

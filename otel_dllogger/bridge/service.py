@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from otel_dllogger.bridge.found_report import BridgeReport
 from otel_dllogger.bridge.polling import CheckpointWriter, RetryingPoll
 from otel_dllogger.diagnostics import DIAGNOSTICS, LINE, REASONS
 from otel_dllogger.http.endpoint import MetricsEndpoint
@@ -17,7 +18,7 @@ from otel_dllogger.metrics.internal import RANK_METRICS, InternalMetric
 from otel_dllogger.runtime.wakers import Waker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from otel_dllogger.logs.ranks import LoggedRank
     from otel_dllogger.logs.source import Source
@@ -43,6 +44,7 @@ class Bridge:
         port: The port, 0 for any free one.
         checkpoint: The file that stores how far everything was read, and what was read.
         expire_s: Seconds without a new line after which a rank leaves the page.
+        tell: Takes lines about what was found, and what makes it doubtful; None to find nothing.
 
     Raises:
         ConfigurationError: If a path or a pattern is invalid.
@@ -50,14 +52,26 @@ class Bridge:
     """
 
     def __init__(
-        self, source: Source, *, host: str, port: int, checkpoint: str | None, expire_s: float
+        self,
+        source: Source,
+        *,
+        host: str,
+        port: int,
+        checkpoint: str | None,
+        expire_s: float,
+        tell: Callable[[str], object] | None = None,
     ) -> None:
         self._expire_s = expire_s
         self._ranks = Ranks(max_series=source.max_series)
         self._tailer = Tailer(
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=expire_s
         )
-        self._ingest = LogIngest(source, self._ranks, self._tailer)
+        self._ingest = LogIngest(source, self._ranks, self._tailer, is_watched=tell is not None)
+        self._report = (
+            None
+            if tell is None
+            else BridgeReport(self._tailer, self._ingest, self._ranks, tell, expire_s=expire_s)
+        )
         self._page = StorePage((*RANK_METRICS, DROPPED), self._own_metrics())
         self._behind = False
         self._stopped = False
@@ -110,6 +124,8 @@ class Bridge:
         if self._ingest.lines > lines:
             self._last_line_s = now_s
         self._checkpoint.write_if_due()
+        if self._report is not None:
+            self._report.tell_if_due(now_s)
         if now_s >= self._expire_at_s:
             self._expire_at_s = now_s + _EXPIRE_INTERVAL_S
             self._forget_expired()

@@ -14,6 +14,7 @@ from otel_dllogger.backfill.output_file import STDOUT
 from otel_dllogger.cli.log_source import explain, is_among, is_log, open_exporter, say
 from otel_dllogger.cli.terminal import Bar, UserError
 from otel_dllogger.errors import BackfillError, ConfigurationError, count_of
+from otel_dllogger.logs.findings import Announcements, merge_warnings
 from otel_dllogger.logs.whole_logs import NO_VALUE
 
 if TYPE_CHECKING:
@@ -285,6 +286,7 @@ def _send(options: BackfillOptions, logs: list[FoundLog]) -> int:
             since_us=options.since_us,
             until_us=options.until_us,
             progress=bar.advance("sending", sum(log.size_bytes for log in logs)),
+            tell=lambda line: _warn(options, line),
         )
     refused = f", {exporter.refused:,} refused" if exporter.refused else ""
     _tell(
@@ -303,8 +305,10 @@ def _report(
     found: ReadLogs,
     written: str,
 ) -> None:
-    for guess in found.guesses("--pattern 'log_{rank}.json'"):
-        _warn(options, guess)
+    announcements = Announcements(lambda line: _warn(options, line))
+    announcements.announce((path, one.found().all()) for path, one in found.findings)
+    for warning in (*merge_warnings(found.findings), *found.guesses("--pattern 'log_{rank}.json'")):
+        _warn(options, warning)
     if damage := found.damage():
         _tell(options, damage)
     _tell(

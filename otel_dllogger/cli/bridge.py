@@ -37,7 +37,7 @@ class BridgeOptions:
         otlp: The URL of a collector, None for no collector.
         checkpoint: The file that stores how far logs were read, None for no file.
         expire_s: Seconds without a new line after which a rank leaves the page.
-        quiet: Do not print where the page is.
+        quiet: Do not print where the page is, nor what was found.
     """
 
     source: Source
@@ -97,6 +97,7 @@ def _open_bridge(options: BridgeOptions) -> Bridge:
         port=options.port,
         checkpoint=None if options.checkpoint is None else str(options.checkpoint),
         expire_s=options.expire_s,
+        tell=None if options.quiet else say,
     )
 
 

@@ -36,7 +36,7 @@ def cli(context: click.Context) -> None:
     otel-dllogger demo                  see it work, on this machine
     otel-dllogger run train.py          give your own script a /metrics page
     otel-dllogger check 127.0.0.1:9464  describe that page in words
-    otel-dllogger check log.json        or the log file
+    otel-dllogger check log.json        or the log file, or a folder of logs
     otel-dllogger bridge runs/          metrics from the logs of jobs that you cannot change
     otel-dllogger backfill runs/ --to prometheus DATA_DIR
                                         what logs hold, with the times of the logs
@@ -125,23 +125,6 @@ def run(
     program = prepare(script, arguments, page, is_module=is_module, quiet=quiet)
     # The script runs after click is done: click has its own idea of KeyboardInterrupt.
     return program.run
-
-
-@cli.command()
-@click.argument("target", metavar="URL_OR_FILE")
-def check(*, target: str) -> int:
-    """Say what a /metrics page or a log file contains, and what is wrong with it.
-
-    URL_OR_FILE is an address (http://host:9464/metrics, host:9464, or 9464 on this machine),
-    a saved page, or a log of DLLogger, TCAP DLLogger or MMEngine, which is described as bridge
-    and backfill read it.
-
-    Exits with 0 when all is well or there are only warnings, with 1 when something is wrong,
-    with 2 when there is nothing to read.
-    """
-    from otel_dllogger.cli.check.command import check_target  # noqa: PLC0415
-
-    return check_target(target)
 
 
 @cli.command()
@@ -235,6 +218,37 @@ def _reading_options(command: Callable[..., object]) -> Callable[..., object]:
 
 
 @cli.command()
+@click.argument("targets", metavar="URL_OR_PATH...", nargs=-1, required=True)
+@click.option(
+    "--details", is_flag=True, help="Describe each log, even if there are more than three."
+)
+@_reading_options
+def check(
+    *,
+    targets: tuple[str, ...],
+    details: bool,
+    run_name: str | None,
+    patterns: tuple[str, ...],
+    zone: str | None,
+    conventions: bool,
+) -> int:
+    """Say what /metrics pages or logs contain, and what is wrong with them.
+
+    URL_OR_PATH is an address (http://host:9464/metrics, host:9464, or 9464 on this machine),
+    a saved page, or a log of DLLogger, TCAP DLLogger or MMEngine, a folder with all below it or a
+    glob, which are read as bridge and backfill read them. There is a line for each rank, then a
+    description of each log, if there are few, then one verdict.
+
+    Exits with 0 when all is well or there are only warnings, with 1 when something is wrong,
+    with 2 when there is nothing to read.
+    """
+    from otel_dllogger.cli.check.command import check_targets  # noqa: PLC0415
+    from otel_dllogger.logs.source import Source  # noqa: PLC0415
+
+    return check_targets(Source(targets, run_name, patterns, zone, conventions), details=details)
+
+
+@cli.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option(
     "--listen",
@@ -260,7 +274,7 @@ def _reading_options(command: Callable[..., object]) -> Callable[..., object]:
     help="Take a rank off the page when its log has not grown for this long.",
 )
 @_reading_options
-@click.option("-q", "--quiet", is_flag=True, help="Do not print where the page is.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print what was found.")
 def bridge(
     *,
     paths: tuple[str, ...],

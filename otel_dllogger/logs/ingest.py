@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS, FILE, HARMLESS, REASONS, REPEATED
+from otel_dllogger.logs.findings import LogFindings
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.ranks import FAILED, LoggedRank
 from otel_dllogger.logs.reader import ProcessStart
@@ -27,6 +28,7 @@ class _IngestedFile:
 
     __slots__ = (
         "begun",
+        "findings",
         "identity",
         "is_left_out",
         "is_repeated",
@@ -36,8 +38,9 @@ class _IngestedFile:
         "reader",
     )
 
-    def __init__(self, log: LogFile) -> None:
+    def __init__(self, log: LogFile, *, is_watched: bool) -> None:
         self.log = log
+        self.findings = LogFindings(log.reader) if is_watched else None
         self.identity = log.identity
         self.reader = log.reader
         self.numbers: set[int] = set()  # of the ranks
@@ -56,6 +59,7 @@ class LogIngest:
         tailer: Follows the source; its checkpoint says where to begin.
         take: Takes an item of a rank; by default the rank itself does.
         shares_ranks: Whether files other than the tailer's may belong to the same ranks.
+        is_watched: Whether to find what makes records doubtful, for ``new_findings``.
 
     Raises:
         ConfigurationError: If a pattern or the zone is invalid.
@@ -69,12 +73,15 @@ class LogIngest:
         take: Callable[[LoggedRank, RankEntry], object] = LoggedRank.take,
         *,
         shares_ranks: bool = False,
+        is_watched: bool = False,
     ) -> None:
         self._logs = LogFiles(source, tailer.covers)
         self._ranks = ranks
         self._tailer = tailer
         self._take = take
         self._shares_ranks = shares_ranks
+        self._is_watched = is_watched
+        self._read_since: dict[TailedFile, LogFindings] = {}
         self._files: dict[TailedFile, _IngestedFile] = {}
         self._touched: dict[TailedFile, _IngestedFile] = {}
         self.lines = 0
@@ -113,7 +120,7 @@ class LogIngest:
         state = json.loads(file.state["reader"])
         if type(state) is not dict:
             raise TypeError(f"{state!r} is not a reader's state")
-        source = _IngestedFile(self._logs.open(file.path, state))
+        source = _IngestedFile(self._logs.open(file.path, state), is_watched=self._is_watched)
         identity = source.identity
         for number_text, text in file.state["ranks"].items():
             number = int(number_text)
@@ -170,6 +177,15 @@ class LogIngest:
         self._touched.clear()
         return self._tailer.commit()
 
+    def new_findings(self) -> list[tuple[str, LogFindings]]:
+        """Return the paths of the files that were read since the last call, and their findings.
+
+        What a checkpoint says was read earlier is not looked at again.
+        """
+        found = [(file.path, findings) for file, findings in self._read_since.items()]
+        self._read_since.clear()
+        return found
+
     def unfed(self, ranks: Iterable[LoggedRank]) -> list[LoggedRank]:
         """Return those of the given ranks that no followed file can add lines to."""
         ranks = list(ranks)
@@ -183,9 +199,13 @@ class LogIngest:
         file = change.file
         before = self._files.pop(file, None)
         self._touched.pop(file, None)
+        if change.kind == GONE:
+            self._read_since.pop(file, None)
         if change.kind == GONE or self._logs.is_copy(change.path):
             return
-        source = self._files[file] = _IngestedFile(self._logs.open(change.path))
+        source = self._files[file] = _IngestedFile(
+            self._logs.open(change.path), is_watched=self._is_watched
+        )
         if before is not None:  # its ranks continue, although the file begins again
             source.numbers = before.numbers
             source.is_restarted = True
@@ -252,15 +272,21 @@ class LogIngest:
             source.log.observe(batch.file.stamp)
         skipped = reader.skipped
         found: dict[int, LoggedRank] = {}
-        take = self._take
+        take, findings = self._take, source.findings
+        if findings is not None:
+            self._read_since[batch.file] = findings
         for line in batch.lines:
             try:
                 items = reader.read(line)
+                if findings is not None:
+                    findings.look(line, items)
                 for number, item in items:
                     rank = found.get(number)
                     if rank is None:
                         rank = found[number] = self._begin(batch, source, number, items)
                     take(rank, item)
+                    if findings is not None:
+                        findings.take(rank, item)
             except Exception as error:  # the other lines go on
                 DIAGNOSTICS.caught(FAILED, f"bridge, a line of {batch.path}", error)
                 dropped = self._rank(source, source.identity.rank).dropped

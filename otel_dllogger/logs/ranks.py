@@ -75,7 +75,9 @@ class LoggedRank(ExportedStore):
     def __init__(
         self, run: str, rank: int, host: str, *, max_series: int = DEFAULT_MAX_SERIES
     ) -> None:
-        store = SeriesStore(run=run, rank=rank, start_us=0, max_series=max_series)
+        store = SeriesStore(  # ``LogFindings`` tells what was decided about steps
+            run=run, rank=rank, start_us=0, max_series=max_series, tell=lambda _line: None
+        )
         topology = Topology(run, rank, -1, rank + 1, 1, host, -1)
         super().__init__(store, topology)
         self.run = run

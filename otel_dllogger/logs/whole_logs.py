@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_dllogger.diagnostics import HARMLESS
 from otel_dllogger.errors import ConfigurationError, count_of, in_words
+from otel_dllogger.logs.findings import LogFindings
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.reader import ProcessStart
@@ -122,6 +123,7 @@ class ReadLogs:
         interpolated: Records whose times are worked out, since the log has none.
         shared: Files that begin at a time before the end of another file of their rank.
         skipped: What lines held beside records, by reason (``REASONS[LINE]``).
+        findings: What makes the records of each file doubtful, with its path.
         left_out: Values that are outside of the time range that was asked for.
     """
 
@@ -130,6 +132,7 @@ class ReadLogs:
     interpolated: int = 0
     shared: list[str] = dataclasses.field(default_factory=list)
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+    findings: list[tuple[str, LogFindings]] = dataclasses.field(default_factory=list)
     left_out: int = 0
 
     def guesses(self, naming: str) -> Iterator[str]:
@@ -208,6 +211,8 @@ class WholeLogs:
 
     def _read(self, found: FoundLog) -> Iterator[tuple[LoggedRank, RankEntry]]:
         log = self._files.open(found.path)
+        findings = LogFindings(log.reader)
+        self.found.findings.append((found.path, findings))
         known: dict[int, LoggedRank] = {}
         read_bytes = 0
         for line in lines_of(log):
@@ -216,7 +221,9 @@ class WholeLogs:
             if read_bytes >= _PROGRESS_BYTES:
                 self._progress(read_bytes)
                 read_bytes = 0
-            for number, item in log.reader.read(line):
+            items = log.reader.read(line)
+            findings.look(line, items)
+            for number, item in items:
                 rank = known.get(number)
                 if rank is None:
                     rank = known[number] = self.ranks.of(log.identity, number)
@@ -230,6 +237,7 @@ class WholeLogs:
                 if type(item) is FileRecord and item.interpolated:
                     self.found.interpolated += 1
                 yield rank, item
+                findings.take(rank, item)
         self._progress(read_bytes)
         skipped = self.found.skipped
         for reason, count in log.reader.skipped.items():

@@ -65,10 +65,17 @@ class SeriesStore:
         rank: The rank of records that do not name one.
         start_us: When the run started, microseconds since the Unix epoch.
         max_series: How many series there may be; any beyond that are counted as dropped.
+        tell: Takes a decision about what steps mean, in one line; None to warn of it.
     """
 
     def __init__(
-        self, *, run: str, rank: int, start_us: int, max_series: int = DEFAULT_MAX_SERIES
+        self,
+        *,
+        run: str,
+        rank: int,
+        start_us: int,
+        max_series: int = DEFAULT_MAX_SERIES,
+        tell: Callable[[str], object] | None = None,
     ) -> None:
         self.run = run
         self.ranks: dict[int, RankState] = {}
@@ -91,6 +98,7 @@ class SeriesStore:
         self._is_taking = False
         self._interrupting: deque[Callable[[], object]] = deque()
         self._step_setting = settings.step_meaning()
+        self._tell = tell or partial(DIAGNOSTICS.warn, "steps")
         self._stages: dict[str, str | None] = {}  # of metrics whose steps have three elements
         self._own = RankState(rank, start_us, self._meaning())
         self.ranks[rank] = self._own
@@ -315,7 +323,7 @@ class SeriesStore:
         return list(self.ranks.values())
 
     def _meaning(self) -> StepMeaning:
-        return StepMeaning(self._step_setting, partial(DIAGNOSTICS.warn, "steps"))
+        return StepMeaning(self._step_setting, self._tell)
 
     def _stage_of(self, numbers: Mapping[str, float]) -> str | None:
         """Return the stage of metrics that were logged together, None if they have none.

@@ -143,6 +143,12 @@ sys.exit(main())
 """
 
 
+_EXPECTED = re.compile(
+    r"otel-dllogger: (?:metrics of the logs: http"
+    r"|[\d,]+ logs? found$|[\d,]+ ranks? of [\d,]+ runs?: )"
+)
+
+
 class BridgeProcess:
     """A process that runs ``otel-dllogger bridge`` as a user does.
 
@@ -192,6 +198,10 @@ class BridgeProcess:
     def errors(self) -> str:
         """Return what the process printed."""
         return self.stderr.read_text()
+
+    def complaints(self) -> list[str]:
+        """Return what the process printed, except where the page is and what was found."""
+        return [line for line in self.errors().splitlines() if not _EXPECTED.match(line)]
 
     def page(self) -> Page:
         """Scrape the page."""

@@ -34,11 +34,11 @@ def uncovered() -> dict[str, str]:
 def otel_dllogger(
     *arguments: str, cwd: Path | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command and wait for its end."""
+    """Run a command and wait for its end; its lines are not wrapped, unless COLUMNS says so."""
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=cwd,
-        env=environment(**variables),
+        env=environment(**{"COLUMNS": "250", **variables}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

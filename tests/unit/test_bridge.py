@@ -79,7 +79,9 @@ def test_the_page_of_real_logs_is_valid_and_holds_all(logs, tmp_path, prometheus
         assert [({}, expected)] == found
         assert [1.0] == [value for _labels, value in prometheus.query("up")]
         assert bridge.stop() < 10
-    assert 1 == bridge.errors().count("\n")
+    doubts = ["more than one record: several writers", "all 4 iteration steps are the same"]
+    said = "\n".join(bridge.complaints())
+    assert (len(doubts), []) == (said.count("\n") + 1, [one for one in doubts if one not in said])
 
 
 @pytest.mark.slow

@@ -342,8 +342,8 @@ def test_text_among_the_values_of_mmengine_is_a_row_of_its_own(check):
     [
         (
             'INFO {"datetime": "2024-08-29 06:21:57.3", "type": "INFO", "data": 1}\n',
-            0,
-            "INFO lines",
+            1,
+            "no record holds a metric, only text, such as INFO lines: there is nothing to plot\n",
         ),
         (
             "\0" * 99,

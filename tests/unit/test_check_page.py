@@ -81,7 +81,7 @@ def test_a_good_page_is_described(form):
         "rank 0 of 2 on node1, process 7\n",
         "attempt 2, epoch 3, iteration 40, 101 steps of 0.2 s, running, last record",
         "101 log calls",
-        "0     dl_loss  train  iteration    minimize  train.loss  0.25\n",
+        "0     dl_loss  0.25   train  iteration    minimize  train.loss\n",
         "All is well.",
     )
 
@@ -118,6 +118,25 @@ def test_a_rank_whose_process_is_not_known_has_none(check):
     """A bridge's ranks come from logs, which do not tell the process: its label is empty."""
     page = GOOD_PAGE.replace('pid="7"', 'pid=""')
     assert_said(check(page, "page.txt"), 0, "rank 0 of 2 on node1\n", "All is well.")
+
+
+def test_runs_of_one_page_are_told_apart(check):
+    """A bridge's page has several runs: series and warnings say of which they are."""
+    other = GOOD_PAGE.replace('run="r1"', 'run="r2"').replace('train"} 0.0', 'train"} 2.0')
+    series = [line for line in other.splitlines(keepends=True) if not line.startswith("#")]
+    page = "".join(
+        line + (series.pop(0) if not line.startswith("#") else "")
+        for line in GOOD_PAGE.splitlines(keepends=True)
+    )
+    assert_said(
+        check(page, "page.txt"),
+        0,
+        "  run  rank  series ",
+        "  r1   0     dl_loss  0.25   train",
+        "  r2   0     dl_loss  0.25   train",
+        "  - run 'r2', rank 0: 'train.loss' was NaN or Inf 2 times;",
+        "Nothing is wrong, 1 warning.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,7 +219,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
         port = bound.getsockname()[1]
         for target, words in {
             "nope.json": ("no file 'nope.json'", "pass a log"),
-            ".": ("is a folder",),
+            ".": ("there is no log at .",),
             f"127.0.0.1:{port}": ("nothing listens there", "is the run still going"),
             "http://[::1": ("cannot be reached",),
             f"http://me:hunter2@127.0.0.1:{port}": ("http://[redacted]@127.0.0.1", "cannot be"),

@@ -17,7 +17,7 @@ MAX_LINES_SHOWN = 5
 """Lines of a reason that are shown; the rest is counted."""
 
 _NULS = re.compile(rb"\0+")
-_BEGINNING, _END = 48, 24  # characters of a line that are shown
+_BEGINNING, _END = 32, 20  # characters of a line that are shown
 
 
 @dataclasses.dataclass(slots=True)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from otel_dllogger.cli.check.log_damage import Damage
 from otel_dllogger.cli.check.log_summary import MAX_METRICS, LogSummary, MetricSummary, Range
-from otel_dllogger.cli.check.report import Report, format_duration, format_number, format_table
+from otel_dllogger.cli.check.report import (
+    Report,
+    cut,
+    format_duration,
+    format_number,
+    format_table,
+)
 from otel_dllogger.diagnostics import BLANK, HARMLESS, NOISE, NOT_A_RECORD
 from otel_dllogger.errors import count_of
+from otel_dllogger.logs.findings import LogFindings
+from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS
 from otel_dllogger.logs.run_identity import is_copy
-from otel_dllogger.logs.source import open_log
+from otel_dllogger.logs.source import LogFiles, Source
 from otel_dllogger.metrics.naming import parse_goal
 
 if TYPE_CHECKING:
@@ -23,54 +32,99 @@ if TYPE_CHECKING:
 _TRIED_FORMAT = re.compile(r"[^0-9]*(?:[0-9]{1,3}[^0-9]+)*[0-9]{0,3}")
 _GOALS_SPELT_RIGHT = frozenset(("MINIMIZE", "MAXIMIZE", "NONE", ""))
 _MAX_RANKS_SHOWN = 16
+_MAX_RUN = 50
 
 
-def describe_log(path: Path, lines: Iterable[bytes]) -> Report:
+def describe_log(
+    path: Path,
+    lines: Iterable[bytes],
+    *,
+    name: str = "",
+    files: LogFiles | None = None,
+    ranks: Ranks | None = None,
+) -> LogReport:
     """Describe a log as bridge and backfill read it, in memory that does not grow with it.
 
     Args:
         path: The file.
         lines: Its lines, as ``read_lines`` yields them.
+        name: What to call it; empty for its path.
+        files: Opens it, as one of several; None to open it alone.
+        ranks: The ranks of all logs that are checked; None for those of this one.
     """
-    return _Log(path).describe(lines)
+    log = _Log(
+        path,
+        name or str(path),
+        LogFiles(Source([str(path)])) if files is None else files,
+        Ranks() if ranks is None else ranks,
+    )
+    return log.describe(lines)
+
+
+@dataclass(slots=True)
+class LogReport(Report):
+    """The report about a log.
+
+    Attributes:
+        findings: What its records show.
+    """
+
+    findings: LogFindings = field(kw_only=True)
 
 
 class _Log:
     """A log that is read into a report."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str, files: LogFiles, ranks: Ranks) -> None:
         self._path = path
+        self._name = name
         self._damage = Damage()
-        log = open_log(str(path), context=self._damage.context)
+        log = files.open(str(path), context=self._damage.context)
         log.observe()
         self._identity = log.identity
         self._reader = log.reader
+        self._ranks = ranks
         self._summary = LogSummary()
-        self._report = Report()
+        self._findings = LogFindings(log.reader)
+        self._report = LogReport(findings=self._findings)
 
-    def describe(self, lines: Iterable[bytes]) -> Report:
-        reader, summary, damage = self._reader, self._summary, self._damage
-        number, first, line = 0, b"", b""
+    def describe(self, lines: Iterable[bytes]) -> LogReport:
+        reader, summary, damage, findings = (
+            self._reader,
+            self._summary,
+            self._damage,
+            self._findings,
+        )
+        number, line = 0, b""
         for number, line in enumerate(lines, start=1):
-            first = first or line.strip()
-            summary.add(number, reader.read(line))
+            items = [
+                (self._ranks.of(self._identity, rank), item) for rank, item in reader.read(line)
+            ]
             damage.look(number, line)
-        report = self._report
-        report.facts.append(f"Log {self._path}: {self._formats()}")
+            findings.look(line, items)
+            for rank, item in items:
+                rank.take(item)
+                findings.take(rank, item)
+            summary.add(number, items)
+        report, found = self._report, findings.found()
+        report.facts.append(f"Log {self._name}: {self._formats()}")
         self._describe_origin()
         report.facts.append(f"  {count_of(number, 'line')}: {self._kinds()}")
         self._describe_times()
         self._describe_ranks()
         self._describe_steps()
+        report.facts += [f"  {note}" for note in found.notes]
         self._describe_metrics()
-        report.wrong += damage.findings()
-        if not reader.entries:
-            self._say_what_it_is(first)
-        elif not line.endswith(b"\n") and not damage.is_in(number):
+        report.wrong += self._damage.findings()
+        if any("binary file" in one for one in found.wrong):
+            # Nobody can read its lines.
+            report.wrong[:] = [finding.partition("\n")[0] for finding in report.wrong]
+        report.wrong += found.wrong
+        report.warnings += found.warnings
+        if reader.entries and not line.endswith(b"\n") and not damage.is_in(number):
             report.warnings.append(
                 "no newline at the end: what is appended next will be on the same line"
             )
-        self._find_several_writers()
         self._find_metadata()
         return report
 
@@ -98,24 +152,6 @@ class _Log:
         }
         return ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
 
-    def _say_what_it_is(self, first: bytes) -> None:
-        """Report why there is no record, unless damage explains it.
-
-        Args:
-            first: The first line that is not blank.
-        """
-        wrong = self._report.wrong
-        if b"\0" in first and first[0]:  # what a power failure leaves behind begins with NULs
-            wrong[:] = [finding.partition("\n")[0] for finding in wrong]  # nobody can read more
-            wrong.append("no line is a record: it is a binary file; pass the log itself")
-        elif not wrong and first.startswith(b"{"):
-            wrong.append("its lines are JSON, but without the prefix DLLL: another tool's log")
-        elif not wrong:
-            wrong.append(
-                "no line is a record of DLLogger, TCAP DLLogger or MMEngine; pass the file that "
-                "JSONStreamBackend was given, or wait for the first step"
-            )
-
     def _describe_origin(self) -> None:
         facts, path = self._report.facts, str(self._path)
         if not self._path.is_file():  # a pipe, whose name says nothing
@@ -123,7 +159,9 @@ class _Log:
         run, rank, host, rank_by = self._identity
         where = "" if host is None else f" on {host}"
         by = f"by {rank_by}" if rank_by else "assumed, since the path says none"
-        facts.append(f"  for bridge and backfill: run {run!r}, rank {rank}{where} ({by})")
+        facts.append(
+            f"  for bridge and backfill: run {cut(run, _MAX_RUN)!r}, rank {rank}{where} ({by})"
+        )
         if is_copy(path):
             facts.append(
                 "  MMEngine wrote the same to another file: bridge and backfill leave this one out "
@@ -141,16 +179,15 @@ class _Log:
                 else ""
             )
             facts.append(f"  from {when}, over {format_duration(end_s - begin_s)}{guessed}")
-        if summary.jumps:
-            facts.append(
-                f"  elapsed times jump back {count_of(summary.jumps, 'time')}: this file contains "
-                "several processes that ran at once, or one part twice"
-            )
 
     def _describe_ranks(self) -> None:
         facts, attempts = self._report.facts, self._reader.attempts
         if attempts.keys() - {self._identity.rank}:
             facts.append(f"  records of {_listed_ranks(attempts)}")
+            ranks_by = self._reader.context.ranks_by
+            if ranks_by:
+                rank, by = min(ranks_by.items())
+                facts.append(f"  ranks by tags in front of lines: rank {rank} by {by}")
         restarts = {rank: attempt - 1 for rank, attempt in attempts.items() if attempt > 1}
         if restarts:
             most = max(restarts.values())
@@ -164,11 +201,6 @@ class _Log:
             counts = [count_of(count, f"{kind} step") for kind, count in summary.steps.items()]
             spans = _span("epoch", summary.epochs) + _span("iteration", summary.iterations)
             facts.append(f"  {', '.join(counts)}{'; ' if spans else ''}{', '.join(spans)}")
-        if summary.steps["iteration"] > 1 and summary.iterations.is_one and summary.epochs.is_one:
-            self._report.warnings.append(
-                f"all {summary.steps['iteration']:,} iteration steps are the same: nothing can be "
-                "plotted by step; pass log() the epoch and iteration"
-            )
         if summary.parameters:
             facts.append(f"  {count_of(summary.parameters, 'line')} of hyper-parameters")
 
@@ -178,7 +210,12 @@ class _Log:
         if rows:
             titles = ("metric", "values", "last", "NaN/Inf", "unit", "stage", "goal", "logged per")
             self._report.facts += ["", f"{count_of(len(rows), 'metric')}:"]
-            self._report.facts += format_table((*titles, "exported as"), rows)
+            self._report.facts += format_table(
+                (*titles, "exported as"),
+                rows,
+                flexible=("metric", "exported as"),
+                second=("logged per", "exported as"),
+            )
         if summary.unnamed_values:
             left_out = (
                 f"more than {MAX_METRICS:,} names: {count_of(summary.unnamed_values, 'value')} of "
@@ -189,20 +226,6 @@ class _Log:
             )
             self._report.warnings.append(
                 f"{left_out} not in the table; keep counters and ids out of metric names"
-            )
-        for metric in summary.metrics.values():
-            if metric.nonfinite:
-                self._report.warnings.append(
-                    f"{metric.name[:60]!r} was NaN or Inf {count_of(metric.nonfinite, 'time')}, "
-                    f"first at step {metric.nonfinite_step}; look at what came before it"
-                )
-
-    def _find_several_writers(self) -> None:
-        glued = self._reader.context.glued
-        if glued:
-            self._report.warnings.append(
-                f"{count_of(glued, 'line')} with more than one record: several writers share this "
-                "file and tear each other's lines; give each rank its own file"
             )
 
     def _find_metadata(self) -> None:
@@ -254,7 +277,7 @@ def _listed_ranks(ranks: Iterable[int]) -> str:
 def _row(metric: MetricSummary) -> tuple[str, ...]:
     mapped = metric.mapped
     return (
-        metric.name[:60],
+        metric.name,
         f"{metric.values:,}",
         metric.last_text,
         f"{metric.nonfinite:,}" if metric.nonfinite else "",

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.cli.check.report import format_number
 from otel_dllogger.logs.parsers.formats import FileRecord
-from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS, SEPARATOR, ProcessStart
+from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS, SEPARATOR
 from otel_dllogger.metrics.naming import MappedMetric, map_metric, parse_metadata
-from otel_dllogger.record import ITERATION, Metadata, SeriesMetadata
+from otel_dllogger.record import ITERATION, Info, Metadata, SeriesMetadata
 from otel_dllogger.values import key_text, safe_repr, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from otel_dllogger.logs.ranks import LoggedRank
     from otel_dllogger.logs.reader import RankEntry
+    from otel_dllogger.metrics.rank_state import RankState
 
 MAX_METRICS = 2_000
 """Metrics that are kept apart; the values of further ones are counted together."""
@@ -24,10 +26,8 @@ MAX_METRICS = 2_000
 MAX_PROBLEMS = 1_000
 """Problems of metadata that are kept."""
 
-_MAX_RANKS = 10_000
 _MAX_TEXT = 40
 _MAX_SAID = 1_000
-_BACK_US = 1_000_000  # MMEngine's and syslog's times are whole seconds
 _SAID = ("unit", "GOAL", "goal", "STAGE", "stage", "format")
 
 
@@ -40,7 +40,6 @@ class MetricSummary:
         numbers: How many values were numbers.
         others: How many were not numbers.
         nonfinite: How many numbers were NaN or Inf.
-        nonfinite_step: The step of the first of them, as text.
         last: The last value; one that is not a number as the text to show.
         granularities: Which kinds of step logged it.
         known: What is known about it, in the form of DLLogger's metadata.
@@ -51,7 +50,6 @@ class MetricSummary:
     numbers: int = 0
     others: int = 0
     nonfinite: int = 0
-    nonfinite_step: str = ""
     last: float | str = ""
     granularities: set[str] = field(default_factory=set)
     known: dict[str, Any] = field(default_factory=dict)
@@ -109,7 +107,6 @@ class LogSummary:
         epochs: Epochs seen.
         iterations: Iterations seen.
         times_us: Times of all entries, microseconds since the Unix epoch.
-        jumps: How often time goes back in a rank, other than by a restart.
         problems: What is wrong with metadata.
     """
 
@@ -124,44 +121,35 @@ class LogSummary:
         self.epochs = Range()
         self.iterations = Range()
         self.times_us = Range()
-        self.jumps = 0
         self.problems: list[str] = []
-        self._elapsed_us: dict[int, int] = {}
+        self._has_totals = False
 
-    def add(self, number: int, items: Iterable[tuple[int, RankEntry]]) -> None:
+    def add(self, number: int, items: Iterable[tuple[LoggedRank, RankEntry]]) -> None:
         """Add what one line gave.
 
         Args:
             number: The line's number, from 1.
-            items: As ``FileReader.read`` returns them.
+            items: As ``FileReader.read`` returns them, with the ranks that have taken them.
         """
         for rank, item in items:
             if isinstance(item, FileRecord):
-                self._add_record(rank, item)
+                self._add_record(rank.state, item)
             elif isinstance(item, SeriesMetadata):
                 self._add_series_metadata(item)
-            elif isinstance(item, ProcessStart):
-                self._elapsed_us.pop(rank, None)
             elif isinstance(item, Metadata):
                 self._add_metadata(number, item)
-            else:
+            elif isinstance(item, Info):
                 self.times_us.add(item.time_us)
                 self.infos += 1
 
-    def _add_record(self, rank: int, record: FileRecord) -> None:
+    def _add_record(self, state: RankState, record: FileRecord) -> None:
         self.records += 1
         self.times_us.add(record.time_us)
         self.interpolated += record.interpolated
-        elapsed_us = record.elapsed_us
-        if elapsed_us < self._elapsed_us.get(rank, 0) - _BACK_US:
-            self.jumps += 1
-        if rank in self._elapsed_us or len(self._elapsed_us) < _MAX_RANKS:
-            self._elapsed_us[rank] = elapsed_us
         step = record.step
         if record.is_pair:
             granularity = ITERATION
-            self.epochs.add(step[0])
-            self.iterations.add(step[1])
+            self._add_pair(step, has_total=state.meaning.pair_total is not None)
         elif record.is_parameter:
             self.parameters += 1
             return
@@ -180,6 +168,16 @@ class LogSummary:
                     metric.granularities.add(granularity)
         else:
             self._add_values(record, granularity)
+
+    def _add_pair(self, step: tuple[int, int], *, has_total: bool) -> None:
+        if has_total and not self._has_totals:  # which the first pairs did not show yet
+            self._has_totals = True
+            self.iterations, self.epochs = self.epochs, Range()
+        if has_total:
+            self.iterations.add(step[0])
+        else:
+            self.epochs.add(step[0])
+            self.iterations.add(step[1])
 
     def _add_values(self, record: FileRecord, granularity: str) -> None:
         """Add values that are not all finite numbers."""
@@ -200,7 +198,6 @@ class LogSummary:
             metric.last = number
             if number - number != 0.0:
                 metric.nonfinite += 1
-                metric.nonfinite_step = metric.nonfinite_step or safe_repr(record.step)[:_MAX_TEXT]
 
     def _add_series_metadata(self, found: SeriesMetadata) -> None:
         metric = self._find(found.key, found.name)

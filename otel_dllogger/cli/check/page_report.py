@@ -69,6 +69,7 @@ class _Page:
         self._by_name: dict[str, list[Sample]] = {}
         for sample in samples:
             self._by_name.setdefault(sample.name, []).append(sample)
+        self._has_runs = len({one.labels["run"] for one in samples if "run" in one.labels}) > 1
 
     def describe(self, families: list[Metric], text: str, content_type: str) -> None:
         """Fill the report."""
@@ -136,7 +137,8 @@ class _Page:
         if last_s is None:
             if not finished:
                 self._report.warnings.append(
-                    f"rank {key[1]} has not logged anything yet; does the script call init and log?"
+                    f"{self._named(*key)} has not logged anything yet; does the script call init "
+                    "and log?"
                 )
             return "no record yet" + (", finished" if finished else "")
         age_s = self._read_at_s - last_s
@@ -145,33 +147,40 @@ class _Page:
             return f"finished, last record {format_duration(max(age_s, 0.0))} ago ({when})"
         if age_s > max(STALE_S, _STALE_STEPS * step_s):
             self._report.warnings.append(
-                f"rank {key[1]} has logged nothing for {format_duration(age_s)} and is not "
+                f"{self._named(*key)} has logged nothing for {format_duration(age_s)} and is not "
                 "finished; check whether it hangs"
             )
         if age_s < -STALE_S:
             self._report.warnings.append(
-                f"rank {key[1]} logged {format_duration(-age_s)} in the future; compare the clocks"
+                f"{self._named(*key)} logged {format_duration(-age_s)} in the future; compare the "
+                "clocks"
             )
         return f"running, last record {format_duration(max(age_s, 0.0))} ago ({when})"
 
     def _describe_metrics(self) -> None:
-        titles = ("rank", "series", "stage", "granularity", "goal", "logged as", "value")
+        titles = ("run", "rank", "series", "value", "stage", "granularity", "goal", "logged as")
         rows = [
             (
+                one.labels.get("run", "") if self._has_runs else "",
                 one.labels.get("rank", ""),
                 one.name,
+                format_number(one.value),
                 one.labels.get("stage", ""),
                 one.labels.get("granularity", ""),
                 one.labels.get("goal", ""),
                 one.labels.get("metric", ""),
-                format_number(one.value),
             )
             for one in self._samples
             if one.name.startswith("dl_")
         ]
         if rows:
             self._report.facts += ["", f"Logged, {len(rows):,} series:"]
-            self._report.facts += format_table(titles, rows)
+            self._report.facts += format_table(
+                titles,
+                rows,
+                flexible=("run", "series", "logged as"),
+                second=("stage", "granularity", "goal", "logged as"),
+            )
         else:
             self._report.facts += ["", "No metric has a value."]
 
@@ -190,7 +199,7 @@ class _Page:
                     else "its stderr says"
                 )
                 where.append(
-                    f"rank {one.labels.get('rank', '?')} dropped {format_number(one.value)} "
+                    f"{self._whose(one)} dropped {format_number(one.value)} "
                     f"({reason}): {drop.words}; {by} more"
                 )
         for name, meanings in _OF_BRIDGE.items():
@@ -204,15 +213,17 @@ class _Page:
 
     def _describe_nonfinite(self, one: Sample) -> str:
         rank, metric = one.labels.get("rank", "?"), one.labels.get("metric", "?")
+        run = one.labels.get("run")
         has_value = any(
             other.name.startswith("dl_")
             and other.labels.get("metric") == metric
             and other.labels.get("rank") == rank
+            and other.labels.get("run") == run
             for other in self._samples
         )
         now = "" if has_value else ", and still is"
         return (
-            f"rank {rank}: {metric!r} was NaN or Inf {count_of(one.value, 'time')}{now}; "
+            f"{self._whose(one)}: {metric!r} was NaN or Inf {count_of(one.value, 'time')}{now}; "
             "a JSON log has the steps"
         )
 
@@ -225,6 +236,13 @@ class _Page:
                     f"{name}{{{text}}} is on the page {count} times, and Prometheus keeps only one "
                     "of them; do two backends export the same metrics?"
                 )
+
+    def _named(self, run: str, rank: str) -> str:
+        """Return a rank's name, with its run if there are several."""
+        return f"run {run!r}, rank {rank}" if self._has_runs else f"rank {rank}"
+
+    def _whose(self, one: Sample) -> str:
+        return self._named(one.labels.get("run", ""), one.labels.get("rank", "?"))
 
     def _of(self, key: _RankKey, name: str) -> list[Sample]:
         run, rank = key

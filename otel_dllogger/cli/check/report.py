@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,9 @@ MAX_ROWS = 200
 
 MAX_FINDINGS = 20
 """Findings of a kind that are printed; the rest is counted."""
+
+LEAST_COLUMNS = 80
+_WHOLE_WIDTH, _LEAST_WIDTH = 24, 12  # of a cell that is cut, with and without another way out
 
 
 @dataclass(slots=True)
@@ -38,11 +43,11 @@ class Report:
 
     def format(self) -> str:
         """Return the report as text, the verdict last."""
-        lines = list(self.facts)
+        lines = [wrapped(fact) for fact in self.facts]
         for title, findings in (("Warnings", self.warnings), ("Wrong", self.wrong)):
             if findings:
                 lines += ["", f"{title}:"]
-                lines += [f"  - {finding}" for finding in findings[:MAX_FINDINGS]]
+                lines += [wrapped(finding, first="  - ") for finding in findings[:MAX_FINDINGS]]
                 if len(findings) > MAX_FINDINGS:
                     lines.append(f"  - and {len(findings) - MAX_FINDINGS} more")
         return "\n".join([*lines, "", self._verdict()])
@@ -56,24 +61,99 @@ class Report:
         return f"Nothing is wrong, {warnings}." if self.warnings else "All is well."
 
 
-def format_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines of aligned columns.
+def format_table(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    flexible: Sequence[str] = (),
+    second: Sequence[str] = (),
+) -> list[str]:
+    """Return rows as lines of aligned columns that fit the terminal.
 
     Args:
         titles: The titles of the columns; one without any value is left out.
         rows: The cells; more than ``MAX_ROWS`` are cut.
+        flexible: Columns whose cells may be cut in the middle, if there is too little room.
+        second: Columns that move to a second line of each row, if that does not suffice.
     """
     table = [list(titles), *(list(map(printable, row)) for row in rows[:MAX_ROWS])]
-    columns = [column for column in zip(*table, strict=True) if any(column[1:])]
-    widths = [max(map(len, column)) for column in columns]
-    lines = [
-        "  "
-        + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in zip(*columns, strict=True)
-    ]
+    columns = {column[0]: column for column in zip(*table, strict=True) if any(column[1:])}
+    widths = {title: max(map(len, column)) for title, column in columns.items()}
+    widths = _fit(widths, flexible, least=_WHOLE_WIDTH if second else _LEAST_WIDTH)
+    moved: list[str] = []
+    if _total(widths) > terminal_width():
+        moved = [title for title in columns if title in second]
+        widths = {
+            title: max(map(len, column)) for title, column in columns.items() if title not in moved
+        }
+        widths = _fit(widths, flexible, least=_LEAST_WIDTH)
+    lines = []
+    for number in range(len(table)):
+        cells = (
+            f"{cut(columns[title][number], width):<{width}}" for title, width in widths.items()
+        )
+        lines.append("  " + "  ".join(cells).rstrip())
+        more = ", ".join(filter(None, (columns[title][number] for title in moved)))
+        if more:
+            lines.append(f"      {cut(more, terminal_width() - 6)}")
     if len(rows) > MAX_ROWS:
         lines.append(f"  and {len(rows) - MAX_ROWS} more")
     return lines
+
+
+def _fit(widths: dict[str, int], flexible: Sequence[str], *, least: int) -> dict[str, int]:
+    """Return widths that fit the terminal if cutting flexible columns makes that possible."""
+    widths = dict(widths)
+    excess = _total(widths) - terminal_width()
+    while excess > 0:
+        title = max((one for one in flexible if one in widths), key=widths.__getitem__, default="")
+        if not title or widths[title] <= least:
+            break
+        widths[title] -= 1
+        excess -= 1
+    return widths
+
+
+def _total(widths: dict[str, int]) -> int:
+    return sum(width + 2 for width in widths.values())
+
+
+def terminal_width() -> int:
+    """Return how many columns a line may take: those of the terminal, but at least 80."""
+    return max(shutil.get_terminal_size().columns, LEAST_COLUMNS)
+
+
+def cut(text: str, width: int) -> str:
+    """Return text that is cut in the middle if it is longer than ``width``."""
+    if len(text) <= width:
+        return text
+    end = (width - 3) // 2
+    return f"{text[: width - 3 - end]}...{text[len(text) - end :]}"
+
+
+def wrapped(text: str, *, first: str = "") -> str:
+    """Return text whose lines fit the terminal; those that do already stay as they are.
+
+    Args:
+        text: One or several lines.
+        first: What goes in front of the first line.
+    """
+    begin, *others = text.split("\n")
+    return "\n".join((_wrap(first + begin, len(first)), *(_wrap(line, 0) for line in others)))
+
+
+def _wrap(line: str, hang: int) -> str:
+    width = terminal_width()
+    if len(line) <= width:
+        return line
+    indent = hang or len(line) - len(line.lstrip()) + 2
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent=" " * indent,
+        break_long_words=False,  # a path can be copied
+        break_on_hyphens=False,
+    )
 
 
 def format_number(value: float) -> str:

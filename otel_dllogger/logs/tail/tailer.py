@@ -115,6 +115,8 @@ class Tailer:
         self._returned: list[LineBatch | FileEvent] = []
         self.behind = False
         """Whether the last round left something that could be read at once."""
+        self.idle: list[str] = []
+        """Files that the last poll found and left alone, since they had not changed lately."""
         self.checkpoint_path = checkpoint
         saved: CheckpointFile | None = None
         ignored: tuple[str, ...] = ()
@@ -170,6 +172,7 @@ class Tailer:
             else:
                 self._take(file, found)
         oldest_s = time.time() - self._idle_s
+        self.idle = [found.path for found in new.values() if found.status.st_mtime < oldest_s]
         # Last, so that the rest of a rotated file comes before its successor. The oldest first:
         # of two files of one rank, what the first process logged comes before what the second did.
         for key, found in sorted(new.items(), key=lambda item: item[1].status.st_mtime_ns):

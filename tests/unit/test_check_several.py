@@ -1,0 +1,106 @@
+"""``otel-dllogger check`` of several logs: a line for each rank, and one verdict."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.check import assert_said
+from tests.support.command import otel_dllogger
+
+pytestmark = pytest.mark.newest_only
+
+
+def json_log(*, step_s=1.0, loss=0.5, nan_at=-1, start_s=0):
+    """Give a log of eight iterations."""
+    lines = []
+    for step in range(8):
+        value = "NaN" if step == nan_at else loss
+        second = start_s + step * step_s
+        lines.append(
+            f'DLLL {{"timestamp": "{1700000000 + second:.6f}", "elapsedtime": "{second:.6f}", '
+            f'"type": "LOG", "step": [0, {step}], "data": {{"train.loss": {value}}}}}\n'
+        )
+    return "".join(lines)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """A folder with the logs of four ranks of a run, the last of which is slow."""
+    folder = tmp_path / "runs" / "resnet"
+    folder.mkdir(parents=True)
+    for rank in range(4):
+        log = json_log(step_s=2.5 if rank == 3 else 2.0 + rank / 1e5, nan_at=5 if rank == 2 else -1)
+        (folder / f"log_rank{rank}.json").write_text(log)
+    return folder
+
+
+def test_a_folder_has_a_line_for_each_rank(runs, tmp_path):
+    """Steps, loss, step time, NaN and the last record of each rank are shown before all else."""
+    done = otel_dllogger("check", "runs", cwd=tmp_path, TZ="UTC", COLUMNS="80")
+    table = done.stdout.splitlines()[:5]
+    assert table == [
+        "  run     rank  steps  loss  step time       first NaN  last record",
+        "  resnet  0     8      0.5   2 s                        2023-11-14 22:13:34",
+        "  resnet  1     8      0.5   2 s                        2023-11-14 22:13:34",
+        "  resnet  2     8      0.5   2 s             (0, 5)     2023-11-14 22:13:34",
+        "  resnet  3     8      0.5   2.5 s, slowest             2023-11-14 22:13:37",
+    ]
+    assert_said(done, 0, "4 files; --details describes each of them", "Nothing is wrong, 1 warning")
+    assert "metric" not in done.stdout
+    details = otel_dllogger("check", "--details", "runs", cwd=tmp_path)
+    assert 4 == details.stdout.count("\nLog runs/resnet/log_rank")
+
+
+def test_one_verdict_is_for_all(runs, tmp_path):
+    """What is wrong is said with its file, once for all files that have it."""
+    for rank in range(3):
+        with (runs / f"log_rank{rank}.json").open("a") as stream:
+            stream.write("wandb: x\n" + "DLLL {\n" * (rank == 1))
+    done = otel_dllogger("check", "runs", cwd=tmp_path)
+    assert_said(
+        done,
+        1,
+        "  - runs/resnet/log_rank0.json and 2 more: 1 line of Weights & Biases",
+        "  - runs/resnet/log_rank1.json: 1 torn: ",
+        "1 thing is wrong, 2 warnings.",
+    )
+
+
+def test_files_and_folders_may_be_given_together(runs, tmp_path):
+    """The same run of two files is one line; what is no log in a folder is no fault."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "readme.txt").write_text("hello\n")
+    (tmp_path / "again.json").write_text(json_log(start_s=100))
+    done = otel_dllogger("check", "notes", "again.json", cwd=tmp_path)
+    assert_said(done, 0, "  again  0     8 ", "notes/readme.txt: no line is a record of DLLogger")
+    alone = otel_dllogger("check", "notes/readme.txt", cwd=tmp_path)
+    assert_said(alone, 1, "no line is a record of DLLogger")
+
+
+def test_a_merged_log_beside_the_ranks_own_is_said(runs, tmp_path):
+    """The same records in two files count twice, although neither file is wrong."""
+    merged = "".join(path.read_text() for path in sorted(runs.iterdir())[:2])
+    (runs / "merged.json").write_text(merged)
+    done = otel_dllogger("check", "runs", cwd=tmp_path)
+    assert_said(
+        done,
+        0,
+        "runs/resnet/merged.json holds records of runs/resnet/log_rank0.json, "
+        "runs/resnet/log_rank1.json as well: a copy, or a merged log beside",
+    )
+
+
+def test_two_logs_of_one_rank_are_said(tmp_path):
+    """Logs of one rank at one time are not from one process after another."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.json").write_text(json_log(start_s=0.5 if name == "b" else 0))
+    done = otel_dllogger("check", "--run", "r", "a.json", "b.json", cwd=tmp_path)
+    assert_said(done, 0, "b.json: same run and rank as another log of that time")
+
+
+def test_what_is_left_out_is_said(tmp_path):
+    """A log that another one repeats is not read, as bridge and backfill do not read it."""
+    (tmp_path / "log.json").write_text(json_log())
+    (tmp_path / "train.log").write_text("DLL 2023-11-14 22:13:20.000000 - (0, 0) loss : 0.5\n")
+    done = otel_dllogger("check", ".", cwd=tmp_path)
+    assert_said(done, 0, "Left out, since another log holds the same: train.log\n", "All is well.")
