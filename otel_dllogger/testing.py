@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.logger import RecordBackend, Verbosity
+from otel_dllogger.record import GRANULARITIES
 
 if TYPE_CHECKING:
     from otel_dllogger.record import Info, Metadata, Record
@@ -37,6 +38,8 @@ class RecordingBackend(RecordBackend):
     def write_record(self, record: Record) -> None:
         """Keep one ``log`` call."""
         record.convert()
+        if not record.is_pair:
+            record.position  # noqa: B018 - read now: a list may change later
         self.records.append(record)
 
     def write_metadata(self, metadata: Metadata) -> None:
@@ -58,7 +61,14 @@ class RecordingBackend(RecordBackend):
             metric: Its name as it was logged.
             granularity: Only those of such steps: ``iteration``, ``epoch``, ``validation`` or
                 ``run``.
+
+        Raises:
+            ValueError: If there is no such granularity.
         """
+        if granularity not in (None, *GRANULARITIES):
+            raise ValueError(
+                f"granularity {granularity!r} is not one of {', '.join(GRANULARITIES)}"
+            )
         return [
             record.numbers[metric]
             for record in self.records
@@ -84,7 +94,8 @@ class RecordingBackend(RecordBackend):
         return found
 
     def clear(self) -> None:
-        """Forget everything recorded so far."""
+        """Forget everything recorded so far, and that the Logger was closed."""
+        self.is_closed = False
         self.records.clear()
         self.metadata_calls.clear()
         self.infos.clear()

@@ -106,3 +106,26 @@ def test_it_takes_what_its_verbosity_allows():
     logger.log(0, {"loss": 1.0}, verbosity=1)
     logger.log(1, {"loss": 2.0}, verbosity=0)
     assert (quiet.values("loss"), all_of_it.values("loss")) == ([2.0], [1.0, 2.0])
+
+
+def test_a_step_is_that_of_the_call() -> None:
+    """A list that the script goes on changing is read when it is logged."""
+    recording = RecordingBackend()
+    step = [0]
+    Logger([recording]).log(step, {"loss": 1.0})
+    step.append(5)
+    assert [1.0] == recording.values("loss", granularity="epoch")
+
+
+def test_a_granularity_that_does_not_exist_is_an_error() -> None:
+    """Otherwise a test that expects nothing would pass."""
+    with pytest.raises(ValueError, match="'iterations' is not one of run, epoch, iteration"):
+        RecordingBackend().values("loss", granularity="iterations")
+
+
+def test_clear_begins_anew() -> None:
+    """As a new backend."""
+    recording = RecordingBackend()
+    recording.close()
+    recording.clear()
+    assert not recording.is_closed
