@@ -323,7 +323,7 @@ def test_a_script_without_a_launcher_is_named_after_itself_and_its_start():
         "train-" + time.strftime("%Y%m%d-%H%M%S", time.localtime(started_s + offset_s))
         for offset_s in (-1, 0, 1)
     }
-    with argv("/work/train.py", "--lr", "0.1"):
+    with argv("/home/me/train.py", "--lr", "0.1"):
         assert detect_topology({}).run.removesuffix(f"-{os.getpid()}") in around
 
 

@@ -32,6 +32,7 @@ class SkippedError(ValueError):
         self.detail = detail
 
 
+_MAX_ROW_US = 7 * 24 * 3600 * 10**6
 _APART_US = 1_000  # databases keep milliseconds
 MAX_UNITS = 10_000
 """Metrics of a file whose units are remembered."""
@@ -156,6 +157,26 @@ class FileContext:
         if self.first_us is None or time_us < self.first_us:
             self.first_us = time_us
         return time_us - self.first_us
+
+    def took_us(self, seconds: Any, iteration: Any) -> int | None:
+        """Return how long the iterations since the row before took; a new start begins at 0.
+
+        Args:
+            seconds: The mean duration of one, as the row has it.
+            iteration: The row's iteration.
+
+        Returns:
+            Microseconds, None if that cannot be.
+        """
+        before = self.iteration
+        try:
+            distance = (
+                iteration - before if before is not None and iteration > before else iteration
+            )
+            took_us = round(distance * seconds * 1e6)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        return took_us if 0 <= took_us < _MAX_ROW_US else None
 
     def row_us(self, took_us: int | None = None) -> int:
         """Return the time of the row that ends at ``offset_bytes``, for files without times.

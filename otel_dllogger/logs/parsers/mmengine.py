@@ -64,7 +64,6 @@ _GLUED = re.compile(r"([-+]?[\d.]+(?:e[-+]?\d+)?|nan|inf)([A-Za-z_][^\s:]*): (.*
 _CONTINUED = re.compile(r"\s{2}\S{1,200}: \S")
 _PART_OF_TENSOR = re.compile(r"\s*[\[\](]|tensor\(|array\(")
 _FILES = re.compile(r"(?:.*/)?vis_data/(?:scalars|\d{8}_\d{6})\.json.*|(?:.*/)?scalars\.json.*")
-_MAX_ROW_US = 7 * 24 * 3600 * 10**6
 # Learning rates are one blank apart, everything else two.
 _RATES = re.compile(r"(\S+): (\S+)")
 
@@ -215,7 +214,7 @@ def read_row(fields: dict[str, Any], context: FileContext) -> FileRecord:
     if iteration is not None:
         stage = "train"
         step = iteration if epoch is None else (epoch, iteration)
-        took_us = _took_us(fields.get("time"), iteration, context.iteration)
+        took_us = context.took_us(fields.get("time"), iteration)
         context.epoch = epoch if type(epoch) is int else None
         context.iteration = iteration if type(iteration) is int else None
     else:
@@ -226,16 +225,6 @@ def read_row(fields: dict[str, Any], context: FileContext) -> FileRecord:
     record = _record(context, time_us, step, fields, stage=stage, log_format=MMENGINE_SCALARS)
     record.interpolated = True
     return record
-
-
-def _took_us(seconds: Any, iteration: Any, before: int | None) -> int | None:
-    """Return how long the iterations since the row before took; a new start begins at 0."""
-    try:
-        distance = iteration - before if before is not None and iteration > before else iteration
-        took_us = round(distance * seconds * 1e6)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return took_us if 0 <= took_us < _MAX_ROW_US else None
 
 
 def _record(

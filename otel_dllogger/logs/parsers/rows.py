@@ -57,7 +57,6 @@ _STAGE = ("mode", "stage", "split", "phase")
 _NUMBER = (int, float)
 
 _LEAST_UNIX_S, _MOST_UNIX_S = 10**8, 10**11  # 1973 and 5138; beyond it are milliseconds
-_MAX_ROW_US = 7 * 24 * 3600 * 10**6
 _MAX_COLUMNS = 2_000
 _OF_BACKFILL = frozenset(("run", "rank", "metric", "value"))  # columns of ``backfill --to csv``
 _MAX_DOCUMENT = 1 << 16  # characters of a row that is printed over many lines
@@ -223,7 +222,7 @@ def _read(row: dict[str, Any], context: FileContext, *, is_csv: bool) -> FileRec
     is_interpolated = time_us is None
     if time_us is None:
         time_us = context.outer_us or context.row_us(
-            _took_us(data.get(known.duration), iteration, context)
+            context.took_us(data.get(known.duration), iteration)
         )
     step = _step_of(known, epoch, iteration, stage, data)
     if stage in (None, "train") and iteration is not None:
@@ -314,19 +313,6 @@ def _is_validation(data: Mapping[str, Any]) -> bool:
 @functools.lru_cache(maxsize=4096)
 def _stage_in(name: str) -> str | None:
     return map_metric(name, MetricMetadata()).stage
-
-
-def _took_us(seconds: Any, iteration: float | None, context: FileContext) -> int | None:
-    """Return how long the iterations since the row before took; a new start begins at 0."""
-    before = context.iteration
-    if iteration is None:
-        return None
-    try:
-        distance = iteration - before if before is not None and iteration > before else iteration
-        took_us = round(distance * seconds * 1e6)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return took_us if 0 <= took_us < _MAX_ROW_US else None
 
 
 def _guess_in_words(iteration: float | None, epoch: float | None, time_us: int | None) -> str:
