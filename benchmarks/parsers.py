@@ -21,7 +21,12 @@ from otel_dllogger.logs.parsers.detect import parse_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TARGETS = {"DLLogger JSON": 150_000, "TCAP JSON": 30_000}
+TARGETS = {
+    "DLLogger JSON": 150_000,
+    "TCAP JSON": 30_000,
+    "DLLogger text": 60_000,
+    "TCAP text": 60_000,
+}
 """The least lines per second."""
 
 ROUNDS = 15
@@ -80,12 +85,20 @@ def _logs() -> dict[str, list[bytes]]:
         diverged = json.dumps({**data, "train.loss": float("nan")})
         text = repr({name: str(value) for name, value in data.items()})
         pairs = " ".join(f"{name} : {value} s" for name, value in data.items())
+        printed = " ".join(f"{name} : {value} " for name, value in data.items())
+        by_hand = " ".join(f"{name}: {value} s" for name, value in data.items())
         mmengine = "  ".join(f"{name}: {value:.4f}" for name, value in data.items())
         for name, line in {
             "DLLogger JSON": f"DLLL {{{times}, {elapsed}, {step}: {json.dumps(data)}}}",
             "DLLogger JSON, no elapsedtime": f"DLLL {{{times}, {step}: {json.dumps(data)}}}",
             "DLLogger JSON, NaN": f"DLLL {{{times}, {elapsed}, {step}: {diverged}}}",
             "DLLogger text": f"DLL 2019-10-10 14:15:21.842053 - (1, {number}) {pairs}",
+            "TCAP text": (
+                f"TCAPPDLL 2019-10-10 14:15:21.842053 - Epoch: 1 Iteration: {number}  {printed}"
+            ),
+            "TCAP text, by hand": (
+                f"TCAPPDLL 2019-10-10 14:15:21.842053 - Epoch: 1 Iteration: {number}  {by_hand}"
+            ),
             "TCAP JSON": f"TCAPPDLL {{{times}, {elapsed}, {step}: {json.dumps(text)}}}",
             "TCAP JSON, None among the data": (
                 f"TCAPPDLL {{{times}, {step}: {json.dumps(text.replace('}', ', 7: None}'))}}}"

@@ -74,6 +74,7 @@ class LogFindings:
         self._tools: dict[str, int] = {}
         self._marks: set[int] = set()
         self._nonfinite: dict[str, tuple[int, str]] = {}  # how often, and the first step
+        self._is_continued = reader.context.offset_bytes > 0  # what was read before is not known
         self._infos = 0
         self._head = b""
         self._has_metric = False
@@ -163,7 +164,7 @@ class LogFindings:
         """
         context = self._reader.context
         findings = Findings(notes=list(self._decisions()))
-        if is_over:
+        if is_over and not self._is_continued:
             findings.wrong += self._emptiness()
         warnings = findings.warnings
         warnings += context.guesses.values()
@@ -224,8 +225,8 @@ class LogFindings:
             yield "its lines are JSON, but without the prefix DLLL: another tool's log"
         else:
             yield (
-                "no line is a record of DLLogger, TCAP DLLogger or MMEngine; pass the file that "
-                "JSONStreamBackend was given, or wait for the first step"
+                "no line is a record of DLLogger, MMEngine or another tool that is known; pass the "
+                "file that JSONStreamBackend was given, or wait for the first step"
             )
 
     def _repetitions(self) -> Iterator[str]:

@@ -427,7 +427,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 def test_logs_that_pass_for_one_rank_are_told_of(tmp_path: Path) -> None:
     """Four ranks whose names do not say so become one: that is no secret."""
     for rank in range(4):
-        write_log(tmp_path / f"log_{rank}.json", range(10))
+        write_log(tmp_path / f"log_{rank}.json", range(10), step_s=2 + rank / 100)
     done = backfill(tmp_path, "--run", "x", "--to", "openmetrics", tmp_path / "out")
     assert 0 == done.returncode
     assert "log_1.json and 2 more: same run and rank" in done.stderr

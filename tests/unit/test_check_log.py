@@ -133,7 +133,7 @@ GOOD = log_of(1.0)
         (log_of(1, 2, 3) + log_of(4, 5), 0, ["elapsed times jump back 1 time: "]),
         (GOOD * 3, 0, ["all 3 iteration steps are the same: "]),
         ("", 1, ["log.json is empty"]),
-        ("hello\nworld\n", 1, ["no line is a record of DLLogger, TCAP DLLogger or MMEngine"]),
+        ("hello\nworld\n", 1, ["no line is a record of DLLogger, MMEngine or another tool"]),
         ('{"loss": 1}\n', 1, ["JSON, but without the prefix DLLL"]),
         (b"\x1f\x8b\x08\x00", 1, ["unpack it first"]),
         (

@@ -111,3 +111,28 @@ def test_no_text_gives_a_name_that_is_not_one(text):
                 for name in names:
                     assert not re.match(r"[-+.]?\d+(?![\dA-Za-z_])", name), (text, name)
                     assert ": " not in name, (text, name)
+
+
+FIELDS = st.tuples(
+    st.sampled_from([" : ", ": ", ":  ", "=", " = "]),
+    st.sampled_from(["1", "0.5", "-3", "1e-05", "+.5", "1.", "nan"]),
+    st.sampled_from(["", "", "ms", "%", "imgs/s"]),
+    st.sampled_from([" ", "  ", "   "]),
+)
+
+
+@given(st.sampled_from([STEP, f"{STEP} ", "(1, 2) "]), st.lists(FIELDS, min_size=1, max_size=5))
+@example(f"{STEP} ", [("=", "1", "", " "), (": ", "0.5", "ms", "  "), (" : ", "1.", "", " ")])
+def test_separators_units_and_blanks_may_be_mixed(head, fields):
+    """Each value has its own name and unit, whatever separates them."""
+    line = head
+    for n, (sign, value, unit, blanks) in enumerate(fields):
+        line += f"m{n}{sign}{value} {unit}".rstrip() + blanks
+    *metadata, record = parse_line((HEAD + line).encode(), FileContext(zone="UTC"))
+    assert record.step == (1, 2)
+    assert {name: repr(float(value)) for name, value in record.data.items()} == {
+        f"m{n}": repr(float(value)) for n, (_, value, *_) in enumerate(fields)
+    }
+    assert {entry.metric: entry.metadata["unit"] for entry in metadata} == {
+        f"m{n}": unit for n, (_, _, unit, _) in enumerate(fields) if unit
+    }

@@ -8,7 +8,7 @@ file's ``FileContext``. The lines of a file must be passed in their order.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.diagnostics import (
     BLANK,
@@ -21,7 +21,7 @@ from otel_dllogger.diagnostics import (
 )
 from otel_dllogger.logs.parsers import console, mmengine, rows, text_lines
 from otel_dllogger.logs.parsers.context import MAX_LINE_BYTES, SkippedError
-from otel_dllogger.logs.parsers.envelope import unwrap
+from otel_dllogger.logs.parsers.envelope import DOCKER, unwrap
 from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON
 from otel_dllogger.logs.parsers.json_lines import Entry, decode_json, find_end, read_entry
 
@@ -44,8 +44,8 @@ _PREFIX = re.compile(rb"(?:DLLL?|TCAPPDLL)(?: ?$| \d)")
 _MMENGINE = re.compile(
     rb"(?:\d{4}/)?\d\d/\d\d \d\d:\d\d:\d\d - \S{1,100} - [A-Z]{4,8} - (?:Epoch|Iter)\("
 )
-_MORE = re.compile(rb"DLL|INFO|[\0\x1b]|%\||\r(?!\n)")
 _CONSOLE = re.compile(rb"(?:Epoch|Iter)(?:\(\w+\))? ?\[|iteration +\d+/| loss at |\[titan\]")
+_PRINTED = (b"DLL ", b"DLLL ", b"TCAPPDLL ")
 _QUOTES = b"\"'`"
 _BLANKS = b" \t\r\n\v\f"
 _ROW = (b'{"', b"{}", b'{ "')
@@ -67,10 +67,12 @@ def parse_line(line: bytes, context: FileContext) -> list[Entry]:
         log_format, start = DLLOGGER_JSON, 5
     elif line[:10] == b"TCAPPDLL {":
         log_format, start = TCAP_JSON, 9
-    elif (line[:4] == b"DLL " or line[:9] == b"TCAPPDLL ") and not _MORE.search(line, 9):
+    elif line.startswith(_PRINTED) and not _holds_more(line, 9):
         return _parse_printed(line, context, text_lines.read_text)
-    elif (found := _MMENGINE.match(line)) and not _MORE.search(line, found.end()):
+    elif (found := _MMENGINE.match(line)) and not _holds_more(line, found.end()):
         return _parse_printed(line, context, mmengine.read_text)
+    elif line[:2] == b'{"' and not line.startswith(DOCKER) and not _may_go_on(context):
+        return _parse_row(line, context)
     else:
         return _parse_mixed(line, context)
     if len(line) <= MAX_LINE_BYTES:
@@ -79,6 +81,18 @@ def parse_line(line: bytes, context: FileContext) -> list[Entry]:
         except SkippedError:  # found again and counted the long way
             pass
     return _parse_mixed(line, context)
+
+
+def _holds_more(line: bytes, start: int) -> bool:
+    """Return whether there may be more on a line than one printed record."""
+    return (
+        line.find(b"DLL", start) >= 0
+        or line.find(b"INFO", start) >= 0
+        or line.find(b"\r", start, -2) >= 0
+        or b"%|" in line
+        or b"\x1b" in line
+        or b"\0" in line
+    )
 
 
 def _parse_printed(
@@ -91,6 +105,17 @@ def _parse_printed(
         except (SkippedError, UnicodeDecodeError):
             pass
     return _parse_mixed(line, context)
+
+
+def _parse_row(line: bytes, context: FileContext) -> list[Entry]:
+    """Read a line that is one JSON row without a prefix, as nearly all of some logs are."""
+    if len(line) > MAX_LINE_BYTES or b"DLL" in line or b"INFO" in line:
+        return _parse_mixed(line, context)
+    try:
+        fields = decode_json(line)
+    except SkippedError:
+        return _parse_mixed(line, context)
+    return list(_read_fields(fields, context))
 
 
 def _parse_mixed(line: bytes, context: FileContext) -> list[Entry]:
@@ -281,13 +306,18 @@ def _read_objects(line: bytes, entries: list[Entry], context: FileContext) -> No
             context.skip(error.reason if is_row else NOT_A_RECORD, error.detail)
             return
         at = end
-        if mmengine.is_row(fields, context):
-            entries.append(mmengine.read_row(fields, context))
-        else:
-            try:
-                entries += rows.read_json(fields, context)
-            except SkippedError as error:
-                context.skip(error.reason, error.detail)
+        entries += _read_fields(fields, context)
     rest = line[at:].strip(_BLANKS)
     if rest:
         context.skip(NUL_BYTES if b"\0" in rest else NOISE)
+
+
+def _read_fields(fields: Any, context: FileContext) -> Sequence[Entry]:
+    """Read a JSON row, of MMEngine or of another tool."""
+    if mmengine.is_row(fields, context):
+        return [mmengine.read_row(fields, context)]
+    try:
+        return rows.read_json(fields, context)
+    except SkippedError as error:
+        context.skip(error.reason, error.detail)
+        return []

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-9;:?]{0,40}[@-~]|\(B)")
-_DOCKER = (b'{"log":', b'{"log" :')
+DOCKER = (b'{"log":', b'{"log" :')
+"""How a line of Docker's json-file driver begins."""
+
 _CRI = re.compile(
     rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)) (?:stdout|stderr) ([FP])"
     rb"(?::\S{1,20})? ?"
@@ -79,7 +81,7 @@ def unwrap(line: bytes, context: FileContext) -> bytes:
         context.encoding = _UTF16_MARKS[line[:2]]
         line = _decode(line[2:], context.encoding)
     line = line.removeprefix(_UTF8_MARK).rstrip(b"\r\n")
-    if line.startswith(_DOCKER):
+    if line.startswith(DOCKER):
         line = _read_docker(line, context)
     elif line[10:11] == b"T" and (found := _CRI.match(line)):
         context.outer_us = context.read_datetime(found[1].decode())

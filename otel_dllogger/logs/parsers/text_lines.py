@@ -31,10 +31,18 @@ _HEAD = re.compile(
     r"(?:[+-]\d\d:?\d\d)?) -(?: |$)",
     re.ASCII,
 )
+_UNIT_WORD = r"[^\s\d\[\]()|=:,;][^\s\[\]()|=:,;]{0,39}"
 # "name : 0.5 unit ", as DLLogger prints it, with names of one word.
 _PRINTED = re.compile(
-    r"(([^\s\d]\S*) : (-?\d{1,18}(?:\.\d{1,30})?(?:e[-+]\d{1,3})?)"
-    r"(?:  (?=\S)| +$|$| ([^\s\[\]()|=:,;]{1,40})(?: +$|$| )))",
+    r"(([^\s\d.+-]\S*) : (-?\d{1,18}(?:\.\d{1,30})?(?:e[-+]\d{1,3})?)"
+    rf"(?: {{2,}}(?=\S)| +$|$| ({_UNIT_WORD})(?: +$|$| )))",
+    re.ASCII,
+)
+# "name: 0.5 unit ", "name=0.5 ", as people print it: as above, with all separators.
+_NEXT_NAME = r"(?=[^\s\d:=.+-][^\s:=]*(?: : |: +|=| = )[-+.\d])"
+_BY_HAND_PRINTED = re.compile(
+    r"(([^\s\d:=.+-][^\s:=]*)(?: : |: +|=| = )(-?\d{1,18}(?:\.\d{1,30})?(?:e[-+]\d{1,3})?)"
+    rf"(?: *$| +{_NEXT_NAME}| ({_UNIT_WORD})(?: *$| +{_NEXT_NAME})))",
     re.ASCII,
 )
 _COLON = " : "
@@ -63,6 +71,7 @@ _LABEL = re.compile(
     r"(?P<number>-?\d{1,18})(?:/\d{1,18})?(?: |$)",
     re.ASCII | re.IGNORECASE,
 )
+_USUAL_LABELS = re.compile(r"Epoch: (\d{1,18}) Iteration: (\d{1,18}) (?= )", re.ASCII)
 _PAIR = re.compile(r"[(\[](-?\d{1,18}), (-?\d{1,18})[)\]](?: |$)", re.ASCII)
 _TUPLE = re.compile(r"[(\[][^()\[\]]{0,200}[)\]](?= |$)")
 _NUMBER = re.compile(r"-?\d{1,18}(?P<fraction>\.\d{1,30}(?:e[-+]\d{1,3})?)?(?: |$)", re.ASCII)
@@ -154,7 +163,7 @@ def _read_body(body: str, context: FileContext) -> tuple[Any, _Values] | None:
     """Read step, values and units; return None if there are no metrics."""
     values = _Values()
     step, rest = _split_step(body)
-    if _read_printed(rest, values):
+    if _read_printed(_PRINTED, rest, values):
         return step, values
     found = _RANK.search(body) if "rank" in body else None
     if found is not None:
@@ -169,6 +178,8 @@ def _read_body(body: str, context: FileContext) -> tuple[Any, _Values] | None:
     # Only a line that begins with a step or a rank is a record if it lacks " : ": much printed
     # text has colons.
     by_hand = (is_known or found is not None) and "{" not in rest
+    if by_hand and is_known and _read_printed(_BY_HAND_PRINTED, rest, values):
+        return step, values
     if _COLON in rest:
         by_hand = by_hand and _NUMBER_BY_HAND.search(rest) is not None
         first, *parts = _ANY_COLON.split(rest) if by_hand else rest.split(_COLON)
@@ -191,16 +202,19 @@ def _read_body(body: str, context: FileContext) -> tuple[Any, _Values] | None:
     return step, values
 
 
-def _read_printed(rest: str, values: _Values) -> bool:
-    """Read values as DLLogger prints them, in a third of the time; return whether they are."""
-    found = _PRINTED.findall(rest)
-    if sum(len(whole) for whole, _name, _value, _unit in found) != len(rest.lstrip(" ")):
+def _read_printed(pattern: re.Pattern[str], rest: str, values: _Values) -> bool:
+    """Read values that are all as a pattern has them, in a third of the time; return whether."""
+    rest = rest.lstrip(" ")
+    if pattern.match(rest) is None:
+        return False
+    found = pattern.findall(rest)
+    if sum(len(whole) for whole, _name, _value, _unit in found) != len(rest):
         return False
     for _whole, name, value, unit in found:
         values.data[name] = float(value) if "." in value or "e" in value else int(value)
         if unit and unit != "None":
             values.units[name] = unit
-    return bool(found)
+    return True
 
 
 def _read_bars(step: Any, rest: str, values: _Values, context: FileContext) -> Any:
@@ -238,6 +252,9 @@ def _split_step(body: str) -> tuple[Any, str]:
     found: Any = _PAIR.match(body)  # nearly always
     if found:
         return (int(found[1]), int(found[2])), body[found.end() :]
+    step, rest = _split_labels(body)
+    if step is not None:
+        return step, rest
     found = _TUPLE.match(body)
     if found:
         try:
@@ -256,10 +273,12 @@ def _split_step(body: str) -> tuple[Any, str]:
     word = body.split(" ", 1)[0]
     if is_parameter_step(word):
         return word, body[len(word) + 1 :]
-    return _split_labels(body)
+    return None, body
 
 
 def _split_labels(body: str) -> tuple[Any, str]:
+    if (usual := _USUAL_LABELS.match(body)) is not None:
+        return (int(usual[1]), int(usual[2])), body[usual.end() :]
     epoch = iteration = validation = None
     at = 0
     while found := _LABEL.match(body, at):

@@ -21,7 +21,7 @@ _CLOCK_SKEW_US = 300 * 10**6
 _YEARS_BACK = 9  # between two leap years there are up to eight
 
 _DATETIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?\s*(Z|[+-]\d\d:?\d\d)?",
+    r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?\s*(Z|[+-]\d\d:?\d\d)?",
     re.ASCII,
 )
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)", re.ASCII)
@@ -79,14 +79,12 @@ def parse_datetime(text: str, *, zone: str | None, last_us: int | None) -> int |
     found = _DATETIME.match(text)
     if found is None:
         return None
-    year, month, day, hour, minute, second = map(int, found.groups()[:6])
+    seconds, fraction, offset_text = found.groups()
     try:
-        naive = datetime(  # noqa: DTZ001 - what the text says; its zone follows
-            year, month, day, hour, minute, second, int(f"{found[7] or ''}000000"[:6])
-        )
+        naive = datetime.fromisoformat(f"{seconds}.{fraction[:6]:0<6}" if fraction else seconds)
     except ValueError:
         return None
-    offset = _parse_offset(found[8]) if found[8] else None
+    offset = _parse_offset(offset_text) if offset_text else None
     if offset is not None:
         return _valid(microseconds(naive.replace(tzinfo=offset)))
     return _local_us(naive, zone, last_us)
