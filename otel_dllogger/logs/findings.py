@@ -15,7 +15,7 @@ from otel_dllogger.logs.reader import SEPARATOR, ProcessStart
 from otel_dllogger.record import EPOCH, ITERATION, RUN, VALIDATION, Info
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from otel_dllogger.logs.ranks import LoggedRank
     from otel_dllogger.logs.reader import FileReader, RankEntry
@@ -61,7 +61,8 @@ class Findings:
 class LogFindings:
     """What the records of one file show, gathered line by line in memory that does not grow.
 
-    Call ``look`` for each line, and ``take`` for each item once its rank has taken it.
+    Call ``look`` for each line that holds nothing, and ``take`` for each item once its rank has
+    taken it.
 
     Args:
         reader: Reads the file.
@@ -80,15 +81,8 @@ class LogFindings:
         self._has_metric = False
         self._first_us = self._last_us = -1
 
-    def look(self, line: bytes, items: Sequence[object]) -> None:
-        """Look at a line.
-
-        Args:
-            line: The line.
-            items: What the reader returned for it.
-        """
-        if items:
-            return
+    def look(self, line: bytes) -> None:
+        """Look at a line for which the reader returned nothing."""
         tool = name_tool(line)
         if tool is not None:
             self._tools[tool] = self._tools.get(tool, 0) + 1
@@ -306,7 +300,7 @@ class LogFindings:
                 )
             step_s, clock_s = step_s + trace.step_s, clock_s + trace.step_clock_us / 1e6
             passed_s = passed_s + trace.passed_us / 1e6
-            elapsed_s = elapsed_s + trace.elapsed_s
+            elapsed_s = elapsed_s + trace.elapsed_us / 1e6
         if _differ(step_s, clock_s):
             yield (
                 f"by the times of the records, the steps took {_duration(clock_s)} together; by "

@@ -278,8 +278,8 @@ class LogIngest:
         for line in batch.lines:
             try:
                 items = reader.read(line)
-                if findings is not None:
-                    findings.look(line, items)
+                if not items and findings is not None:
+                    findings.look(line)
                 for number, item in items:
                     rank = found.get(number)
                     if rank is None:

@@ -30,7 +30,7 @@ class RankTrace:
         odd_starts: Processes that begin with a longer elapsed time than the last one ended with.
         jumps: How often elapsed times go back, other than by a restart.
         passed_us: Microseconds between records, by their times.
-        elapsed_s: Seconds between the same records, by their elapsed times.
+        elapsed_us: The same by their elapsed times.
         step_s: Seconds of training steps, by the metric ``time``.
         step_clock_us: Microseconds that the same steps took, by the times of their records.
         is_interpolated: Whether times are worked out from places in the file.
@@ -43,12 +43,14 @@ class RankTrace:
         "_is_first",
         "_is_tagged",
         "_metrics",
+        "_once",
         "_recent",
+        "_repeated",
         "_step_time_us",
         "_steps_before",
         "_time_key",
         "_time_us",
-        "elapsed_s",
+        "elapsed_us",
         "first_nonfinite",
         "is_interpolated",
         "jumps",
@@ -62,7 +64,9 @@ class RankTrace:
 
     def __init__(self, *, is_tagged: bool) -> None:
         self._is_tagged = is_tagged
-        self._recent: dict[object, dict[tuple[str, ...], int]] = {}
+        self._recent: dict[object, Mapping[str, float]] = {}  # the first record of each step
+        self._repeated: dict[object, dict[tuple[str, ...], int]] = {}
+        self._once = 0
         self._by_times: dict[int, int] = {}
         self._elapsed_us = -1
         self._time_us = 0
@@ -76,7 +80,7 @@ class RankTrace:
         self.jumps = 0
         self.odd_starts = 0
         self.passed_us = 0
-        self.elapsed_s = 0.0
+        self.elapsed_us = 0
         self.step_s = 0.0
         self.step_clock_us = 0
         self.is_interpolated = False
@@ -100,7 +104,7 @@ class RankTrace:
             return
         self.records += 1
         if not self._is_tagged and "rank" not in numbers:
-            self._count(record.step if record.is_pair else record.position, tuple(numbers))
+            self._count(record.step if record.is_pair else record.position, numbers)
         if self._time_key is not None or len(rank.state.iterations) != self._metrics:
             self._follow_steps(record, rank)
 
@@ -113,44 +117,56 @@ class RankTrace:
         elif more_us < -_BACK_US:
             self.jumps += 1
         elif more_us >= 0 and time_us >= self._time_us:
-            self.elapsed_s += more_us / 1e6
+            self.elapsed_us += more_us
             self.passed_us += time_us - self._time_us
         self._elapsed_us, self._time_us = elapsed_us, time_us
 
-    def _count(self, step: object, names: tuple[str, ...]) -> None:
-        counts = self._recent.get(step)
+    def _count(self, step: object, numbers: Mapping[str, float]) -> None:
+        recent = self._recent
+        first = recent.get(step)
+        if first is None:
+            if len(recent) == _RECENT_STEPS:
+                oldest = next(iter(recent))
+                del recent[oldest]
+                self._close(oldest)
+            recent[step] = numbers
+            return
+        counts = self._repeated.get(step)
         if counts is None:
-            if len(self._recent) == _RECENT_STEPS:
-                self._close(self._recent.pop(next(iter(self._recent))))
-            counts = self._recent[step] = {}
+            counts = self._repeated[step] = {tuple(first): 1}
+        names = tuple(numbers)
         if names in counts or len(counts) < _MAX_COUNTS:
             counts[names] = counts.get(names, 0) + 1
 
-    def _close(self, counts: dict[tuple[str, ...], int]) -> None:
-        times = min(max(counts.values()), _MAX_COUNTS)
-        self._by_times[times] = self._by_times.get(times, 0) + 1
+    def _close(self, step: object) -> None:
+        counts = self._repeated.pop(step, None) if self._repeated else None
+        times = 1 if counts is None else min(max(counts.values()), _MAX_COUNTS)
+        if times == 1:
+            self._once += 1
+        else:
+            self._by_times[times] = self._by_times.get(times, 0) + 1
 
     def _flush(self) -> None:
-        for counts in self._recent.values():
-            self._close(counts)
+        for step in self._recent:
+            self._close(step)
         self._recent.clear()
 
     @property
     def is_one_step(self) -> bool:
         """Return whether there are several records, all of one step."""
-        return self.records > 1 and not self._by_times and len(self._recent) == 1
+        return self.records > 1 and not self._once and not self._by_times and len(self._recent) == 1
 
     def repetitions(self) -> tuple[int, int, int]:
         """Return how often most of the repeated steps are there, all steps, and those repeated.
 
         A step is there several times if several records of it have the same metrics.
         """
-        by_times = dict(self._by_times)
-        for counts in self._recent.values():
-            times = max(counts.values())
+        by_times = {1: self._once, **self._by_times}
+        for step in self._recent:
+            times = max(self._repeated.get(step, {(): 1}).values())
             by_times[times] = by_times.get(times, 0) + 1
         steps = sum(by_times.values())
-        once = by_times.pop(1, 0)
+        once = by_times.pop(1)
         most = max(by_times, key=lambda times: by_times[times], default=1)
         return most, steps, steps - once
 

@@ -222,7 +222,8 @@ class WholeLogs:
                 self._progress(read_bytes)
                 read_bytes = 0
             items = log.reader.read(line)
-            findings.look(line, items)
+            if not items:
+                findings.look(line)
             for number, item in items:
                 rank = known.get(number)
                 if rank is None:

@@ -101,7 +101,8 @@ class _Log:
                 (self._ranks.of(self._identity, rank), item) for rank, item in reader.read(line)
             ]
             damage.look(number, line)
-            findings.look(line, items)
+            if not items:
+                findings.look(line)
             for rank, item in items:
                 rank.take(item)
                 findings.take(rank, item)
