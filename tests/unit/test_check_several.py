@@ -35,15 +35,15 @@ def runs(tmp_path):
 
 
 def test_a_folder_has_a_line_for_each_rank(runs, tmp_path):
-    """Steps, loss, step time, NaN and the last record of each rank are shown before all else."""
+    """Steps, loss, throughput, NaN and the last record of each rank are shown before all else."""
     done = otel_dllogger("check", "runs", cwd=tmp_path, TZ="UTC", COLUMNS="80")
     table = done.stdout.splitlines()[:5]
     assert table == [
-        "  run     rank  steps  loss  step time       first NaN  last record",
-        "  resnet  0     8      0.5   2 s                        2023-11-14 22:13:34",
-        "  resnet  1     8      0.5   2 s                        2023-11-14 22:13:34",
-        "  resnet  2     8      0.5   2 s             (0, 5)     2023-11-14 22:13:34",
-        "  resnet  3     8      0.5   2.5 s, slowest             2023-11-14 22:13:37",
+        "  run     rank  steps  loss  throughput            first NaN  last record",
+        "  resnet  0     8      0.5   0.5 steps/s                      2023-11-14 22:13",
+        "  resnet  1     8      0.5   0.5 steps/s                      2023-11-14 22:13",
+        "  resnet  2     8      0.5   0.5 steps/s           (0, 5)     2023-11-14 22:13",
+        "  resnet  3     8      0.5   0.4 steps/s, slowest             2023-11-14 22:13",
     ]
     assert_said(done, 0, "4 files; --details describes each of them", "Nothing is wrong, 1 warning")
     assert "metric" not in done.stdout

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from otel_dllogger.logs.ranks import LoggedRank
 
-_TITLES = ("run", "rank", "steps", "loss", "step time", "first NaN", "last record")
+_TITLES = ("run", "rank", "steps", "loss", "throughput", "first NaN", "last record")
 _SLOWER = 1.02
 _MINIMIZED = {"GOAL": "MINIMIZE"}
 
@@ -39,7 +39,7 @@ def describe_ranks(
             str(rank.rank),
             format_number(rank.state.steps),
             _last_loss(rank),
-            _step_time(rank) + (", slowest" if rank.key in slowest else ""),
+            _throughput(rank) + (", slowest" if rank.key in slowest else ""),
             first_nonfinite.get(rank.key, ""),
             _last_time(rank),
         )
@@ -69,15 +69,19 @@ def _slowest(ranks: Iterable[LoggedRank]) -> Iterable[tuple[str, int]]:
             yield key
 
 
-def _step_time(rank: LoggedRank) -> str:
-    """Return how long a step takes, or how many of something are done in a second."""
-    seconds = _seconds_per_step(rank)
-    if seconds is not None:
-        return f"{seconds:.3g} s"
+def _throughput(rank: LoggedRank) -> str:
+    """Return what a rank does in a second: the first such metric, or else its steps."""
     for key, value in rank.state.iterations.items():
-        if rank.mapped(key).unit.endswith("/s"):
-            return f"{format_number(value)}/s"
-    return ""
+        unit = rank.mapped(key).unit
+        if unit.endswith("/s"):
+            unit = unit.replace("{", "").replace("}", "")  # UCUM's annotations
+            return _rate(value) + (f" {unit}" if unit != "1/s" else "/s")
+    seconds = _seconds_per_step(rank)
+    return f"{_rate(1 / seconds)} steps/s" if seconds else ""
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if 100 <= value < 1e9 else f"{value:.3g}"
 
 
 def _last_loss(rank: LoggedRank) -> str:
@@ -88,11 +92,11 @@ def _last_loss(rank: LoggedRank) -> str:
         for key, value in rank.state.cells[granularity].items()
         if conventional_metadata(key.partition(SEPARATOR)[0], DLLOGGER_JSON) == _MINIMIZED
     ]
-    return format_number(min(losses)[-1]) if losses else ""
+    return f"{min(losses)[-1]:.4g}" if losses else ""
 
 
 def _last_time(rank: LoggedRank) -> str:
     last_us = rank.state.last_log_us
     if last_us is None:
         return ""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last_us / 1e6))
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(last_us / 1e6))
