@@ -34,7 +34,7 @@ Stamp = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LineBatch:
-    """Whole lines of one file, one after the other.
+    """Whole lines of one file, one after the other; in a binary file, frames stand for them.
 
     Attributes:
         file: The file; its ``state`` is for the caller to use.
@@ -42,6 +42,7 @@ class LineBatch:
         start: Where the first line begins.
         end: Where the last one ends.
         lines: The lines without their newlines.
+        separator: What follows each line in the file.
     """
 
     file: TailedFile
@@ -49,13 +50,14 @@ class LineBatch:
     start: FilePosition
     end: FilePosition
     lines: list[bytes]
+    separator: bytes = b"\n"
 
     def positions(self) -> Iterator[FilePosition]:
         """Yield where each line ends, which distinguishes it from all others."""
         device, inode, generation, offset, checksum = self.start
         for line in self.lines:
-            offset += len(line) + 1
-            checksum = zlib.crc32(b"\n", zlib.crc32(line, checksum))
+            offset += len(line) + len(self.separator)
+            checksum = zlib.crc32(self.separator, zlib.crc32(line, checksum))
             yield FilePosition(device, inode, generation, offset, checksum)
 
 
@@ -189,7 +191,7 @@ class TailedFile:
         fingerprint = self.fingerprint
         if self._framing is None:
             self._framing = find_framing(os.pread(fd, HEAD_BYTES, 0))
-        split = (self._framing or LINES).split
+        framing = self._framing or LINES
         trusted_nul = self._nul_at - fingerprint.offset if self._nul_visits >= NUL_VISITS else -1
         while True:
             data = os.pread(fd, fingerprint.tail_bytes + want_bytes, fingerprint.begin)
@@ -198,31 +200,35 @@ class TailedFile:
             fresh = data[fingerprint.tail_bytes :]
             read_bytes += len(fresh)
             full = len(fresh) == want_bytes
-            found = split(
+            found = framing.split(
                 fresh,
                 max_line_bytes=max_line_bytes,
                 full=full,
                 skipping=self.skipping,
                 trusted_nul=trusted_nul,
             )
-            if not full or found.taken or found.waits_at is not None or want_bytes > max_line_bytes:
+            is_stuck = not (found.taken or found.jump or found.waits_at is not None)
+            if not full or not is_stuck or want_bytes > max_line_bytes:
                 break
             want_bytes = max_line_bytes + 1
         anomalies.count(LINE_TOO_LONG, found.too_long)
         self._wait_for_nuls(found)
         self.skipping = found.skipping
-        batches, checksum = self._batches(found, fresh)
+        batches, checksum = self._batches(found, fresh, framing.separator)
         if found.taken:
             self.fingerprint = fingerprint.advance(data, found.taken, checksum)
         if found.nuls:
             anomalies.count(NUL_FILLED)
             if full and found.taken == len(fresh):
                 self._pass_over_hole(fd)
-        more = found.nuls > 0 or (full and found.taken > 0)
-        again = found.taken > 0 or found.waits_at is not None
+        has_jumped = found.jump > 0 and self._pass_over(fd, found.jump)
+        more = found.nuls > 0 or has_jumped or (full and found.taken > 0)
+        again = found.taken > 0 or has_jumped or found.waits_at is not None
         return ReadResult(batches, read_bytes, more, again)
 
-    def _batches(self, found: SplitLines, fresh: bytes) -> tuple[list[LineBatch], int]:
+    def _batches(
+        self, found: SplitLines, fresh: bytes, separator: bytes
+    ) -> tuple[list[LineBatch], int]:
         """Return the lines with their positions, and the checksum of all that is taken."""
         batches = []
         offset, checksum = self.fingerprint.offset, self.fingerprint.checksum
@@ -233,7 +239,7 @@ class TailedFile:
             done = block.end
             start = FilePosition(*self.key, self.generation, offset + block.start, before)
             end = FilePosition(*self.key, self.generation, offset + block.end, checksum)
-            batches.append(LineBatch(self, self.path, start, end, block.lines))
+            batches.append(LineBatch(self, self.path, start, end, block.lines, separator))
         return batches, zlib.crc32(fresh[done : found.taken - found.nuls], checksum)
 
     def _wait_for_nuls(self, found: SplitLines) -> None:
@@ -257,7 +263,18 @@ class TailedFile:
         except OSError:  # nothing but the hole, or a file system that does not say
             return
         if target >= offset + WINDOW_BYTES:
-            tail = os.pread(fd, WINDOW_BYTES, target - WINDOW_BYTES)
-            self.fingerprint = dataclasses.replace(
-                self.fingerprint, offset=target, tail_bytes=len(tail), tail=digest(tail)
-            )
+            self._move_to(fd, target)
+
+    def _pass_over(self, fd: int, length: int) -> bool:
+        """Skip bytes that are not read; return whether all of them were there."""
+        target = self.fingerprint.offset + length
+        is_whole = os.fstat(fd).st_size >= target
+        if is_whole:
+            self._move_to(fd, target)
+        return is_whole
+
+    def _move_to(self, fd: int, target: int) -> None:
+        tail = os.pread(fd, WINDOW_BYTES, target - WINDOW_BYTES)
+        self.fingerprint = dataclasses.replace(
+            self.fingerprint, offset=target, tail_bytes=len(tail), tail=digest(tail)
+        )

@@ -6,6 +6,8 @@ import codecs
 import functools
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_dllogger.logs.parsers.tfrecord import HEADER_BYTES, is_frame
+from otel_dllogger.logs.tail.split_frames import split_frames
 from otel_dllogger.logs.tail.split_lines import split_lines
 
 if TYPE_CHECKING:
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
     from otel_dllogger.logs.tail.split_lines import SplitLines
 
-HEAD_BYTES = 12
+HEAD_BYTES = HEADER_BYTES
 """How many of the first bytes decide."""
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -24,13 +26,16 @@ class Framing(NamedTuple):
 
     Attributes:
         split: Cuts bytes, as ``split_lines`` does.
+        separator: What is between two lines, and is not part of them.
     """
 
     split: Callable[..., SplitLines]
+    separator: bytes = b"\n"
 
 
 LINES = Framing(split_lines)
 UTF16_LINES = Framing(functools.partial(split_lines, trusts_nuls=True))
+FRAMES = Framing(split_frames, b"")
 
 
 def find_framing(head: bytes) -> Framing | None:
@@ -44,4 +49,6 @@ def find_framing(head: bytes) -> Framing | None:
     """
     if head.startswith(_UTF16):
         return UTF16_LINES
+    if is_frame(head):
+        return FRAMES
     return LINES if len(head) == HEAD_BYTES else None

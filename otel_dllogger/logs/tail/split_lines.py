@@ -31,6 +31,7 @@ class SplitLines:
         too_long: Lines that were found to be too long.
         nuls: NUL bytes that were skipped, the last of those taken.
         waits_at: Where there is a NUL byte that a network file system may still fill, or None.
+        jump: The length of what comes next, if it is passed over once all of it is there.
     """
 
     blocks: list[Block]
@@ -39,6 +40,7 @@ class SplitLines:
     too_long: int = 0
     nuls: int = 0
     waits_at: int | None = None
+    jump: int = 0
 
 
 def split_lines(
