@@ -17,6 +17,7 @@ event file                             the framework's own log
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import re
@@ -40,9 +41,23 @@ def find_twins(path: str) -> Iterator[str]:
     Args:
         path: The event file.
     """
+    for pattern in _patterns(path):
+        yield from sorted(glob.glob(pattern))  # noqa: PTH207 - as everywhere, paths are text
+
+
+def is_twin(log: str, path: str) -> bool:
+    """Return whether a log may be the framework's own log of an event file's training.
+
+    Args:
+        log: The log, absolute.
+        path: The event file.
+    """
+    return any(fnmatch.fnmatchcase(log, pattern) for pattern in _patterns(path))
+
+
+def _patterns(path: str) -> Iterator[str]:
     folder = os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120 - links stay
     for pattern, above, names in _TWINS:
         if pattern.fullmatch(folder):
-            where = "/".join(folder.split("/")[: len(folder.split("/")) - above])
-            for name in names:
-                yield from sorted(glob.glob(f"{glob.escape(where)}/{name}"))  # noqa: PTH207
+            where = folder.rsplit("/", above)[0]
+            yield from (f"{glob.escape(where)}/{name}" for name in names)

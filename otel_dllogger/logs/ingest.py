@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS, FILE, HARMLESS, REASONS, REPEATED
-from otel_dllogger.logs.event_twins import find_twins
+from otel_dllogger.logs.event_twins import is_twin
 from otel_dllogger.logs.findings import LogFindings
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.ranks import FAILED, LoggedRank
@@ -302,8 +302,7 @@ class LogIngest:
         return any(
             source.reader.context.is_events
             and source.reader.entries
-            and not source.is_left_out
-            and path in find_twins(source.log.path)
+            and is_twin(path, source.log.path)
             for source in self._files.values()
         )
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+import io
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otel_dllogger.logs.parsers.tfrecord import is_frame
 from otel_dllogger.logs.tail.file_state import NUL_VISITS
+from otel_dllogger.logs.tail.split_frames import read_frames
+from otel_dllogger.logs.tail.tailer import Tailer
+from otel_dllogger.otlp.exporter import Stopped
 from tests.support.bridge import append, open_bridge, parse_page, read_page, value_of
-from tests.support.event_files import NAME, T0, VERSION, event, long_frame, scalars, value
+from tests.support.collector import HTTPCollector
+from tests.support.event_files import NAME, T0, VERSION, event, frame, long_frame, scalars, value
+from tests.support.otlp_forwarder import open_forwarder, received_us
 from tests.support.tailer import append as append_raw
 from tests.support.tailer import counted, lines_of
 
@@ -36,9 +46,9 @@ def test_events_are_read_on_the_next_visit(log):
     """Several flushes, each of several events, and values with their labels."""
     with open_bridge(log.parents[1]) as bridge:
         visit(bridge)
-        for number in range(0, 30, 3):
+        for number in range(3, 30, 3):  # the writer was made three seconds before
             append(log, scalars(number, number + 3))
-            assert records(visit(bridge)) == number + 3
+            assert records(visit(bridge)) == number
         append(log, event(30, value("val/acc", 0.5)))
         page = visit(bridge)
     labels = ("run=resnet50", "rank=0")
@@ -146,3 +156,60 @@ def test_a_file_without_end_of_damage_is_not_read_for_ever(logs, follow):
     lines = lines_of(tailer, 10 * NUL_VISITS)[NAME]
     assert b"".join(lines) == (logs / NAME).read_bytes()
     assert b"".join(lines[-2:]) == scalars(0, 2)
+
+
+def test_damage_ends_where_the_next_event_begins(logs, follow):
+    """Even if only half of its header is there at first."""
+    append_raw(logs / NAME, VERSION + b"damage, not an event" + scalars(0, 1)[:6])
+    tailer = follow(logs)
+    assert lines_of(tailer, 3 * NUL_VISITS) == {NAME: [VERSION]}
+    append_raw(logs / NAME, scalars(0, 1)[6:])
+    expected = {NAME: [b"damage, not an event", scalars(0, 1)]}
+    assert lines_of(tailer, NUL_VISITS + 1) == expected
+
+
+def test_a_collector_that_is_gone_for_a_while_gets_each_event_once(log, tmp_path):
+    """What it has acknowledged is noted by the offsets of frames, which no newline separates."""
+    append(log, scalars(0, 300))
+    checkpoint = tmp_path / "checkpoint"
+    with HTTPCollector() as collector:
+        answers = iter((200, 503))
+        collector.answer = lambda _points: (next(answers, 200), {}, b"")
+        forwarder = open_forwarder(log, collector.url, checkpoint)
+        with pytest.raises(Stopped):
+            forwarder.run_to_end()
+        forwarder.close()
+        assert len(received_us(collector, "dl.loss_train")) > 50
+        forwarder = open_forwarder(log, collector.url, checkpoint)
+        forwarder.run_to_end()
+        forwarder.close()
+    expected = [round((T0 + step) * 1e6) for step in range(300)]
+    assert received_us(collector, "dl.loss_train") == expected
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=2_000),
+            st.builds(frame, st.binary(max_size=1_500)),
+            st.builds(long_frame, st.integers(1_000, 4_000)),
+        ),
+        max_size=6,
+    ),
+    st.integers(1, 3_000),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_bytes_are_cut_as_if_they_came_at_once(tmp_path_factory, parts, first):
+    """In two parts, read in pieces: the frames that are returned are those of the whole file."""
+    path = tmp_path_factory.mktemp("logs") / NAME
+    data = VERSION + b"".join(parts) + scalars(0, 1)
+    path.write_bytes(data[:first])
+    found = []
+    with Tailer([path], max_line_bytes=1024, file_bytes=1024) as tailer:
+        for _ in range(2):
+            for _ in range(12 * NUL_VISITS):
+                found += lines_of(tailer).get(NAME, [])
+            append_raw(path, data[first:])
+            first = len(data)
+    expected = [*read_frames(io.BytesIO(data), max_frame_bytes=1024)]
+    assert [one for one in found if is_frame(one)] == [one for one in expected if is_frame(one)]

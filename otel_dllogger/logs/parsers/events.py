@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _LATEST_S = 10**11  # the year 5138
 _CHECKED_BYTES = 4096  # a longer frame without a scalar holds a picture: its CRC takes long
-_SCALARS = b"scalars"
+_PLUGINS = (b"scalars", b"")
 
 # By the number of a type: the field that holds its values, and their form in ``tensor_content``.
 _TYPES = {
@@ -132,12 +132,8 @@ def _load_messages() -> Any:
 def _scalar(value: Any) -> float | None:
     if value.HasField("simple_value"):
         return float(value.simple_value)
-    if not value.HasField("tensor") or value.metadata.plugin_data.plugin_name not in (
-        b"",
-        _SCALARS,
-    ):
-        return None
-    return _only_element(value.tensor)
+    is_scalar = value.metadata.plugin_data.plugin_name in _PLUGINS
+    return _only_element(value.tensor) if is_scalar and value.HasField("tensor") else None
 
 
 def _only_element(tensor: Any) -> float | None:
