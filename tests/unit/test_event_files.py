@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_dllogger.logs import read
+from otel_dllogger.logs.parsers import events
 from otel_dllogger.logs.parsers.formats import TENSORBOARD
 from otel_dllogger.logs.source import open_log, read_lines
 from tests.support.command import environment, otel_dllogger
@@ -309,3 +310,15 @@ def test_a_missing_package_is_said_once(tmp_path):
     assert len(done.stdout.splitlines()) == 2
     assert done.stderr.count("pip install 'otel-dllogger[tensorboard]'") == 1
     assert "and 2 more: " in done.stderr
+
+
+def test_a_package_that_was_installed_since_is_not_missed(tmp_path, monkeypatch):
+    """A reader that continues from a checkpoint says no longer that it needs one."""
+    (tmp_path / NAME).write_bytes(VERSION + scalars(0, 3))
+    reader = open_log(str(tmp_path / NAME)).reader
+    with monkeypatch.context() as without:
+        without.setattr(events, "_load_messages", lambda: None)
+        assert reader.read(VERSION) == []
+    assert "package" in reader.context.guesses
+    assert len(reader.read(scalars(0, 1))) >= 1
+    assert reader.context.guesses == {}

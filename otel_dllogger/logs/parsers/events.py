@@ -113,6 +113,7 @@ def _parse(frame: bytes, context: FileContext) -> Any:
     if messages is None:
         context.guesses.setdefault("package", _MISSING)
         raise SkippedError(NOT_A_RECORD)
+    context.guesses.pop("package", None)  # it was missing when the checkpoint was saved
     try:
         return messages.Event.FromString(frame[HEADER_BYTES:-FOOTER_BYTES])
     except messages.DecodeError:
