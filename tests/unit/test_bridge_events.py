@@ -187,6 +187,7 @@ def test_a_collector_that_is_gone_for_a_while_gets_each_event_once(log, tmp_path
     assert received_us(collector, "dl.loss_train") == expected
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.one_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import struct
@@ -17,7 +16,7 @@ from otel_dllogger.logs import read
 from otel_dllogger.logs.parsers import events
 from otel_dllogger.logs.parsers.formats import TENSORBOARD
 from otel_dllogger.logs.source import open_log, read_lines
-from tests.support.command import environment, otel_dllogger
+from tests.support.command import COMMAND, assert_user_error, environment, otel_dllogger
 from tests.support.event_files import (
     NAME,
     T0,
@@ -268,6 +267,8 @@ def test_nothing_that_follows_a_header_raises(tmp_path_factory, raw, is_framed, 
 
 # Commands
 
+LINE = f'DLLL {{"timestamp": "{T0}", "type": "LOG", "step": [0], "data": {{"a": 1}}}}\n'
+
 
 def test_check_names_the_format(tmp_path):
     """And counts events, which are no lines."""
@@ -286,6 +287,34 @@ def test_check_says_that_there_is_no_scalar(tmp_path):
     assert "no event holds a scalar" in done.stdout
 
 
+def test_check_finds_nothing_wrong_with_the_two_folders_of_keras():
+    """Train and validation are of one rank and of one time by design."""
+    done = otel_dllogger("check", str(SAMPLES / "keras"))
+    assert "All is well." in done.stdout
+
+
+def test_check_reads_a_pipe(tmp_path):
+    """A long event is passed over there as well."""
+    data = VERSION + long_frame(2_000_000) + scalars(0, 3)
+    done = subprocess.run(
+        [*COMMAND, "check", "/dev/stdin"],
+        input=data,
+        env=environment(COLUMNS="250"),
+        capture_output=True,
+        check=True,
+    )
+    assert b"4 events: 3 records, 1 without a scalar" in done.stdout
+
+
+def test_an_event_file_is_not_overwritten(tmp_path):
+    """A command whose arguments are swapped must not destroy the log."""
+    (tmp_path / NAME).write_bytes(VERSION + scalars(0, 3))
+    (tmp_path / "job.json").write_text(LINE)
+    done = otel_dllogger("backfill", "job.json", "--to", "csv", NAME, cwd=tmp_path)
+    assert_user_error(done, "would be overwritten")
+    assert (tmp_path / NAME).read_bytes() == VERSION + scalars(0, 3)
+
+
 WITHOUT_PROTOBUF = """
 import sys
 sys.modules["google.protobuf"] = None
@@ -298,8 +327,7 @@ def test_a_missing_package_is_said_once(tmp_path):
     """Not for each file, and the other logs are read."""
     for count in range(3):
         (tmp_path / f"{NAME}{count}").write_bytes(VERSION + scalars(0, 3))
-    line = {"timestamp": str(T0), "elapsedtime": "1.0", "datetime": "", "type": "LOG", "step": [0]}
-    (tmp_path / "job.json").write_text("DLLL " + json.dumps({**line, "data": {"a": 1}}) + "\n")
+    (tmp_path / "job.json").write_text(LINE)
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_PROTOBUF, "backfill", tmp_path, "--to", "csv", "-"],
         env=environment(),
