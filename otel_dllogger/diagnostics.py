@@ -149,7 +149,7 @@ REASONS = {
             "text from other programs on the line of a record", "lines", is_harmless=True
         ),
         TORN: Reason("a record is cut off", "lines"),
-        MALFORMED: Reason("a record is not a valid JSON object", "lines"),
+        MALFORMED: Reason("a record is not a valid JSON object, or an event is damaged", "lines"),
         MISSING_FIELDS: Reason("a record lacks a field that its type must have", "lines"),
         UNKNOWN_TYPE: Reason("a record's type is not LOG, METADATA or INFO", "lines"),
         UNREADABLE_DATA: Reason(

@@ -206,7 +206,7 @@ class OTLPForwarder:
         sent_until = self._sent_offsets.sent_until(batch.start)
         number = 0
         while number < len(lines) and at < sent_until:
-            at += len(lines[number]) + 1
+            at += len(lines[number]) + len(batch.separator)
             number += 1
         for self._is_sent, part in ((True, lines[:number]), (False, lines[number:])):
             if part:
@@ -223,7 +223,8 @@ class OTLPForwarder:
         batch = self._batch
         if batch is not None:
             left = batch.lines[self._ingest.lines - self._batch_lines :]
-            self._end_at(batch.end, batch.end.offset - sum(len(line) + 1 for line in left))
+            left_bytes = sum(map(len, left)) + len(batch.separator) * len(left)
+            self._end_at(batch.end, batch.end.offset - left_bytes)
         if self._ends or self._figures:
             self._sent_offsets.note(self._ends, self._figures)
             self._ends.clear()

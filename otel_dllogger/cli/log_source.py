@@ -44,12 +44,14 @@ def explain(error: ConfigurationError | EndpointError | ImportError) -> str:
 
 def is_log(path: Path) -> bool:
     """Return whether a file begins as a log does."""
+    from otel_dllogger.logs.parsers.tfrecord import is_frame  # noqa: PLC0415
     from otel_dllogger.logs.source import open_log, read_lines  # noqa: PLC0415
 
     if not path.is_file():
         return False
     try:
-        return bool(open_log(str(path)).reader.read(next(read_lines(str(path)), b"")))
+        first = next(read_lines(str(path)), b"")
+        return is_frame(first) or bool(open_log(str(path)).reader.read(first))
     except OSError:
         return False
 

@@ -211,6 +211,9 @@ class LogFindings:
         if self._reader.context.entries:
             only = "text, such as INFO lines" if self._infos else "METADATA and hyper-parameters"
             yield f"no record holds a metric, only {only}: there is nothing to plot"
+        elif self._reader.context.is_events:
+            if not self._reader.context.guesses and not any(map(skipped.get, DAMAGE)):
+                yield "no event holds a scalar: pictures, texts and histograms are not exported"
         elif b"\0" in head and head[0]:  # what a power failure leaves behind begins with NULs
             yield "no line is a record: it is a binary file; pass the log itself"
         elif any(skipped.get(reason) for reason in DAMAGE):

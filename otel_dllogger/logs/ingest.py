@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS, FILE, HARMLESS, REASONS, REPEATED
+from otel_dllogger.logs.event_twins import is_twin
 from otel_dllogger.logs.findings import LogFindings
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.ranks import FAILED, LoggedRank
@@ -261,7 +262,7 @@ class LogIngest:
         if source is None:  # a copy of another file
             return
         if not source.is_left_out and not source.reader.entries:  # nothing was read from it yet
-            source.is_left_out = source.log.repeats_json(batch.lines)
+            source.is_left_out = source.log.repeats_other(batch.lines) or self._is_read(batch.path)
         if source.is_left_out:
             return
         self._touched[batch.file] = source
@@ -295,6 +296,15 @@ class LogIngest:
         for rank in found.values():
             rank.heartbeat_s = max(rank.heartbeat_s, heartbeat_s)
         self._count(source, skipped)
+
+    def _is_read(self, path: str) -> bool:
+        """Return whether a log came late, after the event file of its training was read."""
+        return any(
+            source.reader.context.is_events
+            and source.reader.entries
+            and is_twin(path, source.log.path)
+            for source in self._files.values()
+        )
 
     def _count(self, source: _IngestedFile, before: dict[str, int]) -> None:
         for reason, count in source.reader.skipped.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.identity import clean_run
+from otel_dllogger.logs.parsers.event_names import EVENT_NAME, path_stage
 from otel_dllogger.logs.tail.find_files import split_glob
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ class RunIdentities:
     run   the folder of a launcher: ``ID`` of torchrun's ``ID/attempt_0/3/stdout.log``, ``OUT`` of
           mpirun's ``OUT/1/rank.3/stdout``
     run   the job, and the task of an array, of Slurm's ``slurm-4242_7.out``: ``4242_7``
+    run   never the name of an event file of TensorBoard, which holds a time and a host; nor its
+          folder, if that is named after a stage: ``resnet/validation/events...`` is ``resnet``
     run   the file's name without its rank, if a word is left that is not generic:
           ``myrun_rank3.json`` is ``myrun``, ``train_log_rank3.json`` gives nothing
     run   the nearest folder upwards that has such a word and is not a rank's, a node's or a
@@ -146,7 +149,8 @@ class RunIdentities:
           its first wildcard
     rank  0
     host  ``{host}`` of the first pattern that matches
-    host  the name of MMEngine's files, ``<name>_<user>@<host>_device0_rank3.log``
+    host  the name of MMEngine's files, ``<name>_<user>@<host>_device0_rank3.log``, and of event
+          files
     ====  ======================================================================================
 
     A number of more than 9 digits is not a rank. Rotation changes nothing: ``log.json.1`` and
@@ -180,6 +184,8 @@ class RunIdentities:
         whole = os.path.abspath(path)  # noqa: PTH100 - links stay
         said, rest = self._match(whole)
         *folders, name = rest.split("/")
+        if path_stage(rest) is not None:
+            del folders[-1]
         launched = _read_layout(rest)
         rank, host, stem = _read_name(name)
         rank_by = "" if rank is None else "the file name"
@@ -334,6 +340,9 @@ def _read_layout(stem: str) -> RunIdentity | None:
 
 def _read_name(stem: str) -> tuple[int | None, str | None, str]:
     """Return the rank and the host in a file's name, and the rest of the name."""
+    found = EVENT_NAME.fullmatch(stem)
+    if found is not None:
+        return _split_rank(found["rest"])[0], found["host"], ""
     for pattern in _MMENGINE_NAMES:
         found = pattern.fullmatch(stem)
         if found is not None:

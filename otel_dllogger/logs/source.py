@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import re
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from otel_dllogger.logs.event_twins import find_twins
 from otel_dllogger.logs.parsers.context import MAX_LINE_BYTES, FileContext
+from otel_dllogger.logs.parsers.formats import FileRecord
+from otel_dllogger.logs.parsers.tfrecord import HEADER_BYTES, is_frame
 from otel_dllogger.logs.parsers.times import parse_zone
 from otel_dllogger.logs.reader import FileReader
 from otel_dllogger.logs.run_identity import RunIdentities, is_copy
 from otel_dllogger.logs.run_start import find_start_us
+from otel_dllogger.logs.tail.split_frames import read_frames
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
 
 if TYPE_CHECKING:
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.run_identity import RunIdentity
 
 _HEAD_BYTES = 1 << 16
+_PEEKED_LINES = 1_000
 _JSON = b"DLLL {"
 _TEXT = re.compile(rb"DLLL? \d{4}-\d\d-\d\d ")
 
@@ -119,6 +125,26 @@ class LogFiles:
         except OSError:
             return False
 
+    def has_own_twin(self, path: str) -> bool:
+        """Return whether the framework's own log of the same training is beside an event file.
+
+        Args:
+            path: The event file.
+        """
+        return any(self._covers(twin) and self._has_steps(twin) for twin in find_twins(path))
+
+    def _has_steps(self, path: str) -> bool:
+        """Return whether a file is a log with steps; a result may be in a file of such a name."""
+        reader = self.open(path).reader
+        try:
+            for line in itertools.islice(read_lines(path), _PEEKED_LINES):
+                for _rank, item in reader.read(line):
+                    if isinstance(item, FileRecord) and item.step not in ((), (None,)):
+                        return True
+        except OSError:
+            pass
+        return False
+
 
 class LogFile:
     """One log file that is open for reading.
@@ -155,12 +181,16 @@ class LogFile:
         size_bytes, modified_ns = stamp
         self.reader.observe(size_bytes=size_bytes, modified_us=modified_ns // 1000)
 
-    def repeats_json(self, lines: Iterable[bytes]) -> bool:
-        """Return whether its first records are DLLogger's text, with their JSON lines beside it.
+    def repeats_other(self, lines: Iterable[bytes]) -> bool:
+        """Return whether another log beside it holds the same, and more.
+
+        DLLogger's text has its JSON lines beside it, an event file the framework's own log.
 
         Args:
             lines: The file's first lines.
         """
+        if self.reader.context.is_events or is_frame(next(iter(lines), b"")):
+            return self._files.has_own_twin(self.path)
         return any(map(_TEXT.search, lines)) and self._files.has_json_twin(self.path)
 
 
@@ -172,10 +202,15 @@ def open_log(path: str, *, context: Callable[..., FileContext] = FileContext) ->
 def read_lines(path: str) -> Iterator[bytes]:
     """Yield the lines of a file; a line that is too long is cut, but stays too long.
 
+    The frames of an event file stand for lines; one that is too long is left out.
+
     Raises:
         OSError: If the file cannot be read.
     """
     with open(path, "rb") as file:  # noqa: PTH123 - as everywhere where paths are text
+        if is_frame(file.peek(HEADER_BYTES)[:HEADER_BYTES]):
+            yield from read_frames(file, max_frame_bytes=MAX_LINE_BYTES)
+            return
         while line := file.readline(MAX_LINE_BYTES + 2):
             yield line
             if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):

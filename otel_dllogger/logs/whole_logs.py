@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_dllogger.diagnostics import HARMLESS
 from otel_dllogger.errors import ConfigurationError, count_of, in_words
 from otel_dllogger.logs.findings import LogFindings
+from otel_dllogger.logs.parsers.event_names import path_stage
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.reader import ProcessStart
@@ -51,7 +52,8 @@ class FoundLog(NamedTuple):
 def find_logs(source: Source) -> list[FoundLog]:
     """Return all logs, those of one rank in the order of their first records.
 
-    What MMEngine wrote a second time is left out, and so is DLLogger's text beside its JSON lines.
+    What MMEngine wrote a second time is left out, and so is DLLogger's text beside its JSON lines,
+    and an event file beside the framework's own log.
 
     Args:
         source: Where to look.
@@ -76,8 +78,8 @@ def find_logs(source: Source) -> list[FoundLog]:
     if missing:
         paths = " ".join(missing)
         raise ConfigurationError(
-            f"there is no log at {paths}: name files, folders with *.json, *.jsonl, *.log, *.txt "
-            "or other files that begin with a record, or globs"
+            f"there is no log at {paths}: name files, folders with *.json, *.jsonl, *.log, *.txt, "
+            "*tfevents* or other files that begin with a record, or globs"
         )
     return sorted(
         logs, key=lambda log: (log.identity.run, log.identity.rank, log.first_us, log.path)
@@ -100,14 +102,14 @@ def lines_of(log: LogFile) -> Iterator[bytes]:
 
 
 def _first_record(log: LogFile) -> tuple[int, bool]:
-    """Return the time of the first record, and whether JSON lines hold it as well.
+    """Return the time of the first record, and whether another log holds it as well.
 
     The files of a rank are read in the order of these times.
     """
     for number, line in enumerate(lines_of(log)):
         for _rank, item in log.reader.read(line):
             if not isinstance(item, (SeriesMetadata, ProcessStart)):
-                return item.time_us, log.repeats_json([line])
+                return item.time_us, log.repeats_other([line])
         if number >= _PEEKED_LINES:
             break
     return 0, False
@@ -232,6 +234,7 @@ class WholeLogs:
                     if (
                         last_us is not None
                         and number == log.identity.rank
+                        and path_stage(log.path) is None  # else they are of one time
                         and found.first_us < last_us
                     ):
                         self.found.shared.append(log.path)

@@ -80,6 +80,19 @@ PATHS = {
     "/w/myrun/experiment_raport.json": ("myrun", 0),
     "/w/myrun/tcap_dllogger.json": ("myrun", 0),
     "/w/myrun/dlllog.json": ("myrun", 0),
+    # event files: a time and a host, but no run; the folder of a stage is none either
+    "/w/runs/Nov28_12-00-00_gpu7/events.out.tfevents.1758276000.gpu7.example.org.12.0": (
+        "Nov28_12-00-00_gpu7",
+        0,
+        "gpu7",
+    ),
+    "/w/lightning_logs/version_0/events.out.tfevents.1758276000.h.12.0": ("version_0", 0, "h"),
+    "/w/bert/logs/train/events.out.tfevents.1758276000.h.12.0.v2": ("bert", 0, "h"),
+    "/w/bert/logs/validation/events.out.tfevents.1758276000.h.12.0.v2": ("bert", 0, "h"),
+    "/w/bert/logs/validation/log.json": ("validation", 0),
+    "/w/bert/rank3/tb/events.out.tfevents.1758276000.r5": ("bert", 3, "r5"),
+    "/w/bert/events.out.tfevents.1758276000.h.12.0.rank3": ("bert", 3, "h"),
+    f"/w/e/{TIME}/vis_data/events.out.tfevents.1758276000.h.12.0": (f"e/{TIME}", 0, "h"),
     # times
     f"/w/resnet50/{TIME}/{TIME}.log": (f"resnet50/{TIME}", 0),
     f"/w/resnet50/{TIME}/vis_data/scalars.json": (f"resnet50/{TIME}", 0),

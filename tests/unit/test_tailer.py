@@ -10,8 +10,9 @@ import pytest
 
 from otel_dllogger.diagnostics import FILE, REASONS
 from otel_dllogger.logs.tail import open_files
-from otel_dllogger.logs.tail.file_state import NUL_VISITS, LineBatch, split_lines
+from otel_dllogger.logs.tail.file_state import NUL_VISITS, LineBatch
 from otel_dllogger.logs.tail.fingerprint import FilePosition
+from otel_dllogger.logs.tail.split_lines import split_lines
 from tests.support.tailer import append, counted, lines_of, rounds
 
 pytestmark = pytest.mark.newest_only

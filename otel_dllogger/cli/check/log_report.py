@@ -110,7 +110,8 @@ class _Log:
         report, found = self._report, findings.found()
         report.facts.append(f"Log {self._name}: {self._formats()}")
         self._describe_origin()
-        report.facts.append(f"  {count_of(number, 'line')}: {self._kinds()}")
+        unit = "event" if reader.context.is_events else "line"
+        report.facts.append(f"  {count_of(number, unit)}: {self._kinds()}")
         self._describe_times()
         self._describe_ranks()
         self._describe_steps()
@@ -122,7 +123,8 @@ class _Log:
             report.wrong[:] = [finding.partition("\n")[0] for finding in report.wrong]
         report.wrong += found.wrong
         report.warnings += found.warnings
-        if reader.entries and not line.endswith(b"\n") and not damage.is_in(number):
+        is_cut = not (line.endswith(b"\n") or reader.context.is_events)
+        if reader.entries and is_cut and not damage.is_in(number):
             report.warnings.append(
                 "no newline at the end: what is appended next will be on the same line"
             )
@@ -146,7 +148,9 @@ class _Log:
             "record" if summary.records == 1 else "records": summary.records,
             "METADATA": metadata,
             "INFO": summary.infos,
-            "from other programs": skipped.get(NOT_A_RECORD, 0),
+            "without a scalar"
+            if self._reader.context.is_events
+            else "from other programs": skipped.get(NOT_A_RECORD, 0),
             "on lines of records": skipped.get(NOISE, 0),
             "blank": skipped.get(BLANK, 0),
             "damaged": sum(n for reason, n in skipped.items() if reason not in HARMLESS),

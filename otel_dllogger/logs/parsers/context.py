@@ -62,6 +62,7 @@ class FileContext:
         epoch: The epoch of the last training row of MMEngine, None if it has none.
         iteration: The iteration of the last training row of MMEngine.
         encoding: How the file's text is encoded, "" for UTF-8.
+        is_events: Whether it is an event file of TensorBoard, whose frames stand for lines.
         cut: The beginning of a line that a container's log cut.
         outer_us: The time that a container's log gives the line, None if there is none.
         columns: The names of a CSV file's columns, empty as long as it is not one.
@@ -95,6 +96,7 @@ class FileContext:
     epoch: int | None = None
     iteration: int | None = None
     encoding: str = ""
+    is_events: bool = False
     cut: str = ""
     outer_us: int | None = None
     columns: list[str] = dataclasses.field(default_factory=list)

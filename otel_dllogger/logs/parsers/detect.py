@@ -1,6 +1,7 @@
 """Detect the format of one log line, and call the parser of that format.
 
-The line alone determines the format, never its file: captured console output mixes formats.
+The line alone determines the format, never its file: captured console output mixes formats. Only
+the frames of TensorBoard's event files are told from lines by the first of them.
 Nothing that a line holds makes this raise; what gives no record is counted by reason in the
 file's ``FileContext``. The lines of a file must be passed in their order.
 """
@@ -19,11 +20,12 @@ from otel_dllogger.diagnostics import (
     NUL_BYTES,
     TORN,
 )
-from otel_dllogger.logs.parsers import console, mmengine, rows, text_lines
+from otel_dllogger.logs.parsers import console, events, mmengine, rows, text_lines
 from otel_dllogger.logs.parsers.context import MAX_LINE_BYTES, SkippedError
 from otel_dllogger.logs.parsers.envelope import DOCKER, unwrap
 from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON
 from otel_dllogger.logs.parsers.json_lines import Entry, decode_json, find_end, read_entry
+from otel_dllogger.logs.parsers.tfrecord import is_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -120,6 +122,8 @@ def _parse_row(line: bytes, context: FileContext) -> list[Entry]:
 
 def _parse_mixed(line: bytes, context: FileContext) -> list[Entry]:
     """Read a line that is not one whole JSON record."""
+    if context.is_events or (context.offset_bytes <= len(line) + 1 and is_frame(line)):
+        return [*events.read_frame(line, context)]
     if len(line) > MAX_LINE_BYTES:
         context.skip(LINE_TOO_LONG)
         return []

@@ -21,6 +21,7 @@ TORCHTITAN_JSON = "torchtitan JSON lines"
 TRAINER_STATE = "Transformers trainer_state.json"
 LIGHTNING = "Lightning metrics.csv"
 ULTRALYTICS = "Ultralytics results.csv"
+TENSORBOARD = "TensorBoard event file"
 JSON_ROWS = "JSON rows of a tool that is not known"
 CSV_ROWS = "CSV rows of a tool that is not known"
 

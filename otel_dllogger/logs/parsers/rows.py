@@ -295,7 +295,7 @@ def _step_of(
 ) -> Any:
     if "train_runtime" in data and known.name is TRAINER_STATE:
         return ()  # the summary, whose train_loss is the mean over all steps
-    is_training = stage == "train" if stage is not None else not _is_validation(data)
+    is_training = stage == "train" if stage is not None else not is_validation(data)
     if iteration is None or (not is_training and known.is_epoch):
         return (epoch,)
     if not is_training:
@@ -305,7 +305,7 @@ def _step_of(
     return iteration if epoch is None else (epoch, iteration)
 
 
-def _is_validation(data: Mapping[str, Any]) -> bool:
+def is_validation(data: Mapping[str, Any]) -> bool:
     """Return whether all metrics are of a validation or a test, by their names."""
     return all(_stage_in(name) in ("val", "test") for name in data)
 

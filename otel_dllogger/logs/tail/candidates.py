@@ -7,6 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from otel_dllogger.logs.parsers import event_names
 from otel_dllogger.logs.parsers.context import FileContext
 from otel_dllogger.logs.parsers.detect import parse_line
 from otel_dllogger.logs.tail.fingerprint import FileKey
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from otel_dllogger.logs.tail.anomalies import FileAnomalies
 
-NAMES = ("*.json", "*.jsonl", "*.log", "*.txt")
+NAMES = ("*.json", "*.jsonl", "*.log", "*.txt", event_names.NAMES)
 """The names of log files in a folder, unless others are asked for."""
 
 CANDIDATES = ("*.out", "*.err", "*.csv")

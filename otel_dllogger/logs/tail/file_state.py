@@ -1,4 +1,4 @@
-r"""One tailed file: how far it was read, and its next whole lines, split at ``\n`` alone."""
+"""One tailed file: how far it was read, and its next whole lines."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from otel_dllogger.logs.tail.fingerprint import (
     Fingerprint,
     digest,
 )
+from otel_dllogger.logs.tail.framing import HEAD_BYTES, LINES, Framing, find_framing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from otel_dllogger.logs.tail.anomalies import FileAnomalies
+    from otel_dllogger.logs.tail.split_lines import SplitLines
 
 APPEARED, RESTARTED, GONE = "appeared", "restarted", "gone"
 
@@ -32,7 +34,7 @@ Stamp = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LineBatch:
-    """Whole lines of one file, one after the other.
+    """Whole lines of one file, one after the other; in a binary file, frames stand for them.
 
     Attributes:
         file: The file; its ``state`` is for the caller to use.
@@ -40,6 +42,7 @@ class LineBatch:
         start: Where the first line begins.
         end: Where the last one ends.
         lines: The lines without their newlines.
+        separator: What follows each line in the file.
     """
 
     file: TailedFile
@@ -47,13 +50,14 @@ class LineBatch:
     start: FilePosition
     end: FilePosition
     lines: list[bytes]
+    separator: bytes = b"\n"
 
     def positions(self) -> Iterator[FilePosition]:
         """Yield where each line ends, which distinguishes it from all others."""
         device, inode, generation, offset, checksum = self.start
         for line in self.lines:
-            offset += len(line) + 1
-            checksum = zlib.crc32(b"\n", zlib.crc32(line, checksum))
+            offset += len(line) + len(self.separator)
+            checksum = zlib.crc32(self.separator, zlib.crc32(line, checksum))
             yield FilePosition(device, inode, generation, offset, checksum)
 
 
@@ -114,6 +118,7 @@ class TailedFile:
     """
 
     __slots__ = (
+        "_framing",
         "_nul_at",
         "_nul_visits",
         "fingerprint",
@@ -154,6 +159,7 @@ class TailedFile:
         self.fingerprint = Fingerprint()
         self.skipping = False
         self.state: dict[str, Any] = {}
+        self._framing: Framing | None = None
         self._nul_at = -1
         self._nul_visits = 0
 
@@ -183,6 +189,9 @@ class TailedFile:
         """
         read_bytes = 0
         fingerprint = self.fingerprint
+        if self._framing is None:
+            self._framing = find_framing(os.pread(fd, HEAD_BYTES, 0))
+        framing = self._framing or LINES
         trusted_nul = self._nul_at - fingerprint.offset if self._nul_visits >= NUL_VISITS else -1
         while True:
             data = os.pread(fd, fingerprint.tail_bytes + want_bytes, fingerprint.begin)
@@ -191,31 +200,35 @@ class TailedFile:
             fresh = data[fingerprint.tail_bytes :]
             read_bytes += len(fresh)
             full = len(fresh) == want_bytes
-            found = split_lines(
+            found = framing.split(
                 fresh,
                 max_line_bytes=max_line_bytes,
                 full=full,
                 skipping=self.skipping,
                 trusted_nul=trusted_nul,
             )
-            if not full or found.taken or found.waits_at is not None or want_bytes > max_line_bytes:
+            is_stuck = not (found.taken or found.jump or found.waits_at is not None)
+            if not full or not is_stuck or want_bytes > max_line_bytes:
                 break
             want_bytes = max_line_bytes + 1
         anomalies.count(LINE_TOO_LONG, found.too_long)
         self._wait_for_nuls(found)
         self.skipping = found.skipping
-        batches, checksum = self._batches(found, fresh)
+        batches, checksum = self._batches(found, fresh, framing.separator)
         if found.taken:
             self.fingerprint = fingerprint.advance(data, found.taken, checksum)
         if found.nuls:
             anomalies.count(NUL_FILLED)
             if full and found.taken == len(fresh):
                 self._pass_over_hole(fd)
-        more = found.nuls > 0 or (full and found.taken > 0)
-        again = found.taken > 0 or found.waits_at is not None
+        has_jumped = found.jump > 0 and self._pass_over(fd, found.jump)
+        more = found.nuls > 0 or has_jumped or (full and found.taken > 0)
+        again = found.taken > 0 or has_jumped or found.waits_at is not None
         return ReadResult(batches, read_bytes, more, again)
 
-    def _batches(self, found: SplitLines, fresh: bytes) -> tuple[list[LineBatch], int]:
+    def _batches(
+        self, found: SplitLines, fresh: bytes, separator: bytes
+    ) -> tuple[list[LineBatch], int]:
         """Return the lines with their positions, and the checksum of all that is taken."""
         batches = []
         offset, checksum = self.fingerprint.offset, self.fingerprint.checksum
@@ -226,7 +239,7 @@ class TailedFile:
             done = block.end
             start = FilePosition(*self.key, self.generation, offset + block.start, before)
             end = FilePosition(*self.key, self.generation, offset + block.end, checksum)
-            batches.append(LineBatch(self, self.path, start, end, block.lines))
+            batches.append(LineBatch(self, self.path, start, end, block.lines, separator))
         return batches, zlib.crc32(fresh[done : found.taken - found.nuls], checksum)
 
     def _wait_for_nuls(self, found: SplitLines) -> None:
@@ -250,129 +263,18 @@ class TailedFile:
         except OSError:  # nothing but the hole, or a file system that does not say
             return
         if target >= offset + WINDOW_BYTES:
-            tail = os.pread(fd, WINDOW_BYTES, target - WINDOW_BYTES)
-            self.fingerprint = dataclasses.replace(
-                self.fingerprint, offset=target, tail_bytes=len(tail), tail=digest(tail)
-            )
+            self._move_to(fd, target)
 
+    def _pass_over(self, fd: int, length: int) -> bool:
+        """Skip bytes that are not read; return whether all of them were there."""
+        target = self.fingerprint.offset + length
+        is_whole = os.fstat(fd).st_size >= target
+        if is_whole:
+            self._move_to(fd, target)
+        return is_whole
 
-class Block(NamedTuple):
-    """Consecutive lines.
-
-    Attributes:
-        start: Where in the data the first line begins.
-        end: Where the last one ends, after its newline.
-        lines: The lines without their newlines.
-    """
-
-    start: int
-    end: int
-    lines: list[bytes]
-
-
-@dataclasses.dataclass(slots=True)
-class SplitLines:
-    """What was found in the data.
-
-    Attributes:
-        blocks: The whole lines.
-        taken: Bytes that are done with; the rest is read again, with more of the file.
-        skipping: Whether the data end within a line that is too long.
-        too_long: Lines that were found to be too long.
-        nuls: NUL bytes that were skipped, the last of those taken.
-        waits_at: Where there is a NUL byte that a network file system may still fill, or None.
-    """
-
-    blocks: list[Block]
-    taken: int = 0
-    skipping: bool = False
-    too_long: int = 0
-    nuls: int = 0
-    waits_at: int | None = None
-
-
-def split_lines(
-    data: bytes,
-    *,
-    max_line_bytes: int,
-    full: bool,
-    skipping: bool = False,
-    trusted_nul: int = -1,
-) -> SplitLines:
-    r"""Split bytes into whole lines; never return only the beginning of one.
-
-    NUL bytes are in a log if a writer continued at its old offset after the file was emptied,
-    if a machine crashed, and, for a moment, if a network file system knows the new size before
-    the new bytes. So a line with a NUL waits until the NUL is trusted. Then NULs before a line
-    are skipped, and NULs within a line count as written by its writer.
-
-    Args:
-        data: Bytes from the beginning of a line, or from within one that is skipped.
-        max_line_bytes: The longest line, without its newline.
-        full: Whether more may follow at once, since as many bytes came as were asked for.
-        skipping: Whether the data begin within a line that is too long.
-        trusted_nul: Where there is a NUL byte that was seen often enough; -1 for none.
-    """
-    found = SplitLines([])
-    start = 0
-    if skipping:
-        start = data.find(b"\n") + 1
-        if not start:
-            return SplitLines([], taken=len(data), skipping=True)
-    nul = data.find(b"\0", start)
-    stop = len(data) if nul < 0 else nul
-    found.taken = max(start, data.rfind(b"\n", start, stop) + 1)
-    _add(found, data, start, found.taken, max_line_bytes)
-    if nul >= 0 and _stops_at(
-        found, data, nul, max_line_bytes, full=full, trusted=nul == trusted_nul
-    ):
-        return found
-    if len(data) - found.taken > max_line_bytes and data.find(b"\n", found.taken) < 0:
-        found.too_long += 1
-        found.skipping = True
-        found.taken = len(data)
-    return found
-
-
-def _stops_at(
-    found: SplitLines, data: bytes, nul: int, max_line_bytes: int, *, full: bool, trusted: bool
-) -> bool:
-    """Handle the line with a NUL byte; return whether that is all for now."""
-    line = found.taken
-    end = data.find(b"\n", nul) + 1
-    if not end and nul > line:
-        return False  # the beginning of a line, like any other
-    if not end and not full:
-        return True
-    if not trusted:
-        found.waits_at = nul
-    elif nul == line:
-        found.nuls = len(data) - line - len(data[line:].lstrip(b"\0"))
-        found.taken += found.nuls
-    else:
-        found.taken = end
-        _add(found, data, line, end, max_line_bytes)
-    return True
-
-
-def _add(found: SplitLines, data: bytes, start: int, end: int, max_line_bytes: int) -> None:
-    """Add the lines of a part of the data that ends in a newline."""
-    if start == end:
-        return
-    lines = data[start : end - 1].split(b"\n")
-    if end - start <= max_line_bytes or max(map(len, lines)) <= max_line_bytes:
-        found.blocks.append(Block(start, end, lines))
-        return
-    fit: list[bytes] = []
-    position = start
-    for line in lines:
-        position += len(line) + 1
-        if len(line) <= max_line_bytes:
-            fit.append(line)
-            continue
-        found.too_long += 1
-        if fit:
-            found.blocks.append(Block(start, position - len(line) - 1, fit))
-        start, fit = position, []
-    if fit:
-        found.blocks.append(Block(start, position, fit))
+    def _move_to(self, fd: int, target: int) -> None:
+        tail = os.pread(fd, WINDOW_BYTES, target - WINDOW_BYTES)
+        self.fingerprint = dataclasses.replace(
+            self.fingerprint, offset=target, tail_bytes=len(tail), tail=digest(tail)
+        )

@@ -41,7 +41,7 @@ class FilePosition(NamedTuple):
         inode: The inode's number.
         generation: A number that no other file and no earlier content of this one has.
         offset: Bytes from the beginning of the file to the end of the line.
-        checksum: CRC-32 of these bytes, without the NUL bytes that were skipped.
+        checksum: CRC-32 of these bytes, without those that were passed over.
     """
 
     device: int
