@@ -19,7 +19,7 @@ from otel_dllogger.diagnostics import (
     NUL_BYTES,
     TORN,
 )
-from otel_dllogger.logs.parsers import console, mmengine, rows, text_lines
+from otel_dllogger.logs.parsers import console, console_tools, mmengine, rows, text_lines
 from otel_dllogger.logs.parsers.context import MAX_LINE_BYTES, SkippedError
 from otel_dllogger.logs.parsers.envelope import unwrap
 from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON
@@ -45,7 +45,7 @@ _MMENGINE = re.compile(
     rb"(?:\d{4}/)?\d\d/\d\d \d\d:\d\d:\d\d - \S{1,100} - [A-Z]{4,8} - (?:Epoch|Iter)\("
 )
 _MORE = re.compile(rb"DLL|INFO|[\0\x1b]|%\||\r(?!\n)")
-_CONSOLE = re.compile(rb"(?:Epoch|Iter)(?:\(\w+\))? ?\[|iteration +\d+/| loss at |\[titan\]")
+_CONSOLE = console_tools.HINT
 _QUOTES = b"\"'`"
 _BLANKS = b" \t\r\n\v\f"
 _ROW = (b'{"', b"{}", b'{ "')
