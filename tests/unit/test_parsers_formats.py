@@ -234,6 +234,13 @@ def test_a_line_without_a_time_follows_one_that_has_it():
     assert (1_000, False) == (other.time_us - one.time_us, other.interpolated)
 
 
+def test_a_hosts_name_in_front_is_not_read():
+    """pdsh puts it there, with which DeepSpeed starts the nodes."""
+    line = (FORMATS / "deepspeed.log").read_bytes().splitlines()[0]
+    record = parse_line(b"node-1.a: " + line, FileContext(zone="UTC"))[-1]
+    assert (2, 10, 1) == (record.rank, record.step, record.data["skipped"])
+
+
 def test_a_rank_in_the_head_is_said():
     """DeepSpeed names it behind the time and the source."""
     assert {2: "the tag [Rank 2]"} == read_sample("deepspeed.log")[1].ranks_by

@@ -31,6 +31,9 @@ _VALUE = re.compile(
     r"(?: ?(?P<unit>%|[A-Za-z]{1,10}(?:/[A-Za-z]{1,10}){0,3}))?(?:(?:\s*\(|, \d).*)?",
     re.ASCII,
 )
+_HOST = re.compile(r"[A-Za-z][\w.-]{0,100}: +(?=\[\d{4}-| ?iteration|samples/sec|steps: )")
+"""pdsh, with which DeepSpeed starts the nodes, puts their names before each line."""
+
 _STAGES = {"validate ": "val", "validation": "val", "valid": "val"}
 _QUOTES = str.maketrans("", "", '"{}')
 _NOT_METRICS = frozenset(
@@ -55,6 +58,8 @@ def read_console(text: str, context: FileContext) -> list[FileRecord | Metadata]
     Raises:
         SkippedError: If its time cannot be read.
     """
+    host = _HOST.match(text)
+    text = text if host is None else text[host.end() :]
     for tool in TOOLS:
         head = tool.head.match(text)
         if head is not None:
