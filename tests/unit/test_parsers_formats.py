@@ -52,6 +52,7 @@ SAMPLES = {
         (0, 10, None, {"RunningAvgSamplesPerSec": 25.5, "MaxMemAllocated": 38.25}),
         (0, 20, None, {"CurrSamplesPerSec": 23.5}),
         (0, 30, None, {"loss": 2.5, "iter time": 0.512, "samples/sec": 32.125}),
+        (0, 40, None, {"skipped": 1, "lr/0": 1e-5, "lr/1": 5e-6}),
     ],
     "nemo.log": [
         (0, (0, 9), None, {"reduced_train_loss": 10.5, "train_step_timing in s": 0.5}),
@@ -243,7 +244,9 @@ def test_a_hosts_name_in_front_is_not_read():
 
 def test_a_rank_in_the_head_is_said():
     """DeepSpeed names it behind the time and the source."""
-    assert {2: "the tag [Rank 2]"} == read_sample("deepspeed.log")[1].ranks_by
+    assert {2: "the tag [Rank 2]", 0: "the tag [Rank 0]"} == read_sample("deepspeed.log")[
+        1
+    ].ranks_by
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", ","])

@@ -58,10 +58,10 @@ def read_console(text: str, context: FileContext) -> list[FileRecord | Metadata]
     Raises:
         SkippedError: If its time cannot be read.
     """
-    host = _HOST.match(text)
-    text = text if host is None else text[host.end() :]
+    host = _HOST.match(text) if text[:1].isalpha() else None
+    at = 0 if host is None else host.end()
     for tool in TOOLS:
-        head = tool.head.match(text)
+        head = tool.head.match(text, at)
         if head is not None:
             return _read(tool, head, text[head.end() :], context)
     return []
@@ -73,7 +73,7 @@ def _read(
     data, units = _read_values(tool, rest)
     if not data:
         return []
-    given = {key.rstrip("23"): text for key, text in head.groupdict().items() if text is not None}
+    given = {key: text for number, key in tool.groups if (text := head[number]) is not None}
     stage = given.get("stage")
     stage = _STAGES.get(stage or "", stage) or tool.stage
     step = _step(given, stage, context)
@@ -126,29 +126,41 @@ def _step(given: dict[str, str], stage: str | None, context: FileContext) -> Any
 def _read_values(tool: Tool, text: str) -> tuple[dict[str, Any], dict[str, str]]:
     data: dict[str, Any] = {}
     units: dict[str, str] = {}
-    for part in tool.separator.split(text.translate(_QUOTES)):
+    text = text.translate(_QUOTES) if '"' in text else text
+    for part in tool.separator.split(text):
         pair = _PAIR.fullmatch(part) or _PLAIN.fullmatch(part)
         if pair is None or pair["name"] in _NOT_METRICS:
             continue
-        name, unit = pair["name"], pair.groupdict().get("unit") or ""
-        value = _VALUE.fullmatch(pair["value"])
+        name, said = pair["name"], pair["value"]
+        unit = (pair["unit"] or "") if pair.re is _PAIR else ""
         if name == "eta":
-            data[name] = parse_seconds(pair["value"])
-        elif value is not None and any(map(str.isdigit, value["number"])):
+            data[name] = parse_seconds(said)
+        elif (number := _float(said)) is not None:
+            data[name] = number
+        elif (value := _VALUE.fullmatch(said)) and any(map(str.isdigit, value["number"])):
             data[name] = float(value["number"].replace(",", ""))
             unit = unit or value["unit"] or ""
-        elif pair["value"].lower() in ("nan", "inf", "-inf"):
-            data[name] = float(pair["value"])
         elif pair.re is _PAIR:
-            data[name] = pair["value"]
-        elif (value_of_all := _same(parse_literal(pair["value"]))) is not None:
-            data[name] = value_of_all
+            data[name] = said
+        else:
+            data.update(_by_group(name, parse_literal(said)))
         if unit:
             units[name] = unit
     return data, units
 
 
-def _same(values: Any) -> Any:
-    """Return the value of all groups of parameters; None if it differs, or is not a list."""
-    is_one = isinstance(values, list) and len({*map(str, values)}) == 1
-    return values[0] if is_one else None
+def _float(text: str) -> float | None:
+    """Return a number without a unit, NaN and Inf included, as nearly all values are."""
+    try:
+        return None if "_" in text else float(text)
+    except ValueError:
+        return None
+
+
+def _by_group(name: str, values: Any) -> dict[str, float]:
+    """Return the numbers of groups of parameters: as one, if all are the same."""
+    if not isinstance(values, list) or not all(isinstance(value, (int, float)) for value in values):
+        return {}
+    if len(set(values)) == 1:
+        return {name: values[0]}
+    return {f"{name}/{number}": value for number, value in enumerate(values)}

@@ -52,16 +52,20 @@ class Tool:
             counts batches of a validation; a second one of a kind ends in 2.
         separator: What stands between two values.
         stage: The stage of a line whose header has none, None if it says nothing.
+        groups: The number of each group in the head, and its name without the 2.
     """
 
     name: str
     head: re.Pattern[str]
     separator: re.Pattern[str]
     stage: str | None = None
+    groups: tuple[tuple[int, str], ...] = ()
 
 
 def _tool(name: str, head: str, separator: re.Pattern[str], stage: str | None = None) -> Tool:
-    return Tool(name, re.compile(head, re.ASCII), separator, stage)
+    pattern = re.compile(head, re.ASCII)
+    groups = tuple((number, key.rstrip("23")) for key, number in pattern.groupindex.items())
+    return Tool(name, pattern, separator, stage, groups)
 
 
 TOOLS = (
@@ -76,7 +80,8 @@ TOOLS = (
     ),
     _tool(
         MEGATRON,
-        rf"\s*(?:\[{_TIME}\])?\s*(?=(?:samples/sec: [^|]{{1,40}}\|)?\s*iteration\s+{_N}{_OF}\s*\|)",
+        rf"\s*(?:\[{_TIME}\])?\s*(?:iteration\s+{_N}{_OF}\s*\|"
+        rf"|(?=samples/sec: [^|]{{1,40}}\|\s*iteration\s+(?P<n2>\d{{1,18}}){_OF}\s*\|))",
         _BARS,
     ),
     _tool(
@@ -149,8 +154,7 @@ TOOLS = (
 )
 
 HINT = re.compile(
-    rb"(?:Epoch|Iter)(?:\(\w+\))?:? ?\[|iteration +\d+/| (?:loss|results) at "
-    rb"|INFO \| (?:train|valid)|(?:iter|steps?)(?:[:=] ?| ) *\d|Train: \d|, RunningAvg"
-    rb"|(?:\*|Test:) +Acc@1 "
+    rb"[EI](?:poch|ter)(?:\(\w+\))?:? ?\[|iter(?:ation)?[:= ]+\d|steps?[:= ]+\d| at (?:iter|the e)"
+    rb"|INFO \| (?:tr|val)|Train: \d|RunningAvg|Acc@1 "
 )
 """What each line of a tool contains, and hardly any other line."""

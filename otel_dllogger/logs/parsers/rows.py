@@ -76,6 +76,7 @@ _OF_BACKFILL = frozenset(("run", "rank", "metric", "value"))  # columns of ``bac
 _MAX_DOCUMENT = 1 << 16  # characters of a row that is printed over many lines
 _COLUMN = re.compile(r"[A-Za-z_@][^\"{}\n]{0,200}")
 _DELIMITERS = ",;\t"
+_PLACE = re.compile(r"[Ss]tep|[Ee]poch|[Ii]ter|num_updates")
 _COMMA = re.compile(r"[-+]?\d{1,18},\d{1,18}(?:[eE][-+]?\d{1,3})?", re.ASCII)
 
 
@@ -192,9 +193,9 @@ def read_head(line: str, context: FileContext) -> bool:
         line: The first line of a file, or a later one that may repeat it.
         context: The file.
     """
-    if not any(name in line for name in (*_ITERATION, *_EPOCH)):
-        return False
     delimiter = max(_DELIMITERS, key=line.count)
+    if delimiter not in line or _PLACE.search(line) is None:
+        return False
     names = _cells(line, delimiter)
     is_head = (
         2 <= len(names) <= _MAX_COLUMNS
@@ -254,11 +255,10 @@ def _read(row: dict[str, Any], context: FileContext, *, is_csv: bool) -> FileRec
     for key in known.ignored:
         row.pop(key, None)
     data = _one_metric(row) if known.name is TORCHTITAN_JSON else _named(row)
-    data = {
-        name: number
-        for name, value in data.items()
-        if (number := value if isinstance(value, _NUMBER) else _number(value)) is not None
-    }
+    numbers = {name: value for name, value in data.items() if isinstance(value, _NUMBER)}
+    if len(numbers) < len(data):
+        numbers.update(_numbers_in_text(data))
+    data = numbers
     if not data:
         return None
     if known in _GUESSED.values():
@@ -299,13 +299,16 @@ def _flatten(row: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
             yield above + name, value
 
 
-def _number(value: Any) -> float | None:
-    return to_number(value) if type(value) is str else None
+def _numbers_in_text(data: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in data.items():
+        number = to_number(value) if type(value) is str else None
+        if number is not None:
+            yield name, number
 
 
 def _named(row: dict[str, Any]) -> dict[str, Any]:
     """Return the metric of a row that holds its name and its value, else the row itself."""
-    if isinstance(row.get("value"), _NUMBER):
+    if "value" in row and isinstance(row["value"], _NUMBER):
         for key in _NAME:
             if isinstance(row.get(key), str):
                 return {row[key]: row["value"]}
@@ -314,8 +317,7 @@ def _named(row: dict[str, Any]) -> dict[str, Any]:
 
 def _take_rank(row: dict[str, Any], context: FileContext) -> Any:
     for key in _RANK:
-        rank = row.pop(key, None)
-        if rank is not None:
+        if key in row and (rank := row.pop(key)) is not None:
             if key == "local_rank":
                 context.guesses.setdefault(
                     "rank", "the local_rank of rows is taken as the rank, which it is on one node"
@@ -327,6 +329,8 @@ def _take_rank(row: dict[str, Any], context: FileContext) -> Any:
 def _take_number(row: dict[str, Any], keys: tuple[str, ...]) -> float | None:
     for key in keys:
         value = row.get(key)
+        if value is None:
+            continue
         if type(value) is str:
             value = to_number(value)
         if isinstance(value, _NUMBER) and not isinstance(value, bool):
@@ -339,11 +343,13 @@ def _take_time(row: dict[str, Any], context: FileContext) -> int | None:
     """Take the time out of a row: Unix time in any unit, or ISO 8601."""
     for key in _TIME:
         value = row.get(key)
+        if value is None:
+            continue
         time_us = None
         if isinstance(value, str):
             time_us = context.read_datetime(value)
             value = to_number(value)
-        if isinstance(value, _NUMBER):
+        if isinstance(value, _NUMBER) and value > _LEAST_UNIX_S:
             unit = next(
                 (u for u in _UNITS_US if _LEAST_UNIX_S * 1e6 < value * u < _MOST_UNIX_S * 1e6), None
             )
