@@ -218,8 +218,13 @@ class LogFindings:
             yield "no line is a record: it is a binary file; pass the log itself"
         elif any(skipped.get(reason) for reason in DAMAGE):
             return
+        elif head in (b"{", b"[") or head.startswith((b"[{", b"[\n")):
+            yield "it is one JSON document, not a record on each line; pass the log beside it"
         elif head.startswith(b"{") and not self._tools:
-            yield "its lines are JSON, but without the prefix DLLL: another tool's log"
+            yield (
+                "its lines are JSON, but without the prefix DLLL, and no step, iteration or epoch "
+                "says where in the training they belong; pass another log of the run"
+            )
         else:
             yield (
                 "no line is a record of DLLogger, MMEngine or another tool that is known; pass the "

@@ -199,10 +199,13 @@ def open_log(path: str, *, context: Callable[..., FileContext] = FileContext) ->
     return LogFiles(Source([path])).open(path, context=context)
 
 
-def read_lines(path: str) -> Iterator[bytes]:
+def read_lines(path: str | int) -> Iterator[bytes]:
     """Yield the lines of a file; a line that is too long is cut, but stays too long.
 
     The frames of an event file stand for lines; one that is too long is left out.
+
+    Args:
+        path: The file, or its descriptor, which is closed at the end.
 
     Raises:
         OSError: If the file cannot be read.

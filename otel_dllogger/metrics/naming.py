@@ -258,6 +258,11 @@ def parse_stage(raw: object) -> str | None:
     return None if stage in ("", "none") else _STAGES.get(stage, label_text(stage))
 
 
+def is_stage(raw: str) -> bool:
+    """Return whether a stage is in the table, or says that there is none."""
+    return raw.strip().lower() in ("", "none", *_STAGES)
+
+
 def map_metric(name: str, metadata: MetricMetadata) -> MappedMetric:
     """Return how a metric is exported.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -126,6 +128,13 @@ GOOD = log_of(1.0)
         (GOOD.replace("MINIMIZE", "MIMIMIZE"), 0, ["'MIMIMIZE' of 'train.loss' is read as MINI"]),
         (GOOD.replace("MINIMIZE", "BETTER"), 0, ["'BETTER' of 'train.loss' is unknown"]),
         (
+            GOOD.replace('"GOAL": "MINIMIZE"', '"goal": "minimise"'),
+            0,
+            ["the GOAL 'minimise' of 'train.loss' is read as MINIMIZE"],
+        ),
+        (GOOD.replace("TRAIN", "TRIAN"), 0, ["the STAGE 'TRIAN' of 'train.loss' is unknown"]),
+        (GOOD.replace("STAGE", "Stage"), 0, ["'Stage' in the metadata of 'train.loss' is not rea"]),
+        (
             log_of(1) + log_line("METADATA", '"metric": "a", "metadata": 3'),
             0,
             ["is not a dict but 3"],
@@ -209,6 +218,40 @@ def test_a_pipe_is_read_once(tmp_path):
     )
     assert_said(done, 0, "  3 lines: 2 records, 1 METADATA\n")
     assert "run" not in done.stdout.partition("metric")[0]
+
+
+@pytest.mark.parametrize(
+    ("writer", "sentence"),
+    [
+        ("true", "is empty: nothing was logged"),
+        ("sleep 2", "is empty: nothing was logged"),
+        ("(sleep 1.5; cat log.json)", "  3 lines: 2 records, 1 METADATA\n"),
+    ],
+)
+def test_a_pipe_is_waited_for_as_long_as_somebody_may_write(tmp_path, writer, sentence):
+    """Whether the writer is slow, says nothing, or has left before."""
+    (tmp_path / "log.json").write_text(GOOD)
+    command = f"mkfifo pipe; {writer} > pipe & {sys.executable} -m otel_dllogger check pipe"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert sentence in done.stdout
+
+
+def test_what_would_never_end_is_one_line(tmp_path, monkeypatch):
+    """A pipe without a writer, a device, a socket; and a link to nothing."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    (tmp_path / "link").symlink_to("gone")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+        for name, words in {
+            "pipe": "pipe is a pipe that nobody writes to; start",
+            "/dev/zero": "/dev/zero is a device, which has no end and no records; pass",
+            "socket": "socket is a socket, which has no",
+            "link": "'link' is a link to what does not exist; pass",
+        }.items():
+            assert_user_error(otel_dllogger("check", name, cwd=tmp_path), words)
 
 
 def test_the_first_lines_of_each_reason_are_shown_and_the_rest_is_counted(check):

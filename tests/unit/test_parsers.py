@@ -159,6 +159,9 @@ LINES = {
     "data that are no dict": (log_line("[1, 2]", "null"), None, [1, 2]),
     "infinity": (log_line('{"a": Infinity, "b": -Infinity}'), (0, 1), {"a": 1e999, "b": -1e999}),
     "beyond 64 bits": (log_line(f'{{"n": {10**25}}}'), (0, 1), {"n": 10**25}),
+    "step as text": (log_line(step='"(0, 1)"'), (0, 1), {"loss": 0.5}),
+    "step as text, a list": (log_line(step='"[2]"'), (2,), {"loss": 0.5}),
+    "step as text, no tuple": (log_line(step='"(a"'), "(a", {"loss": 0.5}),
     "step beyond 64 bits": (log_line(step=f"[0, {10**25}]"), (0, 10**25), {"loss": 0.5}),
     "lone surrogate": (log_line('{"a": "\\ud800"}'), (0, 1), {"a": "\ud800"}),
     "prefix within text": (

@@ -41,6 +41,46 @@ SAMPLES = {
         (7, 2, None, {"lm loss": 10.25, "consumed samples": 32}),
     ],
     "megatron_deepspeed.log": [(0, 10, None, {"lm loss": 7.5, "samples per second": 32})],
+    "megatron_old.log": [
+        (0, 100, None, {"lm loss": 7.5, "learning rate": 1.5e-4, "loss scale": 65536}),
+        (0, 200, None, {"lm_loss": 7.25, "samples/sec": 32.125, "approx flops per GPU": 50.5}),
+        (0, (None, 200, None), "val", {"lm_loss value": 7.125}),
+        (0, (None, 300, None), "test", {"lm loss value": 6.5}),
+    ],
+    "deepspeed.log": [
+        (2, 10, None, {"skipped": 1, "lr": 5e-4}),
+        (0, 10, None, {"RunningAvgSamplesPerSec": 25.5, "MaxMemAllocated": 38.25}),
+        (0, 20, None, {"CurrSamplesPerSec": 23.5}),
+        (0, 30, None, {"loss": 2.5, "iter time": 0.512, "samples/sec": 32.125}),
+        (0, 40, None, {"skipped": 1, "lr/0": 1e-5, "lr/1": 5e-6}),
+    ],
+    "nemo.log": [
+        (0, (0, 9), None, {"reduced_train_loss": 10.5, "train_step_timing in s": 0.5}),
+        (0, (1, 0), None, {"reduced_train_loss": 9.5, "val_loss": 8.5}),
+    ],
+    "detectron2.log": [
+        (0, 19, None, {"eta": 93_600, "total_loss": 2.5, "loss_cls": math.nan, "max_mem": 2000}),
+        (0, 39, None, {"total_loss": 2.25, "lr": 1e-4}),
+    ],
+    "paddle.log": [(0, (0, 20), None, {"loss": 2.5, "eta": 600, "ips": 16.5})],
+    "fairseq.log": [
+        (0, (1, 10), "train", {"loss": 11.5, "wps": 1200.5, "lr": 1.25e-5}),
+        (0, (1, 20), "train", {"loss": 11.25, "update": 0.2}),
+        (0, (1,), "val", {"loss": 9.25}),
+        (0, (1,), "val", {"valid_loss": 9.5}),
+        (0, (1,), "train", {"loss": 10.75, "wps": 1200}),
+    ],
+    "timm.log": [(0, (0, 50), "train", {"Loss": 6.95, "Time": 0.45, "LR": 1e-5, "Data": 0.01})],
+    "pytorch_examples.log": [
+        (0, (0, 10), None, {"Time": 0.5, "Loss": 6.95, "Acc@1": 0.39, "Acc@5": 1.17}),
+        (0, (0,), "val", {"Acc@1": 6.25, "Acc@5": 18.75}),
+        (0, (1, 10), None, {"eta": 600, "img/s": 250.5, "loss": 5.95, "max mem": 2000}),
+        (0, (1,), "val", {"Acc@1": 12.5, "Acc@5": 25}),
+    ],
+    "nanogpt.log": [
+        (0, 0, None, {"train loss": 4.25, "val loss": 4.5}),
+        (0, 10, None, {"loss": 3.25, "time": 12.5, "mfu": 3.25}),
+    ],
     "torchtitan.log": [
         (0, 14, None, {"loss": 3.25, "memory": 9.46, "tps": 7282, "mfu": 0.25}),
         (1, (None, 14, None), "val", {"loss": 3.5, "tps": 10050}),
@@ -64,6 +104,10 @@ SAMPLES = {
         (0, (1,), None, {"train/box_loss": 1.25, "val/box_loss": 1.75, "metrics/mAP50(B)": 0.5}),
         (0, (2,), None, {"train/box_loss": 1.0}),
     ],
+    "llamafactory/trainer_log.jsonl": [
+        (0, (0.5, 10), None, {"loss": 1.5, "lr": 5e-5}),
+        (0, (1.0, 20, None), None, {"eval_loss": 1.25}),
+    ],
     "transformers/trainer_state.json": [
         (0, (0.5, 10), None, {"loss": 2.25, "grad_norm": math.nan}),
         (0, (0.5, 10, None), None, {"eval_loss": 1.75}),
@@ -75,12 +119,25 @@ SAMPLES = {
         (3, (None, 20, None), None, {"eval/loss": 2.25}),
         (0, (None, 30, None), "test", {"acc": 0.5}),
     ],
+    "unknown/nested.jsonl": [
+        (0, 1, None, {"train/loss": 2.5, "train/acc/top1": 0.5}),
+        (0, (None, 1, None), None, {"val_loss": 2.25}),
+        (1, 2, None, {"loss": math.nan}),
+    ],
+    "unknown/semicolon.csv": [
+        (0, (0, 1), None, {"loss": 2.5}),
+        (0, (0, 2), None, {"loss": 2.25}),
+    ],
     "unknown/loss.csv": [
         (0, 10, None, {"loss": 2.5}),
         (0, 30, None, {"loss": math.nan}),
     ],
 }
-NOT_METRICS = {"timestamp", "sum", "weight", "rank", "step", "iteration", "epoch", "total_flos"}
+NOT_METRICS = {
+    *("timestamp", "sum", "weight", "rank", "step", "iteration", "epoch", "total_flos"),
+    *("iter", "global_step", "num_updates", "valid_num_updates", "current_steps", "percentage"),
+    *("value", "local_rank", "text", ""),
+}
 
 
 def read_sample(name):
@@ -148,8 +205,75 @@ def test_a_time_is_read_in_any_form():
     expected = [utc_us(2025, 9, 8, 10, 0, 0), utc_us(2025, 9, 8, 10, 0, 10), None]
     times = [entry.time_us for _, entry in entries]
     assert [expected[0], expected[1] + 500_000, expected[1] + 10_500_000] == times
+    entries, context = read_sample("unknown/nested.jsonl")
+    times = [entry.time_us for _, entry in entries]
+    assert [utc_us(2024, 5, 1, 10, 0, second) for second in (1, 2, 3)] == times
+    assert "local_rank" in context.guesses["rank"]
     entries, _ = read_sample("torchtitan.log")
     assert utc_us(2026, 5, 18, 16, 4, 46) + 338_000 == entries[-1][1].time_us
+
+
+def test_a_time_without_a_year_is_in_that_of_the_last_change():
+    """Detectron2 and PaddleDetection print month, day and time."""
+    entries, _ = read_sample("detectron2.log")
+    found = [entry.time_us for _, entry in entries if isinstance(entry, FileRecord)]
+    assert [utc_us(2001, 5, 1, 10, 0, second) for second in (2, 12)] == found
+
+
+def test_lines_without_times_are_kept_apart():
+    """Else a database would keep only the last of them."""
+    entries, _ = read_sample("pytorch_examples.log")
+    records = [entry for _, entry in entries if isinstance(entry, FileRecord)]
+    assert all(record.interpolated for record in records)
+    assert len(records) == len({record.time_us // 1000 for record in records})
+
+
+def test_a_line_without_a_time_follows_one_that_has_it():
+    """Megatron's validation comes right after its iteration, and that is no guess."""
+    entries, _ = read_sample("megatron.log")
+    one, other = [entry for _, entry in entries if isinstance(entry, FileRecord)][:2]
+    assert (1_000, False) == (other.time_us - one.time_us, other.interpolated)
+
+
+def test_a_hosts_name_in_front_is_not_read():
+    """pdsh puts it there, with which DeepSpeed starts the nodes."""
+    line = (FORMATS / "deepspeed.log").read_bytes().splitlines()[0]
+    record = parse_line(b"node-1.a: " + line, FileContext(zone="UTC"))[-1]
+    assert (2, 10, 1) == (record.rank, record.step, record.data["skipped"])
+
+
+def test_a_rank_in_the_head_is_said():
+    """DeepSpeed names it behind the time and the source."""
+    assert {2: "the tag [Rank 2]", 0: "the tag [Rank 0]"} == read_sample("deepspeed.log")[
+        1
+    ].ranks_by
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", ","])
+def test_a_comma_in_a_number_is_not_read(delimiter):
+    """It may stand for a point or for thousands: what is not read is said."""
+    context, found = FileContext(zone="UTC"), []
+    for cells in (("epoch", "loss", "lr"), ("0", '"1,5"', "0.5"), ("1", '"1,25"', "")):
+        found += parse_line(delimiter.join(cells).encode(), context)
+    assert [{"lr": 0.5}] == [record.data for record in found]
+    assert "1,5" in context.guesses["comma"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Epoch: 1\rstep, epoch",
+        "iter 10: done",
+        "[2024-05-01 10:00:01,123] [INFO] [logging.py:96:log_dist] [Rank 0] step=10",
+        "Training epoch 0, iteration 9/199 |",
+        "2024-05-01 10:00:01 | INFO | train_inner | epoch 001:",
+    ],
+)
+def test_text_that_resembles_a_tools_is_no_damage(line):
+    """It has no values."""
+    context = FileContext(zone="UTC")
+    assert [] == parse_line(line.encode(), context)
+    assert {"not_a_record": 1} == context.skipped
 
 
 def test_a_row_without_a_time_takes_that_of_its_iterations():

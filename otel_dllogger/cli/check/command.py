@@ -8,6 +8,8 @@ import glob
 import itertools
 import os
 import re
+import select
+import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +45,7 @@ _PAGE_LINE = re.compile(rb"^# (?:HELP|TYPE) [a-zA-Z_:]", re.MULTILINE)
 _SNIFFED_BYTES = 65536
 _HTTP_OK = 200
 _MAX_LEFT_OUT = 3
+_WRITER_MS = 1_000
 
 MAX_DESCRIBED = 3
 """Targets that are described in full; of more, only the findings are printed."""
@@ -71,11 +74,14 @@ def check_targets(source: Source, *, details: bool = False) -> int:
         elif path.is_dir() or (not path.exists() and glob.has_magic(target)):
             paths.append(target)
         elif path.exists():
+            _refuse_device(path)
             report = _check_file(path)
             if report is None:
                 paths.append(target)
             else:
                 reports.append((target, report))
+        elif path.is_symlink():
+            raise UserError(f"{target!r} is a link to what does not exist; pass the log itself")
         else:
             raise UserError(
                 f"no file {target!r}; pass a log, a folder, a saved page, or the address of a page "
@@ -152,7 +158,7 @@ def _check_url(url: str) -> Report:
 def _check_file(path: Path) -> Report | None:
     """Describe a page, a pipe, or what cannot be a log; return None for a log."""
     with _reading(path):
-        lines = read_lines(str(path))
+        lines = read_lines(_open_pipe(path) if path.is_fifo() else str(path))
         # A pipe can be read only once, so its first lines are put back before the others.
         first = _take(lines, _SNIFFED_BYTES)
         lines = itertools.chain(first, lines)
@@ -165,6 +171,30 @@ def _check_file(path: Path) -> Report | None:
         if report is None and not path.is_file():
             return describe_log(path, lines)
         return report
+
+
+def _refuse_device(path: Path) -> None:
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        kind = "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise UserError(f"{path} is {kind}, which has no end and no records; pass a log")
+
+
+def _open_pipe(path: Path) -> int:
+    """Open a pipe, and return its descriptor, without waiting for somebody who never writes.
+
+    Opening by name waits for a writer, even if one came, wrote and left.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    if not poll.poll(_WRITER_MS):
+        with contextlib.suppress(BlockingIOError):  # somebody may write yet
+            if not os.read(descriptor, 1):
+                os.close(descriptor)
+                raise UserError(f"{path} is a pipe that nobody writes to; start the writer first")
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 @contextlib.contextmanager

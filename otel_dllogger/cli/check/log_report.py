@@ -23,7 +23,7 @@ from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS
 from otel_dllogger.logs.run_identity import is_copy
 from otel_dllogger.logs.source import LogFiles, Source
-from otel_dllogger.metrics.naming import parse_goal
+from otel_dllogger.metrics.naming import is_stage, parse_goal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -237,6 +237,12 @@ class _Log:
         warnings = self._report.warnings
         warnings += self._summary.problems
         metrics = self._summary.metrics.values()
+        for stage, names in _by_said("STAGE", metrics).items():
+            if not is_stage(stage):
+                warnings.append(
+                    f"the STAGE {stage[:40]!r} of {_listed(names)} is unknown: it becomes a stage "
+                    "of its own; write TRAIN, VAL, TEST or INFER"
+                )
         for template, names in _by_said("format", metrics).items():
             if not _can_format(template):
                 warnings.append(
@@ -257,7 +263,7 @@ def _by_said(key: str, metrics: Iterable[MetricSummary]) -> dict[str, list[str]]
     """Return the names of metrics by what their METADATA says under a key."""
     names: dict[str, list[str]] = {}
     for metric in metrics:
-        value = metric.said.get(key)
+        value = metric.said.get(key, metric.said.get(key.lower()))
         if value is not None:
             names.setdefault(value, []).append(metric.name)
     return names

@@ -29,6 +29,7 @@ MAX_PROBLEMS = 1_000
 _MAX_TEXT = 40
 _MAX_SAID = 1_000
 _SAID = ("unit", "GOAL", "goal", "STAGE", "stage", "format")
+_MEANT = {"unit": "unit", "goal": "GOAL", "stage": "STAGE", "format": "format"}
 
 
 @dataclass(slots=True)
@@ -218,6 +219,13 @@ class LogSummary:
         metric = self._find(name, name)
         if metric is None:
             return
+        for key in plain:
+            meant = None if key in _SAID else _MEANT.get(key.lower())
+            if meant is not None and len(self.problems) < MAX_PROBLEMS:
+                self.problems.append(
+                    f"line {number:,}: {key!r} in the metadata of {name[:60]!r} is not read; write "
+                    f"{meant!r}"
+                )
         for key in _SAID:
             if key in plain:
                 value = plain[key]

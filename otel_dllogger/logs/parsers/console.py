@@ -1,104 +1,47 @@
-"""Read what other tools print while they train, by a table of their headers and separators.
-
-A tool is a row of ``TOOLS``: what its lines begin with, and what stands between their values. A
-sample of each is in ``tests/data/console``. Sources: mmcv 1.x ``TextLoggerHook``; Megatron-LM
-``training_log`` and ``evaluate_and_print_results``, which Megatron-DeepSpeed has from it;
-torchtitan ``MetricsProcessor``.
-"""
+"""Read what other tools print while they train, by the table in ``console_tools``."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.diagnostics import NO_TIME
+from otel_dllogger.logs.parsers.console_tools import TOOLS
 from otel_dllogger.logs.parsers.context import SkippedError
-from otel_dllogger.logs.parsers.formats import (
-    MEGATRON,
-    OPENMMLAB_TEXT,
-    TORCHTITAN,
-    FileRecord,
-)
-from otel_dllogger.logs.parsers.literals import parse_seconds
+from otel_dllogger.logs.parsers.formats import FileRecord
+from otel_dllogger.logs.parsers.literals import parse_literal, parse_seconds
 from otel_dllogger.logs.parsers.text_lines import new_units
 
 if TYPE_CHECKING:
+    from otel_dllogger.logs.parsers.console_tools import Tool
     from otel_dllogger.logs.parsers.context import FileContext
     from otel_dllogger.record import Metadata
-
-_TIME = r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d{1,9})?)"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Tool:
-    """How a tool prints its values.
-
-    Attributes:
-        name: The name of the format.
-        head: What a line begins with. Groups: ``time``, ``stage``, ``epoch``, ``n`` for the
-            iteration, ``batches`` for a number that counts batches of a validation.
-        separator: What stands between two values.
-        stage: The stage of a line whose header has none, None if it says nothing.
-    """
-
-    name: str
-    head: re.Pattern[str]
-    separator: re.Pattern[str]
-    stage: str | None = None
-
-
-TOOLS = (
-    Tool(
-        OPENMMLAB_TEXT,
-        re.compile(
-            _TIME + r" - \S{1,100} - [A-Z]+ - (?:Epoch(?:\((?P<stage>train|val|test)\))? ?"
-            r"\[(?P<epoch>\d{1,18})\]\[(?P<n>\d{1,18})(?:/\d{1,18})?\]"
-            r"|Iter ?\[(?P<n2>\d{1,18})/\d{1,18}\]"
-            r"|Iter\((?P<stage2>train|val|test)\) ?\[(?P<batches>\d{1,18})(?:/\d{1,18})?\])\s+",
-            re.ASCII,
-        ),
-        re.compile(r", (?=[^\s,:]+: )"),
-        stage="train",
-    ),
-    Tool(
-        MEGATRON,
-        re.compile(
-            rf"\s*(?:\[{_TIME}\])?\s*iteration\s+(?P<n>\d{{1,18}})/\s*\d{{1,18}}\s*\|", re.ASCII
-        ),
-        re.compile(r"\|"),
-    ),
-    Tool(
-        MEGATRON,
-        re.compile(
-            r"\s*(?:validation|test) loss at "
-            r"(?:iteration (?P<batches>\d{1,18})|the end of training)"
-            r"(?: for [^|]{0,60})?(?: on (?P<stage>validation|test) set)?[^|]{0,60}\|",
-            re.ASCII,
-        ),
-        re.compile(r"\|"),
-        stage="val",
-    ),
-    Tool(
-        TORCHTITAN,
-        re.compile(
-            rf"\[titan\] {_TIME} - \S{{1,100}} - INFO - (?P<stage>validate )?step:\s+"
-            r"(?P<n>\d{1,18})\s+",
-            re.ASCII,
-        ),
-        re.compile(r"\s+(?=[A-Za-z_][^\s:]*: )"),
-    ),
-)
 
 _PAIR = re.compile(
     r"\s*(?P<name>[^\s:][^:]{0,200}?)(?: \((?P<unit>[^()]{1,40})\))?:\s*(?P<value>\S.*?)\s*"
 )
+# Without a colon, as in "lm loss 1.0E+01", "lr=[0.1, 0.1]": only numbers are values.
+_PLAIN = re.compile(
+    r"\s*(?P<name>[A-Za-z_][^\s:=]{0,100}(?: [A-Za-z_][^\s:=]{0,100}){0,5}?)(?:=|\s+)"
+    r"(?P<value>[-+\[]?(?:[\d.]|nan|inf).*?)\s*"
+)
+# A mean may follow in brackets, and a rate after a comma: "0.5 (0.6)", "0.45s, 2275.5/s".
 _VALUE = re.compile(
     r"(?P<number>[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,18})?(?:\.\d{0,30})?(?:[eE][-+]?\d{1,3})?)"
-    r"(?P<unit>%|[A-Za-z]{1,10})?(?:\(.*\))?",
+    r"(?: ?(?P<unit>%|[A-Za-z]{1,10}(?:/[A-Za-z]{1,10}){0,3}))?(?:(?:\s*\(|, \d).*)?",
     re.ASCII,
 )
-_STAGES = {"validate ": "val", "validation": "val"}
+_HOST = re.compile(r"[A-Za-z][\w.-]{0,100}: +(?=\[\d{4}-| ?iteration|samples/sec|steps: )")
+"""pdsh, with which DeepSpeed starts the nodes, puts their names before each line."""
+
+_STAGES = {"validate ": "val", "validation": "val", "valid": "val"}
+_QUOTES = str.maketrans("", "", '"{}')
+_NOT_METRICS = frozenset(
+    (
+        *("iter", "iteration", "epoch", "global_step"),
+        *("num_updates", "train_num_updates", "valid_num_updates"),
+    )
+)
 
 
 def read_console(text: str, context: FileContext) -> list[FileRecord | Metadata]:
@@ -115,8 +58,10 @@ def read_console(text: str, context: FileContext) -> list[FileRecord | Metadata]
     Raises:
         SkippedError: If its time cannot be read.
     """
+    host = _HOST.match(text) if text[:1].isalpha() else None
+    at = 0 if host is None else host.end()
     for tool in TOOLS:
-        head = tool.head.match(text)
+        head = tool.head.match(text, at)
         if head is not None:
             return _read(tool, head, text[head.end() :], context)
     return []
@@ -128,59 +73,94 @@ def _read(
     data, units = _read_values(tool, rest)
     if not data:
         return []
-    given = head.groupdict()
-    time_us = _time_us(given.get("time"), context)
-    stage = given.get("stage") or given.get("stage2")
+    given = {key: text for number, key in tool.groups if (text := head[number]) is not None}
+    stage = given.get("stage")
     stage = _STAGES.get(stage or "", stage) or tool.stage
     step = _step(given, stage, context)
+    time_us = _time_us(given, context)
+    if "rank" in given:
+        context.note_rank(int(given["rank"]), f"the tag [Rank {given['rank']}]")
     elapsed_us = context.elapsed_us(time_us)
     record = FileRecord(time_us, elapsed_us, step, data)
     record.log_format = tool.name
     record.header_stage = stage
     record.file_rank = context.rank
+    record.interpolated = context.is_untimed
     context.count(tool.name)
     return [*new_units(units, time_us, elapsed_us, context), record]
 
 
-def _time_us(text: str | None, context: FileContext) -> int:
-    """Return the line's time: its own, its container's, or that of the record before it."""
-    if text is not None:
-        time_us = context.read_datetime(text)
-        if time_us is None:
-            raise SkippedError(NO_TIME)
-        return time_us
-    return context.outer_us or context.last_us or context.row_us()
+def _time_us(given: dict[str, str], context: FileContext) -> int:
+    """Return the line's time: its own, its container's, or one after the record before it."""
+    time_us = context.outer_us
+    if "time" in given:
+        time_us = context.read_datetime(given["time"])
+    elif "day" in given:
+        month, day, *clock = map(int, re.split(r"\D", given["day"]))
+        time_us = context.find_year(month, day, clock)
+    elif time_us is None and (context.is_untimed or context.last_us is None):
+        context.is_untimed = True
+        return context.row_us()
+    elif time_us is None:
+        return context.after_last_us()
+    if time_us is None:
+        raise SkippedError(NO_TIME)
+    context.is_untimed = False
+    return time_us
 
 
-def _step(given: dict[str, str | None], stage: str | None, context: FileContext) -> Any:
-    epoch, number = given.get("epoch"), given.get("n") or given.get("n2")
+def _step(given: dict[str, str], stage: str | None, context: FileContext) -> Any:
+    epoch, number = given.get("epoch"), given.get("n")
     iteration = None if number is None else int(number)
     if stage in (None, "train") and iteration is not None:
         context.iteration = iteration
+        context.epoch = None if epoch is None else int(epoch)
         return iteration if epoch is None else (int(epoch), iteration)
     if epoch is not None:
         return (int(epoch),)
+    if iteration is None and context.epoch is not None:
+        return (context.epoch,)
     return (None, context.iteration if iteration is None else iteration, None)
 
 
 def _read_values(tool: Tool, text: str) -> tuple[dict[str, Any], dict[str, str]]:
     data: dict[str, Any] = {}
     units: dict[str, str] = {}
+    text = text.translate(_QUOTES) if '"' in text else text
     for part in tool.separator.split(text):
-        pair = _PAIR.fullmatch(part)
-        if pair is None:
+        pair = _PAIR.fullmatch(part) or _PLAIN.fullmatch(part)
+        if pair is None or pair["name"] in _NOT_METRICS:
             continue
-        name, unit = pair["name"], pair["unit"] or ""
-        value = _VALUE.fullmatch(pair["value"])
+        name, said = pair["name"], pair["value"]
+        unit = (pair["unit"] or "") if pair.re is _PAIR else ""
         if name == "eta":
-            data[name] = parse_seconds(pair["value"])
-        elif value is not None and any(map(str.isdigit, value["number"])):
+            data[name] = parse_seconds(said)
+        elif (number := _float(said)) is not None:
+            data[name] = number
+        elif (value := _VALUE.fullmatch(said)) and any(map(str.isdigit, value["number"])):
             data[name] = float(value["number"].replace(",", ""))
             unit = unit or value["unit"] or ""
-        elif pair["value"].lower() in ("nan", "inf", "-inf"):
-            data[name] = float(pair["value"])
+        elif pair.re is _PAIR:
+            data[name] = said
         else:
-            data[name] = pair["value"]
+            data.update(_by_group(name, parse_literal(said)))
         if unit:
             units[name] = unit
     return data, units
+
+
+def _float(text: str) -> float | None:
+    """Return a number without a unit, NaN and Inf included, as nearly all values are."""
+    try:
+        return None if "_" in text else float(text)
+    except ValueError:
+        return None
+
+
+def _by_group(name: str, values: Any) -> dict[str, float]:
+    """Return the numbers of groups of parameters: as one, if all are the same."""
+    if not isinstance(values, list) or not all(isinstance(value, (int, float)) for value in values):
+        return {}
+    if len(set(values)) == 1:
+        return {name: values[0]}
+    return {f"{name}/{number}": value for number, value in enumerate(values)}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.logs.parsers.times import parse_datetime, parse_zone
+from otel_dllogger.logs.parsers.times import find_year, parse_datetime, parse_zone
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_LINE_BYTES = 2**20
 """The longest line that is read; its record can take up to a hundred times as much memory."""
@@ -34,6 +37,7 @@ class SkippedError(ValueError):
 
 _MAX_ROW_US = 7 * 24 * 3600 * 10**6
 _APART_US = 1_000  # databases keep milliseconds
+_MAX_RANKS = 10_000
 MAX_UNITS = 10_000
 """Metrics of a file whose units are remembered."""
 
@@ -64,8 +68,10 @@ class FileContext:
         encoding: How the file's text is encoded, "" for UTF-8.
         is_events: Whether it is an event file of TensorBoard, whose frames stand for lines.
         cut: The beginning of a line that a container's log cut.
+        is_untimed: Whether no line of a console had a time so far.
         outer_us: The time that a container's log gives the line, None if there is none.
         columns: The names of a CSV file's columns, empty as long as it is not one.
+        delimiter: What stands between its columns.
         document: The beginning of a row of a JSON document, None outside of its rows.
         open_row: Step, stage and time of a row of MMEngine whose line broke off, until it ends.
         anchor_us: The time from which interpolated times continue, once the file has grown.
@@ -98,8 +104,10 @@ class FileContext:
     encoding: str = ""
     is_events: bool = False
     cut: str = ""
+    is_untimed: bool = False
     outer_us: int | None = None
     columns: list[str] = dataclasses.field(default_factory=list)
+    delimiter: str = ","
     document: str | None = None
     open_row: list[Any] | None = None
     anchor_us: int | None = None
@@ -146,6 +154,25 @@ class FileContext:
     def read_datetime(self, text: str) -> int | None:
         """Read a time with a year, as ``times.parse_datetime`` does."""
         return parse_datetime(text, zone=self.zone, last_us=self.last_us)
+
+    def find_year(self, month: int, day: int, clock: Sequence[int]) -> int | None:
+        """Read a time without a year, hours, minutes and seconds, as ``times.find_year`` does."""
+        hour, minute, second = clock
+        return find_year(
+            month,
+            day,
+            (hour, minute, second),
+            zone=self.zone,
+            reference_us=self.modified_us,
+            last_us=self.last_us,
+            start_us=self.run_start_us,
+        )
+
+    def note_rank(self, rank: int, words: str) -> None:
+        """Note the rank of the current line's records, and how it was found, in words."""
+        self.rank = rank
+        if len(self.ranks_by) < _MAX_RANKS:
+            self.ranks_by.setdefault(rank, words)
 
     def elapsed_us(self, time_us: int) -> int:
         """Return the time since the run's start, for lines that do not say it.
@@ -202,11 +229,12 @@ class FileContext:
             return self.anchor_us + max(until_us - self.anchor_us, 0) * passed // length
         if self.run_start_us is None or self.run_start_us > until_us:
             left = max(self.size_bytes - self.offset_bytes, 0)
-            return max(until_us - left * _APART_US, self._after_last())
+            return max(until_us - left * _APART_US, self.after_last_us())
         before = self.run_start_us if self.last_us is None else self.last_us
         if took_us is None:
             took_us = _APART_US
-        return max(min(before + took_us, until_us), self._after_last())
+        return max(min(before + took_us, until_us), self.after_last_us())
 
-    def _after_last(self) -> int:
+    def after_last_us(self) -> int:
+        """Return a time that databases keep apart from that of the record before."""
         return 0 if self.last_us is None else self.last_us + _APART_US

@@ -20,7 +20,7 @@ from otel_dllogger.diagnostics import (
     NUL_BYTES,
     TORN,
 )
-from otel_dllogger.logs.parsers import console, events, mmengine, rows, text_lines
+from otel_dllogger.logs.parsers import console, console_tools, events, mmengine, rows, text_lines
 from otel_dllogger.logs.parsers.context import MAX_LINE_BYTES, SkippedError
 from otel_dllogger.logs.parsers.envelope import DOCKER, unwrap
 from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON
@@ -46,7 +46,7 @@ _PREFIX = re.compile(rb"(?:DLLL?|TCAPPDLL)(?: ?$| \d)")
 _MMENGINE = re.compile(
     rb"(?:\d{4}/)?\d\d/\d\d \d\d:\d\d:\d\d - \S{1,100} - [A-Z]{4,8} - (?:Epoch|Iter)\("
 )
-_CONSOLE = re.compile(rb"(?:Epoch|Iter)(?:\(\w+\))? ?\[|iteration +\d+/| loss at |\[titan\]")
+_CONSOLE = console_tools.HINT
 _PRINTED = (b"DLL ", b"DLLL ", b"TCAPPDLL ")
 _QUOTES = b"\"'`"
 _BLANKS = b" \t\r\n\v\f"

@@ -64,7 +64,6 @@ _TAG = re.compile(
 _LABEL = re.compile(rb"[ \t]*(?P<tag>(?P<task>\d{1,7}):) ")
 _RANK_GROUPS = ("mpi", "job", "rank", "local", "task")
 _MAX_TAGS = 4
-_MAX_RANKS = 10_000
 
 
 def unwrap(line: bytes, context: FileContext) -> bytes:
@@ -144,11 +143,13 @@ def _take_tags(line: bytes, context: FileContext) -> bytes:
 def _note_rank(found: re.Match[bytes], context: FileContext) -> None:
     given = found.groupdict()
     kind = next(kind for kind in _RANK_GROUPS if given.get(kind) is not None)
-    rank = context.rank = int(given[kind])
-    if rank not in context.ranks_by and len(context.ranks_by) < _MAX_RANKS:
+    rank = int(given[kind])
+    if rank in context.ranks_by:
+        context.rank = rank
+    else:
         what = "a local rank of torchrun" if kind == "local" else ""
         tag = found["tag"].decode("ascii", "replace")
-        context.ranks_by[rank] = f"the tag {tag}" + (f", {what}" if what else "")
+        context.note_rank(rank, f"the tag {tag}" + (f", {what}" if what else ""))
         if kind == "local":
             context.guesses.setdefault(
                 "rank",

@@ -25,7 +25,7 @@ from otel_dllogger.diagnostics import (
 )
 from otel_dllogger.logs.parsers.context import MAX_DIGITS, MAX_NESTING, SkippedError
 from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON, FileRecord
-from otel_dllogger.logs.parsers.literals import parse_repr
+from otel_dllogger.logs.parsers.literals import parse_literal, parse_repr
 from otel_dllogger.logs.parsers.times import MAX_TIME_US
 from otel_dllogger.record import Info, Metadata, Record
 from otel_dllogger.values import safe_repr
@@ -157,13 +157,21 @@ def read_entry(fields: dict[str, Any], raw: bytes, log_format: str, context: Fil
     return Metadata(time_us, elapsed_us, metric, metadata)
 
 
+def _plain_step(step: Any) -> Any:
+    """Return a step; that of a script that passed ``str(step)`` as the tuple it was."""
+    if type(step) is str and step.startswith(("(", "[")):
+        step = parse_literal(step)
+        return tuple(step) if type(step) is list else step
+    return step
+
+
 def _log(step: Any, data: Any, raw: bytes, log_format: str) -> FileRecord:
     """Make a record whose times are still to be filled in."""
     if log_format is TCAP_JSON and type(data) is str:
         data = parse_repr(data)
         if type(data) is not dict:
             raise SkippedError(UNREADABLE_DATA)
-    record = FileRecord(0, 0, tuple(step) if type(step) is list else step, data)
+    record = FileRecord(0, 0, tuple(step) if type(step) is list else _plain_step(step), data)
     try:
         if -_INT64 < sum(data.values()) < _INT64:
             record.values = (data, data, True, True)  # what convert() would find out again
@@ -174,7 +182,9 @@ def _log(step: Any, data: Any, raw: bytes, log_format: str) -> FileRecord:
     elif (record.values is None or not record.is_pair) and _LONG_DIGITS.search(raw):
         fields = _exact(raw)
         step = fields["step"]
-        return FileRecord(0, 0, tuple(step) if type(step) is list else step, fields["data"])
+        return FileRecord(
+            0, 0, tuple(step) if type(step) is list else _plain_step(step), fields["data"]
+        )
     return record
 
 

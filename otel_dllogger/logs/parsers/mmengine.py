@@ -43,7 +43,6 @@ from otel_dllogger.diagnostics import NO_TIME, TORN
 from otel_dllogger.logs.parsers.context import SkippedError
 from otel_dllogger.logs.parsers.formats import MMENGINE_SCALARS, MMENGINE_TEXT, FileRecord
 from otel_dllogger.logs.parsers.literals import parse_literal, parse_seconds
-from otel_dllogger.logs.parsers.times import find_year
 
 if TYPE_CHECKING:
     from otel_dllogger.logs.parsers.context import FileContext
@@ -145,15 +144,7 @@ def _time_us(line: re.Match[str], context: FileContext) -> int:
             f"{line['year']}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"
         )
     else:
-        time_us = find_year(
-            month,
-            day,
-            (hour, minute, second),
-            zone=context.zone,
-            reference_us=context.modified_us,
-            last_us=context.last_us,
-            start_us=context.run_start_us,
-        )
+        time_us = context.find_year(month, day, (hour, minute, second))
     if time_us is None:
         raise SkippedError(NO_TIME)
     return time_us

@@ -7,11 +7,11 @@ import re
 _TOOLS = (
     (rb":::MLLOG ", "MLPerf's :::MLLOG"),
     (
-        rb"\{'(?:loss|eval_\w+|train_\w+|grad_norm)': .{0,4000}'epoch': ",
+        rb"\{'[^'{}]{1,100}': .{0,4000}'epoch': ",
         "Transformers, as its Trainer prints them",
     ),
     (
-        rb"\bloss: [-\d.e+]+ - \w+: [\d.]|\d+/\d+ \S.{0,400} - loss: \d",
+        rb"\bloss: [-\d.e+]+ - \w+: [\d.]|\d+/\d+\S* \S.{0,400} - loss: \d",
         "Keras, as its progress bar prints them",
     ),
     (rb"\bwandb: ", "Weights & Biases (wandb)"),
@@ -19,11 +19,17 @@ _TOOLS = (
     (rb"iteration +\d+/ *\d+ \|.{0,400}elapsed time per iteration", "Megatron-LM"),
     (rb"\bstep: *\d+ .{0,40}\bloss: *[\d.]+ .{0,80}\bmemory: *[\d.]+GiB", "torchtitan"),
     (rb"\beta: \d.{0,60}\biter: \d+ .{0,400}\btotal_loss: ", "Detectron2"),
+    (rb"\bTest: +\[ *\d+/\d+", "a validation's batches, as PyTorch's examples print them"),
+    (rb"Epoch +GPU_mem +\w+_loss", "Ultralytics, as its trainer prints them"),
+    (
+        rb"(?i:\b(?:epoch|step|iter(?:ation)?|batch|train)\b.{0,400}loss[\w/]{0,9}['\"]?[ :=]+\d)",
+        "a tool that is not known",
+    ),
 )
 
 _NAMES = {f"t{number}": name for number, (_regex, name) in enumerate(_TOOLS)}
 _ANY = re.compile(b"|".join(b"(?P<t%d>%s)" % (n, regex) for n, (regex, _) in enumerate(_TOOLS)))
-_HINT = re.compile(rb"MLLOG|wandb: |'epoch': |loss: |v_num=|elapsed time per")
+_HINT = re.compile(rb"MLLOG|wandb: |'epoch': |[Ll]oss|v_num=|elapsed time per")
 _MAX_BYTES = 8_192
 
 

@@ -5,15 +5,18 @@ A row of any other tool is read as well if it says where in the training it belo
 guess, of which ``FileContext.guesses`` tells.
 
 ====================  ================================================================  ============
-meaning               fields                                                            read as
+meaning               fields, in any case                                               read as
 ====================  ================================================================  ============
-iteration             step, iter, iteration, global_step, trainer/global_step, _step    step
+iteration             step, iter, iteration, global_step, num_updates, _step, ...       step
 epoch                 epoch, current_epoch                                              step
 time                  timestamp, wall_time, datetime, ...: Unix time or ISO 8601        time
-rank                  rank, global_rank                                                 rank
+rank                  rank, global_rank, else local_rank                                rank
 stage                 mode, stage, split, phase                                         stage
+name                  key, name, metric, tag, beside a ``value``                        its name
 ====================  ================================================================  ============
 
+Objects within a row are joined, ``{"train": {"loss": 1}}`` is ``train/loss``; numbers as text are
+numbers. A comma within a number is not read, since it may stand for a point or for thousands.
 A row whose metrics are all of a validation or a test, by their names or by its stage, is a
 validation at its iteration; a row without an iteration is the summary of its epoch.
 """
@@ -33,6 +36,7 @@ from otel_dllogger.logs.parsers.formats import (
     DETECTRON2,
     JSON_ROWS,
     LIGHTNING,
+    LLAMA_FACTORY,
     OPENMMLAB_JSON,
     TORCHTITAN_JSON,
     TRAINER_STATE,
@@ -43,24 +47,37 @@ from otel_dllogger.logs.parsers.json_lines import decode_json
 from otel_dllogger.logs.parsers.literals import parse_literal
 from otel_dllogger.metrics.naming import MetricMetadata, map_metric, parse_stage
 from otel_dllogger.record import parse_rank
+from otel_dllogger.values import to_number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from otel_dllogger.logs.parsers.context import FileContext
 
-_ITERATION = ("step", "iter", "iteration", "global_step", "trainer/global_step", "_step")
-_EPOCH = ("epoch", "current_epoch")
-_TIME = ("timestamp", "_timestamp", "wall_time", "datetime", "@timestamp", "ts", "date")
-_RANK = ("rank", "global_rank")
+_ITERATION = (
+    *("step", "iter", "iteration", "global_step", "trainer/global_step", "train/global_step"),
+    *("current_steps", "num_updates", "train_num_updates", "valid_num_updates", "train_step"),
+    *("Step", "Iter", "Iteration", "_step"),
+)
+_EPOCH = ("epoch", "current_epoch", "Epoch")
+_TIME = (
+    *("timestamp", "_timestamp", "wall_time", "datetime", "@timestamp", "ts", "date", "time"),
+    *("created_at", "Wall time", "Timestamp"),
+)
+_RANK = ("rank", "global_rank", "local_rank")
 _STAGE = ("mode", "stage", "split", "phase")
+_NAME = ("key", "name", "metric", "tag")
 _NUMBER = (int, float)
 
-_LEAST_UNIX_S, _MOST_UNIX_S = 10**8, 10**11  # 1973 and 5138; beyond it are milliseconds
+_LEAST_UNIX_S, _MOST_UNIX_S = 10**8, 10**11  # 1973 and 5138
+_UNITS_US = (10**6, 10**3, 1, 10**-3)  # of Unix time: seconds, milliseconds, ...
 _MAX_COLUMNS = 2_000
 _OF_BACKFILL = frozenset(("run", "rank", "metric", "value"))  # columns of ``backfill --to csv``
 _MAX_DOCUMENT = 1 << 16  # characters of a row that is printed over many lines
 _COLUMN = re.compile(r"[A-Za-z_@][^\"{}\n]{0,200}")
+_DELIMITERS = ",;\t"
+_PLACE = re.compile(r"[Ss]tep|[Ee]poch|[Ii]ter|num_updates")
+_COMMA = re.compile(r"[-+]?\d{1,18},\d{1,18}(?:[eE][-+]?\d{1,3})?", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,6 +115,11 @@ KNOWN = (
         fields=frozenset(("iteration", "total_loss", "eta_seconds")),
         file=re.compile(r"(?:.*/)?metrics\.json(?:\.\d+)?"),
         duration="time",
+    ),
+    RowFormat(
+        LLAMA_FACTORY,
+        fields=frozenset(("current_steps", "total_steps", "percentage")),
+        ignored=frozenset(("total_steps", "percentage")),
     ),
     RowFormat(LIGHTNING, file=re.compile(r"(?:.*/)?metrics\.csv")),
     RowFormat(ULTRALYTICS, file=re.compile(r"(?:.*/)?results\.csv")),
@@ -171,16 +193,20 @@ def read_head(line: str, context: FileContext) -> bool:
         line: The first line of a file, or a later one that may repeat it.
         context: The file.
     """
-    names = [name.strip() for name in line.split(",")]
+    delimiter = max(_DELIMITERS, key=line.count)
+    if delimiter not in line or _PLACE.search(line) is None:
+        return False
+    names = _cells(line, delimiter)
     is_head = (
         2 <= len(names) <= _MAX_COLUMNS
         and len(set(names)) == len(names)
-        and all(map(_COLUMN.fullmatch, names))
+        and all(map(_COLUMN.fullmatch, names[not names[0] :]))  # pandas' index has no name
         and not {*names}.isdisjoint((*_ITERATION, *_EPOCH))
         and not {*names} >= _OF_BACKFILL
     )
     if is_head:
         context.columns = names
+        context.delimiter = delimiter
     return is_head
 
 
@@ -190,18 +216,33 @@ def read_csv(line: str, context: FileContext) -> list[FileRecord]:
     Raises:
         SkippedError: If it has another number of cells.
     """
-    cells = [cell.strip() for cell in next(csv.reader([line]))]
+    cells = _cells(line, context.delimiter)
     if len(cells) != len(context.columns):
         raise SkippedError(MALFORMED, f"{len(cells)} cells in {len(context.columns)} columns")
     pairs = zip(context.columns, cells, strict=True)
-    record = _read(
-        {name: parse_literal(cell) for name, cell in pairs if cell}, context, is_csv=True
-    )
+    row = {name: parse_literal(cell) for name, cell in pairs if name and cell}
+    for cell in filter(_COMMA.fullmatch, cells):
+        context.guesses.setdefault(
+            "comma",
+            f"numbers such as {cell[:20]} are not read, since the comma may stand for a point or "
+            "for thousands; write them with a point",
+        )
+    record = _read(row, context, is_csv=True)
     return [] if record is None else [record]
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    """Split a line; return no cells if it is no line of CSV, such as one with progress bars."""
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
+    except csv.Error:
+        return []
 
 
 def _read(row: dict[str, Any], context: FileContext, *, is_csv: bool) -> FileRecord | None:
     """Return the record of a row; None if it does not say where in the training it belongs."""
+    if not is_csv and dict in map(type, row.values()):
+        row = dict(_flatten(row))
     known = _format_of(row, context)
     iteration, epoch = _take_number(row, _ITERATION), _take_number(row, _EPOCH)
     if known is None:
@@ -209,12 +250,15 @@ def _read(row: dict[str, Any], context: FileContext, *, is_csv: bool) -> FileRec
             return None
         known = _GUESSED[is_csv]
     time_us = _take_time(row, context)
-    rank = next((value for key in _RANK if (value := row.pop(key, None)) is not None), None)
+    rank = _take_rank(row, context)
     stage = _take_stage(row)
     for key in known.ignored:
         row.pop(key, None)
-    data = _one_metric(row) if known.name is TORCHTITAN_JSON else row
-    data = {name: value for name, value in data.items() if isinstance(value, _NUMBER)}
+    data = _one_metric(row) if known.name is TORCHTITAN_JSON else _named(row)
+    numbers = {name: value for name, value in data.items() if isinstance(value, _NUMBER)}
+    if len(numbers) < len(data):
+        numbers.update(_numbers_in_text(data))
+    data = numbers
     if not data:
         return None
     if known in _GUESSED.values():
@@ -246,9 +290,49 @@ def _format_of(row: Mapping[str, Any], context: FileContext) -> RowFormat | None
     return None
 
 
+def _flatten(row: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the fields of a row and of the objects in it, by their names joined with slashes."""
+    for name, value in row.items():
+        if type(value) is dict:
+            yield from _flatten(value, f"{above}{name}/")
+        else:
+            yield above + name, value
+
+
+def _numbers_in_text(data: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in data.items():
+        number = to_number(value) if type(value) is str else None
+        if number is not None:
+            yield name, number
+
+
+def _named(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the metric of a row that holds its name and its value, else the row itself."""
+    if "value" in row and isinstance(row["value"], _NUMBER):
+        for key in _NAME:
+            if isinstance(row.get(key), str):
+                return {row[key]: row["value"]}
+    return row
+
+
+def _take_rank(row: dict[str, Any], context: FileContext) -> Any:
+    for key in _RANK:
+        if key in row and (rank := row.pop(key)) is not None:
+            if key == "local_rank":
+                context.guesses.setdefault(
+                    "rank", "the local_rank of rows is taken as the rank, which it is on one node"
+                )
+            return rank
+    return None
+
+
 def _take_number(row: dict[str, Any], keys: tuple[str, ...]) -> float | None:
     for key in keys:
         value = row.get(key)
+        if value is None:
+            continue
+        if type(value) is str:
+            value = to_number(value)
         if isinstance(value, _NUMBER) and not isinstance(value, bool):
             del row[key]
             return value
@@ -256,14 +340,20 @@ def _take_number(row: dict[str, Any], keys: tuple[str, ...]) -> float | None:
 
 
 def _take_time(row: dict[str, Any], context: FileContext) -> int | None:
-    """Take the time out of a row: seconds or milliseconds since the Unix epoch, or ISO 8601."""
+    """Take the time out of a row: Unix time in any unit, or ISO 8601."""
     for key in _TIME:
         value = row.get(key)
+        if value is None:
+            continue
         time_us = None
         if isinstance(value, str):
             time_us = context.read_datetime(value)
-        elif isinstance(value, _NUMBER) and _LEAST_UNIX_S < value < _MOST_UNIX_S * 1000:
-            time_us = round(value * (10**6 if value < _MOST_UNIX_S else 10**3))
+            value = to_number(value)
+        if isinstance(value, _NUMBER) and value > _LEAST_UNIX_S:
+            unit = next(
+                (u for u in _UNITS_US if _LEAST_UNIX_S * 1e6 < value * u < _MOST_UNIX_S * 1e6), None
+            )
+            time_us = None if unit is None else round(value * unit)
         if time_us is not None:
             del row[key]
             return time_us
