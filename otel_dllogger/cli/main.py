@@ -235,9 +235,9 @@ def check(
     """Say what /metrics pages or logs contain, and what is wrong with them.
 
     URL_OR_PATH is an address (http://host:9464/metrics, host:9464, or 9464 on this machine),
-    a saved page, or a log of DLLogger, TCAP DLLogger or MMEngine, a folder with all below it or a
-    glob, which are read as bridge and backfill read them. There is a line for each rank, then a
-    description of each log, if there are few, then one verdict.
+    a saved page, or a log of DLLogger, MMEngine, TensorBoard or another tool, a folder with all
+    below it or a glob, which are read as bridge and backfill read them. There is a line for each
+    rank, then a description of each log, if there are few, then one verdict.
 
     Exits with 0 when all is well or there are only warnings, with 1 when something is wrong,
     with 2 when there is nothing to read.
@@ -291,8 +291,8 @@ def bridge(
     """Follow other people's logs, and serve the metrics of all their ranks on one page.
 
     PATH is a log file, a folder with all below it, or a glob; it need not exist yet. Logs of
-    DLLogger, TCAP DLLogger and MMEngine are read, and the format is detected for each line. The
-    job that writes them is not touched.
+    DLLogger, TCAP DLLogger, MMEngine, TensorBoard and many other tools are read; docs/logs.md
+    lists them. The job that writes them is not touched.
 
     \b
     otel-dllogger bridge runs/
