@@ -38,7 +38,8 @@ def say(message: str) -> None:
 def explain(error: ConfigurationError | EndpointError | ImportError) -> str:
     """Return what an error says in the words of the command line."""
     if isinstance(error, ImportError):
-        return f"this needs the package {error.name}: pip install 'otel-dllogger[otlp]'"
+        package = f"the package {error.name}" if error.name else "more packages"
+        return f"this needs {package}: pip install 'otel-dllogger[otlp]'"
     return in_options(error, _STEPS)
 
 

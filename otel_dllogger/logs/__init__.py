@@ -23,10 +23,11 @@ def read(
 ) -> Iterator[LogRow]:
     """Read the values of logs, in the order of their times.
 
-    It reads what ``otel-dllogger bridge`` and ``backfill`` read: logs of DLLogger, TCAP DLLogger
-    and MMEngine. A record that is there twice, as in two copies of a log of one rank, counts once.
-    Text is left out, hyper-parameters that are numbers are rows of their own granularity. Logs may
-    be larger than memory; they are read when the first row is asked for.
+    It reads what ``otel-dllogger bridge`` and ``backfill`` read: logs of DLLogger, MMEngine,
+    TensorBoard and the other tools in docs/logs.md. A record that is there twice, as in two copies
+    of a log of one rank, counts once. Text is left out, hyper-parameters that are numbers are rows
+    of their own granularity. Logs may be larger than memory; they are read when the first row is
+    asked for.
 
     What has to be guessed, and how much is damaged, is said in a ``UserWarning`` each.
 
@@ -37,7 +38,7 @@ def read(
 
         table = pandas.DataFrame(otel_dllogger.logs.read("runs/"))
         loss = table[(table.metric == "train.loss") & (table.granularity == "iteration")]
-        loss.pivot_table(index="iteration", columns="run", values="value").plot()
+        loss.pivot_table(index="time", columns=["run", "rank"], values="value").plot()
 
     Args:
         path: A log file, a folder with all below it, or a glob.

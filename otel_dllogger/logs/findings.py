@@ -15,7 +15,7 @@ from otel_dllogger.logs.reader import SEPARATOR, ProcessStart
 from otel_dllogger.record import EPOCH, ITERATION, RUN, VALIDATION, Info
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from otel_dllogger.logs.ranks import LoggedRank
     from otel_dllogger.logs.reader import FileReader, RankEntry
@@ -36,6 +36,7 @@ _ROUNDING_S = 5.0  # MMEngine's times are whole seconds
 _EARLIEST_US = 1_262_304_000_000_000  # 2010
 _AHEAD_US = 300_000_000
 _NO_LETTER = re.compile(r"[\d\W_]+")
+_ATTEMPT = re.compile(r"/(?:attempt_\d+|checkpoint-\d+)(?=/|$)")
 _DIGITS = re.compile(r"\d[\d.,]*")
 
 
@@ -143,6 +144,16 @@ class LogFindings:
             for key in self._ranks
             if self._traces[key[1]].first_nonfinite
         }
+
+    @property
+    def names_run(self) -> bool:
+        """Return whether the run's name was found in the path, rather than given."""
+        return not self._reader.identity.is_run_given
+
+    @property
+    def keys(self) -> Iterable[tuple[str, int]]:
+        """Return run and rank of the records."""
+        return self._ranks
 
     @property
     def has_records(self) -> bool:
@@ -333,13 +344,18 @@ SHARED = (
 
 
 def merge_warnings(logs: Iterable[tuple[str, LogFindings]]) -> Iterator[str]:
-    """Yield which logs hold the records of another log as well.
+    """Yield which logs hold the records of another log, or pass for another's continuation.
 
     Args:
         logs: Paths, and what was found in each.
     """
-    owners: dict[int, list[int]] = {}
     listed = list(logs)
+    yield from _copies(listed)
+    yield from _namesakes(listed)
+
+
+def _copies(listed: Sequence[tuple[str, LogFindings]]) -> Iterator[str]:
+    owners: dict[int, list[int]] = {}
     pairs: dict[tuple[int, int], int] = {}
     for number, (_path, findings) in enumerate(listed):
         for mark in findings._marks:  # noqa: SLF001 - of the same module
@@ -363,6 +379,38 @@ def merge_warnings(logs: Iterable[tuple[str, LogFindings]]) -> Iterator[str]:
             f"{listed[merged][0]} holds records of {shown}{more} as well: a copy, or a merged log "
             "beside the ranks' own? They count twice; leave it out"
         )
+
+
+def _namesakes(listed: Sequence[tuple[str, LogFindings]]) -> Iterator[str]:
+    """Yield which folders hold different logs of one rank, one after the other.
+
+    Logs of the same time are told of elsewhere, and a launcher's attempts and checkpoints are one
+    run. A run that the user named is what the user says.
+    """
+    folders: dict[tuple[str, int], dict[str, str]] = {}
+    for path, findings in listed:
+        if findings.names_run:
+            folder = _ATTEMPT.sub("", path.rpartition("/")[0])
+            for key in findings.keys:
+                folders.setdefault(key, {}).setdefault(folder, path)
+    several: dict[tuple[str, ...], list[tuple[str, int]]] = {}
+    for key, paths in folders.items():
+        if len(paths) > 1:
+            several.setdefault(tuple(paths.values()), []).append(key)
+    for paths_of, keys in several.items():
+        run = keys[0][0]
+        more = f" and {len(paths_of) - 2:,} more" if len(paths_of) > 2 else ""
+        yield (
+            f"{paths_of[0]}, {paths_of[1]}{more} are read as one run, {run!r}, that was continued; "
+            f"if they are different runs, say what the folders mean: {_pattern_for(*paths_of[:2])}"
+        )
+
+
+def _pattern_for(path: str, other: str) -> str:
+    """Return the option that takes the first folder in which two paths differ for the run."""
+    parts, others = path.split("/"), other.split("/")
+    at = next(i for i, (one, two) in enumerate(zip(parts, others, strict=False)) if one != two)
+    return f"--pattern '{'/'.join(['{run}', *'*' * len(parts[at + 1 : -1]), parts[-1]])}'"
 
 
 class Announcements:

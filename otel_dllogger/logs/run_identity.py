@@ -110,12 +110,14 @@ class RunIdentity(NamedTuple):
         host: The host, None if it is not known.
         rank_by: Where the rank comes from, in words, such as "the file name"; empty if nothing
             says one, so that 0 is assumed.
+        is_run_given: Whether the user named the run, or said where its name is in the path.
     """
 
     run: str
     rank: int
     host: str | None
     rank_by: str = ""
+    is_run_given: bool = False
 
 
 class RunIdentities:
@@ -200,14 +202,16 @@ class RunIdentities:
                 if rank is not None:
                     rank_by, folders[i] = f"the folder {clean_run(folders[i])}", left
                     break
-        run = self._run or clean_run(said.get("run", "")) or (launched.run if launched else "")
+        given = self._run or clean_run(said.get("run", ""))
         return RunIdentity(
-            run=run
+            run=given
+            or (launched.run if launched else "")
             or clean_run("/".join(filter(None, _find_run(folders, stem, place))))
             or "unknown",
             rank=rank or 0,
             host=clean_run(said.get("host", host or "")) or None,
             rank_by=rank_by,
+            is_run_given=bool(given),
         )
 
     def _match(self, path: str) -> tuple[dict[str, str], str]:

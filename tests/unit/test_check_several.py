@@ -98,6 +98,26 @@ def test_two_logs_of_one_rank_are_said(tmp_path):
     assert_said(done, 0, "b.json: same run and rank as another log of that time")
 
 
+def test_different_trainings_of_one_name_are_said(tmp_path):
+    """Lightning calls the first of each project version_0; checkpoints and attempts are one run."""
+    for model, start_s in (("a", 0), ("b", 100)):
+        folder = tmp_path / model / "lightning_logs" / "version_0"
+        folder.mkdir(parents=True)
+        (folder / "log.json").write_text(json_log(start_s=start_s))
+    done = otel_dllogger("check", ".", cwd=tmp_path, COLUMNS="300")
+    advice = "--pattern '{run}/*/*/log.json'"
+    said = "b/lightning_logs/version_0/log.json are read as one run, 'version_0', that"
+    assert_said(done, 0, said, advice)
+    told = otel_dllogger("check", ".", "--pattern", advice.split("'")[1], cwd=tmp_path)
+    assert_said(told, 0, "  a    0     8 ", "  b    0     8 ", "All is well.")
+    assert_said(otel_dllogger("check", "--run", "r", ".", cwd=tmp_path), 0, "All is well.")
+    for name in ("attempt_0", "attempt_1"):
+        (tmp_path / "again" / name / "0").mkdir(parents=True)
+        log = json_log(start_s=100 if name == "attempt_1" else 0)
+        (tmp_path / "again" / name / "0" / "stdout.log").write_text(log)
+    assert_said(otel_dllogger("check", "again", cwd=tmp_path), 0, "All is well.")
+
+
 def test_what_is_left_out_is_said(tmp_path):
     """A log that another one repeats is not read, as bridge and backfill do not read it."""
     (tmp_path / "log.json").write_text(json_log())

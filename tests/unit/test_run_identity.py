@@ -356,7 +356,7 @@ def test_the_name_that_the_readme_recommends_is_read_as_the_live_run(environ, sc
     monkeypatch.setattr(sys, "argv", [script])
     live = detect_topology({"RANK": "3", **environ})
     path = f"/w/logs/{live.run}_rank{live.rank}.json"
-    assert (live.run, 3, None, "the file name") == RunIdentities(["/w"]).of(path)
+    assert (live.run, 3, None, "the file name") == RunIdentities(["/w"]).of(path)[:4]
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     assert {"{run}_rank{rank}.json"} == set(re.findall(r'"([^"\n]*\{rank\}[^"\n]*)"', readme))
 

@@ -161,7 +161,7 @@ class _Log:
         facts, path = self._report.facts, str(self._path)
         if not self._path.is_file():  # a pipe, whose name says nothing
             return
-        run, rank, host, rank_by = self._identity
+        run, rank, host, rank_by, _is_run_given = self._identity
         where = "" if host is None else f" on {host}"
         by = f"by {rank_by}" if rank_by else "assumed, since the path says none"
         facts.append(

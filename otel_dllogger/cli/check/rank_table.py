@@ -85,14 +85,20 @@ def _rate(value: float) -> str:
 
 
 def _last_loss(rank: LoggedRank) -> str:
-    """Return the last loss of training, or else of anything; of several, the shortest name's."""
+    """Return the last loss of training, or else of anything; of several, the whole one."""
     losses = [
-        (rank.mapped(key).stage not in ("train", None), len(key), value)
+        (rank.mapped(key).stage not in ("train", None), *_part_of_loss(key), value)
         for granularity in (ITERATION, EPOCH, RUN, VALIDATION)
         for key, value in rank.state.cells[granularity].items()
         if conventional_metadata(key.partition(SEPARATOR)[0], DLLOGGER_JSON) == _MINIMIZED
     ]
     return f"{min(losses)[-1]:.4g}" if losses else ""
+
+
+def _part_of_loss(key: str) -> tuple[bool, int]:
+    """Return what sorts a loss of training behind the whole of it: ``total_loss``, ``loss_cls``."""
+    name = key.partition(SEPARATOR)[0].lower()
+    return not name.endswith("loss"), 0 if "total" in name else len(name)
 
 
 def _last_time(rank: LoggedRank) -> str:

@@ -6,11 +6,13 @@ around the line                                        from
 a byte order mark and two bytes a character            PowerShell's ``>``
 ``{"log":"...\n","stream":"stdout","time":"..."}``     Docker's json-file driver
 ``2024-05-01T10:00:00.1Z stdout F ...``                Kubernetes (CRI)
-``[1,3]<stdout>:``, ``[prterun-node@1,3]<stdout>:``    mpirun ``--tag-output``: job, rank
+``[1,3]<stdout>:``, ``[prterun-node@1,3]<stdout>:``,   mpirun ``--tag-output`` of Open MPI: job,
+``[1,3][node:4242]<stdout>:``                          rank
 ``[3]<stdout>:``                                       Horovod
 ``[rank3]:``, ``[rank: 3]``                            PyTorch, Lightning, torchtitan
 ``[default3]:``, ``[trainer3]:``                       torchrun ``--tee``: the role, the local rank
 ``3: ``, ``  3: ``                                     srun ``--label``
+``[3] ``, ``[3]:``, ``3:`` before a record             MPICH and Intel MPI, ``-prepend-rank``
 ``Iteration:  23%|##3  | 650/2771 [01:23<04:25]``      tqdm's progress bars, before or behind
 escape sequences                                       terminals' colours
 =====================================================  ============================================
@@ -54,15 +56,21 @@ _TIME = (
 _TAG = re.compile(
     rb"[ \t]*"
     + _TIME
-    + rb"(?P<tag>\[(?:[\w.@-]{0,100}@)?(?:\d{1,9},)?(?P<mpi>\d{1,9})\]<std(?:out|err|diag)>:"
+    + rb"(?P<tag>\[(?:[\w.@-]{0,100}@)?(?:\d{1,9},)?(?P<mpi>\d{1,9})(?::[^\]\s]{1,100})?\]"
+    rb"(?:\[[\w.:-]{1,100}\])?<std(?:out|err|diag)>:"
     rb"|\[\d{1,9},(?P<job>\d{1,9})\]:"
     rb"|\[(?:global[_ -]?)?rank[_ -]?:? ?(?P<rank>\d{1,9})\]:?"
     rb"|\[(?!(?i:epoch|step|iter|iteration|batch|time)\d)(?P<role>[A-Za-z][A-Za-z._-]{0,40})"
     rb"(?P<local>\d{1,5})\]:)[ \t]?",
     re.IGNORECASE,
 )
-_LABEL = re.compile(rb"[ \t]*(?P<tag>(?P<task>\d{1,7}):) ")
-_RANK_GROUPS = ("mpi", "job", "rank", "local", "task")
+# "[0] " of MPICH and Intel MPI, "0:" of others: only before what begins a record.
+_LABEL = re.compile(
+    rb"[ \t]*(?P<tag>(?P<task>\d{1,7}):) "
+    rb"|(?P<short>\[(?P<hydra>\d{1,7})\]:? ?|(?P<bare>\d{1,7}):)"
+    rb"(?=DLL|TCAPPDLL |\{\"|\d{4}/\d\d/|(?:Epoch|Iter)\(| ?iteration +\d)"
+)
+_RANK_GROUPS = ("mpi", "job", "rank", "local", "task", "hydra", "bare")
 _MAX_TAGS = 4
 
 
@@ -148,7 +156,7 @@ def _note_rank(found: re.Match[bytes], context: FileContext) -> None:
         context.rank = rank
     else:
         what = "a local rank of torchrun" if kind == "local" else ""
-        tag = found["tag"].decode("ascii", "replace")
+        tag = (given.get("tag") or given["short"]).decode("ascii", "replace").strip()
         context.note_rank(rank, f"the tag {tag}" + (f", {what}" if what else ""))
         if kind == "local":
             context.guesses.setdefault(

@@ -42,10 +42,11 @@ REPEATING = frozenset((TRAINER_STATE,))
 
 # Whole words: "clips" is not a rate, and neither "loss_scale" nor "lossless" is a loss.
 _RATE = re.compile(r"(?<![a-z])ips(?![a-z])|throughput", re.IGNORECASE)
-_LOSS = re.compile(r"loss(?:es)?(?![a-z])(?!_?scal|_?weight)", re.IGNORECASE)
+_LOSS = re.compile(r"loss(?:es)?(?![a-z])(?![_ -]?(?:scal|weight))", re.IGNORECASE)
 
-_MMENGINE_UNITS = {"time": "s", "data_time": "s", "eta": "s", "memory": "MiB"}
-"""IterTimerHook's seconds; ``get_max_cuda_memory`` gives bytes over 1024 squared."""
+_DETECTRON2 = frozenset((DETECTRON2, DETECTRON2_TEXT))
+_TIMER_UNITS = {"time": "s", "data_time": "s", "eta": "s", "memory": "MiB"}
+"""Seconds of MMEngine's and Detectron2's timers; ``get_max_cuda_memory`` gives bytes over 2**20."""
 
 _STAGE_OF_GRANULARITY = {ITERATION: "train", VALIDATION: "val"}
 
@@ -108,10 +109,10 @@ def conventional_metadata(name: str, log_format: str, stage: str | None = None) 
         metadata = {"unit": "items/s", "GOAL": "MAXIMIZE"}
     elif _LOSS.search(name):
         metadata = {"GOAL": "MINIMIZE"}
-    if log_format in MMENGINE:
-        unit = _MMENGINE_UNITS.get(name.rpartition("/")[2])
+    if log_format in MMENGINE or log_format in _DETECTRON2:
+        unit = _TIMER_UNITS.get(name.rpartition("/")[2])
         if unit is not None:
             metadata["unit"] = unit
-        if stage is not None:
-            metadata["STAGE"] = stage.upper()
+    if log_format in MMENGINE and stage is not None:
+        metadata["STAGE"] = stage.upper()
     return metadata
