@@ -111,8 +111,7 @@ class LogFindings:
         if len(self._traces) >= _MAX_TRACES:
             return None
         self._ranks[rank.key] = rank
-        is_tagged = rank.rank in self._reader.context.ranks_by
-        trace = self._traces[rank.rank] = RankTrace(is_tagged=is_tagged)
+        trace = self._traces[rank.rank] = RankTrace()
         return trace
 
     def _take_record(self, rank: LoggedRank, trace: RankTrace, record: FileRecord) -> None:
@@ -255,9 +254,10 @@ class LogFindings:
                     "each step is" if repeated == steps else f"{repeated:,} of {steps:,} steps are"
                 )
                 yield (
-                    f"{each} there {times:,} times: several ranks in one file without a tag, whose "
-                    "values become one series; give each rank its own file, or have the launcher "
-                    "tag the lines (mpirun --tag-output, srun --label, torchrun --tee 3)"
+                    f"{each} there {times:,} times: several ranks pass for one, without a tag or "
+                    "with the local rank of several nodes, and their values become one series; "
+                    "give each rank its own file, or have the launcher tag the lines (mpirun "
+                    "--tag-output, srun --label)"
                 )
 
     def _jumps(self) -> Iterator[str]:

@@ -21,9 +21,6 @@ _BACK_US = 1_000_000  # MMEngine's and syslog's times are whole seconds
 class RankTrace:
     """What the records of one rank in a file show, one after the other.
 
-    Args:
-        is_tagged: Whether a tag in front of the lines names the rank.
-
     Attributes:
         records: Records of training iterations.
         steps: Records of steps of any kind.
@@ -41,7 +38,6 @@ class RankTrace:
         "_by_times",
         "_elapsed_us",
         "_is_first",
-        "_is_tagged",
         "_metrics",
         "_once",
         "_recent",
@@ -62,8 +58,7 @@ class RankTrace:
         "steps",
     )
 
-    def __init__(self, *, is_tagged: bool) -> None:
-        self._is_tagged = is_tagged
+    def __init__(self) -> None:
         self._recent: dict[object, Mapping[str, float]] = {}  # the first record of each step
         self._repeated: dict[object, dict[tuple[str, ...], int]] = {}
         self._once = 0
@@ -103,8 +98,7 @@ class RankTrace:
             self._step_time_us = -1
             return
         self.records += 1
-        if not self._is_tagged and "rank" not in numbers:
-            self._count(record.step if record.is_pair else record.position, numbers)
+        self._count(record.step if record.is_pair else record.position, numbers)
         if self._time_key is not None or len(rank.state.iterations) != self._metrics:
             self._follow_steps(record, rank)
 

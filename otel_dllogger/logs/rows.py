@@ -205,7 +205,9 @@ class RowReader:
             values.append(value)
         if isinstance(item, Record) and not item.is_parameter:
             epoch, iteration = item.position.place or (None, None)
-            if not item.is_pair:  # two validation iterations may share their epoch and iteration
+            if item.is_pair:  # which may be (iteration, all iterations)
+                epoch, iteration = rank.state.epoch, rank.state.iteration
+            else:  # two validation iterations may share their epoch and iteration
                 step = blake2b(repr(item.step).encode(errors="replace"), digest_size=8).digest()
         elif isinstance(item, (Info, Record)):
             for name, value in _parameters(rank, item):

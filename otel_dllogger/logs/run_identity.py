@@ -92,7 +92,8 @@ _TIMESTAMP = re.compile(r"[0-9]{8}_[0-9]{6}")
 _GENERIC = re.compile(
     r"log(?:s|ger|files?)?|dl{2,3}(?:og(?:ger)?)?|nvlog|tcap.*|train(?:ing)?|metrics?|scalars?"
     r"|out(?:puts?)?|std(?:out|err)|err|console|raport|report|experiment|jsonl?|txt|tb|tensorboard"
-    r"|csv|results?|progress|trainer|state"
+    r"|csv|results?|progress|trainer|state|summary|history|loss(?:es)?|debug|default|run|main"
+    r"|job(?:log)?|nohup|slurm"
     r"|rank|local|global|node|host|device"
 )
 """Words that do not name a run; ``experiment_raport.json`` is the default of NVIDIA's examples."""

@@ -4,7 +4,8 @@ DLLogger defines ``(epoch, iteration)`` and ``(epoch, iteration, validation iter
 published scripts put a total at the end instead: ``(epoch, iteration, iterations per epoch)``, as
 FastPitch, HiFi-GAN, Jasper and wav2vec 2.0 in NVIDIA's DeepLearningExamples, and ``(iteration, all
 iterations)``. The stage of the metrics decides between the two; without one, a last element does
-that stays the same while the one before it counts up to it.
+that stays the same while the one before it counts up to it. A triple that comes before any training
+step is presumed to be one, until the next contradicts.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 _MIN_REPEATS = 3
 """Steps with one total that show it; two of them may be the last iterations of two epochs."""
 
+_OF_EPOCH = "(epoch, iteration, iterations per epoch)"
 _TRIPLE = 3
+_FIRST_TOTAL = 2
 _NUMBER = (int, float)
 _MAX_SHOWN = 60
 
@@ -50,6 +53,7 @@ class StepMeaning:
         "_tell",
         "_total",
         "_triple",
+        "_triple_total",
         "_triples",
         "decisions",
         "pair_total",
@@ -67,6 +71,7 @@ class StepMeaning:
         self._repeats = 0
         self._triple: tuple[Any, Any, Any] | None = None
         self._triples = 1
+        self._triple_total: float | None = None
         self._is_training = False
 
     def is_of_total(self, pair: tuple[int, int]) -> bool:
@@ -92,37 +97,47 @@ class StepMeaning:
         self._first = first
         return self.pair_total is not None
 
-    def position_of(self, record: Record, stage: str | None) -> Position:
+    def position_of(self, record: Record, stage: str | None, *, is_first: bool) -> Position:
         """Return the position of a record whose step may be a triple, and note it in the record.
 
         Args:
             record: A record whose granularity is ``validation`` by DLLogger's definition.
             stage: The stage of its metrics, None if they have none.
+            is_first: Whether the rank has not made a training step before.
         """
         step = to_plain(record.step)
         if len(step) != _TRIPLE:
             return record.position
-        return record.reposition(self._of_triple(tuple(step), stage))
+        return record.reposition(self._of_triple(tuple(step), stage, is_first=is_first))
 
-    def _of_triple(self, step: tuple[Any, Any, Any], stage: str | None) -> str:
+    def _of_triple(self, step: tuple[Any, Any, Any], stage: str | None, *, is_first: bool) -> str:
         if self._setting != AUTO:
             return ITERATION if self._setting == TOTAL else VALIDATION
-        before, self._triple = self._triple, step
         _epoch, iteration, last = step
         if not isinstance(last, _NUMBER) or not isinstance(iteration, _NUMBER):
+            self._triple = None
             return VALIDATION
+        before, self._triple = self._triple, step
         if stage is not None:
             if stage == "train":
                 self._decide_triple(step, "have metrics of the stage train")
             return ITERATION if stage == "train" else VALIDATION
-        if before is not None:
+        if before is None:
+            # Validations follow a training, and their own iterations begin at 0 or 1.
+            self._is_training = is_first and last >= _FIRST_TOTAL and 0 <= iteration <= last
+            if self._is_training:
+                self._decide_triple(step, "come before any training step, as no validation does")
+        else:
             _, iteration_before, last_before = before
             if last != last_before or max(iteration, iteration_before) > last:
-                self._triples, self._is_training = 1, False
+                self._triples = 1
+                self._is_training = last == self._triple_total and iteration <= last
+                if self._triple_total is None:
+                    self.decisions.pop(_OF_EPOCH, None)
             elif iteration != iteration_before:
                 self._triples += 1
             if self._triples >= _MIN_REPEATS:
-                self._is_training = True
+                self._is_training, self._triple_total = True, last
                 self._decide_triple(
                     step, f"end in {last} while the element before it counts up to it"
                 )
@@ -130,7 +145,7 @@ class StepMeaning:
 
     def _decide_triple(self, step: tuple[Any, Any, Any], why: str) -> None:
         shown = safe_repr(step)[:_MAX_SHOWN]
-        self._decide("(epoch, iteration, iterations per epoch)", f"steps such as {shown} {why}")
+        self._decide(_OF_EPOCH, f"steps such as {shown} {why}")
 
     def _decide(self, form: str, why: str) -> None:
         if form not in self.decisions:
@@ -151,6 +166,7 @@ class StepMeaning:
             triple,
             self._triples,
             self._is_training,
+            self._triple_total,
             self.decisions,
         ]
 
@@ -160,7 +176,8 @@ class StepMeaning:
         Raises:
             LookupError, TypeError, ValueError: If ``plain`` is anything else.
         """
-        pair_total, total, first, repeats, triple, triples, is_training, decisions = plain
+        pair_total, total, first, repeats, triple, triples, *rest = plain
+        is_training, self._triple_total, decisions = rest
         self.pair_total, self._total, self._first, self._repeats = pair_total, total, first, repeats
         self._triple = None if triple is None else tuple(triple)
         self._triples, self._is_training = int(triples), bool(is_training)

@@ -13,7 +13,7 @@ from tests.support.http import wait_until
 
 pytestmark = pytest.mark.newest_only
 
-UNTAGGED = "each step is there 4 times: several ranks in one file without a tag"
+UNTAGGED = "each step is there 4 times: several ranks pass for one"
 
 
 def untagged(first, last):

@@ -54,7 +54,7 @@ DOUBTFUL = {
     "several ranks": (
         "".join(text(n // 4, f"{n // 4} loss : {n}.5") for n in range(4, 24)),
         0,
-        "each step is there 4 times: several ranks in one file without a tag",
+        "each step is there 4 times: several ranks pass for one",
     ),
     "most steps twice": (
         steps(2) + "".join(text(n // 2, f"{n // 2} train.loss : {n}.5") for n in range(6, 16)),
@@ -62,7 +62,7 @@ DOUBTFUL = {
         "5 of 7 steps are there 2 times: several ranks",
     ),
     "validations": (
-        steps(2, of=lambda step: (0, step, 9), metric="loss"),
+        steps(2, of=lambda step: (0, 20 + step, 9), metric="loss"),
         0,
         "every step is read as a validation, that of 'loss' too",
     ),

@@ -118,6 +118,14 @@ def test_different_trainings_of_one_name_are_said(tmp_path):
     assert_said(otel_dllogger("check", "again", cwd=tmp_path), 0, "All is well.")
 
 
+def test_a_folder_in_which_nothing_is_a_log_is_wrong(tmp_path):
+    """Although no single file of it has to be one."""
+    (tmp_path / "notes.txt").write_text("hello\n")
+    (tmp_path / "rows.jsonl").write_text('{"n": 1, "value": 2.5}\n')
+    done = otel_dllogger("check", ".", cwd=tmp_path)
+    assert_said(done, 1, "nothing was read: no file of . is a log", "1 thing is wrong, 2 warnings.")
+
+
 def test_what_is_left_out_is_said(tmp_path):
     """A log that another one repeats is not read, as bridge and backfill do not read it."""
     (tmp_path / "log.json").write_text(json_log())

@@ -72,6 +72,15 @@ def test_a_row_says_all_that_is_known_of_a_value(tmp_path: Path) -> None:
     assert timedelta(0) == row.time.utcoffset()
 
 
+def test_a_total_is_not_an_iteration(tmp_path: Path) -> None:
+    """Once (iteration, all iterations) is known, rows say what the page says."""
+    log = tmp_path / "log.json"
+    log.write_text("".join(entry(n, step=[n, 100], data={"loss": n}) for n in range(1, 6)))
+    assert [(None, 3), (None, 4), (None, 5)] == [
+        (row.epoch, row.iteration) for row in read(log) if row.value >= 3
+    ]
+
+
 def test_parameters_are_rows_if_they_are_numbers(tmp_path: Path) -> None:
     """They have a granularity of their own; text is none, and a secret is none either."""
     log = tmp_path / "run.json"

@@ -59,7 +59,7 @@ def test_the_stage_may_come_from_metadata(store):
 
 def test_metadata_that_comes_late_holds_from_then_on(store):
     """What was decided of a name is not kept longer than its metadata."""
-    store.log((1, 1, 2), NO_STAGE)
+    store.log((1, 3, 2), NO_STAGE)
     assert {"validation"} == granularities(store)
     store.tell("loss", {"STAGE": "TRAIN"})
     store.log((1, 2, 2), NO_STAGE)
@@ -67,10 +67,29 @@ def test_metadata_that_comes_late_holds_from_then_on(store):
 
 
 def test_without_a_stage_a_total_shows_itself(store):
-    """The third step with the same bound is a training iteration, and those after it."""
+    """A validation does not come first, nor does its own iteration begin so high."""
     for iteration in range(1, 6):
         store.log((1, iteration, 40), NO_STAGE)
-    assert (1, 5, 3) == place(store)
+    assert (1, 5, 5) == place(store)
+    assert {"iteration"} == granularities(store)
+
+
+def test_a_total_shows_itself_between_validations(store):
+    """After a training step the third triple with one bound does; it is known in later epochs."""
+    store.log((0, 1), NO_STAGE)
+    for epoch in range(3):
+        for iteration in range(4):
+            store.log((epoch, iteration, 4), NO_STAGE)
+        for validation in range(1, 3):
+            store.log((epoch, 4, validation), {"val_loss": 1.0})
+    assert (2, 4, 1 + 2 + 4 + 4) == place(store)
+
+
+@pytest.mark.parametrize("odd", [None, "x", [1], {"a": 1}])
+def test_a_triple_without_numbers_is_compared_with_nothing(store, odd):
+    """Whatever it holds, those after it are read."""
+    for step in [(1, odd, 4), (1, 2, 4), (1, 2, odd), (1, 3, 4)]:
+        store.log(step, NO_STAGE)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +97,7 @@ def test_without_a_stage_a_total_shows_itself(store):
     [
         [(0, 10, i) for i in range(5)],  # a validation of five batches
         [(0, 10 * i, 3) for i in range(1, 6)],  # it does not bound the iteration
-        [(0, 1, 9), (0, 2, 8), (0, 3, 9), (0, 4, 8)],
+        [(0, 10, 9), (0, 2, 8), (0, 3, 9), (0, 4, 8)],
         [(0, i, None) for i in range(5)],
         [("a", i, "b") for i in range(5)],
     ],

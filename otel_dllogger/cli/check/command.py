@@ -113,6 +113,8 @@ def _combined(reports: list[tuple[str, Report]], logs: _Logs, *, details: bool) 
         whole.wrong = [words for _name, words in wrong]
         whole.warnings = [words for _name, words in warnings]
     whole.warnings += logs.warnings
+    if not whole.wrong:
+        whole.wrong += logs.wrong
     return whole
 
 
@@ -240,6 +242,7 @@ class _Logs:
 
     Attributes:
         warnings: What is doubtful about several of them together.
+        wrong: That none of them holds anything.
     """
 
     def __init__(self, source: Source) -> None:
@@ -248,6 +251,7 @@ class _Logs:
         self._first_nonfinite: dict[tuple[str, int], str] = {}
         self._left_out: list[str] = []
         self.warnings: list[str] = []
+        self.wrong: list[str] = []
 
     def reports(self) -> Iterator[tuple[str, Report]]:
         """Read the logs, and yield a report about each of them.
@@ -279,6 +283,8 @@ class _Logs:
                 report.wrong.clear()
             yield name, report
         self.warnings += merge_warnings(together)
+        if together and not any(findings.has_records for _name, findings in together):
+            self.wrong.append(f"nothing was read: no file of {' '.join(source.paths)} is a log")
 
     def _read(self, log: FoundLog, files: LogFiles, name: str) -> tuple[Report, LogFindings]:
         before = self._ranks.find(log.identity.run, log.identity.rank)

@@ -7,6 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.logs.parsers import event_names
 from otel_dllogger.logs.parsers.context import FileContext
 from otel_dllogger.logs.parsers.detect import parse_line
@@ -145,9 +146,18 @@ def _has_record(path: str, key: FileKey) -> bool:
         for line in _head_lines(file):
             if b"\0" in line:
                 return False
-            if has_prefix(line) if must_have_prefix else parse_line(line, context):
+            if has_prefix(line) if must_have_prefix else _is_record(line, context):
                 return True
     return False
+
+
+def _is_record(line: bytes, context: FileContext) -> bool:
+    """Return whether a line holds a record; what cannot be read holds none."""
+    try:
+        return bool(parse_line(line, context))
+    except Exception as error:  # one odd file is not a reason to read no other
+        DIAGNOSTICS.caught("backend_failed", "the head of a file", error)
+        return False
 
 
 def _head_lines(file: BinaryIO) -> Iterator[bytes]:
