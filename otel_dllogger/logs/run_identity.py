@@ -12,7 +12,7 @@ from otel_dllogger.logs.parsers.event_names import EVENT_NAME, path_stage
 from otel_dllogger.logs.tail.find_files import split_glob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 _FIELDS = ("run", "rank", "host")
 _FIELD_TEXTS = {"run": "[^/]+", "rank": "[0-9]{1,9}", "host": "[^/]+"}
@@ -240,39 +240,6 @@ def find_stamp(path: str) -> str:
     *folders, name = _stem(os.path.abspath(path)).split("/")  # noqa: PTH100 - links stay
     _rank, _host, stem = _read_name(name)
     return _find_run(folders, stem)[1]
-
-
-def is_copy(path: str, covers: Callable[[str], bool] = lambda _path: True) -> bool:
-    """Return whether a file holds scalars that MMEngine wrote to another file as well.
-
-    MMEngine writes them three times: to ``<time>/<time>.log``, ``<time>/vis_data/scalars.json``
-    and ``<time>/vis_data/<time>.json``. The first of these that exists is the original. This
-    function looks at the folders as they are now. Files with other names in ``vis_data`` belong
-    to other backends.
-
-    Args:
-        path: The file.
-        covers: Returns whether another file is read at all; if it is not, it is not an original.
-    """
-    folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 - links stay
-    above, folder_name = os.path.split(folder)
-    stem, extension = os.path.splitext(_without_rotation(name))  # noqa: PTH122
-    is_timed = _TIMESTAMP.fullmatch(stem)
-    if folder_name != _SCALARS_FOLDER or extension != ".json":
-        return False
-    if not is_timed and stem != "scalars":
-        return False
-    scalars = f"{folder}/scalars.json"
-    if is_timed and os.path.exists(scalars) and covers(scalars):  # noqa: PTH110
-        return True
-    try:
-        with os.scandir(above) as entries:
-            return any(
-                entry.name.endswith(".log") and entry.is_file() and covers(entry.path)
-                for entry in entries
-            )
-    except OSError:
-        return False
 
 
 def _parse_pattern(pattern: str) -> re.Pattern[str]:

@@ -69,8 +69,8 @@ class FoundLog(NamedTuple):
 def find_logs(source: Source) -> list[FoundLog]:
     """Return all logs, those of one rank in the order of their first records.
 
-    What MMEngine wrote a second time is left out, and so is DLLogger's text beside its JSON lines,
-    and an event file beside the framework's own log.
+    What a framework wrote a second time is left out, and so is DLLogger's text beside its JSON
+    lines.
 
     Args:
         source: Where to look.
@@ -84,7 +84,7 @@ def find_logs(source: Source) -> list[FoundLog]:
     files = LogFiles(source, finder.covers)
     logs = []
     for found in finder.scan().files.values():
-        if not files.is_copy(found.path):
+        if not files.repeats_twin(found.path):
             log = files.open(found.path)
             first_us, log_format, is_repeated = _first_record(log)
             if not is_repeated:
