@@ -88,6 +88,8 @@ _MMENGINE_NAMES = tuple(
     for name, host in (("[0-9]{8}_[0-9]{6}", ".+"), (".+?", "[^_]+"))
 )
 _TIMESTAMP = re.compile(r"[0-9]{8}_[0-9]{6}")
+# As TensorBoard's SummaryWriter and Transformers name the folder of a start, in a folder runs.
+_START = re.compile(r"[A-Z][a-z]{2}[0-9]{2}_[0-9]{2}-[0-9]{2}-[0-9]{2}_.+", re.DOTALL)
 
 _GENERIC = re.compile(
     r"log(?:s|ger|files?)?|dl{2,3}(?:og(?:ger)?)?|nvlog|tcap.*|train(?:ing)?|metrics?|scalars?"
@@ -137,7 +139,8 @@ class RunIdentities:
           checkpoint's: ``resnet50/logs/rank3/log.json`` is ``resnet50``. If a folder passed on
           the way (the nearest one), or else the file's name, is a time as MMEngine writes it,
           the time is added: ``resnet50/20250816_120000/vis_data/scalars.json`` is
-          ``resnet50/20250816_120000``
+          ``resnet50/20250816_120000``. So is a folder that is named after a time and a host:
+          ``bert/runs/Nov28_12-00-00_node1/events...`` is ``bert/Nov28_12-00-00_node1``
     run   the nearest folder that is not a rank's, a node's or a time; the file's name;
           ``unknown``
     rank  ``{rank}`` of the first pattern that matches
@@ -186,6 +189,8 @@ class RunIdentities:
         *folders, name = rest.split("/")
         if path_stage(rest) is not None:
             del folders[-1]
+        if folders[-2:-1] == ["runs"] and _START.fullmatch(folders[-1]):
+            del folders[-2]  # it says nothing, but the folder above it does
         launched = _read_layout(rest)
         rank, host, stem = _read_name(name)
         rank_by = "" if rank is None else "the file name"
@@ -368,7 +373,7 @@ def _find_run(folders: list[str], stem: str, place: re.Pattern[str] = _PLACE) ->
         return stem, ""
     stamp = fallback = ""
     for folder in reversed(folders):
-        if _TIMESTAMP.fullmatch(folder):
+        if _TIMESTAMP.fullmatch(folder) or _START.fullmatch(folder):
             stamp = stamp or folder
         elif _names_run(folder, place):
             return folder, stamp or (stem if is_time else "")

@@ -82,11 +82,12 @@ PATHS = {
     "/w/myrun/tcap_dllogger.json": ("myrun", 0),
     "/w/myrun/dlllog.json": ("myrun", 0),
     # event files: a time and a host, but no run; the folder of a stage is none either
-    "/w/runs/Nov28_12-00-00_gpu7/events.out.tfevents.1758276000.gpu7.example.org.12.0": (
-        "Nov28_12-00-00_gpu7",
+    "/w/bert/runs/Nov28_12-00-00_gpu7/events.out.tfevents.1758276000.gpu7.example.org.12.0": (
+        "bert/Nov28_12-00-00_gpu7",
         0,
         "gpu7",
     ),
+    "/runs/Nov28_12-00-00_h/events.out.tfevents.1758276000.h": ("Nov28_12-00-00_h", 0, "h"),
     "/w/lightning_logs/version_0/events.out.tfevents.1758276000.h.12.0": ("version_0", 0, "h"),
     "/w/bert/logs/train/events.out.tfevents.1758276000.h.12.0.v2": ("bert", 0, "h"),
     "/w/bert/logs/validation/events.out.tfevents.1758276000.h.12.0.v2": ("bert", 0, "h"),
