@@ -1,7 +1,7 @@
-"""Find the other logs that a framework wrote of the same training, of which one is to be read.
+"""Find the other logs that a framework wrote of the same training, of which one is read.
 
-``_FAMILIES`` names the logs of each framework, the one to read first. Event files come before logs
-without times, and after those that have both times and epochs.
+``_FAMILIES`` names the logs of each framework in the order in which they are preferred. Event files
+have exact times, but no epochs: they come first if the framework's own logs have no such times.
 """
 
 from __future__ import annotations
@@ -123,4 +123,5 @@ def _places(path: str, log: _Log) -> Iterator[tuple[str, str]]:
 
 def _files(folder: str, stamp: str, log: _Log) -> Iterator[str]:
     for name in log.names:
-        yield from glob.glob(f"{folder}/{name.replace(_STAMP, stamp)}")  # noqa: PTH207 - text
+        found = glob.glob(f"{folder}/{name.replace(_STAMP, stamp)}")  # noqa: PTH207 - text
+        yield from filter(os.path.isfile, found)  # a pipe would be waited for

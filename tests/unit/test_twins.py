@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -163,6 +164,14 @@ def test_a_log_that_is_not_followed_is_no_reason(tmp_path):
     write(tmp_path, FAMILIES["Detectron2"])
     logs_of_glob = find_logs(Source([str(tmp_path / "out" / "*.json")]))
     assert [log.path for log in logs_of_glob] == [str(tmp_path / "out" / "metrics.json")]
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_named_as_a_log_is_no_reason(tmp_path):
+    """It would be waited for."""
+    write(tmp_path, {"out/metrics.json": METRICS})
+    os.mkfifo(tmp_path / "out" / "log.txt")
+    assert found(tmp_path) == ["out/metrics.json"]
 
 
 def test_a_folder_named_as_a_log_is_no_reason(tmp_path):
