@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DAMAGE, LINE, REASONS
-from otel_dllogger.logs.parsers.formats import FileRecord
+from otel_dllogger.logs.parsers.formats import REPEATING, FileRecord
 from otel_dllogger.logs.parsers.other_tools import name_tool
 from otel_dllogger.logs.rank_trace import RankTrace
 from otel_dllogger.logs.reader import SEPARATOR, ProcessStart
@@ -93,6 +93,9 @@ class LogFindings:
     def take(self, rank: LoggedRank, item: RankEntry) -> None:
         """Look at an item that a rank has taken."""
         if type(item) is FileRecord:
+            if item.log_format in REPEATING and not item.data:  # its rank knew all of it
+                self._has_metric = True
+                return
             trace = self._traces.get(rank.rank) or self._trace(rank)
             time_us = item.time_us
             self._last_us = max(self._last_us, time_us)

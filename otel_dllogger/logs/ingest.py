@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS, FILE, HARMLESS, REASONS, REPEATED
-from otel_dllogger.logs.event_twins import is_twin
 from otel_dllogger.logs.findings import LogFindings
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.ranks import FAILED, LoggedRank
@@ -104,7 +103,7 @@ class LogIngest:
         sources: dict[TailedFile, _IngestedFile] = {}
         try:
             for file in files:
-                if file.state and not self._logs.is_copy(file.path):
+                if file.state:
                     sources[file] = self._restored(file, ranks)
         except Exception:  # damaged, or from a version that knew less, or more
             return False
@@ -202,7 +201,6 @@ class LogIngest:
         self._touched.pop(file, None)
         if change.kind == GONE:
             self._read_since.pop(file, None)
-        if change.kind == GONE or self._logs.is_copy(change.path):
             return
         source = self._files[file] = _IngestedFile(
             self._logs.open(change.path), is_watched=self._is_watched
@@ -259,10 +257,10 @@ class LogIngest:
 
     def _read(self, batch: LineBatch) -> None:
         source = self._files.get(batch.file)
-        if source is None:  # a copy of another file
+        if source is None:  # left out by the bridge that wrote the checkpoint
             return
         if not source.is_left_out and not source.reader.entries:  # nothing was read from it yet
-            source.is_left_out = source.log.repeats_other(batch.lines) or self._is_read(batch.path)
+            source.is_left_out = self._repeats(source.log, batch)
         if source.is_left_out:
             return
         self._touched[batch.file] = source
@@ -297,14 +295,16 @@ class LogIngest:
             rank.heartbeat_s = max(rank.heartbeat_s, heartbeat_s)
         self._count(source, skipped)
 
-    def _is_read(self, path: str) -> bool:
-        """Return whether a log came late, after the event file of its training was read."""
-        return any(
-            source.reader.context.is_events
-            and source.reader.entries
-            and is_twin(path, source.log.path)
-            for source in self._files.values()
+    def _repeats(self, log: LogFile, batch: LineBatch) -> bool:
+        """Return whether another log, which is read instead, holds the same."""
+        return log.repeats_other(batch.lines) or self._logs.repeats_twin(
+            batch.path, self._formats_of
         )
+
+    def _formats_of(self, path: str) -> set[str]:
+        """Return the formats of what was read of a file so far."""
+        sources = (source for file, source in self._files.items() if file.path == path)
+        return {log_format for source in sources for log_format in source.reader.entries}
 
     def _count(self, source: _IngestedFile, before: dict[str, int]) -> None:
         for reason, count in source.reader.skipped.items():

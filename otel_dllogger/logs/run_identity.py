@@ -12,7 +12,7 @@ from otel_dllogger.logs.parsers.event_names import EVENT_NAME, path_stage
 from otel_dllogger.logs.tail.find_files import split_glob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 _FIELDS = ("run", "rank", "host")
 _FIELD_TEXTS = {"run": "[^/]+", "rank": "[0-9]{1,9}", "host": "[^/]+"}
@@ -88,6 +88,8 @@ _MMENGINE_NAMES = tuple(
     for name, host in (("[0-9]{8}_[0-9]{6}", ".+"), (".+?", "[^_]+"))
 )
 _TIMESTAMP = re.compile(r"[0-9]{8}_[0-9]{6}")
+# As TensorBoard's SummaryWriter and Transformers name the folder of a start, in a folder runs.
+_START = re.compile(r"[A-Z][a-z]{2}[0-9]{2}_[0-9]{2}-[0-9]{2}-[0-9]{2}_.+", re.DOTALL)
 
 _GENERIC = re.compile(
     r"log(?:s|ger|files?)?|dl{2,3}(?:og(?:ger)?)?|nvlog|tcap.*|train(?:ing)?|metrics?|scalars?"
@@ -140,7 +142,8 @@ class RunIdentities:
           checkpoint's: ``resnet50/logs/rank3/log.json`` is ``resnet50``. If a folder passed on
           the way (the nearest one), or else the file's name, is a time as MMEngine writes it,
           the time is added: ``resnet50/20250816_120000/vis_data/scalars.json`` is
-          ``resnet50/20250816_120000``
+          ``resnet50/20250816_120000``. So is a folder that is named after a time and a host:
+          ``bert/runs/Nov28_12-00-00_node1/events...`` is ``bert/Nov28_12-00-00_node1``
     run   the nearest folder that is not a rank's, a node's or a time; the file's name;
           ``unknown``
     rank  ``{rank}`` of the first pattern that matches
@@ -189,6 +192,8 @@ class RunIdentities:
         *folders, name = rest.split("/")
         if path_stage(rest) is not None:
             del folders[-1]
+        if folders[-2:-1] == ["runs"] and _START.fullmatch(folders[-1]):
+            del folders[-2]  # it says nothing, but the folder above it does
         launched = _read_layout(rest)
         rank, host, stem = _read_name(name)
         rank_by = "" if rank is None else "the file name"
@@ -245,39 +250,6 @@ def find_stamp(path: str) -> str:
     *folders, name = _stem(os.path.abspath(path)).split("/")  # noqa: PTH100 - links stay
     _rank, _host, stem = _read_name(name)
     return _find_run(folders, stem)[1]
-
-
-def is_copy(path: str, covers: Callable[[str], bool] = lambda _path: True) -> bool:
-    """Return whether a file holds scalars that MMEngine wrote to another file as well.
-
-    MMEngine writes them three times: to ``<time>/<time>.log``, ``<time>/vis_data/scalars.json``
-    and ``<time>/vis_data/<time>.json``. The first of these that exists is the original. This
-    function looks at the folders as they are now. Files with other names in ``vis_data`` belong
-    to other backends.
-
-    Args:
-        path: The file.
-        covers: Returns whether another file is read at all; if it is not, it is not an original.
-    """
-    folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100 - links stay
-    above, folder_name = os.path.split(folder)
-    stem, extension = os.path.splitext(_without_rotation(name))  # noqa: PTH122
-    is_timed = _TIMESTAMP.fullmatch(stem)
-    if folder_name != _SCALARS_FOLDER or extension != ".json":
-        return False
-    if not is_timed and stem != "scalars":
-        return False
-    scalars = f"{folder}/scalars.json"
-    if is_timed and os.path.exists(scalars) and covers(scalars):  # noqa: PTH110
-        return True
-    try:
-        with os.scandir(above) as entries:
-            return any(
-                entry.name.endswith(".log") and entry.is_file() and covers(entry.path)
-                for entry in entries
-            )
-    except OSError:
-        return False
 
 
 def _parse_pattern(pattern: str) -> re.Pattern[str]:
@@ -406,7 +378,7 @@ def _find_run(folders: list[str], stem: str, place: re.Pattern[str] = _PLACE) ->
         return stem, ""
     stamp = fallback = ""
     for folder in reversed(folders):
-        if _TIMESTAMP.fullmatch(folder):
+        if _TIMESTAMP.fullmatch(folder) or _START.fullmatch(folder):
             stamp = stamp or folder
         elif _names_run(folder, place):
             return folder, stamp or (stem if is_time else "")

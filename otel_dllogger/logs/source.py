@@ -8,24 +8,24 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from otel_dllogger.logs.event_twins import find_twins
 from otel_dllogger.logs.parsers.context import MAX_LINE_BYTES, FileContext
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.parsers.tfrecord import HEADER_BYTES, is_frame
 from otel_dllogger.logs.parsers.times import parse_zone
 from otel_dllogger.logs.reader import FileReader
-from otel_dllogger.logs.run_identity import RunIdentities, is_copy
+from otel_dllogger.logs.run_identity import RunIdentities
 from otel_dllogger.logs.run_start import find_start_us
 from otel_dllogger.logs.tail.split_frames import read_frames
+from otel_dllogger.logs.twins import find_twins
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from otel_dllogger.logs.run_identity import RunIdentity
 
 _HEAD_BYTES = 1 << 16
-_PEEKED_LINES = 1_000
+_PEEKED_LINES = 20_000  # a console may show a long configuration and a model first
 _JSON = b"DLLL {"
 _TEXT = re.compile(rb"DLLL? \d{4}-\d\d-\d\d ")
 
@@ -71,10 +71,6 @@ class LogFiles:
         self._source = source
         self._covers = covers
         self.identities = RunIdentities(source.paths, run=source.run, patterns=source.patterns)
-
-    def is_copy(self, path: str) -> bool:
-        """Return whether MMEngine wrote the scalars of a file to another one as well."""
-        return is_copy(path, self._covers)
 
     def open(
         self,
@@ -125,21 +121,39 @@ class LogFiles:
         except OSError:
             return False
 
-    def has_own_twin(self, path: str) -> bool:
-        """Return whether the framework's own log of the same training is beside an event file.
+    def repeats_twin(
+        self, path: str, formats_of: Callable[[str], Container[str]] = lambda _path: ()
+    ) -> bool:
+        """Return whether another log of the same training is read instead of a file.
+
+        It is the one that comes first in the order of its framework (``twins``), or one that was
+        read before this file.
 
         Args:
-            path: The event file.
+            path: The file.
+            formats_of: Returns the formats of what was read of another file before.
         """
-        return any(self._covers(twin) and self._has_steps(twin) for twin in find_twins(path))
+        return any(
+            self._covers(twin.path)
+            and (
+                twin.log_format in formats_of(twin.path)
+                or (twin.is_preferred and self._has_steps(twin.path, twin.log_format))
+            )
+            and self._has_steps(path, twin.own_format)
+            for twin in find_twins(path)
+        )
 
-    def _has_steps(self, path: str) -> bool:
-        """Return whether a file is a log with steps; a result may be in a file of such a name."""
+    def _has_steps(self, path: str, log_format: str) -> bool:
+        """Return whether a file has steps in a format; others may have such a name."""
         reader = self.open(path).reader
         try:
             for line in itertools.islice(read_lines(path), _PEEKED_LINES):
                 for _rank, item in reader.read(line):
-                    if isinstance(item, FileRecord) and item.step not in ((), (None,)):
+                    if (
+                        isinstance(item, FileRecord)
+                        and item.log_format == log_format
+                        and item.step not in ((), (None,))
+                    ):
                         return True
         except OSError:
             pass
@@ -182,15 +196,11 @@ class LogFile:
         self.reader.observe(size_bytes=size_bytes, modified_us=modified_ns // 1000)
 
     def repeats_other(self, lines: Iterable[bytes]) -> bool:
-        """Return whether another log beside it holds the same, and more.
-
-        DLLogger's text has its JSON lines beside it, an event file the framework's own log.
+        """Return whether it is DLLogger's text, and the JSON lines beside it hold the same.
 
         Args:
             lines: The file's first lines.
         """
-        if self.reader.context.is_events or is_frame(next(iter(lines), b"")):
-            return self._files.has_own_twin(self.path)
         return any(map(_TEXT.search, lines)) and self._files.has_json_twin(self.path)
 
 

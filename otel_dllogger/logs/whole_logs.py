@@ -9,7 +9,7 @@ from otel_dllogger.diagnostics import HARMLESS
 from otel_dllogger.errors import ConfigurationError, count_of, in_words
 from otel_dllogger.logs.findings import LogFindings
 from otel_dllogger.logs.parsers.event_names import path_stage
-from otel_dllogger.logs.parsers.formats import FileRecord
+from otel_dllogger.logs.parsers.formats import REPEATING, FileRecord
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.reader import ProcessStart
 from otel_dllogger.logs.source import LogFiles, read_lines
@@ -41,19 +41,36 @@ class FoundLog(NamedTuple):
         size_bytes: Its size when it was found.
         first_us: The time of its first record, microseconds since the Unix epoch; 0 if none
             of its first lines has one.
+        log_format: The format of that record.
     """
 
     path: str
     identity: RunIdentity
     size_bytes: int
     first_us: int
+    log_format: str
+
+    def is_shared(self, last_us: int | None) -> bool:
+        """Return whether it begins before the end of another log of its rank, without a reason.
+
+        Event files of several stages are of one time, and so are files that repeat the history.
+
+        Args:
+            last_us: When the logs before it end that are of its rank; None if there are none.
+        """
+        return (
+            last_us is not None
+            and self.first_us < last_us
+            and path_stage(self.path) is None
+            and self.log_format not in REPEATING
+        )
 
 
 def find_logs(source: Source) -> list[FoundLog]:
     """Return all logs, those of one rank in the order of their first records.
 
-    What MMEngine wrote a second time is left out, and so is DLLogger's text beside its JSON lines,
-    and an event file beside the framework's own log.
+    What a framework wrote a second time is left out, and so is DLLogger's text beside its JSON
+    lines.
 
     Args:
         source: Where to look.
@@ -67,11 +84,12 @@ def find_logs(source: Source) -> list[FoundLog]:
     files = LogFiles(source, finder.covers)
     logs = []
     for found in finder.scan().files.values():
-        if not files.is_copy(found.path):
+        if not files.repeats_twin(found.path):
             log = files.open(found.path)
-            first_us, is_repeated = _first_record(log)
+            first_us, log_format, is_repeated = _first_record(log)
             if not is_repeated:
-                logs.append(FoundLog(found.path, log.identity, found.status.st_size, first_us))
+                size_bytes = found.status.st_size
+                logs.append(FoundLog(found.path, log.identity, size_bytes, first_us, log_format))
     missing = [
         path for path in source.paths if not FileFinder([path], anomalies=anomalies).scan().files
     ]
@@ -101,18 +119,19 @@ def lines_of(log: LogFile) -> Iterator[bytes]:
         ) from error
 
 
-def _first_record(log: LogFile) -> tuple[int, bool]:
-    """Return the time of the first record, and whether another log holds it as well.
+def _first_record(log: LogFile) -> tuple[int, str, bool]:
+    """Return the first record's time and format, and whether another log holds it as well.
 
     The files of a rank are read in the order of these times.
     """
     for number, line in enumerate(lines_of(log)):
         for _rank, item in log.reader.read(line):
             if not isinstance(item, (SeriesMetadata, ProcessStart)):
-                return item.time_us, log.repeats_other([line])
+                log_format = item.log_format if isinstance(item, FileRecord) else ""
+                return item.time_us, log_format, log.repeats_other([line])
         if number >= _PEEKED_LINES:
             break
-    return 0, False
+    return 0, "", False
 
 
 @dataclasses.dataclass(slots=True)
@@ -230,13 +249,7 @@ class WholeLogs:
                 rank = known.get(number)
                 if rank is None:
                     rank = known[number] = self.ranks.of(log.identity, number)
-                    last_us = rank.state.last_log_us
-                    if (
-                        last_us is not None
-                        and number == log.identity.rank
-                        and path_stage(log.path) is None  # else they are of one time
-                        and found.first_us < last_us
-                    ):
+                    if number == log.identity.rank and found.is_shared(rank.state.last_log_us):
                         self.found.shared.append(log.path)
                 if type(item) is FileRecord and item.interpolated:
                     self.found.interpolated += 1

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.identity import clean_run, detect_topology
-from otel_dllogger.logs.run_identity import RunIdentities, RunIdentity, is_copy
+from otel_dllogger.logs.run_identity import RunIdentities, RunIdentity
 from otel_dllogger.logs.run_start import find_start_us
+from otel_dllogger.logs.twins import find_twins
 from tests.support.parsers import DATA
 
 pytestmark = pytest.mark.newest_only
@@ -81,11 +82,12 @@ PATHS = {
     "/w/myrun/tcap_dllogger.json": ("myrun", 0),
     "/w/myrun/dlllog.json": ("myrun", 0),
     # event files: a time and a host, but no run; the folder of a stage is none either
-    "/w/runs/Nov28_12-00-00_gpu7/events.out.tfevents.1758276000.gpu7.example.org.12.0": (
-        "Nov28_12-00-00_gpu7",
+    "/w/bert/runs/Nov28_12-00-00_gpu7/events.out.tfevents.1758276000.gpu7.example.org.12.0": (
+        "bert/Nov28_12-00-00_gpu7",
         0,
         "gpu7",
     ),
+    "/runs/Nov28_12-00-00_h/events.out.tfevents.1758276000.h": ("Nov28_12-00-00_h", 0, "h"),
     "/w/lightning_logs/version_0/events.out.tfevents.1758276000.h.12.0": ("version_0", 0, "h"),
     "/w/bert/logs/train/events.out.tfevents.1758276000.h.12.0.v2": ("bert", 0, "h"),
     "/w/bert/logs/validation/events.out.tfevents.1758276000.h.12.0.v2": ("bert", 0, "h"),
@@ -316,7 +318,7 @@ def test_every_path_has_an_origin(names, roots, run):
         assert 0 <= identity.rank < 10**9
         assert identity.host is None or clean_run(identity.host) == identity.host != ""
     find_start_us(path)
-    is_copy(path)
+    list(find_twins(path))
 
 
 @EXAMPLES
@@ -381,40 +383,3 @@ def test_a_time_in_the_path_is_the_start():
     assert start_us - 2 * 3600 * 10**6 == find_start_us(f"/w/{TIME}.log", zone="+02:00")
     assert find_start_us("/w/resnet50/20259916_120000.log", zone="UTC") is None
     assert find_start_us("/w/resnet50/log.json", zone="UTC") is None
-
-
-def touch(folder, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-
-
-def copies(folder):
-    """Return which of all files are copies."""
-    files = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
-    return {name for name in files if is_copy(str(folder / name))}
-
-
-def test_of_mmengines_three_files_two_are_copies(tmp_path):
-    """Whichever are there: one is the original."""
-    log, scalars, by_time = f"{TIME}.log", SCALARS, f"vis_data/{TIME}.json"
-    touch(tmp_path / "all", log, scalars, by_time, "vis_data/config.py")
-    assert {scalars, by_time} == copies(tmp_path / "all")
-    touch(tmp_path / "others", log, scalars, "vis_data/toy_rank1.json")
-    assert {scalars} == copies(tmp_path / "others")
-    touch(tmp_path / "without_log", scalars, by_time, "other/train.log")
-    assert {by_time} == copies(tmp_path / "without_log")
-    touch(tmp_path / "by_time", by_time)
-    assert set() == copies(tmp_path / "by_time")
-    touch(tmp_path / "dllogger", "train.log", "logs/scalars.json", "train.json")
-    assert set() == copies(tmp_path / "dllogger")
-    assert is_copy(str(tmp_path / "all" / f"{scalars}.1"))
-    assert not is_copy(str(tmp_path / "gone" / scalars))
-    assert is_copy(str(DATA / "mmengine_epoch" / SCALARS))
-
-
-def test_a_folder_named_as_a_log_is_no_original(tmp_path):
-    """Only a file is."""
-    touch(tmp_path, SCALARS)
-    (tmp_path / "train.log").mkdir()
-    assert set() == copies(tmp_path)

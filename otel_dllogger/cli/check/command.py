@@ -24,7 +24,6 @@ from otel_dllogger.cli.scrape import MAX_PAGE_BYTES, UnreachableError, fetch
 from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.errors import ConfigurationError, count_of, in_words
 from otel_dllogger.logs.findings import SHARED, grouped, merge_warnings
-from otel_dllogger.logs.parsers.event_names import path_stage
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.source import LogFiles, read_lines
 from otel_dllogger.logs.tail.anomalies import FileAnomalies
@@ -293,7 +292,7 @@ class _Logs:
             report = describe_log(
                 Path(log.path), read_lines(log.path), name=name, files=files, ranks=self._ranks
             )
-        if last_us is not None and log.first_us < last_us and path_stage(log.path) is None:
+        if log.is_shared(last_us):
             report.warnings.append(SHARED)
         for key, step in report.findings.first_nonfinite.items():
             self._first_nonfinite.setdefault(key, step)

@@ -21,7 +21,6 @@ from otel_dllogger.errors import count_of
 from otel_dllogger.logs.findings import LogFindings
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS
-from otel_dllogger.logs.run_identity import is_copy
 from otel_dllogger.logs.source import LogFiles, Source
 from otel_dllogger.metrics.naming import is_stage, parse_goal
 
@@ -78,6 +77,7 @@ class _Log:
     def __init__(self, path: Path, name: str, files: LogFiles, ranks: Ranks) -> None:
         self._path = path
         self._name = name
+        self._files = files
         self._damage = Damage()
         log = files.open(str(path), context=self._damage.context)
         log.observe()
@@ -167,9 +167,9 @@ class _Log:
         facts.append(
             f"  for bridge and backfill: run {cut(run, _MAX_RUN)!r}, rank {rank}{where} ({by})"
         )
-        if is_copy(path):
+        if self._files.repeats_twin(path):
             facts.append(
-                "  MMEngine wrote the same to another file: bridge and backfill leave this one out "
+                "  the same training is in another file: bridge and backfill leave this one out "
                 "if they find both"
             )
 

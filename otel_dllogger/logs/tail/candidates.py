@@ -38,6 +38,7 @@ SETTINGS = (
     "preds.json",
     "predictions*.json",
     "results*.json",
+    "*_results.json",
 )
 """Names of the settings and results that trainings write beside their logs.
 
