@@ -387,12 +387,12 @@ def _copies(listed: Sequence[tuple[str, LogFindings]]) -> Iterator[str]:
 def _namesakes(listed: Sequence[tuple[str, LogFindings]]) -> Iterator[str]:
     """Yield which folders hold different logs of one rank, one after the other.
 
-    Logs of the same time are told of elsewhere, and a launcher's attempts and checkpoints are one
-    run. A run that the user named is what the user says.
+    Logs of the same time are told of elsewhere; a launcher's attempts, checkpoints and the folders
+    of Keras's stages are one run. A run that the user named is what the user says.
     """
     folders: dict[tuple[str, int], dict[str, str]] = {}
     for path, findings in listed:
-        if findings.names_run:
+        if findings.names_run and path_stage(path) is None:
             folder = _ATTEMPT.sub("", path.rpartition("/")[0])
             for key in findings.keys:
                 folders.setdefault(key, {}).setdefault(folder, path)

@@ -94,7 +94,7 @@ _START = re.compile(r"[A-Z][a-z]{2}[0-9]{2}_[0-9]{2}-[0-9]{2}-[0-9]{2}_.+", re.D
 _GENERIC = re.compile(
     r"log(?:s|ger|files?)?|dl{2,3}(?:og(?:ger)?)?|nvlog|tcap.*|train(?:ing)?|metrics?|scalars?"
     r"|out(?:puts?)?|std(?:out|err)|err|console|raport|report|experiment|jsonl?|txt|tb|tensorboard"
-    r"|csv|results?|progress|trainer|state|summary|history|loss(?:es)?|debug|default|run|main"
+    r"|csv|results?|progress|trainer|state|summary|history|loss(?:es)?|debug|default|main"
     r"|job(?:log)?|nohup|slurm"
     r"|rank|local|global|node|host|device"
 )

@@ -134,7 +134,7 @@ PATHS = {
     "/w/lightning_logs/version_3/metrics.csv": ("version_3", 0),
     "/w/bert/checkpoint-500/trainer_state.json": ("bert", 0),
     "/w/output/train/exp_a/summary.csv": ("exp_a", 0),
-    "/w/exp_a/run.log": ("exp_a", 0),
+    "/w/exp_a/debug.log": ("exp_a", 0),
     "/w/exp_a/nohup.out": ("exp_a", 0),
     # an ending that is none
     "/w/a/resnet50.v2": ("resnet50.v2", 0),
