@@ -15,7 +15,7 @@ from otel_dllogger.logs.parsers.tfrecord import HEADER_BYTES, is_frame
 from otel_dllogger.logs.parsers.times import parse_zone
 from otel_dllogger.logs.reader import FileReader
 from otel_dllogger.logs.run_identity import RunIdentities, is_copy
-from otel_dllogger.logs.run_start import find_start_us
+from otel_dllogger.logs.run_start import find_iteration_us, find_start_us
 from otel_dllogger.logs.tail.split_frames import read_frames
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
 
@@ -96,7 +96,8 @@ class LogFiles:
             zone=source.zone,
             conventions=source.conventions,
             name="/".join(path.rsplit("/", 2)[-2:]),
-            run_start_us=find_start_us(path, zone=source.zone),
+            run_start_us=None if state else find_start_us(path, zone=source.zone),
+            iteration_us=None if state else find_iteration_us(path),
             state=state,
             context=context,
         )
