@@ -210,6 +210,7 @@ class LogIngest:
         if before is not None:  # its ranks continue, although the file begins again
             source.numbers = before.numbers
             source.is_restarted = True
+            source.reader.context.follow(before.reader.context)
             self._touched[file] = source
 
     def _rank(self, source: _IngestedFile, number: int) -> LoggedRank:

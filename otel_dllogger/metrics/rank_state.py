@@ -125,7 +125,8 @@ class RankState:
         """Count the training steps since the last iteration that was logged.
 
         A script that logs every tenth iteration advances by ten training steps. If the
-        iteration goes back, in an epoch that counts from 0 again, the last distance counts.
+        iteration goes back, in an epoch that counts from 0 again, the last distance counts. A step
+        without an epoch is the same as one with it: Lightning writes both in turn.
 
         Args:
             epoch: The epoch, if the step contains it.
@@ -135,7 +136,9 @@ class RankState:
         last = self._iteration
         if last is None:
             self.steps += 1
-        elif iteration == last and epoch == self._epoch:
+        elif iteration == last and (epoch == self._epoch or None in (epoch, self._epoch)):
+            if epoch is not None:
+                self._epoch = epoch
             return
         else:
             try:

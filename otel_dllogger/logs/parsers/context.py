@@ -78,8 +78,11 @@ class FileContext:
         delimiter: What stands between its columns.
         document: The beginning of a row of a JSON document, None outside of its rows.
         open_row: Step, stage and time of a row of MMEngine whose line broke off, until it ends.
+        rows: Rows of CSV so far.
+        old_columns: The columns of the file before it was written anew, empty if it was not.
+        old_rows: How many rows it had then.
         timed_iteration: The iteration of the last row that said how long its iterations took.
-        stride: The iterations between the last two such rows.
+        stride: Iterations between the last two such rows.
         ran_us: How long the run had lasted at the last row, for rows that say that.
         total_us: How long the run lasted in all, as its summary says; None if there is none.
         iteration_us: How long an iteration took, for rows that do not say it; None if not known.
@@ -120,6 +123,9 @@ class FileContext:
     delimiter: str = ","
     document: str | None = None
     open_row: list[Any] | None = None
+    rows: int = 0
+    old_columns: list[str] = dataclasses.field(default_factory=list)
+    old_rows: int = 0
     timed_iteration: float | None = None
     stride: float = 0
     ran_us: int = 0
@@ -156,6 +162,24 @@ class FileContext:
             self.anchor_us = self.last_us
         self.size_bytes = size_bytes
         self.modified_us = modified_us
+
+    def follow(self, before: FileContext) -> None:
+        """Note what the file held before it was written anew.
+
+        When Lightning learns of another column, it writes the whole file again. What the earlier
+        file had is still counted then, unlike the rows of a process that begins the file again.
+
+        Args:
+            before: What was known of the file, read as far as it was.
+        """
+        continues = not before.columns or {*before.columns} > {*before.old_columns}
+        self.old_columns = before.columns or before.old_columns
+        self.old_rows = max(before.rows, before.old_rows if continues else 0)
+
+    @property
+    def is_read_again(self) -> bool:
+        """Return whether the last row of CSV was read before the file was written anew."""
+        return self.rows <= self.old_rows and {*self.columns} > {*self.old_columns}
 
     def skip(self, reason: str, detail: str = "") -> None:
         """Count something that gave no record."""
@@ -222,7 +246,7 @@ class FileContext:
                 stride = iteration
             else:
                 stride = iteration - before if iteration > before else min(iteration, self.stride)
-            took_us = round(stride * seconds * 1e6)
+            took_us: int = round(stride * seconds * 1e6)
         except (TypeError, ValueError, OverflowError):
             return None
         self.timed_iteration, self.stride = iteration, stride
@@ -238,7 +262,7 @@ class FileContext:
             Microseconds, None if that cannot be.
         """
         try:
-            ran_us = round(seconds * 1e6)
+            ran_us: int = round(seconds * 1e6)
         except (TypeError, ValueError, OverflowError):
             return None
         took_us = ran_us - self.ran_us if ran_us >= self.ran_us else ran_us

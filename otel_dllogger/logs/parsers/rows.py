@@ -235,7 +235,8 @@ def read_csv(line: str, context: FileContext) -> list[FileRecord]:
             "for thousands; write them with a point",
         )
     record = _read(row, context, is_csv=True)
-    return [] if record is None else [record]
+    context.rows += 1
+    return [] if record is None or (context.old_rows and context.is_read_again) else [record]
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
