@@ -11,6 +11,7 @@ from otel_dllogger.logs.findings import LogFindings
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.ranks import FAILED, LoggedRank
 from otel_dllogger.logs.reader import ProcessStart
+from otel_dllogger.logs.run_start import FOLLOWED_BYTES
 from otel_dllogger.logs.source import LogFiles
 from otel_dllogger.logs.tail.file_state import GONE, FileEvent, LineBatch, TailedFile
 from otel_dllogger.record import SeriesMetadata
@@ -76,7 +77,7 @@ class LogIngest:
         shares_ranks: bool = False,
         is_watched: bool = False,
     ) -> None:
-        self._logs = LogFiles(source, tailer.covers)
+        self._logs = LogFiles(source, tailer.covers, timing_bytes=FOLLOWED_BYTES)
         self._ranks = ranks
         self._tailer = tailer
         self._take = take

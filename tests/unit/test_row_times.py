@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from otel_dllogger import logs
 from otel_dllogger.cli.main import main
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.ranks import LoggedRank
+from otel_dllogger.logs.run_start import find_start_us
 from otel_dllogger.logs.source import open_log, read_lines
 
 pytestmark = pytest.mark.newest_only
@@ -205,3 +207,35 @@ def test_every_command_says_which_times_are_made_up(tmp_path, capsys):
             for _, item in each.reader.read(line):
                 rank.take(item)
         assert (3, 0) == (rank.state.logs, rank.state.step_us)
+
+
+def test_a_bridge_reads_little_to_find_the_start(tmp_path):
+    """The beginning of a long file stands for the whole of it."""
+    rows = [{**DETECTRON2[0], "iteration": 100_000 + 20 * n} for n in range(100)]
+    path = log_of(tmp_path, "metrics.json", map(json.dumps, rows)).path
+    # Whatever the first row is said to have taken is before it.
+    whole_s = CHANGED_S - find_start_us(path) / 1e6
+    assert whole_s == pytest.approx(50_000 + 990)
+    part_s = CHANGED_S - find_start_us(path, most_bytes=1_000) / 1e6
+    assert part_s == pytest.approx(whole_s, abs=150)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_not_read_to_find_the_start(tmp_path):
+    """What is read from it is gone."""
+    os.mkfifo(tmp_path / "pipe.json")
+    assert find_start_us(str(tmp_path / "pipe.json")) is None
+
+
+def test_rows_that_a_bridge_follows_end_at_the_change_that_brought_them(tmp_path):
+    """Those that were there before last as long as they say."""
+    log = log_of(tmp_path, "metrics.json", map(json.dumps, DETECTRON2))
+    assert [20, 10, 0] == before_end_s(log)
+    with Path(log.path).open("a") as file:
+        file.write(json.dumps({**DETECTRON2[0], "iteration": 80}) + "\n")
+    os.utime(log.path, (CHANGED_S + 7, CHANGED_S + 7))
+    log.observe()
+    *_, line = read_lines(log.path)
+    assert [(CHANGED_S + 7) * 10**6] == [
+        item.time_us for _, item in log.reader.read(line) if isinstance(item, FileRecord)
+    ]
