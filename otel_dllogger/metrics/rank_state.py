@@ -96,7 +96,8 @@ class RankState:
         is_of_total = self.meaning.is_of_total(pair)
         epoch, iteration = (None, pair[0]) if is_of_total else pair
         self.epoch, self.iteration = epoch, iteration
-        self.advance(epoch, iteration, elapsed_us)
+        # A total is not an epoch that is not known: if the guess ends, the next pair is a step.
+        self.advance(pair[1] if is_of_total else epoch, iteration, elapsed_us)
 
     def move(self, position: Position, elapsed_us: int) -> None:
         """Note a new epoch or iteration, or the end of the run.
