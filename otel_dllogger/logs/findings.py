@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DAMAGE, LINE, REASONS
+from otel_dllogger.logs.parsers.event_names import path_stage
 from otel_dllogger.logs.parsers.formats import REPEATING, FileRecord
 from otel_dllogger.logs.parsers.other_tools import name_tool
 from otel_dllogger.logs.rank_trace import RankTrace

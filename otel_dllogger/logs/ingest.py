@@ -10,6 +10,7 @@ from otel_dllogger.logs.findings import LogFindings
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.ranks import FAILED, LoggedRank
 from otel_dllogger.logs.reader import ProcessStart
+from otel_dllogger.logs.run_start import FOLLOWED_BYTES
 from otel_dllogger.logs.source import LogFiles
 from otel_dllogger.logs.tail.file_state import GONE, FileEvent, LineBatch, TailedFile
 from otel_dllogger.record import SeriesMetadata
@@ -75,7 +76,7 @@ class LogIngest:
         shares_ranks: bool = False,
         is_watched: bool = False,
     ) -> None:
-        self._logs = LogFiles(source, tailer.covers)
+        self._logs = LogFiles(source, tailer.covers, timing_bytes=FOLLOWED_BYTES)
         self._ranks = ranks
         self._tailer = tailer
         self._take = take
@@ -208,6 +209,7 @@ class LogIngest:
         if before is not None:  # its ranks continue, although the file begins again
             source.numbers = before.numbers
             source.is_restarted = True
+            source.reader.context.follow(before.reader.context)
             self._touched[file] = source
 
     def _rank(self, source: _IngestedFile, number: int) -> LoggedRank:

@@ -92,6 +92,7 @@ class FileReader:
         name: The last two names of the file's path.
         run_start_us: When the run started, as ``run_start.find_start_us`` finds it, for lines
             without times; microseconds since the Unix epoch.
+        iteration_us: How long an iteration took, as ``run_start.find_iteration_us`` finds it.
         state: The ``state`` of an earlier reader of the file, to continue from; empty for 0.
         context: Makes the file's context; takes the arguments of ``FileContext``.
 
@@ -110,6 +111,7 @@ class FileReader:
         conventions: bool = True,
         name: str = "",
         run_start_us: int | None = None,
+        iteration_us: float | None = None,
         state: dict[str, Any] | None = None,
         context: Callable[..., FileContext] = FileContext,
     ) -> None:
@@ -118,7 +120,9 @@ class FileReader:
         self._ranks: dict[int, _Rank] = {}
         self._raw: dict[str, dict[str, str | None]] = {}
         if not state:
-            self.context = context(zone=zone, name=name, run_start_us=run_start_us)
+            self.context = context(
+                zone=zone, name=name, run_start_us=run_start_us, iteration_us=iteration_us
+            )
         else:
             fields = state["context"]
             self.context = context(**fields if zone is None else {**fields, "zone": zone})

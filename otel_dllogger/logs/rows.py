@@ -259,7 +259,9 @@ def read_source(source: Source) -> Iterator[LogRow]:
 def _rows(source: Source, logs: list[FoundLog]) -> Iterator[LogRow]:
     with RowReader(source) as reader:
         found = reader.run(logs)
-        for line in (*found.guesses("pattern='log_{rank}.json'"), found.damage()):
+        more = f" (and {len(found.made_up) - 1} more logs)" if len(found.made_up) > 1 else ""
+        made_up = [f"{said}{more}" for said in found.made_up[:1]]
+        for line in (*made_up, *found.guesses("pattern='log_{rank}.json'"), found.damage()):
             if line:
                 warnings.warn(line, stacklevel=2)
         is_empty = True

@@ -14,7 +14,7 @@ from otel_dllogger.logs.parsers.tfrecord import HEADER_BYTES, is_frame
 from otel_dllogger.logs.parsers.times import parse_zone
 from otel_dllogger.logs.reader import FileReader
 from otel_dllogger.logs.run_identity import RunIdentities
-from otel_dllogger.logs.run_start import find_start_us
+from otel_dllogger.logs.run_start import WHOLE_BYTES, find_iteration_us, find_start_us
 from otel_dllogger.logs.tail.split_frames import read_frames
 from otel_dllogger.logs.twins import find_twins
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
@@ -58,6 +58,7 @@ class LogFiles:
         source: How to read them.
         covers: Returns whether the file at a path is read at all; a file that is not read is not
             a reason to leave out another one with the same content.
+        timing_bytes: How much of a file without times may be read to find when its run started.
 
     Attributes:
         identities: Finds the run, rank and host of a file.
@@ -66,10 +67,17 @@ class LogFiles:
         ConfigurationError: If a pattern or the zone is invalid.
     """
 
-    def __init__(self, source: Source, covers: Callable[[str], bool] = lambda _path: True) -> None:
+    def __init__(
+        self,
+        source: Source,
+        covers: Callable[[str], bool] = lambda _path: True,
+        *,
+        timing_bytes: int = WHOLE_BYTES,
+    ) -> None:
         parse_zone(source.zone)
         self._source = source
         self._covers = covers
+        self._timing_bytes = timing_bytes
         self.identities = RunIdentities(source.paths, run=source.run, patterns=source.patterns)
 
     def open(
@@ -87,12 +95,18 @@ class LogFiles:
             context: As ``FileReader`` takes it.
         """
         source, identity = self._source, self.identities.of(path)
+        start_us = iteration_us = None
+        if not state:
+            most_bytes = self._timing_bytes
+            start_us = find_start_us(path, zone=source.zone, most_bytes=most_bytes)
+            iteration_us = find_iteration_us(path, most_bytes=most_bytes)
         reader = FileReader(
             identity,
             zone=source.zone,
             conventions=source.conventions,
             name="/".join(path.rsplit("/", 2)[-2:]),
-            run_start_us=find_start_us(path, zone=source.zone),
+            run_start_us=start_us,
+            iteration_us=iteration_us,
             state=state,
             context=context,
         )

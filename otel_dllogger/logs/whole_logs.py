@@ -142,6 +142,7 @@ class ReadLogs:
         lines: Lines that were read.
         ranks: Ranks that the lines belong to; known once all are read.
         interpolated: Records whose times are worked out, since the log has none.
+        made_up: Files whose rows do not even say how long they took, with what that means.
         shared: Files that begin at a time before the end of another file of their rank.
         skipped: What lines held beside records, by reason (``REASONS[LINE]``).
         findings: What makes the records of each file doubtful, with its path.
@@ -151,6 +152,7 @@ class ReadLogs:
     lines: int = 0
     ranks: int = 0
     interpolated: int = 0
+    made_up: list[str] = dataclasses.field(default_factory=list)
     shared: list[str] = dataclasses.field(default_factory=list)
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     findings: list[tuple[str, LogFindings]] = dataclasses.field(default_factory=list)
@@ -235,7 +237,7 @@ class WholeLogs:
         findings = LogFindings(log.reader)
         self.found.findings.append((found.path, findings))
         known: dict[int, LoggedRank] = {}
-        read_bytes = 0
+        read_bytes = interpolated = 0
         for line in lines_of(log):
             self.found.lines += 1
             read_bytes += len(line)
@@ -252,10 +254,15 @@ class WholeLogs:
                     if number == log.identity.rank and found.is_shared(rank.state.last_log_us):
                         self.found.shared.append(log.path)
                 if type(item) is FileRecord and item.interpolated:
-                    self.found.interpolated += 1
+                    interpolated += 1
                 yield rank, item
                 findings.take(rank, item)
         self._progress(read_bytes)
+        made_up = log.reader.context.guesses.get("times")
+        if made_up is None:
+            self.found.interpolated += interpolated
+        else:
+            self.found.made_up.append(f"{log.path}: {made_up}")
         skipped = self.found.skipped
         for reason, count in log.reader.skipped.items():
             skipped[reason] = skipped.get(reason, 0) + count

@@ -96,7 +96,8 @@ class RankState:
         is_of_total = self.meaning.is_of_total(pair)
         epoch, iteration = (None, pair[0]) if is_of_total else pair
         self.epoch, self.iteration = epoch, iteration
-        self.advance(epoch, iteration, elapsed_us)
+        # A total is not an epoch that is not known: if the guess ends, the next pair is a step.
+        self.advance(pair[1] if is_of_total else epoch, iteration, elapsed_us)
 
     def move(self, position: Position, elapsed_us: int) -> None:
         """Note a new epoch or iteration, or the end of the run.
@@ -125,7 +126,8 @@ class RankState:
         """Count the training steps since the last iteration that was logged.
 
         A script that logs every tenth iteration advances by ten training steps. If the
-        iteration goes back, in an epoch that counts from 0 again, the last distance counts.
+        iteration goes back, in an epoch that counts from 0 again, the last distance counts. A step
+        without an epoch is the same as one with it: Lightning writes both in turn.
 
         Args:
             epoch: The epoch, if the step contains it.
@@ -135,7 +137,9 @@ class RankState:
         last = self._iteration
         if last is None:
             self.steps += 1
-        elif iteration == last and epoch == self._epoch:
+        elif iteration == last and (epoch == self._epoch or None in (epoch, self._epoch)):
+            if epoch is not None:
+                self._epoch = epoch
             return
         else:
             try:

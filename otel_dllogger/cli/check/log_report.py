@@ -178,6 +178,10 @@ class _Log:
         if summary.times_us:
             begin_s, end_s = summary.times_us.least / 1e6, summary.times_us.greatest / 1e6
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begin_s))
+            if "times" in self._reader.context.guesses:
+                when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(end_s))
+                facts.append(f"  no times; changed last at {when}")
+                return
             guessed = (
                 ", worked out from the durations of iterations, since the file has no times"
                 if summary.interpolated

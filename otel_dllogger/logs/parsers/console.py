@@ -34,6 +34,7 @@ _VALUE = re.compile(
 _HOST = re.compile(r"[A-Za-z][\w.-]{0,100}: +(?=\[\d{4}-| ?iteration|samples/sec|steps: )")
 """pdsh, with which DeepSpeed starts the nodes, puts their names before each line."""
 
+_UNITS_S = {"": 1.0, "s": 1.0, "ms": 1e-3}
 _STAGES = {"validate ": "val", "validation": "val", "valid": "val"}
 _QUOTES = str.maketrans("", "", '"{}')
 _NOT_METRICS = frozenset(
@@ -78,6 +79,8 @@ def _read(
     stage = _STAGES.get(stage or "", stage) or tool.stage
     step = _step(given, stage, context)
     time_us = _time_us(given, context)
+    if time_us is None:
+        time_us = context.row_us(_took_us(tool, given, stage, (data, units), context))
     if "rank" in given:
         context.note_rank(int(given["rank"]), f"the tag [Rank {given['rank']}]")
     elapsed_us = context.elapsed_us(time_us)
@@ -90,8 +93,15 @@ def _read(
     return [*new_units(units, time_us, elapsed_us, context), record]
 
 
-def _time_us(given: dict[str, str], context: FileContext) -> int:
-    """Return the line's time: its own, its container's, or one after the record before it."""
+def _time_us(given: dict[str, str], context: FileContext) -> int | None:
+    """Return the line's time: its own, its container's, or one after the record before it.
+
+    Returns:
+        None if no line of the file had a time.
+
+    Raises:
+        SkippedError: If its own cannot be read.
+    """
     time_us = context.outer_us
     if "time" in given:
         time_us = context.read_datetime(given["time"])
@@ -100,13 +110,29 @@ def _time_us(given: dict[str, str], context: FileContext) -> int:
         time_us = context.find_year(month, day, clock)
     elif time_us is None and (context.is_untimed or context.last_us is None):
         context.is_untimed = True
-        return context.row_us()
+        return None
     elif time_us is None:
         return context.after_last_us()
     if time_us is None:
         raise SkippedError(NO_TIME)
     context.is_untimed = False
     return time_us
+
+
+def _took_us(
+    tool: Tool,
+    given: dict[str, str],
+    stage: str | None,
+    values: tuple[dict[str, Any], dict[str, str]],
+    context: FileContext,
+) -> int | None:
+    """Return how long the iterations of a line took, microseconds; None if it does not say."""
+    data, units = values
+    name = next((name for name in tool.duration if name in data), "")
+    scale = _UNITS_S.get(units.get(name, ""))
+    if not name or scale is None or "n" not in given or stage not in (None, "train"):
+        return None
+    return context.took_us(data[name] * scale, int(given["n"]))
 
 
 def _step(given: dict[str, str], stage: str | None, context: FileContext) -> Any:

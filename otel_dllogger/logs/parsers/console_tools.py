@@ -53,6 +53,8 @@ class Tool:
         separator: What stands between two values.
         stage: The stage of a line whose header has none, None if it says nothing.
         groups: The number of each group in the head, and its name without the 2.
+        duration: Names of the value that is the duration of an iteration, in seconds unless a
+            unit stands beside it; for lines without a time.
     """
 
     name: str
@@ -60,12 +62,19 @@ class Tool:
     separator: re.Pattern[str]
     stage: str | None = None
     groups: tuple[tuple[int, str], ...] = ()
+    duration: tuple[str, ...] = ()
 
 
-def _tool(name: str, head: str, separator: re.Pattern[str], stage: str | None = None) -> Tool:
+def _tool(
+    name: str,
+    head: str,
+    separator: re.Pattern[str],
+    stage: str | None = None,
+    duration: tuple[str, ...] = (),
+) -> Tool:
     pattern = re.compile(head, re.ASCII)
     groups = tuple((number, key.rstrip("23")) for key, number in pattern.groupindex.items())
-    return Tool(name, pattern, separator, stage, groups)
+    return Tool(name, pattern, separator, stage, groups, duration)
 
 
 TOOLS = (
@@ -83,6 +92,7 @@ TOOLS = (
         rf"\s*(?:\[{_TIME}\])?\s*(?:iteration\s+{_N}{_OF}\s*\|"
         rf"|(?=samples/sec: [^|]{{1,40}}\|\s*iteration\s+(?P<n2>\d{{1,18}}){_OF}\s*\|))",
         _BARS,
+        duration=("elapsed time per iteration",),
     ),
     _tool(
         MEGATRON,
@@ -108,8 +118,14 @@ TOOLS = (
         DEEPSPEED,
         rf"steps: {_N} (?=loss: )",
         re.compile(r" (?=iter time|samples/sec)"),
+        duration=("iter time",),
     ),
-    _tool(NEMO, rf"Training epoch {_EPOCH}, iteration {_N}{_OF} \|", _BARS),
+    _tool(
+        NEMO,
+        rf"Training epoch {_EPOCH}, iteration {_N}{_OF} \|",
+        _BARS,
+        duration=("train_step_timing in s",),
+    ),
     _tool(
         DETECTRON2_TEXT,
         rf"\[{_DAY} \S{{1,100}}\]:\s+(?=(?:eta: [\w ,:]{{1,40}}\s+)?iter: {_N}\s)",
@@ -138,8 +154,14 @@ TOOLS = (
         rf"Train: {_EPOCH} \[\s*{_N}{_OF} \(\s*\d{{1,3}}%\)\]\s+",
         _BLANKS,
         stage="train",
+        duration=("Time",),
     ),
-    _tool(PYTORCH_EXAMPLES, rf"Epoch: \[{_EPOCH}\]\s*\[\s*{_N}{_OF}\]:?\s+", _BLANKS),
+    _tool(
+        PYTORCH_EXAMPLES,
+        rf"Epoch: \[{_EPOCH}\]\s*\[\s*{_N}{_OF}\]:?\s+",
+        _BLANKS,
+        duration=("Time", "time"),  # the ImageNet example's, torchvision's
+    ),
     _tool(
         PYTORCH_EXAMPLES,
         r"\s*(?:\*|Test:) +(?=Acc@1 )",
@@ -150,6 +172,7 @@ TOOLS = (
         NANOGPT,
         rf"(?:iter {_N}: (?=loss )|step (?P<n2>\d{{1,18}}): (?=train loss ))",
         _COMMAS_ANY,
+        duration=("time",),
     ),
 )
 

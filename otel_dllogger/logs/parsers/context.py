@@ -38,6 +38,10 @@ class SkippedError(ValueError):
 _MAX_ROW_US = 7 * 24 * 3600 * 10**6
 _APART_US = 1_000  # databases keep milliseconds
 _MAX_RANKS = 10_000
+_NO_DURATIONS = (
+    "rows have neither times nor durations: their times are made up from their places in the file, "
+    "so distances between them mean nothing"
+)
 MAX_UNITS = 10_000
 """Metrics of a file whose units are remembered."""
 
@@ -74,6 +78,15 @@ class FileContext:
         delimiter: What stands between its columns.
         document: The beginning of a row of a JSON document, None outside of its rows.
         open_row: Step, stage and time of a row of MMEngine whose line broke off, until it ends.
+        rows: Rows of CSV so far.
+        old_columns: The columns of the file before it was written anew, empty if it was not.
+        old_rows: How many rows it had then.
+        timed_iteration: The iteration of the last row that said how long its iterations took.
+        stride: Iterations between the last two such rows.
+        ran_us: How long the run had lasted at the last row, for rows that say that.
+        total_us: How long the run lasted in all, as its summary says; None if there is none.
+        iteration_us: How long an iteration took, for rows that do not say it; None if not known.
+        has_durations: Whether any row said how long it took.
         anchor_us: The time from which interpolated times continue, once the file has grown.
         anchor_bytes: The offset that belongs to ``anchor_us``.
         units: The unit of each metric, as a text line last showed it.
@@ -110,6 +123,15 @@ class FileContext:
     delimiter: str = ","
     document: str | None = None
     open_row: list[Any] | None = None
+    rows: int = 0
+    old_columns: list[str] = dataclasses.field(default_factory=list)
+    old_rows: int = 0
+    timed_iteration: float | None = None
+    stride: float = 0
+    ran_us: int = 0
+    total_us: int | None = None
+    iteration_us: float | None = None
+    has_durations: bool = False
     anchor_us: int | None = None
     anchor_bytes: int = 0
     units: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -140,6 +162,24 @@ class FileContext:
             self.anchor_us = self.last_us
         self.size_bytes = size_bytes
         self.modified_us = modified_us
+
+    def follow(self, before: FileContext) -> None:
+        """Note what the file held before it was written anew.
+
+        When Lightning learns of another column, it writes the whole file again. What the earlier
+        file had is still counted then, unlike the rows of a process that begins the file again.
+
+        Args:
+            before: What was known of the file, read as far as it was.
+        """
+        continues = not before.columns or {*before.columns} > {*before.old_columns}
+        self.old_columns = before.columns or before.old_columns
+        self.old_rows = max(before.rows, before.old_rows if continues else 0)
+
+    @property
+    def is_read_again(self) -> bool:
+        """Return whether the last row of CSV was read before the file was written anew."""
+        return self.rows <= self.old_rows and {*self.columns} > {*self.old_columns}
 
     def skip(self, reason: str, detail: str = "") -> None:
         """Count something that gave no record."""
@@ -188,7 +228,10 @@ class FileContext:
         return time_us - self.first_us
 
     def took_us(self, seconds: Any, iteration: Any) -> int | None:
-        """Return how long the iterations since the row before took; a new start begins at 0.
+        """Return how long the iterations since the row before took.
+
+        If the iteration goes back, in a new epoch or after a restart, the last distance counts,
+        unless so many iterations were not done yet.
 
         Args:
             seconds: The mean duration of one, as the row has it.
@@ -197,22 +240,44 @@ class FileContext:
         Returns:
             Microseconds, None if that cannot be.
         """
-        before = self.iteration
+        before = self.timed_iteration
         try:
-            distance = (
-                iteration - before if before is not None and iteration > before else iteration
-            )
-            took_us = round(distance * seconds * 1e6)
+            if before is None:
+                stride = iteration
+            else:
+                stride = iteration - before if iteration > before else min(iteration, self.stride)
+            took_us: int = round(stride * seconds * 1e6)
         except (TypeError, ValueError, OverflowError):
             return None
+        self.timed_iteration, self.stride = iteration, stride
         return took_us if 0 <= took_us < _MAX_ROW_US else None
+
+    def took_since_us(self, seconds: Any) -> int | None:
+        """Return how long a row took by the duration of the run so far; a new start begins at 0.
+
+        Args:
+            seconds: How long the run has lasted, as the row has it.
+
+        Returns:
+            Microseconds, None if that cannot be.
+        """
+        try:
+            ran_us: int = round(seconds * 1e6)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        took_us = ran_us - self.ran_us if ran_us >= self.ran_us else ran_us
+        if not 0 <= took_us < _MAX_ROW_US:
+            return None
+        self.ran_us = ran_us
+        return took_us
 
     def row_us(self, took_us: int | None = None) -> int:
         """Return the time of the row that ends at ``offset_bytes``, for files without times.
 
         Rows that were there when the file was found follow each other from the run's start, each
-        by the time that its steps took. Where that is not known, the rows are kept apart by a
-        millisecond a byte, so that none is taken for another. Rows that are appended while the
+        by the time that its steps took. Where the start is not known, the rows end at the change of
+        the file, and are kept apart by a millisecond a byte, so that none is taken for another;
+        where only durations are not known, by a millisecond. Rows that are appended while the
         file is followed lie between the row before and the change of the file that brought them.
 
         The file's change is only a bound: git, unzip and cp change it as well.
@@ -227,8 +292,13 @@ class FileContext:
             if not 0 <= passed < length:
                 return max(until_us, self.anchor_us)
             return self.anchor_us + max(until_us - self.anchor_us, 0) * passed // length
+        left = max(self.size_bytes - self.offset_bytes, 0)
+        if took_us is not None:
+            self.has_durations = True
+            self.guesses.pop("times", None)
+        elif not self.has_durations and left:
+            self.guesses["times"] = _NO_DURATIONS
         if self.run_start_us is None or self.run_start_us > until_us:
-            left = max(self.size_bytes - self.offset_bytes, 0)
             return max(until_us - left * _APART_US, self.after_last_us())
         before = self.run_start_us if self.last_us is None else self.last_us
         if took_us is None:

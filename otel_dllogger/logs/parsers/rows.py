@@ -44,7 +44,8 @@ from otel_dllogger.logs.parsers.formats import (
     FileRecord,
 )
 from otel_dllogger.logs.parsers.json_lines import decode_json
-from otel_dllogger.logs.parsers.literals import parse_literal
+from otel_dllogger.logs.parsers.literals import parse_literal, parse_seconds
+from otel_dllogger.logs.parsers.times import MAX_TIME_US
 from otel_dllogger.metrics.naming import MetricMetadata, map_metric, parse_stage
 from otel_dllogger.record import parse_rank
 from otel_dllogger.values import to_number
@@ -89,6 +90,8 @@ class RowFormat:
         fields: Fields that a row of the tool has, and hardly any other.
         file: Matches the names of its files.
         duration: The field with the mean duration of an iteration since the row before, seconds.
+        elapsed: The field with the duration of the run so far: seconds, or ``0:00:10``.
+        total: The field of the summary with the duration of the whole run, seconds.
         ignored: Fields that are not metrics.
         is_epoch: Whether a row of a validation belongs to its epoch, since its iteration counts
             something else.
@@ -98,6 +101,8 @@ class RowFormat:
     fields: frozenset[str] = frozenset()
     file: re.Pattern[str] = re.compile(r"(?!)")
     duration: str = ""
+    elapsed: str = ""
+    total: str = ""
     ignored: frozenset[str] = frozenset()
     is_epoch: bool = False
 
@@ -119,13 +124,15 @@ KNOWN = (
     RowFormat(
         LLAMA_FACTORY,
         fields=frozenset(("current_steps", "total_steps", "percentage")),
+        elapsed="elapsed_time",
         ignored=frozenset(("total_steps", "percentage")),
     ),
     RowFormat(LIGHTNING, file=re.compile(r"(?:.*/)?metrics\.csv")),
-    RowFormat(ULTRALYTICS, file=re.compile(r"(?:.*/)?results\.csv")),
+    RowFormat(ULTRALYTICS, file=re.compile(r"(?:.*/)?results\.csv"), elapsed="time"),
     RowFormat(
         TRAINER_STATE,
         file=re.compile(r"(?:.*/)?trainer_state\.json"),
+        total="train_runtime",
         ignored=frozenset(("total_flos",)),
     ),
 )
@@ -228,7 +235,8 @@ def read_csv(line: str, context: FileContext) -> list[FileRecord]:
             "for thousands; write them with a point",
         )
     record = _read(row, context, is_csv=True)
-    return [] if record is None else [record]
+    context.rows += 1
+    return [] if record is None or (context.old_rows and context.is_read_again) else [record]
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
@@ -255,6 +263,7 @@ def _read(row: dict[str, Any], context: FileContext, *, is_csv: bool) -> FileRec
     for key in known.ignored:
         row.pop(key, None)
     data = _one_metric(row) if known.name is TORCHTITAN_JSON else _named(row)
+    said = data.get(known.elapsed)
     numbers = {name: value for name, value in data.items() if isinstance(value, _NUMBER)}
     if len(numbers) < len(data):
         numbers.update(_numbers_in_text(data))
@@ -263,11 +272,10 @@ def _read(row: dict[str, Any], context: FileContext, *, is_csv: bool) -> FileRec
         return None
     if known in _GUESSED.values():
         context.guesses.setdefault("format", _guess_in_words(iteration, epoch, time_us))
+    time_us = time_us or context.outer_us
     is_interpolated = time_us is None
     if time_us is None:
-        time_us = context.outer_us or context.row_us(
-            context.took_us(data.get(known.duration), iteration)
-        )
+        time_us = context.row_us(_took_us(known, data, said, iteration, context))
     step = _step_of(known, epoch, iteration, stage, data)
     if stage in (None, "train") and iteration is not None:
         context.iteration = int(iteration)
@@ -280,6 +288,25 @@ def _read(row: dict[str, Any], context: FileContext, *, is_csv: bool) -> FileRec
     record.interpolated = is_interpolated
     context.count(known.name)
     return record
+
+
+def _took_us(
+    known: RowFormat,
+    data: Mapping[str, float],
+    elapsed: Any,
+    iteration: float | None,
+    context: FileContext,
+) -> int | None:
+    """Return how long the steps of a row took, microseconds; None if it does not say."""
+    if known.total and data.get(known.total, 0) > 0:
+        context.total_us = round(min(data[known.total] * 1e6, MAX_TIME_US))
+    if context.iteration_us is not None and iteration is not None:
+        return round(max(iteration - (context.iteration or 0), 0) * context.iteration_us)
+    if known.elapsed:
+        return context.took_since_us(
+            parse_seconds(elapsed) if isinstance(elapsed, str) else elapsed
+        )
+    return context.took_us(data.get(known.duration), iteration)
 
 
 def _format_of(row: Mapping[str, Any], context: FileContext) -> RowFormat | None:
@@ -333,7 +360,7 @@ def _take_number(row: dict[str, Any], keys: tuple[str, ...]) -> float | None:
             continue
         if type(value) is str:
             value = to_number(value)
-        if isinstance(value, _NUMBER) and not isinstance(value, bool):
+        if isinstance(value, _NUMBER) and type(value) is not bool and value - value == 0:
             del row[key]
             return value
     return None
