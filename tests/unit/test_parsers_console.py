@@ -126,3 +126,119 @@ def test_the_time_for_a_line_grows_with_its_length(tool, filling):
         for length in (8_000, 64_000)
     )
     assert seconds(long) < 20 * seconds(short) + 0.005  # its square is 64 times as long
+
+
+@pytest.mark.parametrize(
+    ("logger", "subset", "stage"),
+    [
+        ("valid", "valid", "val"),
+        ("valid", "test", "test"),
+        ("test", "test", "test"),
+        ("valid1", "valid1", "valid1"),
+        ("Dev-clean", "Dev-clean", "dev-clean"),
+        ("train", "train", "train subset"),
+    ],
+)
+def test_each_subset_of_a_validation_is_a_stage(logger, subset, stage):
+    """fairseq validates several data sets, one after the other."""
+    head = f"{TIME} | INFO | {logger} | epoch 001 | "
+    (record,), _ = read(f"{head}valid on '{subset}' subset | loss 1.25 | num_updates 20")
+    assert (stage, (1,), {"loss": 1.25}) == (record.header_stage, record.step, record.data)
+
+
+def test_a_subset_is_a_stage_in_json_as_well():
+    """It names the logger there."""
+    line = f'{TIME} | INFO | test | {{"epoch": 1, "test_loss": "9.5", "test_num_updates": "20"}}'
+    (record,), _ = read(line)
+    assert ("test", {"test_loss": 9.5}) == (record.header_stage, record.data)
+
+
+@pytest.mark.parametrize(
+    ("said", "stage"),
+    [
+        ("test loss at iteration 10 |", "test"),
+        ("test results at the end of training |", "test"),
+        ("test loss at iteration 10 on test set |", "test"),
+        ("validation loss at iteration 10 on test set |", "test"),
+        ("validation loss at iteration 10 on validation set |", "val"),
+        ("validation results at iteration 10 |", "val"),
+    ],
+)
+def test_a_test_is_told_from_a_validation(said, stage):
+    """Megatron names it before the loss, or behind the iteration."""
+    (record,), _ = read(f" {said} lm loss value: 2.5 |")
+    assert stage == record.header_stage
+
+
+@pytest.mark.parametrize(
+    ("said", "time_s", "rate"),
+    [
+        ("1.500s,  170.00/s  (1.600s,  160.00/s)", 1.5, 170.0),
+        ("0.450s, 2275.55/s  (0.625s, 1650.50/s)", 0.45, 2275.55),
+        ("9.500s,   17.00/s  (9.600s,   16.00/s)", 9.5, 17.0),
+        ("9.500s,    7.00/s (9.600s,    6.00/s)", 9.5, 7.0),
+    ],
+)
+def test_a_rate_of_any_width_is_the_throughput(said, time_s, rate):
+    """timm pads it with blanks; the means of both are in brackets."""
+    line = f"Train: 0 [  50/1251 (  4%)]  Loss: 6.950 (6.96)  Time: {said}  LR: 1.000e-05"
+    expected = {"Loss": 6.95, "Time": time_s, "throughput": rate, "LR": 1e-5}
+    assert expected == values(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (" * Prec@1 6.250 Prec@5 18.750", {"Prec@1": 6.25, "Prec@5": 18.75}),
+        (" * Acc@1 6.250 Acc@5 18.750 loss 1.5", {"Acc@1": 6.25, "Acc@5": 18.75, "loss": 1.5}),
+        ("Test: EMA Acc@1 13.500 Acc@5 25.0", {"EMA Acc@1": 13.5, "EMA Acc@5": 25}),
+        ("Test: Acc@1 13.500 Acc@5 25.0", {"Acc@1": 13.5, "Acc@5": 25}),
+        (" * Error@1 6.250 Error@5 18.750", {"Error@1": 6.25, "Error@5": 18.75}),
+    ],
+)
+def test_a_summary_belongs_to_the_last_epoch(line, expected):
+    """As PyTorch's example printed it at any time; those of averaged weights are kept apart."""
+    _, record = read("Epoch: [3][  10/5005]\tLoss 6.9500e+00 (6.9600e+00)", line)[0]
+    assert (expected, (3,), "val") == (record.data, record.step, record.header_stage)
+
+
+def test_rates_of_several_optimizers_are_one_blank_apart():
+    """As mmcv 1.x prints them."""
+    line = (
+        f"{TIME},877 - mmedit - INFO - Iter [100/3000]\tlr_generator: 2.000e-04 "
+        "lr_discriminator: 1.000e-04, eta: 1 day, 1:15:34, time: 0.5, loss_g: 1.25"
+    )
+    rates = {"lr_generator": 2e-4, "lr_discriminator": 1e-4}
+    assert {**rates, "eta": 90934, "time": 0.5, "loss_g": 1.25} == values(line)
+
+
+COPYPASTE = "[05/01 10:00:01 d2.evaluation.testing]: copypaste: "
+
+
+def test_names_come_before_their_results():
+    """Detectron2 prints them on lines of their own, to be copied to a table."""
+    records, context = read(
+        "[05/01 10:00:01 d2.utils.events]:  iter: 39  total_loss: 2.25",
+        f"{COPYPASTE}Task: bbox",
+        f"{COPYPASTE}AP,AP50,AP75",
+        f"{COPYPASTE}40.5,60.5,nan",
+        f"{COPYPASTE}Task: segm",
+        f"{COPYPASTE}AP,AP50",
+        "another line",
+        f"{COPYPASTE}nan,50.5000",
+        f"{COPYPASTE}1,2",
+    )
+    assert [
+        "{'total_loss': 2.25}",
+        "{'bbox/AP': 40.5, 'bbox/AP50': 60.5, 'bbox/AP75': nan}",
+        "{'segm/AP': nan, 'segm/AP50': 50.5}",
+    ] == [repr(record.data) for record in records]
+    assert [(None, 39, None)] * 2 == [record.step for record in records[1:]]
+    assert {"val"} == {record.header_stage for record in records[1:]}
+    assert context.open_row is None
+
+
+@pytest.mark.parametrize("results", ["1,2,3", "1", "x", ",", "-,-", "1,,"])
+def test_results_without_their_names_are_not_read(results):
+    """Nor those of which there are more or less than names."""
+    assert [] == read(f"{COPYPASTE}AP,AP50", f"{COPYPASTE}{results}")[0]

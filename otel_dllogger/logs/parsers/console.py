@@ -10,6 +10,7 @@ from otel_dllogger.logs.parsers.console_tools import TOOLS
 from otel_dllogger.logs.parsers.context import SkippedError
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.parsers.literals import parse_seconds
+from otel_dllogger.logs.parsers.mmengine import NAMES_COME_FIRST
 from otel_dllogger.logs.parsers.text_lines import new_units
 
 if TYPE_CHECKING:
@@ -41,13 +42,11 @@ _HOST = re.compile(r"[A-Za-z][\w.-]{0,100}: +(?=\[\d{4}-| ?iteration|samples/sec
 """pdsh, with which DeepSpeed starts the nodes, puts their names before each line."""
 
 _STAGES = {"validate ": "val", "validation": "val", "valid": "val"}
+# The data of training, if they are validated as well, are not the training.
+_SUBSETS = {"valid": "val", "train": "train subset"}
 _QUOTES = str.maketrans("", "", '"{}')
-_NOT_METRICS = frozenset(
-    (
-        *("iter", "iteration", "epoch", "global_step"),
-        *("num_updates", "train_num_updates", "valid_num_updates"),
-    )
-)
+_NOT_METRICS = frozenset(("iter", "iteration", "epoch", "global_step"))
+_MAX_NAMES = 1_000
 
 
 def read_console(text: str, context: FileContext) -> list[FileRecord | Metadata]:
@@ -77,14 +76,26 @@ def read_console(text: str, context: FileContext) -> list[FileRecord | Metadata]
 def _read(
     tool: Tool, head: re.Match[str], rest: str, context: FileContext
 ) -> list[FileRecord | Metadata]:
-    data, units, unclear = _read_values(tool, rest)
+    given = {key: text for number, key in tool.groups if (text := head[number]) is not None}
+    if "names" in given or "task" in given:
+        _note_names(given, context)
+        return []
+    if "results" in given:
+        data, units, unclear = _by_names(given["results"], context), {}, []
+    else:
+        data, units, unclear = _read_values(tool, rest)
+    if "prefix" in given:
+        data = {f"{given['prefix']} {name}": value for name, value in data.items()}
+        units = {f"{given['prefix']} {name}": unit for name, unit in units.items()}
     if not data:
         if unclear:
             raise SkippedError(UNCLEAR_NAME, unclear[0])
         return []
-    given = {key: text for number, key in tool.groups if (text := head[number]) is not None}
     stage = given.get("stage")
     stage = _STAGES.get(stage or "", stage) or tool.stage
+    if "subset" in given:
+        stage = _SUBSETS.get(given["subset"], given["subset"])
+    stage = stage and stage.lower()
     step = _step(given, stage, context)
     time_us = _time_us(given, context)
     if "rank" in given:
@@ -99,6 +110,25 @@ def _read(
     for name in unclear:
         context.skip(UNCLEAR_NAME, name)
     return [*new_units(units, time_us, elapsed_us, context), record]
+
+
+def _note_names(given: dict[str, str], context: FileContext) -> None:
+    """Note the task, or the names of the results that the next line holds."""
+    before = context.open_row
+    task = before[1] if before is not None and before[0] == NAMES_COME_FIRST else ""
+    names = given["names"].split(",") if "names" in given else []
+    context.open_row = [NAMES_COME_FIRST, given.get("task", task), names[:_MAX_NAMES]]
+
+
+def _by_names(said: str, context: FileContext) -> dict[str, Any]:
+    """Return the results of a line, by the names in the line before it."""
+    row, context.open_row = context.open_row, None
+    values = [_float(value) for value in said.split(",")]
+    if row is None or row[0] != NAMES_COME_FIRST or len(row[2]) != len(values):
+        return {}
+    task = f"{row[1]}/" if row[1] else ""
+    names = [f"{task}{name.strip()}" for name in row[2]]
+    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
 
 def _time_us(given: dict[str, str], context: FileContext) -> int:
@@ -140,10 +170,9 @@ def _read_values(tool: Tool, text: str) -> tuple[dict[str, Any], dict[str, str],
     units: dict[str, str] = {}
     unclear: list[str] = []
     text = text.translate(_QUOTES) if '"' in text else text
-    for part in tool.separator.split(text):
-        part = part.strip()
+    for part in map(str.strip, tool.separator.split(text)):
         pair = _PAIR.fullmatch(part) or _PLAIN.fullmatch(part)
-        if pair is None or pair["name"] in _NOT_METRICS:
+        if pair is None or pair["name"] in _NOT_METRICS or pair["name"].endswith("num_updates"):
             continue
         name, said = pair["name"], pair["value"]
         if _NOT_A_NAME.match(name):
