@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 
@@ -242,3 +243,30 @@ def test_names_come_before_their_results():
 def test_results_without_their_names_are_not_read(results):
     """Nor those of which there are more or less than names."""
     assert [] == read(f"{COPYPASTE}AP,AP50", f"{COPYPASTE}{results}")[0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Train: 0 [  50/1251 (  4%)]  Time: 0.5s  Loss:    nan (   nan)  LR: 1.000e-05",
+        "Epoch: [0][  10/5005]\tTime  0.500 (  0.625)\tLoss nan (nan)\tAcc@1   0.39 (  0.20)",
+        "Epoch: [0][  10/5005]\tTime  0.500 (  0.625)\tLoss    nan (   nan)\tAcc@1   0.39",
+        "Epoch: [1]  [ 10/5005]  eta: 0:10:00  lr: 0.1  Loss: nan (5.96)  time: 0.5125",
+        " * Acc@1 6.250 Acc@5 18.750 Loss nan",
+        " * Acc@1 6.250 Loss -nan",
+        f"{MEGATRON}Loss: nan | b: 1 |",
+        "[05/01 10:00:02 d2.utils.events]:  iter: 39  Loss: nan  time: 0.5",
+    ],
+)
+def test_a_value_may_be_no_number(line):
+    """With its mean in brackets, and padded as numbers are."""
+    found = values(line)
+    assert math.isnan(found["Loss"])
+    assert 2 <= len(found)
+
+
+def test_a_name_may_have_blanks():
+    """Those of metrics that people add to mmcv's."""
+    line = f"{TIME},877 - mmdet - INFO - Epoch [1][50/930]\tlr: 1.978e-03, eta: 1 day, 1:15:34, "
+    expected = {"lr": 1.978e-3, "eta": 90934, "time": 0.4, "top1 acc": 0.5, "loss": 1.25}
+    assert expected == values(f"{line}time: 0.4, top1 acc: 0.5, loss: 1.25")

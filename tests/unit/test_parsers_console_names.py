@@ -53,6 +53,7 @@ NAMED = {
     "10:\tlearn: 0.69\ttotal: 50ms\tremaining: 5s": "CatBoost",
     "[05/01 10:00:01 d2.evaluation.testing]: copypaste: 1,2": "Detectron2's results",
     "Test: [   0/48]  Time: 0.512 (0.512)  Loss:   1.250": "a validation's batches",
+    "Test (EMA): [   0/48]  Time: 0.512 (0.512)  Loss:   1.250": "a validation's batches",
 }
 
 

@@ -129,7 +129,11 @@ def test_what_follows_tensors_is_read(lines):
 
 
 def test_a_tensor_goes_through_a_checkpoint_at_any_line():
-    """Its brackets are counted; a checkpoint of a release that did not has none."""
+    """Its brackets are counted; a checkpoint may be from before they were."""
+    before = FileContext(zone="UTC", open_row=[[1], "val", 10**15])
+    found = [entry for line in TENSOR for entry in parse_line(line.encode(), before)]
+    found += parse_line(b"  time: 0.25", before)
+    assert [((1,), {"time": 0.25})] == [(record.step, record.data) for record in found]
     lines = [f"{FIRST}a: tensor([[1,", "2],", "[3,", "4]])  b: ", *TENSOR, "  time: 0.25"]
     for cut in range(1, len(lines)):
         _, context = read(lines[:cut])

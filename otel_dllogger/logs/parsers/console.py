@@ -32,7 +32,8 @@ _PLAIN = re.compile(
 # A rate or a mean in brackets may follow: "0.45s, 2275.5/s", "0.5 (0.6)", "0.45s,  170.0/s (0.5s".
 _VALUE = re.compile(
     r"(?P<number>[-+]?(?:(?:\d{1,3}(?:,\d{3})+|\d{1,18})(?:\.\d{0,30})?|\.\d{1,30})"
-    r"(?:[eE][-+]?\d{1,3})?)(?: ?(?P<unit>%|[A-Za-z]{1,10}(?:/[A-Za-z]{1,10}){0,3}))?"
+    r"(?:[eE][-+]?\d{1,3})?|[-+]?(?:nan|inf)\b)"
+    r"(?: ?(?P<unit>%|[A-Za-z]{1,10}(?:/[A-Za-z]{1,10}){0,3}))?"
     r"(?:, +(?P<rate>\d{1,18}(?:\.\d{0,30})?)/s\b)?(?:(?:\s*\(|, +\d).*)?",
     re.ASCII,
 )
@@ -80,8 +81,10 @@ def _read(
     if "names" in given or "task" in given:
         _note_names(given, context)
         return []
+    units: dict[str, str] = {}
+    unclear: list[str] = []
     if "results" in given:
-        data, units, unclear = _by_names(given["results"], context), {}, []
+        data = _by_names(given["results"], context)
     else:
         data, units, unclear = _read_values(tool, rest)
     if "prefix" in given:

@@ -35,10 +35,11 @@ _EPOCH = r"(?P<epoch>\d{1,18})"
 _OF = r" ?/\s*\d{1,18}"
 
 _BARS = re.compile(r"\|")
-_COMMAS = re.compile(r", (?=[^\s,:]+: )| (?=[A-Za-z_][^\s,:]*: )")
+_COMMAS = re.compile(r", (?=[^\s,:]+(?: [^\s,:]+){0,3}: )|(?<=e[-+]\d\d) (?=[A-Za-z_][^\s,:]*: )")
 _COMMAS_ANY = re.compile(r", (?=[A-Za-z])")
 _BLANK = re.compile(r",?\s+(?=[A-Za-z_][^\s:]*: )")
-_BLANKS = re.compile(r"\t|\s{2,}(?=[A-Za-z])")
+# Numbers are padded, so that blanks may come before a NaN.
+_BLANKS = re.compile(r"\t(?!\s*(?:nan|inf)\b)|\s{2,}(?!(?:nan|inf)\b)(?=[A-Za-z])")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ TOOLS = (
         PYTORCH_EXAMPLES,
         r"\s*(?:\*|Test:) +(?:(?P<prefix>[A-Za-z][\w.-]{0,40}) +)?"
         r"(?=(?i:acc|prec|top|err|error)@1 )",
-        re.compile(r"\s(?=[A-Za-z])"),
+        re.compile(r"\s(?!(?:nan|inf)\b)(?=[A-Za-z])"),
         stage="val",
     ),
     _tool(

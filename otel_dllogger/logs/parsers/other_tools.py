@@ -53,7 +53,10 @@ _TOOLS = (
     (rb"\[\d+\](?:\t[\w.-]+-\w+:[\d.]+)+", "XGBoost"),
     (rb"\[\d+\]\s+\w+'s \S+: [\d.]", "LightGBM"),
     (rb"^\d+:\s+(?:learn|test): [\d.]+.{0,200}total: ", "CatBoost"),
-    (rb"\bTest: +\[ *\d+/\d+", "a validation's batches, as PyTorch's examples print them"),
+    (
+        rb"\bTest(?: \([\w-]{1,40}\))?: +\[ *\d+/\d+",
+        "a validation's batches, as PyTorch's examples print them",
+    ),
     (rb"Epoch +GPU_mem +\w+_loss", "Ultralytics, as its trainer prints them"),
 )
 # Only of what no other tool prints: it would be found further to the left.
@@ -65,7 +68,7 @@ _NAMES = {f"t{number}": name for number, (_regex, name) in enumerate(_TOOLS)}
 _ANY = re.compile(b"|".join(b"(?P<t%d>%s)" % (n, regex) for n, (regex, _) in enumerate(_TOOLS)))
 _HINT = re.compile(
     rb"MLLOG|wandb: |'epoch': |[Ll]oss|LOSS |v_num=|elapsed time per|copypaste: |pp(?:ocr|cls) "
-    rb"|mIoU: |Train: \[|Test: |step[=:]\d|batch=\d|epoch=\d|    (?:train|optim|throughput)/"
+    rb"|mIoU: |Train: \[|Test[: ]|step[=:]\d|batch=\d|epoch=\d|    (?:train|optim|throughput)/"
     rb"|(?:Train|Eval) \w|global_step/sec|logging_writer|samples/sec|Step +\d|\depoch:|ep_rew_mean"
     rb"|\]\t|'s \w+: |total: "
 )
