@@ -28,6 +28,7 @@ SAMPLES = {
     "openmmlab_iter.log": [
         (0, 4300, "train", {"loss": 1.75, "decode.loss_ce": 1.25}),
         (0, (None, 4300, None), "val", {"mIoU": 0.0625, "IoU.tree": 0.5}),
+        (0, 4400, "train", {"lr_generator": 2e-4, "lr_discriminator": 1e-4, "loss_g": 1.25}),
     ],
     "openmmlab.log.json": [
         (0, (1, 50), "train", {"loss": 1.25, "time": 0.5}),
@@ -46,6 +47,7 @@ SAMPLES = {
         (0, 200, None, {"lm_loss": 7.25, "samples/sec": 32.125, "approx flops per GPU": 50.5}),
         (0, (None, 200, None), "val", {"lm_loss value": 7.125}),
         (0, (None, 300, None), "test", {"lm loss value": 6.5}),
+        (0, (None, 200, None), "test", {"lm loss value": 6.25}),
     ],
     "deepspeed.log": [
         (2, 10, None, {"skipped": 1, "lr": 5e-4}),
@@ -61,6 +63,7 @@ SAMPLES = {
     "detectron2.log": [
         (0, 19, None, {"eta": 93_600, "total_loss": 2.5, "loss_cls": math.nan, "max_mem": 2000}),
         (0, 39, None, {"total_loss": 2.25, "lr": 1e-4}),
+        (0, (None, 39, None), "val", {"bbox/AP": 40.5, "bbox/AP50": 60.5, "bbox/AP75": 45.25}),
     ],
     "paddle.log": [(0, (0, 20), None, {"loss": 2.5, "eta": 600, "ips": 16.5})],
     "fairseq.log": [
@@ -69,13 +72,19 @@ SAMPLES = {
         (0, (1,), "val", {"loss": 9.25}),
         (0, (1,), "val", {"valid_loss": 9.5}),
         (0, (1,), "train", {"loss": 10.75, "wps": 1200}),
+        (0, (1,), "test", {"loss": 9.75}),
     ],
-    "timm.log": [(0, (0, 50), "train", {"Loss": 6.95, "Time": 0.45, "LR": 1e-5, "Data": 0.01})],
+    "timm.log": [
+        (0, (0, 50), "train", {"Loss": 6.95, "Time": 0.45, "LR": 1e-5, "throughput": 2275.55}),
+        (0, (0, 100), "train", {"Time": 1.5, "throughput": 170, "Data": 0.01}),
+    ],
     "pytorch_examples.log": [
         (0, (0, 10), None, {"Time": 0.5, "Loss": 6.95, "Acc@1": 0.39, "Acc@5": 1.17}),
         (0, (0,), "val", {"Acc@1": 6.25, "Acc@5": 18.75}),
         (0, (1, 10), None, {"eta": 600, "img/s": 250.5, "loss": 5.95, "max mem": 2000}),
         (0, (1,), "val", {"Acc@1": 12.5, "Acc@5": 25}),
+        (0, (1,), "val", {"EMA Acc@1": 13.5, "EMA Acc@5": 26}),
+        (0, (1,), "val", {"Prec@1": 14.5, "Prec@5": 27}),
     ],
     "nanogpt.log": [
         (0, 0, None, {"train loss": 4.25, "val loss": 4.5}),
@@ -217,7 +226,7 @@ def test_a_time_without_a_year_is_in_that_of_the_last_change():
     """Detectron2 and PaddleDetection print month, day and time."""
     entries, _ = read_sample("detectron2.log")
     found = [entry.time_us for _, entry in entries if isinstance(entry, FileRecord)]
-    assert [utc_us(2001, 5, 1, 10, 0, second) for second in (2, 12)] == found
+    assert [utc_us(2001, 5, 1, 10, 0, second) for second in (2, 12, 22)] == found
 
 
 def test_lines_without_times_are_kept_apart():

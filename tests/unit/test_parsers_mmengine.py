@@ -96,3 +96,71 @@ def test_a_row_is_mmengines_by_name_or_by_its_fields(name, row, is_read):
     entries, context = read(json.dumps(row), name=name)
     assert is_read == (context.entries == {MMENGINE_SCALARS: 1})
     assert len(entries) == 1
+
+
+FIRST = f"{MMENGINE_HEAD}Epoch(val) [1][5/5]  acc: 87.5  "
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["cm/a: ", *TENSOR, "  cm/b: ", *TENSOR, "  data_time: 0.5  time: 0.25"],
+        ["cm/a: ", *TENSOR, "  iou: 0.5  cm/b: ", *TENSOR, "  time: 0.25"],
+        ["a: tensor([[0.1, 0.2],", "        [0.3, 0.4]])  iou: 0.5  time: 0.25"],
+        ["a: [[0.1 0.2]", " [0.3 0.4]]  time: 0.25"],
+        ["a: tensor([0.1,  0.2])  time: 0.25"],
+        ["a: tensor([0.1, 0.2,", "  0.3, nan], device='cuda:0')", "  time: 0.25"],
+        ["a: array([[0.1,", "-0.2]],", "dtype=float32)  b: array([1.,", "2.])  time: 0.25"],
+        ["a: ", "tensor([1., 2.])", "  b: ", "tensor([1., 2.])  time: 0.25"],
+        ["a: {'x': [0.1,", " 0.2]}  time: 0.25"],
+        ["mean acc: ", *TENSOR, "  mean iou: ", *TENSOR, "  time: 0.25"],
+    ],
+)
+def test_what_follows_tensors_is_read(lines):
+    """However many there are, and whether they begin on a line of their own."""
+    first, *rest = lines
+    entries, _ = read([FIRST + first, *rest])
+    data = {}
+    for entry in entries:
+        data |= entry.data
+    assert (87.5, 0.25) == (data["acc"], data["time"])
+    assert 1 == len({(entry.step, entry.stage, entry.time_us) for entry in entries})
+    assert [] == read([FIRST + first, *rest, "  a: 1  b: 2"])[0][len(entries) :]
+
+
+def test_a_tensor_goes_through_a_checkpoint_at_any_line():
+    """Its brackets are counted; a checkpoint may be from before they were."""
+    before = FileContext(zone="UTC", open_row=[[1], "val", 10**15])
+    found = [entry for line in TENSOR for entry in parse_line(line.encode(), before)]
+    found += parse_line(b"  time: 0.25", before)
+    assert [((1,), {"time": 0.25})] == [(record.step, record.data) for record in found]
+    lines = [f"{FIRST}a: tensor([[1,", "2],", "[3,", "4]])  b: ", *TENSOR, "  time: 0.25"]
+    for cut in range(1, len(lines)):
+        _, context = read(lines[:cut])
+        found = []
+        context = FileContext(zone="UTC", **json.loads(json.dumps({"open_row": context.open_row})))
+        for line in lines[cut:]:
+            found += parse_line(line.encode(), context)
+        assert [{"time": 0.25}] == [record.data for record in found]
+
+
+def test_text_ends_a_tensor():
+    """A program's line between those of a tensor is none of it."""
+    for other in ("saved (1)", "  iou: 0.5", f"{MMENGINE_HEAD}Saving checkpoint at 1 epochs"):
+        entries, context = read([f"{FIRST}a: tensor([[1,", other, "  time: 0.25"])
+        assert 1 == len(entries)
+        assert context.open_row is None
+
+
+def test_a_number_before_a_name_makes_it_unclear():
+    """It may be the value of a name that was lost: neither is exported, and it is counted."""
+    entries, context = read(f"{FIRST}5 loss: 0.5  0/acc: 0.25")
+    assert [{"acc": 87.5, "0/acc": 0.25}] == [entry.data for entry in entries]
+    assert {"unclear_name": 1} == context.skipped
+
+
+def test_rates_are_one_blank_apart():
+    """Those of several optimizers; whatever has no value is left out."""
+    entries, _ = read(f"{FIRST}base_lr: 0.1 lr: 0.01  g.lr: 1e-4 d.lr: 2e-4 : x  time: 0.25")
+    rates = {"base_lr": 0.1, "lr": 0.01, "g.lr": 1e-4, "d.lr": 2e-4}
+    assert {"acc": 87.5, **rates, "time": 0.25} == entries[0].data

@@ -35,10 +35,11 @@ _EPOCH = r"(?P<epoch>\d{1,18})"
 _OF = r" ?/\s*\d{1,18}"
 
 _BARS = re.compile(r"\|")
-_COMMAS = re.compile(r", (?=[^\s,:]+: )")
+_COMMAS = re.compile(r", (?=[^\s,:]+(?: [^\s,:]+){0,3}: )|(?<=e[-+]\d\d) (?=[A-Za-z_][^\s,:]*: )")
 _COMMAS_ANY = re.compile(r", (?=[A-Za-z])")
 _BLANK = re.compile(r",?\s+(?=[A-Za-z_][^\s:]*: )")
-_BLANKS = re.compile(r"\t|\s{2,}(?=[A-Za-z])")
+# Numbers are padded, so that blanks may come before a NaN.
+_BLANKS = re.compile(r"\t(?!\s*(?:nan|inf)\b)|\s{2,}(?!(?:nan|inf)\b)(?=[A-Za-z])")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,7 +50,9 @@ class Tool:
         name: The name of the format.
         head: What a line begins with. Groups: ``time``, or ``day`` for a time without a year,
             ``rank``, ``stage``, ``epoch``, ``n`` for the iteration, ``batches`` for a number that
-            counts batches of a validation; a second one of a kind ends in 2.
+            counts batches of a validation, ``subset`` for data that are validated, ``prefix`` for
+            what belongs to all names; ``task``, ``names`` and ``results`` for names that come
+            before their values; a second one of a kind ends in 2.
         separator: What stands between two values.
         stage: The stage of a line whose header has none, None if it says nothing.
         groups: The number of each group in the head, and its name without the 2.
@@ -96,11 +99,10 @@ TOOLS = (
     ),
     _tool(
         MEGATRON,
-        rf"\s*(?:\[{_TIME}\])?\s*(?:validation|test) (?:loss|results) at "
+        rf"\s*(?:\[{_TIME}\])?\s*(?P<stage>validation|test) (?:loss|results) at "
         rf"(?:iteration {_N}|the end of training)"
-        r"(?: (?:for|on) (?P<stage>val|validation|test)\b)?[^|]{0,60}\|",
+        r"(?: (?:for|on) (?P<stage2>val|validation|test)\b)?[^|]{0,60}\|",
         _BARS,
-        stage="val",
     ),
     _tool(
         TORCHTITAN,
@@ -132,6 +134,13 @@ TOOLS = (
         _BLANKS,
     ),
     _tool(
+        DETECTRON2_TEXT,
+        rf"\[{_DAY} \S{{1,100}}\]:\s+copypaste: (?:Task: (?P<task>\S{{1,60}})\s*$"
+        r"|(?P<results>[-+\d.,enaif]+)$|(?=[A-Za-z][\w.,@%/ -]*$)(?P<names>.+))",
+        _BARS,
+        stage="val",
+    ),
+    _tool(
         PADDLE,
         rf"\[{_DAY}\] ppdet\.\S{{1,60}} INFO: Epoch: \[\s*{_EPOCH}\] \[\s*{_N}{_OF}\] ",
         _BLANK,
@@ -145,8 +154,9 @@ TOOLS = (
     ),
     _tool(
         FAIRSEQ,
-        rf"{_TIME} \| INFO \| (?P<stage>train|valid) \| "
-        rf"(?:\{{\"epoch\": {_EPOCH}, |epoch (?P<epoch2>\d{{1,18}}) \|)",
+        rf"{_TIME} \| INFO \| (?!train_inner )(?P<stage>[\w.,/-]{{1,60}}) \| "
+        rf"(?:\{{\"epoch\": {_EPOCH}, |epoch (?P<epoch2>\d{{1,18}}) \|)"
+        r"(?: valid on '(?P<subset>[^'|]{1,60})' subset \|)?",
         re.compile(r"\||, (?=[A-Za-z])"),
     ),
     _tool(
@@ -164,8 +174,9 @@ TOOLS = (
     ),
     _tool(
         PYTORCH_EXAMPLES,
-        r"\s*(?:\*|Test:) +(?=Acc@1 )",
-        re.compile(r"\s(?=[A-Za-z])"),
+        r"\s*(?:\*|Test:) +(?:(?P<prefix>[A-Za-z][\w.-]{0,40}) +)?"
+        r"(?=(?i:acc|prec|top|err|error)@1 )",
+        re.compile(r"\s(?!(?:nan|inf)\b)(?=[A-Za-z])"),
         stage="val",
     ),
     _tool(
@@ -178,6 +189,7 @@ TOOLS = (
 
 HINT = re.compile(
     rb"[EI](?:poch|ter)(?:\(\w+\))?:? ?\[|iter(?:ation)?[:= ]+\d|steps?[:= ]+\d| at (?:iter|the e)"
-    rb"|INFO \| (?:tr|val)|Train: \d|RunningAvg|Acc@1 "
+    rb"|INFO \| \S{1,60} \| (?:epoch \d|\{\"epoch)|INFO \| train_inner|Train: \d"
+    rb"|RunningAvg|(?i:acc|prec|top|err|error)@1 |copypaste: "
 )
 """What each line of a tool contains, and hardly any other line."""

@@ -26,8 +26,8 @@ other row, by iteration                ``(0, last iteration, None)``; ``step`` i
 
 A run is by iteration if its last training row has no epoch; ``runner.epoch`` is then 0
 throughout. A line of progress differs from a line of results by its ``eta``, or by a count
-that is not complete. A tensor among the results is printed over several lines; what follows it
-belongs to the same results.
+that is not complete. Tensors and arrays among the results are printed over several lines; what
+follows them belongs to the same results, and they themselves are not read.
 
 A console's lines have no year. It is that of the time at the end of ``Exp name:``, else of the
 time that the file or its folder is named after, else the latest in which the line is not after the
@@ -36,15 +36,18 @@ last change of the file.
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.diagnostics import NO_TIME, TORN
+from otel_dllogger.diagnostics import NO_TIME, TORN, UNCLEAR_NAME
 from otel_dllogger.logs.parsers.context import SkippedError
 from otel_dllogger.logs.parsers.formats import MMENGINE_SCALARS, MMENGINE_TEXT, FileRecord
 from otel_dllogger.logs.parsers.literals import parse_literal, parse_seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from otel_dllogger.logs.parsers.context import FileContext
 
 _LINE = re.compile(
@@ -59,12 +62,21 @@ _PLACE = re.compile(
 )
 _EXPERIMENT = re.compile(r"Exp name: .{0,300}?(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)(\d\d)\s*$", re.ASCII)
 # Releases of early 2023 forgot the blanks: "acc: 0.6875data_time: 1.25".
-_GLUED = re.compile(r"([-+]?[\d.]+(?:e[-+]?\d+)?|nan|inf)([A-Za-z_][^\s:]*): (.*)", re.ASCII)
-_CONTINUED = re.compile(r"\s{2}\S{1,200}: \S")
-_PART_OF_TENSOR = re.compile(r"\s*[\[\](]|tensor\(|array\(")
+_GLUED = re.compile(r"([-+]?[\d.]+(?:e[-+]?\d+)?|nan|inf)([A-Za-z_][^\s:]*): (?=.)", re.ASCII)
+_CONTINUED = re.compile(r"\s{2}\S[^:]{0,200}:(?:\s|$)")
+_BRACKET = re.compile(r"[\[\](){}]")
+_TENSOR = re.compile(r"\s*[\[({]|(?:tensor|array)\(")
+_WITHIN_TENSOR = re.compile(
+    r"\s*(?:[\[\](){}'\"]|\.\.\.|(?:device|dtype|grad_fn|size)="
+    r"|(?:[-+]?(?:[\d.]+(?:e[-+]?\d+)?|nan|inf)|True|False|None)(?=[\s,\])}]|$))",
+    re.ASCII,
+)
+_NUMBERS_BEGIN = frozenset("0123456789+-.")
+NAMES_COME_FIRST = "names"
+"""What ``FileContext.open_row`` begins with if it is no row of MMEngine, but of ``console``."""
+
 _FILES = re.compile(r"(?:.*/)?vis_data/(?:scalars|\d{8}_\d{6})\.json.*|(?:.*/)?scalars\.json.*")
-# Learning rates are one blank apart, everything else two.
-_RATES = re.compile(r"(\S+): (\S+)")
+_NUMBER_FIRST = re.compile(r"[-+]?(?:\d[\d,.]*|\.\d+)(?:[eE][-+]?\d+)?%?\s", re.ASCII)
 
 
 def read_text(text: str, context: FileContext) -> list[FileRecord]:
@@ -87,7 +99,8 @@ def read_text(text: str, context: FileContext) -> list[FileRecord]:
     if place is None:
         raise SkippedError(TORN)
     time_us = _time_us(line, context)
-    data = _pairs(place["pairs"])
+    pairs = place["pairs"]
+    data = _pairs(pairs, context)
     epoch = None if place["epoch"] is None else int(place["epoch"])
     by_epoch = line["by"] == "Epoch"
     iteration = None if place["n"] == "?" else int(place["n"])
@@ -105,7 +118,7 @@ def read_text(text: str, context: FileContext) -> list[FileRecord]:
         step = (epoch,)
     else:
         step = (epoch if by_epoch else 0, context.iteration, iteration)
-    context.open_row = [step, stage, time_us] if place["pairs"].rstrip().endswith(":") else None
+    context.open_row = _open_row(pairs, [step, stage, time_us])
     return [_record(context, time_us, step, data, stage=stage, log_format=MMENGINE_TEXT)]
 
 
@@ -115,17 +128,43 @@ def read_continuation(text: str, context: FileContext) -> FileRecord | None:
     Returns:
         A record with what the line adds to the row; None if it adds nothing.
     """
-    if context.open_row is None:
+    if context.open_row is None or context.open_row[0] == NAMES_COME_FIRST:
         return None
-    step, stage, time_us = context.open_row
-    if not _CONTINUED.match(text):
-        if not _PART_OF_TENSOR.match(text):
+    step, stage, time_us, *more = context.open_row
+    depth = more[0] if more else 0
+    if depth or not _CONTINUED.match(text):
+        pattern = _WITHIN_TENSOR if depth else _TENSOR
+        if not pattern.match(text):
             context.open_row = None
+            return None
+        end, depth = _close(text, depth)
+        context.open_row = [step, stage, time_us, depth]
+        text = text[end:]
+        if depth or not _CONTINUED.match(text):
+            return None
+    context.open_row = _open_row(text, [step, stage, time_us])
+    data = _pairs(text, context)
+    if not data:
         return None
-    data = _pairs(text)
-    context.open_row = None
     step = tuple(step) if isinstance(step, list) else step
     return _record(context, time_us, step, data, stage=stage, log_format=MMENGINE_TEXT)
+
+
+def _open_row(pairs: str, row: list[Any]) -> list[Any] | None:
+    """Return what ``FileContext.open_row`` keeps of a row, None if it ends with these pairs."""
+    depth = 0
+    if "[" in pairs or "(" in pairs or "{" in pairs:
+        depth = sum(map(pairs.count, "[({")) - sum(map(pairs.count, "])}"))
+    return [*row, max(depth, 0)] if depth > 0 or pairs.rstrip().endswith(":") else None
+
+
+def _close(text: str, depth: int) -> tuple[int, int]:
+    """Return where the brackets that are open are closed, and how many stay open at the end."""
+    for bracket in _BRACKET.finditer(text):
+        depth += 1 if bracket[0] in "[({" else -1
+        if depth <= 0:
+            return bracket.end(), 0
+    return len(text), depth
 
 
 def note_experiment(text: str, context: FileContext) -> None:
@@ -150,20 +189,36 @@ def _time_us(line: re.Match[str], context: FileContext) -> int:
     return time_us
 
 
-def _pairs(text: str) -> dict[str, Any]:
+def _pairs(text: str, context: FileContext) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for part in re.split(r"\s{2,}", text.strip()):
         name, colon, value = part.partition(": ")
         if not colon or not value:
             continue
-        while (glued := _GLUED.fullmatch(value)) is not None:
-            data[name] = parse_literal(glued[1])
-            name, value = glued[2], glued[3]
-        if ": " in value and name.endswith("lr"):
-            data.update((rate, parse_literal(text)) for rate, text in _RATES.findall(part))
-        else:
-            data[name] = parse_seconds(value) if name == "eta" else parse_literal(value)
+        if ": " in value:
+            if name.endswith("lr") and not _GLUED.match(value):
+                data.update(_rates(part))
+                continue
+            at = 0
+            while (glued := _GLUED.match(value, at)) is not None:
+                data[name] = parse_literal(glued[1])
+                name, at = glued[2], glued.end()
+            value = value[at:]
+        if name[0] in _NUMBERS_BEGIN and _NUMBER_FIRST.match(name):
+            context.skip(UNCLEAR_NAME, name[:80])
+        elif name == "eta":
+            data[name] = parse_seconds(value)
+        elif value[0] != "[" or value[-1] == "]":  # else it goes on in the next line
+            data[name] = parse_literal(value)
     return data
+
+
+def _rates(part: str) -> Iterator[tuple[str, Any]]:
+    """Yield learning rates, which are one blank apart, while everything else is two."""
+    words = part.split()
+    for name, value in itertools.pairwise(words):
+        if name.endswith(":") and name != ":":
+            yield name[:-1], parse_literal(value)
 
 
 def is_row(fields: Any, context: FileContext) -> bool:
