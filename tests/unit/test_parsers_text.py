@@ -59,6 +59,11 @@ def test_a_comma_in_a_number_is_not_read(line, data):
         ),
         ("Epoch: 0 Iteration: 1 a.b: 4.0, a.c: 0.5", {"a.b": 4.0, "a.c": 0.5}, {}),
         ("(0, 1) a : 4.0 s, b : 0.5; c : 1", {"a": 4.0, "b": 0.5, "c": 1}, {"a": "s"}),
+        (
+            "(0, 1) a : 1 [s] b : 2 (img/s) c : 3",
+            {"a": 1, "b": 2, "c": 3},
+            {"a": "s", "b": "img/s"},
+        ),
         ("loss : 0.5 | acc : 0.6", {"loss": 0.5, "acc": 0.6}, {}),
         ("(0, 1) a : 1 m² b : 2 µs", {"a": 1, "b": 2}, {"a": "m²", "b": "µs"}),
     ],

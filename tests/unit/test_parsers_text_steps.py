@@ -45,6 +45,9 @@ def read_one(line):
         ("(rank 1) Epoch: 0 Iteration: 2 loss: 0.5", (0, 2), {"rank": 1, "loss": 0.5}),
         ("Rank: 1 Epoch: 0 Iteration: 2 loss: 0.5", (0, 2), {"rank": 1, "loss": 0.5}),
         ("Rank 1 Epoch: 0 Iteration: 2 loss: 0.5", (0, 2), {"rank": 1, "loss": 0.5}),
+        ("rank=1 | epoch 0 | iter 2 | loss 3", (0, 2), {"rank": 1, "loss": 3}),
+        ("epoch 0 iter 2 loss 0.5 (0.6) a 1.5 (2.5)", (0, 2), {"loss": 0.5, "a": 1.5}),
+        ("Epoch: 0 Iteration: 1 - loss: 4.0 - acc: 0.5", (0, 1), {"loss": 4.0, "acc": 0.5}),
         ("(0, 1) [rank 1] loss : 0.5", (0, 1), {"rank": 1, "loss": 0.5}),
     ],
 )
@@ -87,6 +90,7 @@ def test_the_word_before_a_label_is_the_stage(line, step, stage, granularity):
         "Saving checkpoint at step 3 : 4",
         "Epoch: 0 Iteration: 1,234 loss: 0.5",
         "epoch 1 | iter 1,234 | loss 0.5",
+        "Iteration: 1,234 loss: 0.5",
         "(0, 1) [1/2] : 5",
     ],
 )

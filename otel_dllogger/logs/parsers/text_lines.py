@@ -23,6 +23,7 @@ from otel_dllogger.logs.parsers.formats import DLLOGGER_TEXT, TCAP_TEXT, FileRec
 from otel_dllogger.logs.parsers.literals import NUMBER, parse_literal
 from otel_dllogger.logs.parsers.text_steps import (
     BEGINS_WITH_STEP,
+    COMMA_IN_STEP,
     RANK,
     Labels,
     hides_iteration,
@@ -95,7 +96,7 @@ _NO_METRICS = frozenset(
 )
 _NO_UNITS = ("", "None")
 _AFTER_NUMBER = ("", " ", "%", ",", ";", "\t")
-_MARKS = (",", ";", "| ")
+_MARKS = (",", ";", "| ", "- ")
 _BAR = re.compile(r"(?<!\S)\|(?!\S)")
 _BRACKETS = ("(", "[")
 _COMMA_GUESS = (
@@ -235,6 +236,8 @@ def _read_body(body: str, context: FileContext) -> tuple[Any, str | None, _Value
         elif by_hand and is_known and not body[:1].isdigit():
             _read_plain(rest, values)
         if len(parts) < 2 and not (values.data and is_known):
+            if (cut := COMMA_IN_STEP.match(body)) and _NUMBER_BY_HAND.search(body, cut.end()):
+                raise SkippedError(UNCLEAR_NAME, cut[0])
             return None
     if values.comma:
         context.guesses.setdefault("comma", _COMMA_GUESS.format(values.comma[:20]))
@@ -255,7 +258,7 @@ def _read_parts(
     step: Any, parts: list[str], values: _Values, context: FileContext, *, is_labelled: bool
 ) -> Any:
     """Read a name, values and names in turn, and a value; return the step."""
-    name = parts[0].strip()
+    name = _without_mark(parts[0])
     if step is None:
         # DLLogger prints the step first, whatever it is.
         word, blank, following = parts[0].partition(" ")
@@ -299,7 +302,8 @@ def _read_plain(rest: str, values: _Values) -> None:
         is_number = NUMBER.fullmatch(value) or _NAN.fullmatch(value) or _COMMA.fullmatch(value)
         if not is_number or name.lower() in _NO_METRICS:
             return
-        at = pair.end()
+        mean = _MEAN.match(rest, pair.end())
+        at = (mean or pair).end()
         word = _WORD_BEHIND.match(rest, at)
         if word is not None and not unit and is_unit(word[1]):
             unit, at = word[1], word.end()
@@ -371,6 +375,8 @@ def _split_value(part: str) -> tuple[str, str, str]:
         return value, "", _without_mark(rest)
     unit, _, name = rest.strip().partition(" ")
     word = unit.rstrip(",;|")
+    if word[:1] in _BRACKETS and is_unit(word[1:-1]):
+        word = word[1:-1]
     if not name.strip():
         return value, "", unit
     if not _is_word_of_unit(word):
@@ -381,7 +387,7 @@ def _split_value(part: str) -> tuple[str, str, str]:
 def _without_mark(text: str) -> str:
     """Return a name without the comma or the bar that stands between it and a value."""
     text = text.strip()
-    return text[1:].lstrip() if text[:1] in (",", ";") or text[:2] == "| " else text
+    return text[1:].lstrip() if text[:1] in (",", ";") or text[:2] in _MARKS else text
 
 
 def _split_last(part: str, context: FileContext) -> tuple[str, str]:

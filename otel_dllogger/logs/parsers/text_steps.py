@@ -46,7 +46,7 @@ _SUMMARY = re.compile(r"summary:(?: |$)", re.ASCII | re.IGNORECASE)
 RANK = re.compile(
     r"(?:^[\[(]?rank ?[:=] ?|(?<=\s)[\[(]?rank(?:: ?|=)|(?<!\S)[\[(]rank ?"
     rf"|^rank (?=\d{{1,9}},? {{1,9}}(?:{_LABELS}|[\[(])))"
-    r"(-?\d{1,9})(?:/\d{1,9})?[\])]?(?:[,:]?\s+|$)",
+    r"(-?\d{1,9})(?:/\d{1,9})?[\])]?(?:[,:]?\s+(?:\|\s+)?|$)",
     re.ASCII | re.IGNORECASE,
 )
 
@@ -54,6 +54,10 @@ _IN_BRACKETS = r"[\[({][^\])}]{0,200}(?<![A-Za-z_])\d"
 # What begins with a step, and so is not a name.
 BEGINS_WITH_STEP = re.compile(
     rf"(?:[a-z-]{{1,30}}:? )?(?:{_LABELS})(?:[:= ] ?[\[(]?|[\[(])\d|{_IN_BRACKETS}",
+    re.ASCII | re.IGNORECASE,
+)
+COMMA_IN_STEP = re.compile(
+    rf"[\[(]?(?:[a-z-]{{1,30}} )?(?:{_LABELS})(?:[:=] ?| )[\[(]?\d{{1,18}},\d{{1,18}}",
     re.ASCII | re.IGNORECASE,
 )
 # "I1 loss", where no other iteration is known.
