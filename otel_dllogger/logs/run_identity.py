@@ -95,7 +95,7 @@ _GENERIC = re.compile(
     r"log(?:s|ger|files?)?|dl{2,3}(?:og(?:ger)?)?|nvlog|tcap.*|train(?:ing)?|metrics?|scalars?"
     r"|out(?:puts?)?|std(?:out|err)|err|console|raport|report|experiment|jsonl?|txt|tb|tensorboard"
     r"|csv|results?|progress|trainer|state|summary|history|loss(?:es)?|debug|default|main"
-    r"|job(?:log)?|nohup|slurm"
+    r"|nohup|slurm"
     r"|rank|local|global|node|host|device"
 )
 """Words that do not name a run; ``experiment_raport.json`` is the default of NVIDIA's examples."""

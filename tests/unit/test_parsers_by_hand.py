@@ -93,8 +93,9 @@ def test_a_name_that_cannot_be_told_is_counted(line):
     assert context.skipped["unclear_name"]
 
 
-ALPHABET = "ab1 29:|.=/-\t%(),'é"
+ALPHABET = "ab1 29:|.=/-\t%(),[]'é"
 WORDS = ("Epoch: 1 ", "(0, 1) ", "rank:", " : ", ": ", "loss", "0.5", " imgs/s", "nan", "| ", "=")
+WORDS += ("[1/2] ", ", ", "[Epoch 1", "]", " (0.6)", "1,5", "E0 I1 ", "Test Iter 3 ")
 
 
 @given(st.text(ALPHABET, max_size=60) | st.lists(st.sampled_from(WORDS)).map("".join))

@@ -81,7 +81,7 @@ def table(*paths):
     return [(row.time, row.metric, repr(row.value)) for row in logs.read(*map(str, paths))]
 
 
-@pytest.mark.filterwarnings("ignore:.* without a time")
+@pytest.mark.filterwarnings("ignore:.* without a time", "ignore:.*times are made up")
 def test_the_first_that_is_there_is_read(tmp_path, family):
     """One after the other appears, from the last to the first; a file that is named is read."""
     for name, content in reversed(family.items()):

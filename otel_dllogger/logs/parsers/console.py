@@ -176,7 +176,8 @@ def _took_us(
     scale = _UNITS_S.get(units.get(name, ""))
     if not name or scale is None or "n" not in given or stage not in (None, "train"):
         return None
-    return context.took_us(data[name] * scale, int(given["n"]))
+    duration = data[name]
+    return context.took_us(duration * scale, int(given["n"])) if type(duration) is float else None
 
 
 def _step(given: dict[str, str], stage: str | None, context: FileContext) -> Any:

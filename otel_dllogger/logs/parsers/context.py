@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.logs.parsers.times import find_year, parse_datetime, parse_zone
+from otel_dllogger.values import to_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -246,6 +247,8 @@ class FileContext:
                 stride = iteration
             else:
                 stride = iteration - before if iteration > before else min(iteration, self.stride)
+            if type(seconds) is str:
+                seconds = to_number(seconds)
             took_us: int = round(stride * seconds * 1e6)
         except (TypeError, ValueError, OverflowError):
             return None

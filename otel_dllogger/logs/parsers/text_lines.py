@@ -8,7 +8,8 @@ does: ``epoch 1 | iter 2/48 | loss 40.5 | 5730 frames/s | took 24.5 s``.
 
 The text does not mark where a name with blanks begins, so this is assumed: a value is
 followed by one word of unit and then the name, or by two blanks and the name. What cannot be told
-is not guessed: a name that begins with a number and a blank, or holds ``: ``, is left out.
+is not guessed: a name that begins with a number and a blank or with a step, or holds ``: ``, is
+left out. A comma within a number is not read, since it may stand for a point or for thousands.
 """
 
 from __future__ import annotations
@@ -19,9 +20,18 @@ from typing import TYPE_CHECKING, Any
 from otel_dllogger.diagnostics import NO_TIME, NOISE, TORN, UNCLEAR_NAME
 from otel_dllogger.logs.parsers.context import MAX_UNITS, SkippedError
 from otel_dllogger.logs.parsers.formats import DLLOGGER_TEXT, TCAP_TEXT, FileRecord
-from otel_dllogger.logs.parsers.literals import NUMBER, parse_literal, parse_repr
+from otel_dllogger.logs.parsers.literals import NUMBER, parse_literal
+from otel_dllogger.logs.parsers.text_steps import (
+    BEGINS_WITH_STEP,
+    COMMA_IN_STEP,
+    RANK,
+    Labels,
+    hides_iteration,
+    hides_step,
+    split_step,
+)
 from otel_dllogger.metrics.naming import is_unit
-from otel_dllogger.record import Info, Metadata, is_parameter_step
+from otel_dllogger.record import Info, Metadata
 
 if TYPE_CHECKING:
     from otel_dllogger.logs.parsers.context import FileContext
@@ -31,52 +41,68 @@ _HEAD = re.compile(
     r"(?:[+-]\d\d:?\d\d)?) -(?: |$)",
     re.ASCII,
 )
-_UNIT_WORD = r"[^\s\d\[\]()|=:,;][^\s\[\]()|=:,;]{0,39}"
+_UNIT_WORD = r"[A-Za-z%][^\s\[\]()|=:,;]{0,39}"
 # "name : 0.5 unit ", as DLLogger prints it, with names of one word.
 _PRINTED = re.compile(
-    r"(([^\s\d.+-]\S*) : (-?\d{1,18}(?:\.\d{1,30})?(?:e[-+]\d{1,3})?)"
+    r"(([^\s\d.+\-\[(]\S{0,63}) : (-?\d{1,18}(?:\.\d{1,30})?(?:e[-+]\d{1,3})?)"
     rf"(?: {{2,}}(?=\S)| +$|$| ({_UNIT_WORD})(?: +$|$| )))",
     re.ASCII,
 )
 # "name: 0.5 unit ", "name=0.5 ", as people print it: as above, with all separators.
-_NEXT_NAME = r"(?=[^\s\d:=.+-][^\s:=]*(?: : |: +|=| = )[-+.\d])"
+_NEXT_NAME = r"(?=[^\s\d:=.+\-\[(][^\s:=]*(?: : |: +|=| = )[-+.\d])"
 _BY_HAND_PRINTED = re.compile(
-    r"(([^\s\d:=.+-][^\s:=]*)(?: : |: +|=| = )(-?\d{1,18}(?:\.\d{1,30})?(?:e[-+]\d{1,3})?)"
+    r"(([^\s\d:=.+\-\[(][^\s:=]{0,63})(?: : |: +|=| = )"
+    r"(-?\d{1,18}(?:\.\d{1,30})?(?:e[-+]\d{1,3})?)"
     rf"(?: *$| +{_NEXT_NAME}| ({_UNIT_WORD})(?: *$| +{_NEXT_NAME})))",
     re.ASCII,
 )
 _COLON = " : "
 # Those of people who print such lines themselves: "a: 1", "a = 1", and without " : " also "a:1".
-_BEFORE_NUMBER = r"(?=[-+]?\.?\d|[-+]?(?:nan|inf|None|True|False)\b)"
+_BEFORE_NUMBER = r"(?=[-+]?\.?\d|[-+]?(?:[nN]a[nN]|[iI]nf|None|True|False)\b)"
 _BY_HAND = rf"(?<=\S): +{_BEFORE_NUMBER}|(?<=[\w.\])])(?: = |=){_BEFORE_NUMBER}"
 _NUMBER_BY_HAND = re.compile(_BY_HAND, re.ASCII)
 _GLUED = re.compile(rf"(?<=[A-Za-z_)\]]):{_BEFORE_NUMBER}", re.ASCII)
 _ANY_COLON = re.compile(rf" : |{_BY_HAND}", re.ASCII)
 _ANY_OR_GLUED = re.compile(rf"{_BY_HAND}|{_GLUED.pattern}", re.ASCII)
-_RANK = re.compile(r"(?:^rank ?[:=] ?|(?<=\s)rank(?:: ?|=))(-?\d{1,9})(?:\s+|$)", re.ASCII)
+# A number in front, or a colon; a first word without a letter.
 _NOT_A_NAME = re.compile(r"[-+.]?\d+(?![\dA-Za-z_])|.*: ", re.ASCII | re.DOTALL)
-_FIELD = re.compile(
-    r"(?:(?P<name>[^\d\s|:=][^|:=]*?)(?:\s*[:=]\s*|\s+))?(?P<value>[-+]?[\d.]\S*|nan|inf)"
-    r"(?:\s+(?P<unit>\S+))?",
-    re.ASCII,
+_NO_WORD = re.compile(r"[^\w\s]+\s")
+_NO_NAMES = (_NOT_A_NAME, _NO_WORD, BEGINS_WITH_STEP)
+_NUMBER_WITHIN = re.compile(r"\s[-+]?\d+\.\d+\s", re.ASCII)
+_FIRST_NUMBER = re.compile(
+    r"(?<![^\s:=])(?:[-+]?\.?\d|[-+]?(?:nan|inf)\b)", re.ASCII | re.IGNORECASE
 )
-_UNIT = re.compile(r"[^\s\[\]()|=:,;]{1,40}")
+_UNIT = re.compile(r"[^\s\d\[\]()|=:,;][^\s\[\]()|=:,;]{0,39}", re.ASCII)
 _WORD = re.compile(r"(?:None|True|False)(?= |$)")
-_NO_UNITS = ("", "None")
-_AFTER_NUMBER = ("", " ", "%", ",", ";", "\t")
-
-# "Epoch: 0 Iteration: 3 Validation Iteration: 2", "Training Epoch: 0", "Step: 5/100".
-_LABEL = re.compile(
-    r"(?:(?P<of>[a-z][a-z-]{0,30}) )?(?P<what>epoch|iteration|iter|step)(?:[:=] *| +)"
-    r"(?P<number>-?\d{1,18})(?:/\d{1,18})?(?: |$)",
+_NAN = re.compile(r"[-+]?(?:nan|inf(?:inity)?)(?![\w.])", re.ASCII | re.IGNORECASE)
+_COMMA = re.compile(r"[-+]?[\d.]{1,40}(?:,\d[\d.]{0,40}){1,20}(?:[eE][-+]?\d{1,3})?", re.ASCII)
+_LABEL_WORD = re.compile(r"(?:.* )?(?:epoch|iteration|iter|step)", re.ASCII | re.IGNORECASE)
+_NUMBER_AND_UNIT = re.compile(
+    r"([-+]?[\d.]{1,40}(?:e[-+]?\d{1,3})?)([^\W\d_]\S{0,39}|%)", re.IGNORECASE
+)
+_MEAN = re.compile(
+    r"\s?\([-+]?[\d.]{1,40}(?:e[-+]?\d{1,3})?\)(?=[\s,;|]|$)", re.ASCII | re.IGNORECASE
+)
+# "loss 4.0, acc 0.5 ": names of one word, which no sentence with a number in it is.
+_PLAIN = re.compile(
+    r"(?P<name>[A-Za-z_][^\s:=,|\[\](){}]{0,99}) +(?P<value>[-+]?(?:\d[^\s;]{0,40}?|nan|inf))"
+    r"(?=,?(?:\s|$)|;)",
     re.ASCII | re.IGNORECASE,
 )
-_USUAL_LABELS = re.compile(r"Epoch: (\d{1,18}) Iteration: (\d{1,18}) (?= )", re.ASCII)
-_PAIR = re.compile(r"[(\[](-?\d{1,18}), (-?\d{1,18})[)\]](?: |$)", re.ASCII)
-_TUPLE = re.compile(r"[(\[][^()\[\]]{0,200}[)\]](?= |$)")
-_NUMBER = re.compile(r"-?\d{1,18}(?P<fraction>\.\d{1,30}(?:e[-+]\d{1,3})?)?(?: |$)", re.ASCII)
-_SUMMARY = re.compile(r"summary:(?: |$)", re.ASCII | re.IGNORECASE)
-_VALIDATION = ("validation", "valid", "val", "eval", "evaluation")
+_BETWEEN = re.compile(r"[,;]?\s*")
+_WORD_BEHIND = re.compile(r"\s+([^\s\d,;]{1,40})(?:[,;]?\s+|[,;]?$)")
+_NO_METRICS = frozenset(
+    ("of", "in", "at", "to", "from", "for", "after", "with", "by", "is", "than")
+)
+_NO_UNITS = ("", "None")
+_AFTER_NUMBER = ("", " ", "%", ",", ";", "\t")
+_MARKS = (",", ";", "| ", "- ")
+_BAR = re.compile(r"(?<!\S)\|(?!\S)")
+_BRACKETS = ("(", "[")
+_COMMA_GUESS = (
+    "numbers such as {} are not read, since the comma may stand for a point or "
+    "for thousands; write them with a point"
+)
 
 
 def read_text(text: str, context: FileContext) -> list[FileRecord | Metadata | Info]:
@@ -109,7 +135,7 @@ def read_text(text: str, context: FileContext) -> list[FileRecord | Metadata | I
         context.count(log_format)
         said = parse_literal(body) if body.startswith("{") else body
         return [Info(time_us, elapsed_us, said)]
-    step, values = found
+    step, stage, values = found
     if values.unclear and not values.data:
         raise SkippedError(UNCLEAR_NAME, values.unclear[0])
     for name in values.unclear:
@@ -117,6 +143,8 @@ def read_text(text: str, context: FileContext) -> list[FileRecord | Metadata | I
     context.count(log_format)
     record = FileRecord(time_us, elapsed_us, step, values.data)
     record.log_format = log_format
+    if stage is not None:
+        record.header_stage = stage
     record.file_rank = context.rank
     return [*new_units(values.units, time_us, elapsed_us, context), record]
 
@@ -141,65 +169,113 @@ class _Values:
         data: By name.
         units: By name, where there is one.
         unclear: What stands in the place of a name, but cannot be one.
+        comma: The first number with a comma in it, which is not read.
+        may_be_glued: Whether a number and its unit may be one word, as people write them.
     """
 
-    __slots__ = ("data", "unclear", "units")
+    __slots__ = ("comma", "data", "may_be_glued", "unclear", "units")
 
     def __init__(self) -> None:
         self.data: dict[str, Any] = {}
         self.units: dict[str, str] = {}
         self.unclear: list[str] = []
+        self.comma = ""
+        self.may_be_glued = False
 
     def add(self, name: str, value: str, unit: str) -> None:
-        if not name or _NOT_A_NAME.match(name):
+        if (comma := _COMMA.match(value)) is not None:
+            self.comma = self.comma or comma[0]
+            if _LABEL_WORD.fullmatch(name):
+                raise SkippedError(UNCLEAR_NAME, f"{name} {value}"[:80])
+            return
+        if not name or any(pattern.match(name) for pattern in _NO_NAMES):
             self.unclear.append(name[:80] or f"no name before {value[:60]}")
             return
-        self.data[name] = parse_literal(value)
+        if self.may_be_glued:
+            value, unit = _unglue(value, unit)
+        self.data[name] = float(value) if _NAN.fullmatch(value) else parse_literal(value)
         if unit not in _NO_UNITS:
             self.units[name] = unit
 
 
-def _read_body(body: str, context: FileContext) -> tuple[Any, _Values] | None:
-    """Read step, values and units; return None if there are no metrics."""
+def _unglue(value: str, unit: str) -> tuple[str, str]:
+    """Split ``24.5s`` if that is certainly a number and its unit."""
+    found = _NUMBER_AND_UNIT.fullmatch(value)
+    if found is None or unit or NUMBER.fullmatch(found[1]) is None or not is_unit(found[2]):
+        return value, unit
+    return found[1], found[2]
+
+
+def _read_body(body: str, context: FileContext) -> tuple[Any, str | None, _Values] | None:
+    """Read step, stage, values and units; return None if there are no metrics."""
     values = _Values()
-    step, rest = _split_step(body)
+    step, stage, rest = split_step(body)
     if _read_printed(_PRINTED, rest, values):
-        return step, values
-    found = _RANK.search(body) if "rank" in body else None
+        return step, stage, values
+    found = RANK.search(body) if "ank" in body or "RANK" in body else None
     if found is not None:
         values.data["rank"] = int(found[1])
-        step, rest = _split_step(body[: found.start()] + body[found.end() :])
+        body = body[: found.start()] + body[found.end() :]
+        step, stage, rest = split_step(body)
     is_known = step is not None
     if not rest.strip():
-        return (step, values) if is_known else None
-    if "|" in rest and is_known:
-        step = _read_bars(step, rest, values, context)
-        return (step, values) if values.data else None
-    # Only a line that begins with a step or a rank is a record if it lacks " : ": much printed
-    # text has colons.
-    by_hand = (is_known or found is not None) and "{" not in rest
-    if by_hand and is_known and _read_printed(_BY_HAND_PRINTED, rest, values):
-        return step, values
+        return (step, stage, values) if is_known else None
+    if "|" in rest and is_known and (body[:1] not in _BRACKETS or _BAR.search(rest)):
+        step, stage = _read_bars(body, step, stage, values, context)
+    else:
+        # Only a line that begins with a step or a rank is a record if it lacks " : ": much printed
+        # text has colons.
+        by_hand = (is_known or found is not None) and "{" not in rest
+        if by_hand and is_known and _read_printed(_BY_HAND_PRINTED, rest, values):
+            return step, stage, values
+        values.may_be_glued = by_hand
+        parts = _split_parts(rest, by_hand=by_hand)
+        if len(parts) > 1:
+            is_labelled = body[:1] not in _BRACKETS
+            step = _read_parts(step, parts, values, context, is_labelled=is_labelled)
+        elif by_hand and is_known and not body[:1].isdigit():
+            _read_plain(rest, values)
+        if len(parts) < 2 and not (values.data and is_known):
+            if (cut := COMMA_IN_STEP.match(body)) and _NUMBER_BY_HAND.search(body, cut.end()):
+                raise SkippedError(UNCLEAR_NAME, cut[0])
+            return None
+    if values.comma:
+        context.guesses.setdefault("comma", _COMMA_GUESS.format(values.comma[:20]))
+    elif not values.data and not values.unclear:
+        return None
+    return step, stage, values
+
+
+def _split_parts(rest: str, *, by_hand: bool) -> list[str]:
+    """Split a line at what separates names from values."""
     if _COLON in rest:
         by_hand = by_hand and _NUMBER_BY_HAND.search(rest) is not None
-        first, *parts = _ANY_COLON.split(rest) if by_hand else rest.split(_COLON)
-    elif by_hand:
-        first, *parts = _ANY_OR_GLUED.split(rest)
-    else:
-        return None
-    if not parts:
-        return (step, values) if values.data and is_known else None
-    if not is_known:
+        return _ANY_COLON.split(rest) if by_hand else rest.split(_COLON)
+    return _ANY_OR_GLUED.split(rest) if by_hand else [rest]
+
+
+def _read_parts(
+    step: Any, parts: list[str], values: _Values, context: FileContext, *, is_labelled: bool
+) -> Any:
+    """Read a name, values and names in turn, and a value; return the step."""
+    name = _without_mark(parts[0])
+    if step is None:
         # DLLogger prints the step first, whatever it is.
-        word, blank, name = first.partition(" ")
-        step, first = (word, name) if blank else (None, first)
-    name = first.strip()
-    for part in parts[:-1]:
+        word, blank, following = parts[0].partition(" ")
+        if blank:
+            step, name = word, following.strip()
+            if hides_step(word, name):
+                raise SkippedError(UNCLEAR_NAME, parts[0][:80])
+    elif (is_labelled and hides_iteration(step, name)) or (
+        values.may_be_glued and _NUMBER_WITHIN.search(name)
+    ):
+        raise SkippedError(UNCLEAR_NAME, name[:80])
+    for part in parts[1:-1]:
         value, unit, following = _split_value(part)
         values.add(name, value, unit)
         name = following
     values.add(name, *_split_last(parts[-1], context))
-    return step, values
+    return step
 
 
 def _read_printed(pattern: re.Pattern[str], rest: str, values: _Values) -> bool:
@@ -217,85 +293,69 @@ def _read_printed(pattern: re.Pattern[str], rest: str, values: _Values) -> bool:
     return True
 
 
-def _read_bars(step: Any, rest: str, values: _Values, context: FileContext) -> Any:
-    """Read values between bars; return the step, of which more may be in the first fields."""
-    labels = list(step) if type(step) is tuple else [step]
+def _read_plain(rest: str, values: _Values) -> None:
+    """Read ``loss 4.0 acc 0.5``, if the line is nothing else and has a number with a point."""
+    rest = rest.strip()
+    at, found = 0, []
+    while (pair := _PLAIN.match(rest, at)) is not None:
+        name, (value, unit) = pair["name"], _unglue(pair["value"], "")
+        is_number = NUMBER.fullmatch(value) or _NAN.fullmatch(value) or _COMMA.fullmatch(value)
+        if not is_number or name.lower() in _NO_METRICS:
+            return
+        mean = _MEAN.match(rest, pair.end())
+        at = (mean or pair).end()
+        word = _WORD_BEHIND.match(rest, at)
+        if word is not None and not unit and is_unit(word[1]):
+            unit, at = word[1], word.end()
+        elif at < len(rest):
+            at = _BETWEEN.match(rest, at).end()  # type: ignore[union-attr]
+        found.append((name, value, unit))
+    if at == len(rest) and any(not value.isdigit() for _name, value, _unit in found):
+        for one in found:
+            values.add(*one)
+
+
+def _read_bars(
+    body: str, step: Any, stage: str | None, values: _Values, context: FileContext
+) -> tuple[Any, str | None]:
+    """Read values between bars; return step and stage, of which more may be in the first fields."""
+    labels = Labels()
+    at = labels.read(body)
+    rest = body[at:] if at else split_step(body)[2]
+    # Other programs have bars as well, which may go on in the line of a record.
+    is_of_bars = rest.lstrip().startswith("|")
     for field in filter(None, map(str.strip, rest.split("|"))):
-        more, left = _split_labels(field)
-        if more is not None and not left:
-            labels += more if type(more) is tuple else [more]
+        if at and labels.read_whole(field):
             continue
-        found = _FIELD.fullmatch(field)
-        if found is None:
-            context.skip(NOISE)
+        number = _FIRST_NUMBER.search(field)
+        if number is None:
+            _leave_out(field, values, context, may_be_value=is_of_bars)
             continue
-        unit = found["unit"] or ""
-        values.add(found["name"] or unit, found["value"], unit)
-    return tuple(labels) if type(step) is tuple or len(labels) > 1 else step
-
-
-def _split_step(body: str) -> tuple[Any, str]:
-    """Split a printed line's step off.
-
-    Labels are read as scripts format DLLogger's tuples: an epoch, an iteration and a
-    validation iteration; an iteration alone is a number. ``Summary:``, or no text at all,
-    is the run's step ``()``.
-
-    Args:
-        body: What follows the ``-`` and one blank.
-
-    Returns:
-        The step, None if it has none of these forms, and the rest of the line.
-    """
-    if body.startswith(" "):
-        return (), body
-    found: Any = _PAIR.match(body)  # nearly always
-    if found:
-        return (int(found[1]), int(found[2])), body[found.end() :]
-    step, rest = _split_labels(body)
-    if step is not None:
-        return step, rest
-    found = _TUPLE.match(body)
-    if found:
-        try:
-            step = parse_repr(found[0])
-        except SkippedError:
-            return None, body
-        # "(3)" is not a tuple, and "(loss)" is not a step.
-        return (tuple(step), body[found.end() :]) if type(step) in (tuple, list) else (None, body)
-    found = _NUMBER.match(body)
-    if found:
-        text = found[0].strip()
-        return (float(text) if found["fraction"] else int(text)), body[found.end() :]
-    found = _SUMMARY.match(body)
-    if found:
-        return (), body[found.end() :]
-    word = body.split(" ", 1)[0]
-    if is_parameter_step(word):
-        return word, body[len(word) + 1 :]
-    return None, body
-
-
-def _split_labels(body: str) -> tuple[Any, str]:
-    if (usual := _USUAL_LABELS.match(body)) is not None:
-        return (int(usual[1]), int(usual[2])), body[usual.end() :]
-    epoch = iteration = validation = None
-    at = 0
-    while found := _LABEL.match(body, at):
-        number = int(found["number"])
-        if found["what"].lower() == "epoch":
-            epoch = number
-        elif (found["of"] or "").lower() in _VALIDATION:
-            validation = number
+        name = field[: number.start()].rstrip()
+        name = name[:-1].rstrip() if name.endswith((":", "=")) else name
+        value, _, unit = field[number.start() :].partition(" ")
+        unit = _MEAN.sub("", f" {unit.strip()}", count=1).strip()
+        value, unit = _unglue(value.rstrip(",;"), unit)
+        if unit and not _is_word_of_unit(unit):
+            _leave_out(field, values, context, may_be_value=is_of_bars)
         else:
-            iteration = number
-        at = found.end()
-    rest = body[at:]
-    if validation is not None:
-        return (epoch, iteration, validation), rest
-    if epoch is not None:
-        return ((epoch,) if iteration is None else (epoch, iteration)), rest
-    return iteration, rest
+            values.add(name or unit, value, unit)
+    return (labels.step, labels.stage) if at else (step, stage)
+
+
+def _leave_out(field: str, values: _Values, context: FileContext, *, may_be_value: bool) -> None:
+    if may_be_value and any(map(str.isdigit, field)):
+        values.unclear.append(field[:80])
+    else:
+        context.skip(NOISE)
+
+
+def _has_meaning(character: str) -> bool:
+    return character in "%_" or character.isalpha()
+
+
+def _is_word_of_unit(word: str) -> bool:
+    return _UNIT.fullmatch(word) is not None and any(map(_has_meaning, word))
 
 
 def _split_value(part: str) -> tuple[str, str, str]:
@@ -306,15 +366,28 @@ def _split_value(part: str) -> tuple[str, str, str]:
         if blanks:
             return value.strip(), "", name.strip()
         *words, name = part.split(" ")
-        unit = words.pop() if len(words) > 1 else ""
-        return " ".join(words), unit, name
+        unit = words.pop() if len(words) > 1 and _is_word_of_unit(words[-1]) else ""
+        return " ".join(words).removesuffix(","), unit, name
     value, rest = part[:end], part[end:]
-    if rest.startswith("  "):
-        return value, "", rest.strip()
+    if (mean := _MEAN.match(rest)) is not None:
+        rest = rest[mean.end() :]
+    if rest.startswith("  ") or rest.lstrip().startswith(_MARKS):
+        return value, "", _without_mark(rest)
     unit, _, name = rest.strip().partition(" ")
-    if unit[:1].isdigit():
+    word = unit.rstrip(",;|")
+    if word[:1] in _BRACKETS and is_unit(word[1:-1]):
+        word = word[1:-1]
+    if not name.strip():
+        return value, "", unit
+    if not _is_word_of_unit(word):
         return value, "", rest.strip()
-    return (value, unit, name.strip()) if name.strip() else (value, "", unit)
+    return value, word, _without_mark(name)
+
+
+def _without_mark(text: str) -> str:
+    """Return a name without the comma or the bar that stands between it and a value."""
+    text = text.strip()
+    return text[1:].lstrip() if text[:1] in (",", ";") or text[:2] in _MARKS else text
 
 
 def _split_last(part: str, context: FileContext) -> tuple[str, str]:
@@ -323,22 +396,27 @@ def _split_last(part: str, context: FileContext) -> tuple[str, str]:
     if end is None:
         return part.strip(), ""
     value, rest = part[:end], part[end:]
+    if (mean := _MEAN.match(rest)) is not None:
+        rest = rest[mean.end() :]
     if rest.startswith("  ") and rest.strip():
         context.skip(TORN)  # the name of a metric whose value is missing
         return value, ""
-    rest = rest.removeprefix(" ")
+    rest = rest.strip().rstrip(",;|").rstrip()
     unit = _UNIT.match(rest)
     after = rest[unit.end() :] if unit else rest
+    word = unit[0] if unit and _is_word_of_unit(unit[0]) else ""
     if after.strip():
         context.skip(NOISE)
-        return value, unit[0] if unit and is_unit(unit[0]) else ""
-    return value, unit[0] if unit else ""
+        return value, word if is_unit(word) else ""
+    return value, word
 
 
 def _end_of_value(part: str) -> int | None:
     """Return where a number, None, a bool or a bracketed value ends; return None for text."""
-    found = NUMBER.match(part) or _WORD.match(part)
+    found = NUMBER.match(part) or _WORD.match(part) or _NAN.match(part)
     if found:
+        if part.startswith(",", found.end()):
+            found = _COMMA.match(part) or found
         # "129/130" is text, and so is "12:30"; "50%" has a unit.
         return found.end() if part[found.end() : found.end() + 1] in _AFTER_NUMBER else None
     if part[:1] in ("[", "(", "{"):
