@@ -192,8 +192,8 @@ class LogFindings:
             for key, (count, step) in self._nonfinite.items()
         ]
         warnings += [
-            f"{_count(count, 'line')} of {tool}: another tool's, which {_are(count)} not read; "
-            "their values are not exported"
+            f"{_count(count, 'line')} of {tool}: not read, so that what {_it_says(count)} is not "
+            "exported"
             for tool, count in self._tools.items()
         ]
         return findings
@@ -485,8 +485,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
+def _it_says(count: int) -> str:
+    return "it says" if count == 1 else "they say"
 
 
 def _quoted(key: str) -> str:

@@ -96,7 +96,7 @@ DOUBTFUL = {
     "Transformers": (
         steps(2) + "{'loss': 2.5, 'grad_norm': 1.25, 'epoch': 0.1}\n",
         0,
-        "1 line of Transformers, as its Trainer prints them: another tool's",
+        "1 line of Transformers, as its Trainer prints them: not read",
     ),
     "MLPerf": (steps(2) + ':::MLLOG {"key": "run_start"}\n', 0, "1 line of MLPerf's :::MLLOG"),
     "Keras": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 
@@ -304,6 +305,8 @@ def test_what_is_guessed_is_said():
         '{"loss": 0.5}',
         '{"step": "x", "loss": 0.5}',
         '{"step": true, "loss": 0.5}',
+        '{"step": NaN, "loss": 0.5}',
+        '{"step": 1e400, "loss": 0.5}',
         '{"step": 1}',
         '{"step": 1, "text": "x"}',
         "[1, 2]",
@@ -317,6 +320,18 @@ def test_what_does_not_say_where_it_belongs_is_another_tools(line):
     context = FileContext(zone="UTC")
     assert [] == parse_line(line.encode(), context)
     assert {"not_a_record"} >= {*context.skipped}
+
+
+@pytest.mark.parametrize("key", ["mode", "stage", "split", "phase", "type"])
+def test_a_row_may_name_its_stage(key):
+    """A type may be that of something else, and is none of the metrics then."""
+    context = FileContext(zone="UTC")
+    for word, stage in (("train", "train"), ("Valid", "val"), ("test", "test")):
+        line = json.dumps({"step": 1, key: word, "loss": 0.5})
+        (record,) = parse_line(line.encode(), context)
+        assert (stage, {"loss": 0.5}) == (record.header_stage, record.data)
+    (record,) = parse_line(b'{"step": 1, "type": "metric", "loss": 0.5}', context)
+    assert (None, {"loss": 0.5}) == (record.header_stage, record.data)
 
 
 def test_a_row_of_csv_with_other_cells_is_damage():

@@ -153,7 +153,7 @@ def test_every_kind_of_entry_counts():
         Metadata(0, 0, "loss", {"unit": "s", "GOAL": "MINIMIZE"}),
         Info(START_US, 0, {"batch": 32}),
         Record(START_US, 0, "PARAMETER", {"lr": 0.5}),
-        Record(START_US, 0, (2, 3, 4), {"loss": 1.5}),
+        Record(START_US, 0, (2, 3, 1), {"loss": 1.5}),
     ):
         pipeline.queue.put(one)
     points = pipeline.take()

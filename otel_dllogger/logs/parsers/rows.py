@@ -11,7 +11,7 @@ iteration             step, iter, iteration, global_step, num_updates, _step, ..
 epoch                 epoch, current_epoch                                              step
 time                  timestamp, wall_time, datetime, ...: Unix time or ISO 8601        time
 rank                  rank, global_rank, else local_rank                                rank
-stage                 mode, stage, split, phase                                         stage
+stage                 mode, stage, split, phase, type                                   stage
 name                  key, name, metric, tag, beside a ``value``                        its name
 ====================  ================================================================  ============
 
@@ -46,7 +46,7 @@ from otel_dllogger.logs.parsers.formats import (
 from otel_dllogger.logs.parsers.json_lines import decode_json
 from otel_dllogger.logs.parsers.literals import parse_literal, parse_seconds
 from otel_dllogger.logs.parsers.times import MAX_TIME_US
-from otel_dllogger.metrics.naming import MetricMetadata, map_metric, parse_stage
+from otel_dllogger.metrics.naming import MetricMetadata, is_stage, map_metric, parse_stage
 from otel_dllogger.record import parse_rank
 from otel_dllogger.values import to_number
 
@@ -391,7 +391,8 @@ def _take_stage(row: dict[str, Any]) -> str | None:
     for key in _STAGE:
         if isinstance(row.get(key), str):
             return parse_stage(row.pop(key))
-    return None
+    kind = row.get("type")  # which may also be that of an event
+    return parse_stage(row.pop("type")) if isinstance(kind, str) and is_stage(kind) else None
 
 
 def _one_metric(row: dict[str, Any]) -> dict[str, Any]:

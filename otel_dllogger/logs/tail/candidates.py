@@ -32,6 +32,8 @@ SETTINGS = (
     "args.json",
     "training_args*.json",
     "opts.json",
+    "params.json",
+    "settings.json",
     "package.json",
     "special_tokens_map.json",
     "tokenizer*.json",
