@@ -138,13 +138,13 @@ def _figures() -> Builder[models.Panel]:
 
 
 def _best() -> Builder[models.Panel]:
-    def best(goal: str) -> str:
-        matchers = f'{RUNS}, metric=~"$metric", stage=~"$stage", goal="{goal}"'
-        return f"by ({RUN}, metric) ({promql.last('dllogger_best', matchers)})"
-
+    best = promql.best(f'{RUNS}, metric=~"$metric", stage=~"$stage"', by=f"{RUN}, metric")
     return matrix(
-        About("Best values", "The best finite value of each metric with a GOAL, over all ranks."),
-        Query(f"(min {best('minimize')} or max {best('maximize')}) and on ({RUN}) {_NEWEST}"),
+        About(
+            "Best values",
+            "The best finite value of each metric with a GOAL, over all ranks and attempts.",
+        ),
+        Query(f"{best} and on ({RUN}) {_NEWEST}"),
         row="metric",
         column="run",
     )

@@ -196,7 +196,7 @@ def _now() -> list[Builder[models.Panel]]:
 
 
 def _learning() -> list[Builder[models.Panel]]:
-    minimized, maximized = (f'{_NONFINITE}, goal="{goal}"' for goal in ("minimize", "maximize"))
+    goals = f"{RUN}, stage, metric, goal"
     name = "{{metric}} {{granularity}} {{run}}"
 
     def loss(title: str, stage: str, which: str) -> Builder[models.Panel]:
@@ -234,20 +234,12 @@ def _learning() -> list[Builder[models.Panel]]:
         rows(
             About(
                 "Best so far",
-                "The best finite value of each metric with a GOAL: over all ranks, and the "
-                "median of the ranks' own best.",
+                "The best finite value of each metric with a GOAL, over all attempts of the run: "
+                "of all ranks, and the median of the ranks' own best.",
             ),
             [
-                Query(
-                    f"min by ({RUN}, stage, metric, goal)"
-                    f" ({promql.last('dllogger_best', minimized)})"
-                    f" or max by ({RUN}, stage, metric, goal)"
-                    f" ({promql.last('dllogger_best', maximized)})"
-                ),
-                Query(
-                    f"quantile by ({RUN}, stage, metric, goal) (0.5,"
-                    f" {promql.last('dllogger_best', _NONFINITE)})"
-                ),
+                Query(promql.best(_NONFINITE, by=goals)),
+                Query(promql.quantile(0.5, promql.best(_NONFINITE, by=f"{goals}, rank"), by=goals)),
             ],
             [
                 Column("run", "Run"),

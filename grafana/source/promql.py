@@ -116,12 +116,29 @@ def last(metric: str, matchers: str) -> str:
     return f"last_over_time({metric}{{{matchers}}}[$__range])"
 
 
+def best(matchers: str, *, by: str) -> str:
+    """Return the best value of each metric with a goal, over all attempts of a run.
+
+    A process that starts again, on the same port or another one, knows only its own best.
+
+    Args:
+        matchers: Which ranks and metrics.
+        by: The labels to keep: with ``rank``, the best of each rank.
+    """
+
+    def extreme(function: str, goal: str) -> str:
+        series = f'dllogger_best{{{matchers}, goal="{goal}"}}[$__range]'
+        return f"{function} by ({by}) ({function}_over_time({series}))"
+
+    return f"({extreme('min', 'minimize')} or {extreme('max', 'maximize')})"
+
+
 def count(counter: str, matchers: str, window: str, *, by: str) -> str:
     """Return how often something was counted, including the value that a counter began with.
 
-    ``increase`` does not see what was counted before the first scrape, which is when torn lines
-    and many NaNs are counted. A counter that did not exist in the previous window began in this
-    one.
+    It is the counter's own difference: ``increase`` extrapolates, so that one NaN becomes two, and
+    does not see what was counted before the first scrape, which is when torn lines and many NaNs
+    are counted. It is taken, rounded, only for a counter that another process began again.
 
     Args:
         counter: Its name.
@@ -130,11 +147,11 @@ def count(counter: str, matchers: str, window: str, *, by: str) -> str:
         by: The labels to keep.
     """
     series = f"{counter}{{{matchers}}}[{window}]"
-    grown = f"sum by ({by}) (increase({series}))"
-    first = (
-        f"sum by ({by}) (min_over_time({series}) unless last_over_time({series} offset {window}))"
-    )
-    return f"round(({grown} or 0 * {first}) + ({first} or 0 * {grown}))"
+    now, before = f"last_over_time({series})", f"last_over_time({series} offset {window})"
+    grown = f"{now} - ({before} <= {now})"
+    began = f"{now} unless {before} <= {now}"
+    again = f"round(increase({series}) and resets({series}) > 0)"
+    return f"sum by ({by}) ({again} or ({grown}) or ({began}))"
 
 
 def finished(matchers: str) -> str:

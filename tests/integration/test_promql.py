@@ -1,0 +1,82 @@
+"""What the dashboards' shared queries say of series over time, by promtool."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from grafana.source import promql
+from tests.support.prometheus import find_program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.newest_only
+
+RUN = 'run="r"'
+BEST = 'dllogger_best{job="j",instance="%s",run="r",rank="%s",metric="%s",goal="%s"}'
+NAN = 'dllogger_nonfinite_total{job="j",instance="a",run="r",rank="0",metric="loss"}'
+
+
+def ask(
+    tmp_path: Path, series: dict[str, str], query: str, at: str, expected: dict[str, float]
+) -> None:
+    """Compare what a query says at a time with the values by labels; samples are 15 s apart."""
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": query.replace("$__range", "20m"),
+                "eval_time": at,
+                "exp_samples": [{"labels": k, "value": v} for k, v in expected.items()],
+            }
+        ],
+    }
+    path = tmp_path / "test.yml"
+    path.write_text(yaml.safe_dump({"tests": [test]}))
+    done = subprocess.run(
+        [find_program("promtool"), "test", "rules", path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("second", ["a", "b"], ids=["same port", "other port"])
+def test_the_best_of_a_run_survives_a_restart(tmp_path, second):
+    """The second attempt begins anew, on the port of the first or on another one."""
+    top1, loss = ("val.top1", "maximize"), ("loss", "minimize")
+    series = {
+        BEST % ("a", "0", *top1): "20+4x4 stale",
+        BEST % ("a", "1", *loss): "3-0.5x4 stale",
+    }
+    again = {BEST % (second, "0", *top1): "10+4x4", BEST % (second, "1", *loss): "9-0.5x4"}
+    if second == "a":
+        series = {name: f"{values} {again[name]}" for name, values in series.items()}
+    else:
+        series |= {name: f"_x6 {values}" for name, values in again.items()}
+    labels = '{metric="%s", goal="%s"}'
+    expected = {labels % top1: 36, labels % loss: 1}
+    ask(tmp_path, series, promql.best(RUN, by="metric, goal"), "3m", expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ("0+0x9 1+0x70", 1),  # increase() says 1 or 2, as the scrapes happen to lie
+        ("_x9 3+0x70", 3),
+        ("2+0x9 3+0x70", 3),
+        ("0+0x9 1+0x20 stale", 1),
+        ("0+0x9 4+0x9 0+0x9 1+0x40", 5),  # another process, which began again at 0
+        ("0+0x80", 0),
+    ],
+)
+def test_a_count_is_the_counters_own(tmp_path, values, expected):
+    """Of the time range, also if the counter began within it."""
+    query = promql.count("dllogger_nonfinite_total", RUN, "$__range", by="metric")
+    ask(tmp_path, {NAN: values}, query, "17m", {'{metric="loss"}': expected})
