@@ -148,7 +148,7 @@ def test_what_cannot_be_right_is_said(check, log, code, sentence):
     ids=["tags", "ranks in data", "metrics", "restart", "validation", "processes", "text"],
 )
 def test_what_is_right_is_well(check, log):
-    """What a good log may hold as well is no finding."""
+    """What a good log may hold as well is not a finding."""
     assert_said(check(log), 0, WELL)
 
 

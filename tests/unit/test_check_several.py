@@ -67,7 +67,7 @@ def test_one_verdict_is_for_all(runs, tmp_path):
 
 
 def test_files_and_folders_may_be_given_together(runs, tmp_path):
-    """The same run of two files is one line; what is no log in a folder is no fault."""
+    """The same run of two files is one line; what is not a log in a folder is not a fault."""
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "readme.txt").write_text("hello\n")
     (tmp_path / "again.json").write_text(json_log(start_s=100))

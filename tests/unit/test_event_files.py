@@ -1,4 +1,4 @@
-"""TensorBoard's event files: samples of their writers, types, damage, and what is no scalar."""
+"""TensorBoard's event files: samples of their writers, types, damage, and what is not a scalar."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ LINE = f'DLLL {{"timestamp": "{T0}", "type": "LOG", "step": [0], "data": {{"a": 
 
 
 def test_check_names_the_format(tmp_path):
-    """And counts events, which are no lines."""
+    """And counts events, which are not lines."""
     (tmp_path / NAME).write_bytes(VERSION + scalars(0, 3))
     done = otel_dllogger("check", NAME, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

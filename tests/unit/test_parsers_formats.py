@@ -239,7 +239,7 @@ def test_lines_without_times_are_kept_apart():
 
 
 def test_a_line_without_a_time_follows_one_that_has_it():
-    """Megatron's validation comes right after its iteration, and that is no guess."""
+    """Megatron's validation comes right after its iteration, and that is not a guess."""
     entries, _ = read_sample("megatron.log")
     one, other = [entry for _, entry in entries if isinstance(entry, FileRecord)][:2]
     assert (1_000, False) == (other.time_us - one.time_us, other.interpolated)
@@ -324,7 +324,7 @@ def test_what_does_not_say_where_it_belongs_is_another_tools(line):
 
 @pytest.mark.parametrize("key", ["mode", "stage", "split", "phase", "type"])
 def test_a_row_may_name_its_stage(key):
-    """A type may be that of something else, and is none of the metrics then."""
+    """A type may be that of something else, and is not a metric then."""
     context = FileContext(zone="UTC")
     for word, stage in (("train", "train"), ("Valid", "val"), ("test", "test")):
         line = json.dumps({"step": 1, key: word, "loss": 0.5})

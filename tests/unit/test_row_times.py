@@ -179,7 +179,7 @@ def test_lines_with_times_are_not_read_twice(tmp_path, monkeypatch):
 
 
 def test_a_number_of_a_step_that_is_none_is_not_read(tmp_path):
-    """NaN is no iteration."""
+    """NaN is not an iteration."""
     assert [] == before_end_s(log_of(tmp_path, "rows.jsonl", ['{"step": NaN, "loss": 1}']))
 
 

@@ -106,7 +106,7 @@ def _read(frame: bytes, context: FileContext) -> FileRecord | None:
 def _parse(frame: bytes, context: FileContext) -> Any:
     length = frame_bytes(frame) if len(frame) >= HEADER_BYTES else len(frame) + 1
     if length is None:
-        raise SkippedError(MALFORMED if any(frame) else NUL_BYTES, "bytes that are no event")
+        raise SkippedError(MALFORMED if any(frame) else NUL_BYTES, "bytes that are not an event")
     if length > len(frame):
         raise SkippedError(TORN)
     messages = _load_messages()

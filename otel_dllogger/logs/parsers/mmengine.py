@@ -73,7 +73,7 @@ _WITHIN_TENSOR = re.compile(
 )
 _NUMBERS_BEGIN = frozenset("0123456789+-.")
 NAMES_COME_FIRST = "names"
-"""What ``FileContext.open_row`` begins with if it is no row of MMEngine, but of ``console``."""
+"""What ``FileContext.open_row`` begins with if it is not a row of MMEngine, but of ``console``."""
 
 _FILES = re.compile(r"(?:.*/)?vis_data/(?:scalars|\d{8}_\d{6})\.json.*|(?:.*/)?scalars\.json.*")
 _NUMBER_FIRST = re.compile(r"[-+]?(?:\d[\d,.]*|\.\d+)(?:[eE][-+]?\d+)?%?\s", re.ASCII)

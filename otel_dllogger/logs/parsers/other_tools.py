@@ -76,7 +76,7 @@ _MAX_BYTES = 8_192
 
 
 def name_tool(line: bytes) -> str | None:
-    """Return what printed a line with metrics that is no record of a format that is read.
+    """Return what printed a line with metrics that is not a record of a format that is read.
 
     Args:
         line: The line.

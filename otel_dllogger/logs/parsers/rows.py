@@ -240,7 +240,7 @@ def read_csv(line: str, context: FileContext) -> list[FileRecord]:
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    """Split a line; return no cells if it is no line of CSV, such as one with progress bars."""
+    """Split a line; return no cells if it is not a line of CSV, such as one with progress bars."""
     try:
         return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
     except csv.Error:
