@@ -4,8 +4,7 @@ DLLogger defines ``(epoch, iteration)`` and ``(epoch, iteration, validation iter
 published scripts put a total at the end instead: ``(epoch, iteration, iterations per epoch)``, as
 FastPitch, HiFi-GAN, Jasper and wav2vec 2.0 in NVIDIA's DeepLearningExamples, and ``(iteration, all
 iterations)``. The stage of the metrics decides between the two; without one, a last element does
-that stays the same while the one before it counts up to it. A triple that comes before any training
-step is presumed to be one, until the next contradicts.
+that stays the same while the one before it counts up to it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ _MIN_REPEATS = 3
 
 _OF_EPOCH = "(epoch, iteration, iterations per epoch)"
 _TRIPLE = 3
-_FIRST_TOTAL = 2
 _NUMBER = (int, float)
 _MAX_SHOWN = 60
 
@@ -97,20 +95,19 @@ class StepMeaning:
         self._first = first
         return self.pair_total is not None
 
-    def position_of(self, record: Record, stage: str | None, *, is_first: bool) -> Position:
+    def position_of(self, record: Record, stage: str | None) -> Position:
         """Return the position of a record whose step may be a triple, and note it in the record.
 
         Args:
             record: A record whose granularity is ``validation`` by DLLogger's definition.
             stage: The stage of its metrics, None if they have none.
-            is_first: Whether the rank has not made a training step before.
         """
         step = to_plain(record.step)
         if len(step) != _TRIPLE:
             return record.position
-        return record.reposition(self._of_triple(tuple(step), stage, is_first=is_first))
+        return record.reposition(self._of_triple(tuple(step), stage))
 
-    def _of_triple(self, step: tuple[Any, Any, Any], stage: str | None, *, is_first: bool) -> str:
+    def _of_triple(self, step: tuple[Any, Any, Any], stage: str | None) -> str:
         if self._setting != AUTO:
             return ITERATION if self._setting == TOTAL else VALIDATION
         _epoch, iteration, last = step
@@ -122,18 +119,11 @@ class StepMeaning:
             if stage == "train":
                 self._decide_triple(step, "have metrics of the stage train")
             return ITERATION if stage == "train" else VALIDATION
-        if before is None:
-            # Validations follow a training, and their own iterations begin at 0 or 1.
-            self._is_training = is_first and last >= _FIRST_TOTAL and 0 <= iteration <= last
-            if self._is_training:
-                self._decide_triple(step, "come before any training step, as no validation does")
-        else:
+        if before is not None:
             _, iteration_before, last_before = before
             if last != last_before or max(iteration, iteration_before) > last:
                 self._triples = 1
                 self._is_training = last == self._triple_total and iteration <= last
-                if self._triple_total is None:
-                    self.decisions.pop(_OF_EPOCH, None)
             elif iteration != iteration_before:
                 self._triples += 1
             if self._triples >= _MIN_REPEATS:

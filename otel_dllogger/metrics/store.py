@@ -194,9 +194,7 @@ class SeriesStore:
     ) -> dict[str, float]:
         """Move a rank to a step that is not a pair, and return the cell for its values."""
         if position.granularity is VALIDATION:
-            position = state.meaning.position_of(
-                record, self._stage_of(numbers), is_first=not state.steps
-            )
+            position = state.meaning.position_of(record, self._stage_of(numbers))
         if position != state.place:
             state.move(position, record.elapsed_us)
         return state.cells[position.granularity]
