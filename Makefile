@@ -13,8 +13,11 @@ ARGS ?=
 COVERAGE ?=
 
 # Files of tests go to a worker each. Those that take longest come first in their order.
+# A worker that dies ends the run, which names its test: pytest-xdist would run that test's file
+# again without end.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n > 8 ? 8 : n)))
-PYTEST := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	--max-worker-restart 0
 
 .PHONY: help demo check test test-newest test-oldest test-torch soak bench dashboards pictures lint clean
 
