@@ -53,8 +53,8 @@ def build() -> dashboard.Dashboard:
     add_row(
         board,
         "Losses",
-        _by_time("Losses", "the median over ranks", losses),
-        _by_step("Losses", "the median over ranks", losses),
+        _by_time("Losses", "the median over ranks", losses, sooner="in the same time"),
+        _by_step("Losses", "the median over ranks", losses, sooner="from each step"),
     )
     add_row(
         board,
@@ -78,28 +78,30 @@ def build() -> dashboard.Dashboard:
     return board
 
 
-def _by_time(title: str, what: str, of_run: str) -> xychart.Panel:
+def _by_time(title: str, what: str, of_run: str, *, sooner: str = "") -> xychart.Panel:
     about = About(
-        f"{title} by time",
-        f"Each run from its own start: {what}. A loss that is lower sooner means a run that learns "
-        "more in the same time.",
+        f"{title} by time", f"Each run from its own start: {what}.{_lower_sooner(sooner)}"
     )
     x = f"({of_run}) * 0 + on ({RUN}) group_left () (time() - {_START})"
     return curves(about, Query(x), Query(of_run), x_label="since the start", x_unit="dthms")
 
 
-def _by_step(title: str, what: str, of_run: str) -> xychart.Panel:
+def _by_step(title: str, what: str, of_run: str, *, sooner: str = "") -> xychart.Panel:
     about = About(
         f"{title} by step",
-        "Each run by the training steps of its furthest rank, or by epochs if it logs nothing "
-        f"else: {what}. A loss that is lower sooner means a run that learns more from each step. A "
-        "run that was restarted begins at 0 again.",
+        f"Each run by the iteration that it logged, or by epochs if it logs nothing else: {what}."
+        f"{_lower_sooner(sooner)} A run that continues from a checkpoint continues its curve; "
+        "where iterations begin again with each epoch, steps are counted from its last start.",
     )
-    steps = f"(max by ({RUN}) ({promql.steps(RUNS)}) or max by ({RUN}) (dllogger_epoch{{{RUNS}}}))"
+    steps = f"({promql.logged_step(RUNS)} or max by ({RUN}) (dllogger_epoch{{{RUNS}}}))"
     x = f"({of_run}) * 0 + on ({RUN}) group_left () {steps}"
     return curves(
         about, Query(x), Query(of_run), x_label="training steps, or epochs", x_unit="short"
     )
+
+
+def _lower_sooner(gained: str) -> str:
+    return gained and f" A loss that is lower sooner means a run that learns more {gained}."
 
 
 def _figures() -> Builder[models.Panel]:

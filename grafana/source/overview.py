@@ -18,10 +18,7 @@ UID = "otel-dllogger-overview"
 
 _THROUGHPUT = f"{{{THROUGHPUT}, {RUNS}, {CHOSEN}}}"
 _NONFINITE = f'{RUNS}, metric=~"$metric", stage=~"$stage"'
-_AGE_NOW = (
-    f"time() - (max by ({RANK}) ({promql.last('dllogger_last_log_timestamp_seconds', RUNS)})"
-    f" unless on ({RANK}) max by ({RANK}) ({promql.last('dllogger_run_finished', RUNS)}) == 1)"
-)
+_AGE_NOW = promql.age(RUNS, "[$__range]")
 _PLAIN = ((None, BLUE),)  # green would say that the value was judged to be good
 _RATE_MATCHERS = 'metric=~"(?i)(.*[^a-z])?(lr|learning_?rate)([^a-z].*)?"'
 
@@ -106,7 +103,7 @@ def _now() -> list[Builder[models.Panel]]:
                 "Last record",
                 "Time since the rank that has been quiet for longest logged anything. If it is "
                 "more than a few minutes, the rank hangs, is gone, or logs rarely. Ranks that "
-                "finished do not count.",
+                "finished, or that only logged parameters, do not count.",
                 unit="s",
                 steps=((None, GREEN), (120, YELLOW), (300, RED)),
                 decimals=0,
@@ -329,8 +326,8 @@ def _health() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Age of the last record",
-                "Time since a rank logged anything: the quietest rank, the median, and the chosen "
-                "ranks.",
+                "Time since a rank that trains logged anything: the quietest rank, the median, and "
+                "the chosen ranks. A rank that is gone grows older, for an hour.",
                 unit="s",
                 steps=((None, GREEN), (300, RED)),
                 minimum=0,

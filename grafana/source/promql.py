@@ -167,9 +167,36 @@ def steps(matchers: str) -> str:
     return f"(max by ({RANK}) (dllogger_steps_total{{{matchers}}}) > 0)"
 
 
-def age(matchers: str) -> str:
-    """Return seconds since the last record of each rank, in runs that are not over."""
+def age(matchers: str, window: str = "[1h]") -> str:
+    """Return seconds since the last record of each rank that trains, and has not finished.
+
+    A rank that is gone grows older as well. Those that only logged their parameters, as all but
+    rank 0 in many scripts, say nothing about the training.
+
+    Args:
+        matchers: Which ranks.
+        window: For how long a rank that is gone is remembered.
+    """
+
+    def last(metric: str) -> str:
+        return f"last_over_time({metric}{{{matchers}}}{window})"
+
     return (
-        f"time() - (max by ({RANK}) (dllogger_last_log_timestamp_seconds{{{matchers}}})"
-        f" unless on ({RANK}) (max by ({RANK}) (dllogger_run_finished{{{matchers}}}) == 1))"
+        f"time() - (max by ({RANK}) ({last('dllogger_last_log_timestamp_seconds')})"
+        f" and on ({RANK}) ({last('dllogger_iteration')} or {last('dllogger_epoch')})"
+        f" unless on ({RANK}) (max by ({RANK}) ({last('dllogger_run_finished')}) == 1))"
     )
+
+
+def logged_step(matchers: str) -> str:
+    """Return how far each run is: its iteration, or the steps of its furthest process.
+
+    The iteration is that of the script, and a run that continues from a checkpoint continues it.
+    Where iterations begin again with each epoch, fewer were logged than steps were made.
+
+    Args:
+        matchers: Which runs.
+    """
+    made = f"max by ({RUN}) ({steps(matchers)})"
+    iteration = f"max by ({RUN}) (dllogger_iteration{{{matchers}}})"
+    return f"({iteration} > on ({RUN}) {made} or {made})"

@@ -278,9 +278,6 @@ def _behind() -> list[Builder[models.Panel]]:
     last = f"min by ({RUN}) ({steps})"
     behind = f"({first} - on ({RUN}) group_right () {steps})"
 
-    def logged(moment: str = "") -> str:
-        return f"max by ({RANK}) (dllogger_last_log_timestamp_seconds{{{RUNS}}}{moment})"
-
     return [
         lines(
             About(
@@ -325,15 +322,15 @@ def _behind() -> list[Builder[models.Panel]]:
                 "Quiet ranks",
                 "Time since the last record, of the ranks that have been quiet for longest at the "
                 "end of the time range, and of the chosen ones. If all grow at once, a collective "
-                "hangs: look at the first rank that went quiet.",
+                "hangs: look at the first rank that went quiet. One that is gone grows older, for "
+                "an hour.",
                 unit="s",
                 steps=((None, GREEN), (300, RED)),
                 minimum=0,
             ),
             Query(
-                f"time() - ({logged()} and on ({RANK}) bottomk by ({RUN}) ($worst,"
-                f" max by ({RANK}) (last_over_time(dllogger_last_log_timestamp_seconds{{{RUNS}}}"
-                f"[$__range] @ end()))))",
+                f"{promql.age(RUNS)} and on ({RANK})"
+                f" topk by ({RUN}) ($worst, {promql.age(RUNS, OF_RANGE)})",
                 "rank {{rank}} {{run}}",
             ),
             Query(promql.age(RANKS), "chosen rank {{rank}} {{run}}", style="dashed"),

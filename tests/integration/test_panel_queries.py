@@ -37,7 +37,7 @@ def ask(
         ],
     }
     path = tmp_path / "test.yml"
-    path.write_text(yaml.safe_dump({"tests": [test]}))
+    path.write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": [test]}))
     done = subprocess.run(
         [find_program("promtool"), "test", "rules", path],
         capture_output=True,
@@ -80,3 +80,35 @@ def test_a_count_is_the_counters_own(tmp_path, values, expected):
     """Of the time range, also if the counter began within it."""
     query = promql.count("dllogger_nonfinite_total", RUN, "$__range", by="metric")
     ask(tmp_path, {NAN: values}, query, "17m", {'{metric="loss"}': expected})
+
+
+def test_a_rank_that_is_gone_grows_older_and_one_that_never_trained_has_no_age(tmp_path):
+    """Rank 1 dies after a minute; rank 2 logged its parameters alone, rank 3 has finished."""
+    rank = '{job="j",instance="%s",run="r",rank="%s"}'
+    series = {}
+    for number, lasts, iterations, finished in (
+        ("0", "0+15x40", "0+1x40", "0x40"),
+        ("1", "0+15x4 stale", "0+1x4 stale", "0x4 stale"),
+        ("2", "0x40", "_x40", "0x40"),
+        ("3", "0+15x4 60x36", "0+1x4 4x36", "0x4 1x36"),
+    ):
+        labels = rank % (number, number)
+        series[f"dllogger_last_log_timestamp_seconds{labels}"] = lasts
+        series[f"dllogger_iteration{labels}"] = iterations
+        series[f"dllogger_run_finished{labels}"] = finished
+    expected = {'{job="j", run="r", rank="0"}': 0, '{job="j", run="r", rank="1"}': 150}
+    ask(tmp_path, series, promql.age(RUN), "3m30s", expected)
+
+
+@pytest.mark.parametrize(
+    ("iteration", "steps", "expected"),
+    [
+        ("0+10x9 50+10x20", "1+10x9 1+10x20", 130),  # continues from a checkpoint
+        ("0+10x9 0+10x20", "1+10x29", 181),  # again from 0 in each epoch
+    ],
+)
+def test_a_run_that_continues_continues_its_curve(tmp_path, iteration, steps, expected):
+    """By its iterations, unless these begin again."""
+    labels = '{job="j",instance="a",run="r",rank="0"}'
+    series = {f"dllogger_iteration{labels}": iteration, f"dllogger_steps_total{labels}": steps}
+    ask(tmp_path, series, promql.logged_step(RUN), "4m30s", {'{job="j", run="r"}': expected})
