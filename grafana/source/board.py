@@ -67,6 +67,13 @@ def _annotations() -> list[Builder[models.AnnotationQuery]]:
             "{{run}} finished",
         ),
         _annotation(
+            "Told to end",
+            "yellow",
+            "max by (job, run)"
+            f" (max_over_time(dllogger_run_terminated{{{runs}}}[$__interval])) == 1",
+            "{{run}} was told to end",
+        ),
+        _annotation(
             "NaN or Inf",
             "red",
             # Not an increase over the interval, which misses what falls between two intervals.

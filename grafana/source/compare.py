@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from grafana.source import promql, variables
 from grafana.source.board import add_row, new_board
 from grafana.source.graphs import curves
-from grafana.source.panels import FINISHED, RED, About, Query
+from grafana.source.panels import RED, STATES, About, Query
 from grafana.source.promql import CHOSEN, LOGGED, OF_RANGE, RANK, RUN, RUNS, SERIES, THROUGHPUT
 from grafana.source.tables import Column, matrix, rows
 
@@ -25,7 +25,8 @@ _NEWEST = f"topk by (job) ($newest, {_START})"
 # When a run ends, its ranks leave one by one, and values over the remaining ranks mislead.
 _DRAWN = (
     f"and on ({RUN}) {_NEWEST}"
-    f" unless on ({RUN}) max by ({RUN}) (dllogger_run_finished{{{RUNS}}}) == 1"
+    f" unless on ({RUN}) (max by ({RUN}) (dllogger_run_finished{{{RUNS}}}) == 1"
+    f" or max by ({RUN}) (dllogger_run_terminated{{{RUNS}}}) == 1)"
 )
 
 
@@ -120,7 +121,7 @@ def _figures() -> Builder[models.Panel]:
             Query(f"max by ({RUN}) ({promql.last('dllogger_steps_total', RUNS)})"),
             Query(step_time),
             Query(promql.count("dllogger_nonfinite_total", RUNS, "$__range", by=RUN)),
-            Query(promql.finished(RUNS)),
+            Query(promql.state(RUNS)),
         ],
         [
             Column("run", "Run"),
@@ -130,7 +131,7 @@ def _figures() -> Builder[models.Panel]:
             Column("Value #D", "Steps"),
             Column("Value #E", "Step time", unit="s"),
             Column("Value #F", "NaN and Inf", steps=((None, "transparent"), (1, RED))),
-            Column("Value #G", "Finished", names=FINISHED),
+            Column("Value #G", "State", names=STATES),
             Column("job", "Job"),
         ],
         sort_by="Started",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from grafana.source import promql, variables
 from grafana.source.board import add_row, new_board
 from grafana.source.graphs import figure, lines, named_figure, tally
-from grafana.source.panels import BLUE, FINISHED, GREEN, RED, YELLOW, About, Query
+from grafana.source.panels import BLUE, GREEN, RED, STATES, YELLOW, About, Query
 from grafana.source.promql import CHOSEN, LOGGED, RANK, RANKS, RUN, RUNS, SERIES, THROUGHPUT
 from grafana.source.tables import Column, rows
 
@@ -103,7 +103,7 @@ def _now() -> list[Builder[models.Panel]]:
                 "Last record",
                 "Time since the rank that has been quiet for longest logged anything. If it is "
                 "more than a few minutes, the rank hangs, is gone, or logs rarely. Ranks that "
-                "finished, or that only logged parameters, do not count.",
+                "finished or were told to end, or that only logged parameters, do not count.",
                 unit="s",
                 steps=((None, GREEN), (120, YELLOW), (300, RED)),
                 decimals=0,
@@ -180,13 +180,15 @@ def _now() -> list[Builder[models.Panel]]:
         ),
         figure(
             About(
-                "Finished",
-                "Whether the run's summary was logged on all ranks, or all of them closed. The end "
-                "of a run between two scrapes is not seen: see linger_s in the README.",
+                "State",
+                "Finished if the run's summary was logged on all ranks, or all of them closed; "
+                "terminated if SIGTERM or SIGINT told them to end, as scancel, preemption and "
+                "Ctrl-C do; gone if neither was seen of a rank. What comes between two scrapes is "
+                "not seen: see linger_s in the README.",
                 steps=_PLAIN,
-                names=FINISHED,
+                names=STATES,
             ),
-            Query(promql.finished(RUNS), "{{run}}"),
+            Query(promql.state(RUNS), "{{run}}"),
             instant=True,
         ),
     ]

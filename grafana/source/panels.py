@@ -83,8 +83,13 @@ class About:
     nothing: str = ""
 
 
-FINISHED = (("0", "training", BLUE), ("1", "finished", GREEN), ("2", "gone", RED))
-"""The state of a run, in words and colours: see ``promql.finished``."""
+STATES = (
+    ("0", "training", BLUE),
+    ("1", "finished", GREEN),
+    ("2", "gone", RED),
+    ("3", "terminated", YELLOW),
+)
+"""The state of a run, in words and colours: see ``promql.state``."""
 
 
 def describe(panel: Panel, about: About, width: int, height: int) -> Panel:

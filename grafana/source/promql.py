@@ -154,12 +154,31 @@ def count(counter: str, matchers: str, window: str, *, by: str) -> str:
     return f"sum by ({by}) ({again} or ({grown}) or ({began}))"
 
 
-def finished(matchers: str) -> str:
-    """Return, for each run, 0 while it trains, 1 if it has finished, 2 if it is gone unfinished."""
-    ended = f"min by ({RUN}) ({last('dllogger_run_finished', matchers)})"
-    return (
-        f"min by ({RUN}) (dllogger_run_finished{{{matchers}}}) or {ended} == 1 or 2 + 0 * {ended}"
-    )
+def state(matchers: str) -> str:
+    """Return the state of each run.
+
+    It is 0 while a rank trains, 1 if its ranks have finished, 3 if SIGTERM or SIGINT told all of
+    them to end, and 2 if a rank of it is gone without either. A rank that was told to end after
+    others had finished belongs to their end.
+    """
+    finished, terminated = (f"dllogger_run_{word}" for word in ("finished", "terminated"))
+    now = f"min by ({RUN}) ({finished}{{{matchers}}} + 3 * {terminated}{{{matchers}}})"
+    at_last = f"min by ({RUN}) ({last(finished, matchers)} + 3 * {last(terminated, matchers)})"
+    return f"{now} or {at_last} > 0 or 2 + {at_last}"
+
+
+def ended(matchers: str, window: str = "[$__range]") -> str:
+    """Return 1 for each rank that has finished or was told to end.
+
+    Args:
+        matchers: Which ranks.
+        window: For how long a rank that is gone is remembered.
+    """
+    words = [
+        f"max by ({RANK}) (last_over_time(dllogger_run_{word}{{{matchers}}}{window})) == 1"
+        for word in ("finished", "terminated")
+    ]
+    return f"({' or '.join(words)})"
 
 
 def steps(matchers: str) -> str:
@@ -168,7 +187,7 @@ def steps(matchers: str) -> str:
 
 
 def age(matchers: str, window: str = "[1h]") -> str:
-    """Return seconds since the last record of each rank that trains, and has not finished.
+    """Return seconds since the last record of each rank that trains, and has not ended.
 
     A rank that is gone grows older as well. Those that only logged their parameters, as all but
     rank 0 in many scripts, say nothing about the training.
@@ -184,7 +203,7 @@ def age(matchers: str, window: str = "[1h]") -> str:
     return (
         f"time() - (max by ({RANK}) ({last('dllogger_last_log_timestamp_seconds')})"
         f" and on ({RANK}) ({last('dllogger_iteration')} or {last('dllogger_epoch')})"
-        f" unless on ({RANK}) (max by ({RANK}) ({last('dllogger_run_finished')}) == 1))"
+        f" unless on ({RANK}) {ended(matchers, window)})"
     )
 
 

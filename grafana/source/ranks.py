@@ -19,7 +19,7 @@ UID = "otel-dllogger-ranks"
 _OF_MEDIAN = ((None, GREEN), (1.1, YELLOW), (1.25, RED))
 _INFO = f"max by ({RANK}, host, local_rank) ({promql.last('dllogger_rank_info', RUNS)})"
 _LOGGED = f"max by ({RANK}) ({promql.last('dllogger_last_log_timestamp_seconds', RUNS)})"
-_ENDED = f"max by ({RANK}) ({promql.last('dllogger_run_finished', RUNS)}) == 1"
+_ENDED = promql.ended(RUNS)
 _LOST = (
     f"time() - {_LOGGED} unless on ({RANK}) group by ({RANK}) (dllogger_rank_info{{{RUNS}}})"
     f" unless on ({RANK}) {_ENDED}"
@@ -130,9 +130,9 @@ def _lost() -> Builder[models.Panel]:
     return rows(
         About(
             "Lost ranks",
-            "Ranks of the time range that did not finish and no longer answer, where they ran, and "
-            "for how long they have logged nothing. To see why they died, look there: the end of "
-            "the output, dmesg, the scheduler.",
+            "Ranks of the time range that neither finished nor were told to end and no longer "
+            "answer, where they ran, and for how long they have logged nothing. To see why they "
+            "died, look there: the end of the output, dmesg, the scheduler.",
             nothing="No rank is lost",
         ),
         [

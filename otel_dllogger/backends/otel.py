@@ -13,6 +13,7 @@ from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
 from otel_dllogger.runtime.exit_status import EXIT_STATUS
+from otel_dllogger.runtime.termination import TERMINATION
 from otel_dllogger.runtime.wakers import Worker
 from otel_dllogger.version import __version__
 
@@ -78,6 +79,7 @@ class OTelBackend(RecordBackend):
         self._registrar = Worker("otel-dllogger-instruments", self._register)
         self._instruments = self._make_instruments(meter_provider)
         EXIT_STATUS.watch()
+        TERMINATION.add(self)
         atexit.register(self._close_at_exit)
 
     def _make_instruments(self, meter_provider: MeterProvider | None) -> Instruments:
@@ -128,13 +130,35 @@ class OTelBackend(RecordBackend):
         """Mark the run as finished; the provider is left to the application.
 
         While an exception, or ``sys.exit`` with a code other than 0, ends the script, the run is
-        not marked as finished, since that is not a clean close.
+        not marked as finished, since that is not a clean close. Nor is it after a signal that
+        told the process to end.
         """
         atexit.unregister(self._close_at_exit)
-        if EXIT_STATUS.is_clean():
-            self._store.finish()
+        self._note_end()
+        TERMINATION.remove(self)
         self.flush()
         self._store.closed = True
+
+    def _note_end(self) -> None:
+        TERMINATION.look()
+        if EXIT_STATUS.is_clean():
+            self._store.finish()
+
+    def note_told(self, told_us: int) -> None:
+        """Note that a signal told the process to end; only the first time counts."""
+        if self._store.told_us is None or not self._store.is_terminated():
+            self._store.told_us = told_us
+
+    def begin_kill(self) -> float:
+        """Return that the process need not wait before a signal ends it."""
+        return 0.0
+
+    def is_waiting(self) -> bool:
+        """Return that there is nothing to wait for."""
+        return False
+
+    def end_kill(self) -> None:
+        """Do nothing before a signal ends the process."""
 
     def _close_at_exit(self) -> None:
         if EXIT_STATUS.is_clean():

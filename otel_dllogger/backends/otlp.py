@@ -13,10 +13,11 @@ from otel_dllogger.diagnostics import DIAGNOSTICS, OTLP
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
-from otel_dllogger.otlp.queue import QUEUE_SHARE, EntryQueue, Finish
+from otel_dllogger.otlp.queue import QUEUE_SHARE, EntryQueue, Finish, Told
 from otel_dllogger.record import Info
 from otel_dllogger.runtime import closing
 from otel_dllogger.runtime.exit_status import EXIT_STATUS
+from otel_dllogger.runtime.termination import TERMINATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,6 +131,7 @@ class OTLPBackend(RecordBackend):
         self._sender.start()
         closing.add(self)
         EXIT_STATUS.watch()
+        TERMINATION.add(self)
         atexit.register(self._close_at_exit)
 
     def _make_sender(
@@ -202,9 +204,26 @@ class OTLPBackend(RecordBackend):
         if self._sender is None or os.getpid() != self.topology.pid:
             return
         if self._begun.acquire(blocking=False):
+            TERMINATION.look()
             if EXIT_STATUS.is_clean():
                 self._queue.put(Finish())
             self._sender.begin_close()
+
+    def note_told(self, told_us: int) -> None:
+        """Send that a signal told the process to end, together with what there is."""
+        self._queue.put(Told(told_us))
+        self.flush()
+
+    def begin_kill(self) -> float:
+        """Return that the process does not wait for a collector before a signal ends it."""
+        return 0.0
+
+    def is_waiting(self) -> bool:
+        """Return that there is nothing to wait for."""
+        return False
+
+    def end_kill(self) -> None:
+        """Do nothing before a signal ends the process."""
 
     def _close_at_exit(self) -> None:
         closing.begin_all()
@@ -215,7 +234,8 @@ class OTLPBackend(RecordBackend):
 
         Several backends that a Logger closes, or that close when the process exits, share these
         two seconds. While an exception, or ``sys.exit`` with a code other than 0, ends the
-        script, the run is not marked as finished, since that is not a clean close.
+        script, the run is not marked as finished, since that is not a clean close. Nor is it
+        after a signal that told the process to end.
         """
         if self._sender is None or os.getpid() != self.topology.pid:
             return
@@ -224,6 +244,7 @@ class OTLPBackend(RecordBackend):
         atexit.unregister(self._close_at_exit)
         self.begin_close()
         closing.remove(self)
+        TERMINATION.remove(self)
         lost = self._sender.close()
         if lost:
             DIAGNOSTICS.count(

@@ -14,6 +14,7 @@ from otel_dllogger.errors import EndpointError
 from otel_dllogger.metrics.resource import rank_resource
 from otel_dllogger.runtime import closing
 from otel_dllogger.runtime.exit_status import EXIT_STATUS
+from otel_dllogger.runtime.termination import TERMINATION
 from otel_dllogger.runtime.wakers import Waker
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class PrometheusBackend(OTelBackend):
         self.discovery: DiscoveryFile | None = None
         self.problems: list[EndpointError] = []
         self._rendering_id: int | None = None  # of the thread that is collecting now
+        self._was_scraped = False
         self._ending_s: float | None = None  # when closing began
         self._end_scraped = Waker()
         self._end_scraped_s: float | None = None
@@ -178,6 +180,7 @@ class PrometheusBackend(OTelBackend):
             page: bytes = encode(self._registry)
         finally:
             self._rendering_id = None
+        self._was_scraped = True
         if ending:
             self._end_scraped_s = self._end_scraped_s or time.monotonic()
             self._end_scraped.wake()
@@ -205,30 +208,47 @@ class PrometheusBackend(OTelBackend):
     def begin_close(self) -> None:
         """Show the end on the page without waiting, for callers that close several backends."""
         if os.getpid() == self.topology.pid and self._begun.acquire(blocking=False):
-            if EXIT_STATUS.is_clean():
-                self._store.finish()
+            self._note_end()
             self._ending_s = time.monotonic()
+
+    def begin_kill(self) -> float:
+        """Show the end on the page, and return how long to wait for a scrape of it."""
+        self._ending_s = self._ending_s or time.monotonic()
+        return self._linger_s if self._was_scraped else 0.0
+
+    def is_waiting(self) -> bool:
+        """Return whether nobody has read the end from the page yet."""
+        if self.endpoint is None or self._closed.locked():
+            return False
+        return self._end_scraped_s is None or self.endpoint.is_busy()
+
+    def end_kill(self) -> None:
+        """Remove the discovery file: that the process is gone is no surprise."""
+        if self.discovery is not None:
+            self.discovery.remove()
 
     def close(self) -> None:
         """Mark the run as finished, free the port, and remove the discovery file.
 
-        This is also called at exit with code 0. If an exception, or ``sys.exit`` with another
-        code, ends the script, the file stays, and Prometheus sees a target that is down.
+        This is also called at exit with code 0, and with any after a signal that told the process
+        to end. If something else ends the script, an exception or ``sys.exit`` with another code,
+        the file stays, and Prometheus sees a target that is down.
         """
         if os.getpid() != self.topology.pid or not self._closed.acquire(blocking=False):
             return
-        is_clean = EXIT_STATUS.is_clean()
         self.begin_close()
+        is_expected = EXIT_STATUS.is_clean() or self._store.is_terminated()
         closing.remove(self)
         super().close()
         if self.endpoint is not None:
             self._close_endpoint(self.endpoint)
-        if self.discovery is not None and is_clean:
+        if self.discovery is not None and is_expected:
             self.discovery.remove()
         self._provider.shutdown()
 
     def _close_at_exit(self) -> None:
-        if EXIT_STATUS.is_clean():
+        TERMINATION.look()
+        if EXIT_STATUS.is_clean() or self._store.is_terminated():
             closing.begin_all()
             self.close()
 

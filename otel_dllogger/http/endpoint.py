@@ -125,6 +125,10 @@ class MetricsEndpoint:
         while self._server.busy() and time.monotonic() < deadline_s:
             time.sleep(_LOOK_S)
 
+    def is_busy(self) -> bool:
+        """Return whether a request is not answered yet."""
+        return bool(self._server.busy())
+
     def close(self, by_s: float | None = None) -> None:
         """Stop the threads and free the port at once.
 

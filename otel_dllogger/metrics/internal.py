@@ -93,6 +93,10 @@ def _where_known(number: int) -> str:
     return str(number) if number >= 0 else ""
 
 
+def _terminated(exported: ExportedStore, state: RankState) -> Observations:
+    yield exported.rank_labels(state.rank), float(exported.store.is_terminated(state))
+
+
 def _records(exported: ExportedStore, state: RankState) -> Observations:
     labels = exported.rank_labels(state.rank)
     for kind, count in (("log", state.logs), *state.calls.items()):
@@ -177,6 +181,11 @@ RANK_METRICS = (
         "run_finished",
         "1 after the summary of the run or a clean close",
         _attribute("finished"),
+    ),
+    _gauge(
+        "run_terminated",
+        "1 after SIGTERM or SIGINT told the process to end, unless it goes on",
+        _terminated,
     ),
 )
 """The internal metrics of each rank."""

@@ -47,8 +47,11 @@ MAX_METADATA_CHARACTERS = 1_000
 _MAX_PARAMETER_DEPTH = 8
 """The most levels of nested hyper-parameters that are looked into."""
 
-_SERIES_OF_A_RANK = 12
+_SERIES_OF_A_RANK = 13
 """Series that a rank has before it logs a metric; ``dllogger_records_total`` counts as 4."""
+
+GOES_ON_US = 300_000_000
+"""Microseconds after which a rank that was told to end, and still logs, does not end."""
 
 _SERIES_OF_A_PROCESS = 2
 """The time spent in ``log`` and ``target_info``; one series per reason comes on top."""
@@ -91,6 +94,7 @@ class SeriesStore:
         self._full = False
         self.silent = False
         self.closed = False
+        self.told_us: int | None = None  # when a signal told the process to end
         self.revision = 0
         """How many times there were new series, or new names for old ones."""
         self._lock = threading.RLock()
@@ -305,9 +309,25 @@ class SeriesStore:
         self.on_new_series()
 
     def finish(self) -> None:
-        """Note that the run finished successfully."""
+        """Note that the run finished successfully, unless the process was told to end."""
         for state in self.rank_states():
-            state.finished = True
+            if not self.is_terminated(state):
+                state.finished = True
+
+    def is_terminated(self, state: RankState | None = None) -> bool:
+        """Return whether a rank ends because its process was told to.
+
+        One that finished before is not, nor is one that goes on: it logged something more than
+        five minutes later. What it logs before that belongs to its end, such as the step that it
+        was in.
+
+        Args:
+            state: The rank; by default that of the process.
+        """
+        state = state or self._own
+        if self.told_us is None or state.finished:
+            return False
+        return state.last_log_us is None or state.last_log_us - self.told_us < GOES_ON_US
 
     def seconds_since_last_log(self, now_s: float) -> float | None:
         """Return the seconds since the latest record, or None before the first.

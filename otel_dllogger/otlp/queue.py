@@ -22,7 +22,18 @@ class Finish:
     """The entry for a run that finished successfully."""
 
 
-QueueEntry = Numbers | Record | Metadata | Info | Finish
+class Told:
+    """The entry for a signal that told the process to end.
+
+    Args:
+        told_us: When it came, microseconds since the Unix epoch.
+    """
+
+    def __init__(self, told_us: int) -> None:
+        self.told_us = told_us
+
+
+QueueEntry = Numbers | Record | Metadata | Info | Finish | Told
 """What the queue holds; none of it belongs to the user."""
 
 QUEUE_SHARE = 4

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.internal import ObservationSchedule
-from otel_dllogger.otlp.queue import QUEUE_SHARE, Finish, count_values
+from otel_dllogger.otlp.queue import QUEUE_SHARE, Finish, Told, count_values
 from otel_dllogger.record import Record
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Replay:
         """
         count, dropped = self._queue.begin_take()
         first = self._schedule.due_us is None and bool(count)
+        told_us = self._store.told_us
         for _ in range(count):
             self._current = self._queue.pop()
             try:
@@ -79,6 +80,7 @@ class Replay:
         self._current = None
         self._points.exported.apply_late_metadata()
         now_us = int(self._clock() * 1e6)
+        observe = observe or told_us != self._store.told_us
         if first or observe or self._schedule.is_due(now_us):
             self._schedule.take()
             self._schedule.note(now_us)  # again, even if nothing is logged: the rank is alive
@@ -101,6 +103,8 @@ class Replay:
             entry.values = (numbers, numbers, True, True)
         if isinstance(entry, Finish):
             self._store.finish()
+        elif isinstance(entry, Told):
+            self._store.told_us = entry.told_us
         elif entry is not None:
             state = self._store.take(entry)
             if state is not None and isinstance(entry, Record):

@@ -83,21 +83,58 @@ def test_a_count_is_the_counters_own(tmp_path, values, expected):
 
 
 def test_a_rank_that_is_gone_grows_older_and_one_that_never_trained_has_no_age(tmp_path):
-    """Rank 1 dies after a minute; rank 2 logged its parameters alone, rank 3 has finished."""
+    """Rank 1 dies after a minute; rank 2 logged its parameters alone; 3 and 4 have ended."""
     rank = '{job="j",instance="%s",run="r",rank="%s"}'
     series = {}
-    for number, lasts, iterations, finished in (
-        ("0", "0+15x40", "0+1x40", "0x40"),
-        ("1", "0+15x4 stale", "0+1x4 stale", "0x4 stale"),
-        ("2", "0x40", "_x40", "0x40"),
-        ("3", "0+15x4 60x36", "0+1x4 4x36", "0x4 1x36"),
+    for number, lasts, iterations, finished, terminated in (
+        ("0", "0+15x40", "0+1x40", "0x40", "0x40"),
+        ("1", "0+15x4 stale", "0+1x4 stale", "0x4 stale", "0x4 stale"),
+        ("2", "0x40", "_x40", "0x40", "0x40"),
+        ("3", "0+15x4 60x36", "0+1x4 4x36", "0x4 1x36", "0x40"),
+        ("4", "0+15x4 stale", "0+1x4 stale", "0x5 stale", "0x4 1 stale"),
     ):
         labels = rank % (number, number)
         series[f"dllogger_last_log_timestamp_seconds{labels}"] = lasts
         series[f"dllogger_iteration{labels}"] = iterations
         series[f"dllogger_run_finished{labels}"] = finished
+        series[f"dllogger_run_terminated{labels}"] = terminated
     expected = {'{job="j", run="r", rank="0"}': 0, '{job="j", run="r", rank="1"}': 150}
     ask(tmp_path, series, promql.age(RUN), "3m30s", expected)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "expected"),
+    [
+        ({"0": ("0x40", "0x40"), "1": ("1x40", "0x40")}, 0),
+        ({"0": ("1x40", "0x40"), "1": ("1x40", "0x40")}, 1),
+        ({"0": ("0x8 1 stale", "0x9 stale")}, 1),
+        ({"0": ("0x9 stale", "0x9 stale")}, 2),
+        ({"0": ("0x40", "0x9 1x30"), "1": ("0x40", "1x40")}, 3),
+        ({"0": ("0x40", "0x40"), "1": ("0x40", "1x40")}, 0),
+        ({"0": ("0x9 stale", "0x8 1 stale"), "1": ("0x9 stale", "0x8 1 stale")}, 3),
+        ({"0": ("0x9 stale", "0x8 1 stale"), "1": ("0x9 stale", "0x9 stale")}, 2),
+        ({"0": ("0x9 stale", "0x8 1 stale"), "1": ("0x8 1 stale", "0x9 stale")}, 1),
+    ],
+    ids=[
+        "a rank trains",
+        "finished",
+        "finished and gone",
+        "gone",
+        "told to end",
+        "one was told to end",
+        "told to end and gone",
+        "one crashed and the rest was told to end",
+        "one finished and the rest was told to end",
+    ],
+)
+def test_the_state_of_a_run(tmp_path, ranks, expected):
+    """It trains, has finished, is gone, or was told to end; of its ranks the worst counts."""
+    series = {}
+    for number, (finished, terminated) in ranks.items():
+        labels = f'{{job="j",instance="{number}",run="r",rank="{number}"}}'
+        series[f"dllogger_run_finished{labels}"] = finished
+        series[f"dllogger_run_terminated{labels}"] = terminated
+    ask(tmp_path, series, promql.state(RUN), "7m", {'{job="j", run="r"}': expected})
 
 
 @pytest.mark.parametrize(

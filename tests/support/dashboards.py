@@ -416,6 +416,7 @@ def check_annotations(board: dict[str, Any]) -> list[str]:
         "Start": {"dllogger_run_start_timestamp_seconds", "dllogger_rank_info"},
         "Restart": {"dllogger_run_start_timestamp_seconds", "dllogger_rank_info"},
         "Finish": {"dllogger_run_finished"},
+        "Told to end": {"dllogger_run_terminated"},
         "NaN or Inf": {"dllogger_nonfinite_total"},
     }
     return [f"{name}: {asked.get(name)}" for name in wanted if wanted[name] != asked.get(name)]

@@ -86,6 +86,20 @@ def test_a_good_page_is_described(form):
     )
 
 
+@pytest.mark.parametrize("state", ["finished", "terminated"])
+def test_a_rank_that_ended_is_not_silent(state):
+    """It is said how it ended, and that it logs no more is nothing to check."""
+    page = GOOD_PAGE.replace(
+        '_finished{run="r1",rank="0"} 0.0',
+        f'_finished{{run="r1",rank="0"}} {float(state == "finished")}\n'
+        "# TYPE dllogger_run_terminated gauge\n"
+        f'dllogger_run_terminated{{run="r1",rank="0"}} {float(state == "terminated")}',
+    ).replace(f"{NOW}", "1700000000")
+    with serving(page) as port:
+        done = otel_dllogger("check", f":{port}")
+    assert_said(done, 0, f"{state}, last record", "All is well.")
+
+
 def test_a_page_of_the_package_itself_is_well(tmp_path):
     """What PrometheusBackend serves has nothing wrong in it."""
     (tmp_path / "train.py").write_text(

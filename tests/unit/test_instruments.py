@@ -72,6 +72,9 @@ dllogger_run_start_timestamp_seconds{rank="1",run="r"} 1.7e+09
 # HELP dllogger_run_finished 1 after the summary of the run or a clean close
 # TYPE dllogger_run_finished gauge
 dllogger_run_finished{rank="1",run="r"} 0.0
+# HELP dllogger_run_terminated 1 after SIGTERM or SIGINT told the process to end, unless it goes on
+# TYPE dllogger_run_terminated gauge
+dllogger_run_terminated{rank="1",run="r"} 0.0
 # HELP dllogger_dropped_total What was not written or not exported, by reason
 # TYPE dllogger_dropped_total counter
 dllogger_dropped_total{rank="1",reason="disk_full",run="r"} 3.0

@@ -111,7 +111,14 @@ class _Page:
         of = f" of {labels['world_size']}" if "world_size" in labels else ""
         report.facts.append(f"  rank {rank}{of}{where}")
         attempt = labels.get("attempt", "1")
-        finished = self._value(key, "dllogger_run_finished") == 1.0
+        ended = next(
+            (
+                word
+                for word in ("finished", "terminated")
+                if self._value(key, f"dllogger_run_{word}") == 1.0
+            ),
+            "",
+        )
         steps = self._value(key, "dllogger_steps_total") or 0.0
         step_s = (self._value(key, "dllogger_step_seconds_total") or 0.0) / max(steps - 1, 1)
         parts = [] if attempt == "1" else [f"attempt {attempt}"]
@@ -121,7 +128,7 @@ class _Page:
                 parts.append(f"{word} {format_number(value)}")
         if steps:
             parts.append(f"{count_of(steps, 'step')} of {step_s:.3g} s")
-        parts.append(self._last_record(key, finished=finished, step_s=step_s))
+        parts.append(self._last_record(key, ended=ended, step_s=step_s))
         report.facts.append(f"    {', '.join(parts)}")
         records = self._of(key, "dllogger_records_total")
         counts = [
@@ -132,19 +139,19 @@ class _Page:
         cost = f"; a log call takes {log_s / calls * 1e6:.0f} us" if log_s and calls else ""
         report.facts.append(f"    {', '.join(counts)}{cost}")
 
-    def _last_record(self, key: _RankKey, *, finished: bool, step_s: float) -> str:
+    def _last_record(self, key: _RankKey, *, ended: str, step_s: float) -> str:
         last_s = self._value(key, "dllogger_last_log_timestamp_seconds")
         if last_s is None:
-            if not finished:
+            if not ended:
                 self._report.warnings.append(
                     f"{self._named(*key)} has not logged anything yet; does the script call init "
                     "and log?"
                 )
-            return "no record yet" + (", finished" if finished else "")
+            return "no record yet" + (f", {ended}" if ended else "")
         age_s = self._read_at_s - last_s
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last_s))
-        if finished:
-            return f"finished, last record {format_duration(max(age_s, 0.0))} ago ({when})"
+        if ended:
+            return f"{ended}, last record {format_duration(max(age_s, 0.0))} ago ({when})"
         if age_s > max(STALE_S, _STALE_STEPS * step_s):
             self._report.warnings.append(
                 f"{self._named(*key)} has logged nothing for {format_duration(age_s)} and is not "
