@@ -173,7 +173,7 @@ def test_alert_says_how_bad_it_is_and_what_to_do(rule):
     """Each alert has a severity, a line, a description and a dashboard for its run."""
     assert rule["labels"]["severity"] in ("critical", "warning", "info")
     annotations = rule["annotations"]
-    assert set(annotations) == {"summary", "description", "dashboard"}
+    assert set(annotations) == {"summary", "description", "dashboard", "runbook_url"}
     assert "\n" not in annotations["summary"]
     assert "$labels.run" in annotations["summary"]
     assert "$value" in annotations["summary"]
