@@ -35,7 +35,8 @@ test: ## Run all tests: newest and oldest OpenTelemetry, PyTorch
 	@$(MAKE) --no-print-directory test-newest test-oldest test-torch
 
 test-newest: .venv/.dev .venv-torch/.done ## Run the tests with the newest versions; ARGS="-k name"
-	@scripts/install-missing prometheus promtool vmagent vmalert victoria-metrics systemd-analyze
+	@scripts/install-missing prometheus promtool amtool vmagent vmalert victoria-metrics \
+		systemd-analyze
 	@scripts/fetch-victoriametrics
 	@rm -f .coverage .coverage.*
 	.venv/bin/python $(PYTEST) $(ARGS) $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=95)

@@ -15,7 +15,7 @@ import otel_dllogger as dllogger
 from otel_dllogger.metrics import naming
 from tests.support.http import ask
 from tests.support.paths import ROOT
-from tests.support.prometheus import find_program
+from tests.support.prometheus import OF_THEMSELVES, find_program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,13 +35,8 @@ LABEL_LIST = re.compile(
 NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
 NUMBER = re.compile(r"(?<![\w.:])\d+(?:\.\d+)?(?![\w.:])")
 WORDS = {"and", "or", "unless", "bool", "offset", "by", "on", "group_left"}
-# What Prometheus and Alertmanager export of themselves; test_alertmanager.py looks there.
-NOT_FROM_THE_PACKAGE = {
-    "up",
-    "alertmanager_notifications_failed_total",
-    "prometheus_rule_evaluation_failures_total",
-    "prometheus_sd_file_read_errors_total",
-}
+# test_alertmanager.py looks for those on the programs' own pages.
+NOT_FROM_THE_PACKAGE = {"up"}.union(*OF_THEMSELVES.values())
 MONITORING = ROOT / "prometheus" / "rules" / "monitoring.yml"
 
 
