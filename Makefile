@@ -16,7 +16,7 @@ COVERAGE ?=
 WORKERS ?= $(shell n=$$(nproc); echo $$((n > 8 ? 8 : n)))
 PYTEST := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo check test test-newest test-oldest test-torch soak bench dashboards pictures lint clean
+.PHONY: help demo check test test-newest test-oldest test-torch soak bench dashboards kubernetes pictures lint clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
@@ -66,6 +66,9 @@ bench: .venv/.dev ## Run the benchmarks; options in ARGS="..."
 
 dashboards: .venv/.dev ## Generate grafana/dashboards from grafana/source
 	.venv/bin/python -m grafana.source
+
+kubernetes: .venv/.dev ## Generate deploy/kubernetes/prometheus-rule.yaml from prometheus/rules
+	.venv/bin/python deploy/kubernetes/generate.py
 
 pictures: .venv/.dev ## Train, and draw what the dashboards show; ARGS="--seconds 60 --ranks 4"
 	@scripts/install-missing prometheus
