@@ -19,7 +19,7 @@ WORKERS ?= $(shell n=$$(nproc); echo $$((n > 8 ? 8 : n)))
 PYTEST := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 	--max-worker-restart 0
 
-.PHONY: help demo check test test-newest test-oldest test-torch soak bench dashboards pictures lint clean
+.PHONY: help demo check test test-newest test-oldest test-torch soak bench dashboards kubernetes pictures lint clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
@@ -38,7 +38,8 @@ test: ## Run all tests: newest and oldest OpenTelemetry, PyTorch
 	@$(MAKE) --no-print-directory test-newest test-oldest test-torch
 
 test-newest: .venv/.dev .venv-torch/.done ## Run the tests with the newest versions; ARGS="-k name"
-	@scripts/install-missing prometheus promtool vmagent vmalert victoria-metrics systemd-analyze
+	@scripts/install-missing prometheus promtool amtool vmagent vmalert victoria-metrics \
+		systemd-analyze
 	@scripts/fetch-victoriametrics
 	@rm -f .coverage .coverage.*
 	.venv/bin/python $(PYTEST) $(ARGS) $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=95)
@@ -68,6 +69,9 @@ bench: .venv/.dev ## Run the benchmarks; options in ARGS="..."
 
 dashboards: .venv/.dev ## Generate grafana/dashboards from grafana/source
 	.venv/bin/python -m grafana.source
+
+kubernetes: .venv/.dev ## Generate deploy/kubernetes/prometheus-rule.yaml from prometheus/rules
+	.venv/bin/python deploy/kubernetes/generate.py
 
 pictures: .venv/.dev ## Train, and draw what the dashboards show; ARGS="--seconds 60 --ranks 4"
 	@scripts/install-missing prometheus

@@ -68,6 +68,9 @@ def test_compose_files_follow_the_specification(file: str) -> None:
 
 def test_each_stack_runs_what_it_should() -> None:
     """Without an option Prometheus and Grafana run; ``scale`` has VictoriaMetrics instead."""
+    for with_alerts in ("alerts", "desktop-alerts"):
+        services = STACKS[with_alerts].services().keys()
+        assert {"prometheus", "grafana", "alertmanager"} == services
     assert {"prometheus", "grafana"} == STACKS["default"].services().keys()
     assert {"prometheus", "grafana"} == STACKS["desktop"].services().keys()
     assert {"prometheus", "grafana", "otel-collector"} == STACKS["otlp"].services().keys()
@@ -126,6 +129,17 @@ def test_services_may_do_no_more_than_they_need(stack: Stack) -> None:
         assert "unless-stopped" == service["restart"], name
 
 
+@EVERY_STACK
+def test_no_service_fills_the_memory_or_the_disk(stack: Stack) -> None:
+    """Each has a limit of memory with a variable of its own, and its output is rotated."""
+    for name, service in stack.services().items():
+        variable = f"{name.upper().replace('-', '_')}_MEMORY"
+        assert re.fullmatch(r"\d+[mg]", service["mem_limit"]), name
+        assert "3g" == stack.services(**{variable: "3g"})[name]["mem_limit"], name
+        assert "json-file" == service["logging"]["driver"], name
+        assert {"max-size", "max-file"} == service["logging"]["options"].keys(), name
+
+
 def test_every_image_is_pinned_and_can_be_replaced() -> None:
     """An image has a full version, no ``latest``, and a variable of its own that takes a digest."""
     images = {
@@ -149,7 +163,8 @@ def test_health_checks_ask_where_the_service_listens(stack: Stack) -> None:
         if name == "otel-collector":  # its image has no program that could ask
             assert "healthcheck" not in service
             continue
-        asked = urlsplit(service["healthcheck"]["test"][-1].removeprefix("--url="))
+        last = service["healthcheck"]["test"][-1]
+        asked = urlsplit(re.sub(r"^--(?:alertmanager\.)?url=", "", last))
         ports = {address.rpartition(":")[2] for address in addresses(service)}
         assert (LOOPBACK, {str(asked.port)}) == (asked.hostname, ports), name
 
@@ -170,6 +185,47 @@ def test_grafana_and_the_collector_ask_the_store_that_runs(stack: Stack) -> None
     assert (LOOPBACK, port) == (metrics_url.hostname, metrics_url.port)
     paths = {"19090": "/api/v1/otlp/v1/metrics", "8428": "/opentelemetry/v1/metrics"}
     assert paths[str(port)] == metrics_url.path
+
+
+@EVERY_STACK
+def test_links_lead_to_the_address_that_is_set(stack: Stack) -> None:
+    """By default to where the service listens; behind a proxy the path of the URL is its own."""
+    proxy = "https://training.example.org/there"
+    for name in ("prometheus", "alertmanager"):
+        variable = f"{name.upper()}_EXTERNAL_URL"
+        services = stack.services(PROMETHEUS_PORT="19090")
+        if name not in services:
+            continue
+        url = urlsplit(flags(services[name])["--web.external-url"])
+        (address,) = addresses(services[name])
+        assert (LOOPBACK, address.rpartition(":")[2]) == (url.hostname, str(url.port))
+        moved = flags(stack.services(**{variable: proxy})[name])
+        assert (proxy, "/") == (moved["--web.external-url"], moved["--web.route-prefix"])
+    grafana = stack.services(GRAFANA_PORT="13000")["grafana"]["environment"]
+    assert f"http://{LOOPBACK}:13000" == grafana["GF_SERVER_ROOT_URL"]
+    grafana = stack.services(GRAFANA_EXTERNAL_URL=proxy)["grafana"]["environment"]
+    assert proxy == grafana["GF_SERVER_ROOT_URL"]
+
+
+@pytest.mark.parametrize(
+    ("name", "configuration"),
+    [
+        ("alerts", "prometheus/prometheus.yml"),
+        ("desktop-alerts", "deploy/docker-desktop-prometheus.yml"),
+    ],
+)
+def test_prometheus_asks_and_tells_who_runs(name: str, configuration: str) -> None:
+    """It scrapes itself and Alertmanager, and sends alerts, where the two listen."""
+    services = STACKS[name].services()
+    ports = {one: addresses(services[one])[0].rpartition(":")[2] for one in services}
+    config = yaml.safe_load((ROOT / configuration).read_text())
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    reached = "host.docker.internal" if name.startswith("desktop") else LOOPBACK
+    alertmanager = [{"targets": [f"{reached}:{ports['alertmanager']}"]}]
+    assert [{"static_configs": alertmanager}] == config["alerting"]["alertmanagers"]
+    assert alertmanager == jobs["alertmanager"]["static_configs"]
+    own = [{"targets": [f"{LOOPBACK}:{ports['prometheus']}"]}]
+    assert own == jobs["prometheus"]["static_configs"]
 
 
 def test_otlp_is_taken_where_it_is_wanted() -> None:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.bridge import BridgeProcess
 from tests.support.dashboards import BOARDS, expressions_of, texts_of
 from tests.support.paths import ROOT
-from tests.support.prometheus import find_program
+from tests.support.prometheus import OF_THEMSELVES, find_program
 from tests.support.promql import read
 from tests.support.rank import Rank
 
@@ -27,7 +27,7 @@ RULES = sorted((ROOT / "prometheus" / "rules").glob("*.yml"))
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 # What Prometheus and its rules make themselves.
-OF_PROMETHEUS = {"up", "ALERTS", "ALERTS_FOR_STATE"}
+OF_PROMETHEUS = {"up", "ALERTS", "ALERTS_FOR_STATE"}.union(*OF_THEMSELVES.values())
 
 _NAME_IN_TEXT = re.compile(r"(?<![\w:$./-])(?:dl|dllogger)_\w*|(?<![\w:$./-])[a-z]+:dl\w*:?[\w:]*")
 _LOGGED = re.compile(r"dl(_[a-z0-9]+)+")

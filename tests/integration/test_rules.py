@@ -15,7 +15,7 @@ import otel_dllogger as dllogger
 from otel_dllogger.metrics import naming
 from tests.support.http import ask
 from tests.support.paths import ROOT
-from tests.support.prometheus import find_program
+from tests.support.prometheus import OF_THEMSELVES, find_program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,9 @@ LABEL_LIST = re.compile(
 NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
 NUMBER = re.compile(r"(?<![\w.:])\d+(?:\.\d+)?(?![\w.:])")
 WORDS = {"and", "or", "unless", "bool", "offset", "by", "on", "group_left"}
-NOT_FROM_THE_PACKAGE = {"up"}  # Prometheus' own
+# test_alertmanager.py looks for those on the programs' own pages.
+NOT_FROM_THE_PACKAGE = {"up"}.union(*OF_THEMSELVES.values())
+MONITORING = ROOT / "prometheus" / "rules" / "monitoring.yml"
 
 
 @functools.cache
@@ -53,7 +55,17 @@ def records() -> dict[str, dict[str, Any]]:
     return {rule["record"]: rule for rule in rules() if "record" in rule}
 
 
+def is_of_a_run(rule: dict[str, Any]) -> bool:
+    """Tell the alerts about runs from those about what watches them."""
+    groups = yaml.safe_load(MONITORING.read_text())["groups"]
+    return rule not in [one for group in groups for one in group["rules"]]
+
+
 ALERTS = [pytest.param(rule, id=rule["alert"]) for rule in alerts()]
+RUN_ALERTS = [pytest.param(rule, id=rule["alert"]) for rule in alerts() if is_of_a_run(rule)]
+MONITORING_ALERTS = [
+    pytest.param(rule, id=rule["alert"]) for rule in alerts() if not is_of_a_run(rule)
+]
 
 
 def without_text(expr: str) -> str:
@@ -124,8 +136,9 @@ def test_prometheus_takes_the_configuration():
 def test_configuration_leaves_run_and_rank_to_the_metrics():
     """A target label of that name would rename the metrics' own to exported_run."""
     text = CONFIGURATION.read_text()
-    (job,) = yaml.safe_load(text)["scrape_configs"]
-    assert job["job_name"] == "dllogger"
+    (job,) = (
+        job for job in yaml.safe_load(text)["scrape_configs"] if job["job_name"] == "dllogger"
+    )
     assert job["file_sd_configs"] == [
         {"files": ["/var/run/dllogger/*.json"], "refresh_interval": "15s"}
     ]
@@ -134,7 +147,7 @@ def test_configuration_leaves_run_and_rank_to_the_metrics():
 
 def test_configuration_takes_a_page_that_is_as_long_as_it_may_be():
     """A page beyond sample_limit fails as a whole, so it is far above the package's own limit."""
-    (job,) = yaml.safe_load(CONFIGURATION.read_text())["scrape_configs"]
+    (job, *_) = yaml.safe_load(CONFIGURATION.read_text())["scrape_configs"]
     assert job["sample_limit"] >= 2 * dllogger.metrics.store.DEFAULT_MAX_SERIES
 
 
@@ -159,21 +172,26 @@ def test_rules_say_what_they_should_and_when(path):
 @pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: path.stem)
 def test_scenarios_evaluate_all_groups_in_order(path):
     """Without an order promtool takes any, and a scenario's outcome changes from run to run."""
+    scenario = yaml.safe_load(path.read_text())
+    files = [(path.parent / name).resolve() for name in scenario["rule_files"]]
+    runs = [file for file in RULE_FILES if file != MONITORING]
+    assert sorted(files) in ([MONITORING], runs)
     names = [
-        group["name"] for file in RULE_FILES for group in yaml.safe_load(file.read_text())["groups"]
+        group["name"] for file in files for group in yaml.safe_load(file.read_text())["groups"]
     ]
-    order = yaml.safe_load(path.read_text())["group_eval_order"]
+    order = scenario["group_eval_order"]
     assert sorted(order) == sorted(names)
-    assert order[0] == "dllogger_thresholds"
-    assert order[-1] == "dllogger_alerts"
+    if files != [MONITORING]:
+        assert order[0] == "dllogger_thresholds"
+        assert order[-1] == "dllogger_alerts"
 
 
-@pytest.mark.parametrize("rule", ALERTS)
+@pytest.mark.parametrize("rule", RUN_ALERTS)
 def test_alert_says_how_bad_it_is_and_what_to_do(rule):
     """Each alert has a severity, a line, a description and a dashboard for its run."""
     assert rule["labels"]["severity"] in ("critical", "warning", "info")
     annotations = rule["annotations"]
-    assert set(annotations) == {"summary", "description", "dashboard"}
+    assert set(annotations) == {"summary", "description", "dashboard", "runbook_url"}
     assert "\n" not in annotations["summary"]
     assert "$labels.run" in annotations["summary"]
     assert "$value" in annotations["summary"]
@@ -260,7 +278,18 @@ def test_numbers_stand_among_the_thresholds():
         assert numbers <= {"0", "1", "0.5", "0.05", "0.95", "1000"}, rule
 
 
-@pytest.mark.parametrize("rule", ALERTS)
+@pytest.mark.parametrize("rule", MONITORING_ALERTS)
+def test_alert_of_the_monitoring_says_what_to_do(rule):
+    """It is about no run, so that it has no dashboard, and about a program or a job."""
+    assert rule["labels"]["severity"] in ("critical", "warning", "info")
+    annotations = rule["annotations"]
+    assert set(annotations) == {"summary", "description", "runbook_url"}
+    assert "\n" not in annotations["summary"]
+    assert "$value" in annotations["summary"]
+    assert re.fullmatch("DLLogger[A-Za-z]+", rule["alert"])
+
+
+@pytest.mark.parametrize("rule", RUN_ALERTS)
 def test_alert_does_not_mix_jobs_nor_runs(rule):
     """What is aggregated or joined is so by job and run at least, or by the target."""
     for clause in re.findall(r"\b(by|on) \(([^()]*)\)", rule["expr"]):
@@ -271,7 +300,7 @@ def test_alert_does_not_mix_jobs_nor_runs(rule):
 def test_recorded_figures_do_not_mix_jobs_nor_runs():
     """The same for the recording rules; their level says what they are by, or of what target."""
     for name, rule in records().items():
-        if name.startswith("dllogger:threshold:"):
+        if name.startswith("dllogger:threshold:") or not is_of_a_run(rule):
             continue
         level = {"run": {"job", "run"}, "rank": {"job", "run", "rank"}}[name.split(":")[0]]
         clauses = re.findall(r"\b(?:by|on) \(([^()]*)\)", rule["expr"])

@@ -85,6 +85,7 @@ class Stack:
 
     files: tuple[str, ...] = (COMPOSE,)
     env_file: str | None = None
+    profiles: tuple[str, ...] = ()
 
     def variables(self) -> dict[str, str]:
         lines = (ROOT / self.env_file).read_text().splitlines() if self.env_file else []
@@ -98,7 +99,7 @@ class Stack:
 
     def services(self, **variables: str) -> dict[str, dict[str, Any]]:
         """Return the services that run."""
-        on = set(self.variables().get("COMPOSE_PROFILES", "").split(","))
+        on = {*self.variables().get("COMPOSE_PROFILES", "").split(","), *self.profiles}
         return {
             name: service
             for name, service in self.model(**variables)["services"].items()
@@ -112,6 +113,8 @@ STACKS = {
     "otlp": Stack(env_file="deploy/otlp.env"),
     "scale": Stack(env_file="deploy/scale.env"),
     "desktop": Stack(files=(COMPOSE, DESKTOP)),
+    "alerts": Stack(profiles=("alerts",)),
+    "desktop-alerts": Stack(files=(COMPOSE, DESKTOP), profiles=("alerts",)),
 }
 
 
@@ -141,7 +144,8 @@ def flags(service: dict[str, Any]) -> dict[str, str]:
 
 def addresses(service: dict[str, Any]) -> list[str]:
     """Return the addresses on which a service listens, as ``host:port``."""
-    found = [value for name, value in flags(service).items() if "listen" in name.lower()]
+    all_flags = flags(service).items()
+    found = [value for name, value in all_flags if "listen" in name.lower() and value]
     environment = service.get("environment", {})
     if "GF_SERVER_HTTP_ADDR" in environment:
         port = environment["GF_SERVER_HTTP_PORT"]

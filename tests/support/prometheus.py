@@ -31,6 +31,15 @@ scrape_configs:
 
 _LISTENING = re.compile(r'msg="Listening on" address=127\.0\.0\.1:(\d+)')
 
+# What rules use of the metrics that the programs export of themselves.
+OF_THEMSELVES = {
+    "prometheus": {
+        "prometheus_rule_evaluation_failures_total",
+        "prometheus_sd_file_read_errors_total",
+    },
+    "alertmanager": {"alertmanager_notifications_failed_total"},
+}
+
 # Tests wait for something that must come, and fail if it does not; they usually take less time.
 DEADLINE_S = 60.0
 
@@ -39,6 +48,8 @@ def find_program(name: str) -> str:
     """Return a program's path; if it is missing, the test is skipped and says why."""
     found = shutil.which(name) or shutil.which(name, path=str(Path(sys.prefix, "bin")))
     package = "victoria-metrics" if name.startswith(("vm", "victoria")) else "prometheus"
+    if name in ("amtool", "prometheus-alertmanager"):
+        package = "prometheus-alertmanager"
     return found or pytest.skip(f"{name} is not installed: apt-get install {package}")
 
 
