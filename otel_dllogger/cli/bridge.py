@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from otel_dllogger.cli.log_source import explain, is_among, is_log, open_exporter, say
 from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.errors import ConfigurationError, EndpointError
-from otel_dllogger.http.sockets import MAX_PORT
+from otel_dllogger.http.listener import MAX_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

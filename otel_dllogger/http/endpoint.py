@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, cast
 
 from otel_dllogger.errors import EndpointError
 from otel_dllogger.http.content_negotiation import accepts_gzip, choose_format
+from otel_dllogger.http.listener import open_listener
 from otel_dllogger.http.server import BoundedServer, SharedBody, count_fault
-from otel_dllogger.http.sockets import open_listener
 from otel_dllogger.runtime import closing
 
 if TYPE_CHECKING:

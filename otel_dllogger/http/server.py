@@ -29,12 +29,13 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.http.sockets import BACKLOG, OWN, own_pair
+from otel_dllogger.http.listener import BACKLOG
+from otel_dllogger.runtime.own_sockets import OWN, own_pair
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-    from otel_dllogger.http.sockets import OwnSocket
+    from otel_dllogger.runtime.own_sockets import OwnSocket
 
 MAX_CONNECTIONS = 256
 """The most open connections; one more ends the oldest idle or slow one."""

@@ -93,6 +93,10 @@ def _where_known(number: int) -> str:
     return str(number) if number >= 0 else ""
 
 
+def _world_size(exported: ExportedStore, state: RankState) -> Observations:
+    yield exported.rank_labels(state.rank), float(exported.topology.world_size)
+
+
 def _terminated(exported: ExportedStore, state: RankState) -> Observations:
     yield exported.rank_labels(state.rank), float(exported.store.is_terminated(state))
 
@@ -155,6 +159,7 @@ ITERATION = _gauge("iteration", "Last iteration that was logged", _attribute("it
 
 RANK_METRICS = (
     _gauge("rank_info", "Where a rank runs; join on run and rank", _rank_info),
+    _gauge("world_size", "How many ranks the run has", _world_size),
     EPOCH,
     ITERATION,
     _counter(

@@ -47,7 +47,7 @@ MAX_METADATA_CHARACTERS = 1_000
 _MAX_PARAMETER_DEPTH = 8
 """The most levels of nested hyper-parameters that are looked into."""
 
-_SERIES_OF_A_RANK = 13
+_SERIES_OF_A_RANK = 14
 """Series that a rank has before it logs a metric; ``dllogger_records_total`` counts as 4."""
 
 GOES_ON_US = 300_000_000

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from otel_dllogger.runtime import fork
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
+
+    from otel_dllogger.runtime.own_sockets import OwnSocket
 
 MOST_WAIT_S = 20.0
 """Seconds that a process waits at most before the default action of SIGTERM ends it.
@@ -82,8 +83,9 @@ class Termination:
         self._action = _DefaultAction()
         self._action.stand_in = self._wait_for_the_end
         self._reset: Callable[[int, None], object] | None = None
-        self._receiver: socket.socket | None = None
-        self._sender: socket.socket | None = None
+        self._receiver: OwnSocket | None = None
+        self._sender: OwnSocket | None = None
+        self._fd = -1  # the sender's number, which Python writes to
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
         self._masks: dict[int, list[Any]] = {}
@@ -130,24 +132,22 @@ class Termination:
     def after_fork_in_child(self) -> None:
         """Leave signals as they are without this package, and the descriptor to the parent."""
         if self._thread is not None:
-            self._restore()
-            for end in (self._sender, self._receiver):
-                if end is not None:
-                    end.close()
+            self._restore()  # the sockets close themselves
         self._endings = {}
         self._thread = self._sender = self._receiver = None
         self._pid = os.getpid()
         self.after_fork_in_parent()
 
     def _watch(self) -> None:
-        import socket  # noqa: PLC0415 - importing the package should not
+        from otel_dllogger.runtime.own_sockets import own_pair  # noqa: PLC0415 - imports socket
 
         try:
-            self._receiver, self._sender = socket.socketpair()
-            self._sender.setblocking(False)
+            self._receiver, self._sender = own_pair()
+            self._receiver.setblocking(True)
         except OSError:  # no more descriptors
             return
-        other = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
+        self._fd = self._sender.fileno()
+        other = signal.set_wakeup_fd(self._fd, warn_on_full_buffer=False)
         if other != -1:  # of asyncio, for example
             signal.set_wakeup_fd(other, warn_on_full_buffer=False)
             self._close()
@@ -182,10 +182,10 @@ class Termination:
     def _restore(self) -> None:
         if _signal.getsignal(signal.SIGTERM) is self._action:
             _signal.signal(signal.SIGTERM, _signal.SIG_DFL)
-        fd = -1 if self._sender is None else self._sender.fileno()
         other = signal.set_wakeup_fd(-1)
-        if other not in (fd, -1):
-            signal.set_wakeup_fd(other, warn_on_full_buffer=False)
+        if other not in (self._fd, -1):
+            with contextlib.suppress(OSError, ValueError):  # it is closed
+                signal.set_wakeup_fd(other, warn_on_full_buffer=False)
 
     def _close(self) -> None:
         # The thread reads the end of the stream then, and closes the other socket itself.
@@ -198,7 +198,7 @@ class Termination:
             for ending in tuple(self._endings.values()):
                 ending.note_told(told_us)
 
-    def _read(self, receiver: socket.socket) -> None:
+    def _read(self, receiver: OwnSocket) -> None:
         """Read the numbers of signals, on a thread of its own.
 
         Each is read only after the backends were told of it, so that an exit handler that looks
@@ -212,6 +212,8 @@ class Termination:
                 receiver.recv(len(numbers))
                 if signal.SIGTERM in numbers and self._is_to_die():
                     self._die(receiver)
+        if self._thread is threading.current_thread() and os.getpid() == self._pid:
+            _forget_descriptor(self._fd)
 
     def _is_to_die(self) -> bool:
         # Linux does not let a default action end the first process of a container.
@@ -227,7 +229,7 @@ class Termination:
             time.sleep(_LOOK_S)
         self._kill()
 
-    def _die(self, receiver: socket.socket) -> None:
+    def _die(self, receiver: OwnSocket) -> None:
         """Take the default action, after the backends are ready or a second signal has come."""
         endings = tuple(self._endings.values())
         try:
@@ -260,6 +262,20 @@ def _resetter() -> Callable[[int, None], object] | None:
         return None
     reset.argtypes, reset.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
     return reset
+
+
+def _forget_descriptor(fd: int) -> None:
+    """Have Python write signals nowhere, if it would write them to this descriptor.
+
+    The script has closed all descriptors, as daemons do: what it opens next gets this number.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        import ctypes  # noqa: PLC0415 - importing the package should not
+
+        # Unlike signal.set_wakeup_fd, it may be called on any thread.
+        other = ctypes.pythonapi.PySignal_SetWakeupFd(-1)
+        if other not in (fd, -1):
+            ctypes.pythonapi.PySignal_SetWakeupFd(other)
 
 
 def _is_default() -> bool:

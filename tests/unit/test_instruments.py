@@ -35,6 +35,9 @@ PAGE = """\
 # HELP dllogger_rank_info Where a rank runs; join on run and rank
 # TYPE dllogger_rank_info gauge
 dllogger_rank_info{attempt="1",host="h",local_rank="1",pid="42",rank="1",run="r",world_size="2"} 1.0
+# HELP dllogger_world_size How many ranks the run has
+# TYPE dllogger_world_size gauge
+dllogger_world_size{rank="1",run="r"} 2.0
 # HELP dllogger_epoch Last epoch that was logged
 # TYPE dllogger_epoch gauge
 dllogger_epoch{rank="1",run="r"} 0.0

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.newest_only
 
 OPENED = """
 import socket, time
-from otel_dllogger.http import sockets
+from otel_dllogger.runtime import own_sockets as sockets
 from otel_dllogger.http.endpoint import MetricsEndpoint
 
 def is_open(descriptor):
@@ -156,7 +156,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
         "time.sleep(0.3)\ncheck()\nlogger.close()\ncheck()",
         "logger.close()\nimport gc\ndel backend, logger, server\ngc.collect()\ncheck()",
         (
-            "from otel_dllogger.http import sockets\n"
+            "from otel_dllogger.runtime import own_sockets as sockets\n"
             "sockets.OWN.before_exit()\ncheck()\nassert not sockets.OWN.open"
         ),
         """
@@ -167,8 +167,18 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 logger.close()
 check()
 """,
+        """
+import signal, threading
+while any(thread.name == "otel-dllogger-signals" for thread in threading.enumerate()):
+    time.sleep(0.001)
+signal.signal(signal.SIGUSR1, lambda *_: None)
+signal.raise_signal(signal.SIGUSR1)  # Python writes its number to the "wakeup fd"
+check()
+logger.close()
+check()
+""",
     ],
-    ids=["closed", "waited", "collected", "exit", "forked"],
+    ids=["closed", "waited", "collected", "exit", "forked", "signalled"],
 )
 def test_a_number_that_is_the_applications_by_now(program: str) -> None:
     """After os.closerange, what the application opens is not read, written to, or closed."""
@@ -246,7 +256,7 @@ def test_a_client_that_goes_away_sends_no_signal() -> None:
     """A script that restored what SIGPIPE does elsewhere goes on."""
     done = run("""
 import signal
-from otel_dllogger.http.sockets import own_pair
+from otel_dllogger.runtime.own_sockets import own_pair
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 one, other = own_pair()
 other.close()
