@@ -14,11 +14,12 @@ def main(folder: Path) -> None:
     Args:
         folder: Where to write them; it is made if it is missing.
     """
-    from grafana.source import compare, overview, ranks  # noqa: PLC0415 - needs the SDK
+    from grafana.source import compare, fleet, overview, ranks  # noqa: PLC0415 - needs the SDK
     from grafana.source.board import render  # noqa: PLC0415 - as above
 
     builders = {
         "compare-runs.json": compare.build,
+        "fleet.json": fleet.build,
         "ranks.json": ranks.build,
         "training-overview.json": overview.build,
     }

@@ -30,7 +30,7 @@ def new_board(
         variables: Its variables, in order: each may use those before it.
     """
     board = dashboard.Dashboard(title).uid(uid).description(description).tags([TAG])
-    board.time("now-1h", "now").refresh("30s").timezone("browser").editable()
+    board.time("now-1h", "now").refresh("30s").timezone("browser").readonly()
     board.tooltip(models.DashboardCursorSync.CROSSHAIR)
     board.variables(list(variables))
     board.annotations(_annotations())
@@ -42,15 +42,17 @@ def new_board(
 
 def _annotations() -> list[Builder[models.AnnotationQuery]]:
     runs = promql.RUNS
-    process = "job, run, rank, instance"
-    nonfinite = f'sum by (job, run, metric) (dllogger_nonfinite_total{{{runs}, metric=~"$metric"}})'
     # Over the annotation's own interval, so that a run shorter than that has its marks as well.
     started = (
-        f"1000 * min by (job, run, attempt) (max by ({process})"
-        f" (last_over_time(dllogger_run_start_timestamp_seconds{{{runs}}}[$__interval]))"
-        f" * on ({process}) group_left (attempt) topk by ({process}) (1, "
-        f'last_over_time(dllogger_rank_info{{{runs}, attempt%s"1"}}[$__interval])))'
+        "1000 * min_over_time(run:dllogger_attempt_start_timestamp_seconds:min"
+        f'{{{runs}, attempt%s"1"}}[$__interval])'
     )
+    state = f"max_over_time(run:dllogger_state:last1h{{{runs}}}[$__interval])"
+    nonfinite = (
+        "sum by (job, run, metric)"
+        f' (rank:dllogger_nonfinite_total:nonzero{{{runs}, metric=~"$metric"}}%s)'
+    )
+    alerts = f'ALERTS{{{runs}, alertstate="firing", severity!="info"}}'
     return [
         _annotation("Start", "green", started % "=", "{{run}} started", at_value=True),
         _annotation(
@@ -60,26 +62,20 @@ def _annotations() -> list[Builder[models.AnnotationQuery]]:
             "{{run}} restarted: attempt {{attempt}}",
             at_value=True,
         ),
-        _annotation(
-            "Finish",
-            "blue",
-            f"max by (job, run) (max_over_time(dllogger_run_finished{{{runs}}}[$__interval])) == 1",
-            "{{run}} finished",
-        ),
-        _annotation(
-            "Told to end",
-            "yellow",
-            "max by (job, run)"
-            f" (max_over_time(dllogger_run_terminated{{{runs}}}[$__interval])) == 1",
-            "{{run}} was told to end",
-        ),
+        _annotation("Finish", "blue", f"{state} == 1", "{{run}} finished"),
+        _annotation("Told to end", "yellow", f"{state} == 3", "{{run}} was told to end"),
         _annotation(
             "NaN or Inf",
             "red",
             # Not an increase over the interval, which misses what falls between two intervals.
-            f"{nonfinite} - ({nonfinite.replace('}', '} offset $__interval')}"
-            f" or 0 * {nonfinite}) > 0",
+            f"{nonfinite % ''} - ({nonfinite % ' offset $__interval'} or 0 * {nonfinite % ''}) > 0",
             "{{metric}} is not finite in {{run}}",
+        ),
+        _annotation(
+            "Alert",
+            "purple",
+            f"max by (job, run, alertname, severity) ({alerts}) > 0",
+            "{{alertname}}: {{run}}",
         ),
     ]
 

@@ -8,7 +8,7 @@ from grafana.source import promql, variables
 from grafana.source.board import add_row, new_board
 from grafana.source.graphs import curves
 from grafana.source.panels import RED, STATES, About, Query
-from grafana.source.promql import CHOSEN, LOGGED, OF_RANGE, RANK, RUN, RUNS, SERIES, THROUGHPUT
+from grafana.source.promql import LOSSES, RATES, RUN, RUNS, SCORES, last, of_run
 from grafana.source.tables import Column, matrix, rows
 
 if TYPE_CHECKING:
@@ -16,17 +16,13 @@ if TYPE_CHECKING:
 
 UID = "otel-dllogger-compare"
 
-_START = (
-    f"min by ({RUN}) (min_over_time("
-    f"dllogger_run_start_timestamp_seconds{{{RUNS}}}[$__range] @ end()))"
-)
+_START = promql.start(window="[$__range] @ end()")
 _NEWEST = f"topk by (job) ($newest, {_START})"
 
 # When a run ends, its ranks leave one by one, and values over the remaining ranks mislead.
 _DRAWN = (
-    f"and on ({RUN}) {_NEWEST}"
-    f" unless on ({RUN}) (max by ({RUN}) (dllogger_run_finished{{{RUNS}}}) == 1"
-    f" or max by ({RUN}) (dllogger_run_terminated{{{RUNS}}}) == 1)"
+    f"and on ({RUN}) {_NEWEST} unless on ({RUN}) (run:dllogger_state:last1h{{{RUNS}}} == 1"
+    f" or run:dllogger_state:last1h{{{RUNS}}} == 3)"
 )
 
 
@@ -49,79 +45,66 @@ def build() -> dashboard.Dashboard:
             ),
         ],
     )
-    losses = f"{promql.quantile(0.5, promql.losses(RUNS))} {_DRAWN}"
-    throughput = f"sum by ({SERIES}) ({{{THROUGHPUT}, {RUNS}, {CHOSEN}}}) {_DRAWN}"
+    losses = f"{of_run('median', LOSSES)} {_DRAWN}"
+    scores = f"{of_run('median', SCORES)} {_DRAWN}"
+    throughput = f"{of_run('median', RATES)} {_DRAWN}"
     add_row(
         board,
         "Losses",
-        _by_time("Losses", "the median over ranks", losses, sooner="in the same time"),
-        _by_step("Losses", "the median over ranks", losses, sooner="from each step"),
+        _by_time("Losses", losses, " A loss that is lower sooner learns more in the same time."),
+        _by_step("Losses", losses, " A loss that is lower sooner learns more from each step."),
     )
+    add_row(board, "Scores", _by_time("Scores", scores), _by_step("Scores", scores), folded=True)
     add_row(
         board,
         "Throughput",
-        _by_time("Throughput", "the sum over ranks", throughput),
-        _by_step("Throughput", "the sum over ranks", throughput),
+        _by_time("Throughput of a rank", throughput),
+        _by_step("Throughput of a rank", throughput),
     )
     add_row(board, "Figures", _figures(), _best(), _parameters())
     # Includes runs that are over: a value that is logged once, at the end, exists only then.
-    every = promql.quantile(0.5, f"{{{LOGGED}, {RUNS}, {CHOSEN}}}") + f" and on ({RUN}) {_NEWEST}"
+    every = f"{of_run('median')} and on ({RUN}) {_NEWEST}"
     add_row(
         board,
         "Every metric",
-        _by_step("$metric", "the median over ranks", every)
-        .span(8)
-        .repeat("metric")
-        .repeat_direction("h")
-        .max_per_row(3),
+        _by_step("$metric", every).span(8).repeat("metric").repeat_direction("h").max_per_row(3),
         folded=True,
     )
     return board
 
 
-def _by_time(title: str, what: str, of_run: str, *, sooner: str = "") -> xychart.Panel:
-    about = About(
-        f"{title} by time", f"Each run from its own start: {what}.{_lower_sooner(sooner)}"
-    )
-    x = f"({of_run}) * 0 + on ({RUN}) group_left () (time() - {_START})"
-    return curves(about, Query(x), Query(of_run), x_label="since the start", x_unit="dthms")
+def _by_time(title: str, of_runs: str, note: str = "") -> xychart.Panel:
+    about = About(f"{title} by time", f"Each run from its own start: the median over ranks.{note}")
+    x = f"({of_runs}) * 0 + on ({RUN}) group_left () (time() - {_START})"
+    return curves(about, Query(x), Query(of_runs), x_label="since the start", x_unit="dthms")
 
 
-def _by_step(title: str, what: str, of_run: str, *, sooner: str = "") -> xychart.Panel:
+def _by_step(title: str, of_runs: str, note: str = "") -> xychart.Panel:
     about = About(
         f"{title} by step",
-        f"Each run by the iteration that it logged, or by epochs if it logs nothing else: {what}."
-        f"{_lower_sooner(sooner)} A run that continues from a checkpoint continues its curve; "
+        "Each run by the iteration that it logged, or by epochs if it logs nothing else: the "
+        f"median over ranks.{note} A run that continues from a checkpoint continues its curve; "
         "where iterations begin again with each epoch, steps are counted from its last start.",
     )
-    steps = f"({promql.logged_step(RUNS)} or max by ({RUN}) (dllogger_epoch{{{RUNS}}}))"
-    x = f"({of_run}) * 0 + on ({RUN}) group_left () {steps}"
+    x = f"({of_runs}) * 0 + on ({RUN}) group_left () {promql.logged_step()}"
     return curves(
-        about, Query(x), Query(of_run), x_label="training steps, or epochs", x_unit="short"
+        about, Query(x), Query(of_runs), x_label="training steps, or epochs", x_unit="short"
     )
-
-
-def _lower_sooner(gained: str) -> str:
-    return gained and f" A loss that is lower sooner means a run that learns more {gained}."
 
 
 def _figures() -> Builder[models.Panel]:
-    step_time = promql.quantile(0.5, promql.step_time(RUNS, OF_RANGE), by=RUN)
-    lasted = (
-        f"max by ({RUN}) ({promql.last('dllogger_last_log_timestamp_seconds', RUNS)}) - {_START}"
-    )
+    start = promql.start()
+    logged_until = last("dllogger_last_log_timestamp_seconds")
     return rows(
         About("Runs", "Every chosen run, over the time range."),
         [
-            Query(f"1000 * {_START}"),
-            Query(lasted),
-            Query(
-                f"count by ({RUN}) (group by ({RANK}) ({promql.last('dllogger_rank_info', RUNS)}))"
-            ),
-            Query(f"max by ({RUN}) ({promql.last('dllogger_steps_total', RUNS)})"),
-            Query(step_time),
-            Query(promql.count("dllogger_nonfinite_total", RUNS, "$__range", by=RUN)),
-            Query(promql.state(RUNS)),
+            Query(f"1000 * {start}"),
+            Query(f"max by ({RUN}) ({logged_until}) - {start}"),
+            Query(f"max_over_time(run:dllogger_ranks_up:count{{{RUNS}}}[$__range])"),
+            Query(last("run:dllogger_steps_total:max")),
+            Query(f"avg_over_time(run:dllogger_step_seconds:median{{{RUNS}}}[$__range])"),
+            Query(promql.count("nonfinite", RUNS, by=RUN)),
+            Query(last("run:dllogger_state:last1h")),
         ],
         [
             Column("run", "Run"),
@@ -154,7 +137,7 @@ def _best() -> Builder[models.Panel]:
 
 
 def _parameters() -> Builder[models.Panel]:
-    value = f"max by ({RUN}, name) ({promql.last('dllogger_parameter', RUNS)})"
+    value = last("run:dllogger_parameter:max")
     return matrix(
         About("Parameters", "Numeric hyper-parameters of the runs, side by side."),
         Query(f"{value} and on ({RUN}) {_NEWEST}"),

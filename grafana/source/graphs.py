@@ -11,12 +11,10 @@ from grafana.source.sdk import (
     Builder,
     common,
     common_models,
-    dashboard,
     heatmap,
     heatmap_models,
     models,
     stat,
-    statushistory,
     timeseries,
     xychart,
     xychart_models,
@@ -128,9 +126,18 @@ def figure(
     return panel
 
 
-def named_figure(about: About, query: Query, *, width: int = 8, height: int = 4) -> stat.Panel:
-    """Show large values with their names, where a value alone would not be understood."""
-    panel = figure(about, query, width=width, height=height)
+def figures(about: About, *queries: Query, width: int = 4, height: int = 4) -> stat.Panel:
+    """Show several values with their names, where a value alone would not be understood.
+
+    Args:
+        about: The texts and settings that every panel has.
+        queries: The values.
+        width: In columns of the dashboard, which has 24.
+        height: In units of the dashboard's grid.
+    """
+    panel = figure(about, queries[0], width=width, height=height)
+    panel.targets([])
+    ask(panel, queries, instant=False, as_table=False)
     return panel.text_mode(common_models.BigValueTextMode.VALUE_AND_NAME)
 
 
@@ -155,18 +162,6 @@ def distribution(about: About, query: Query, *, width: int = 12, height: int = 9
     return panel
 
 
-def history(about: About, query: Query, *, width: int = 12, height: int = 9) -> statushistory.Panel:
-    """Draw a row of coloured cells for each series, over time."""
-    panel = describe(statushistory.Panel(), about, width, height)
-    ask(panel, [query], instant=False, as_table=False)
-    panel.max_data_points(80).row_height(0.9).fill_opacity(80).line_width(0)
-    panel.show_value(common_models.VisibilityMode.NEVER)
-    panel.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
-    none = common.VizLegendOptions().show_legend(False).calcs([])
-    none.display_mode(common_models.LegendDisplayMode.LIST)
-    return panel.legend(none.placement(common_models.LegendPlacement.BOTTOM))
-
-
 def curves(
     about: About,
     x: Query,
@@ -186,7 +181,7 @@ def curves(
     # Both queries read all ranks for each point, so ask for no more points than a curve needs.
     panel.max_data_points(120)
     ask(panel, [x, y], instant=False, as_table=True)
-    fields = ["job", "run", "stage", "metric", "granularity"]
+    fields = ["job", "run", "stage", "metric", "granularity", "unit"]
     naming: dict[str, Any] = {"asLabels": True}
     panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
     panel.with_transformation(
@@ -217,7 +212,7 @@ def curves(
             models.DynamicConfigValue(
                 id_val="displayName",
                 value="${__field.labels.job} ${__field.labels.run} ${__field.labels.metric} "
-                "${__field.labels.granularity}",
+                "${__field.labels.unit} ${__field.labels.granularity}",
             )
         ],
     )

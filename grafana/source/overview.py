@@ -6,21 +6,26 @@ from typing import TYPE_CHECKING
 
 from grafana.source import promql, variables
 from grafana.source.board import add_row, new_board
-from grafana.source.graphs import figure, lines, named_figure, tally
-from grafana.source.panels import BLUE, GREEN, RED, STATES, YELLOW, About, Query
-from grafana.source.promql import CHOSEN, LOGGED, RANK, RANKS, RUN, RUNS, SERIES, THROUGHPUT
+from grafana.source.graphs import figure, figures, lines, tally
+from grafana.source.health import alert_list, rules_loaded, run_state
+from grafana.source.panels import BLUE, GREEN, RED, YELLOW, About, Query
+from grafana.source.promql import LOSSES, RANKS, RATES, RUN, RUNS, SCORES, of_rank, of_run
 from grafana.source.tables import Column, rows
+from grafana.source.thresholds import ATTEMPTS, STALLED_S
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from grafana.source.sdk import Builder, dashboard, models
 
 UID = "otel-dllogger-overview"
 
-_THROUGHPUT = f"{{{THROUGHPUT}, {RUNS}, {CHOSEN}}}"
-_NONFINITE = f'{RUNS}, metric=~"$metric", stage=~"$stage"'
-_AGE_NOW = promql.age(RUNS, "[$__range]")
+_COUNTED = f'{RUNS}, metric=~"$metric", stage=~"$stage"'
+_WITH_GOAL = f'{_COUNTED}, goal!=""'
+_ATTEMPTS = promql.last("run:dllogger_attempt_start_timestamp_seconds:min")
 _PLAIN = ((None, BLUE),)  # green would say that the value was judged to be good
-_RATE_MATCHERS = 'metric=~"(?i)(.*[^a-z])?(lr|learning_?rate)([^a-z].*)?"'
+_NAME = "{{metric}} {{granularity}} {{run}}"
+_RATE_NAME = "{{metric}} {{unit}} {{granularity}} {{run}}"
 
 
 def build() -> dashboard.Dashboard:
@@ -42,6 +47,7 @@ def build() -> dashboard.Dashboard:
     )
     add_row(board, "Now", *_now())
     add_row(board, "Learning", *_learning())
+    add_row(board, "Validation", *_validation())
     add_row(board, "Speed", *_speed())
     add_row(board, "Progress and health", *_health())
     add_row(board, "Parameters", *_parameters())
@@ -49,36 +55,56 @@ def build() -> dashboard.Dashboard:
     return board
 
 
-def _band(of_all: str, of_rank: str, by: str, name: str) -> tuple[Query, ...]:
-    """Return queries for minimum, median and maximum over ranks, and for single ranks."""
+def _band(of_all: Callable[[str], str], of_single: str, name: str) -> tuple[Query, ...]:
+    """Return queries for minimum, median and maximum over ranks, and for single ranks.
+
+    Args:
+        of_all: Takes ``min``, ``median`` or ``max``, and returns that over all ranks.
+        of_single: The values of the chosen ranks.
+        name: The legend of each series, after which of these it is.
+    """
     return (
-        Query(f"max by ({by}) ({of_all})", f"max {name}", style="edge"),
-        Query(promql.quantile(0.5, of_all, by=by), f"median {name}"),
-        Query(f"min by ({by}) ({of_all})", f"min {name}", style="edge"),
-        Query(of_rank, f"rank {{{{rank}}}} {name}"),
+        Query(of_all("max"), f"max {name}", style="edge"),
+        Query(of_all("median"), f"median {name}"),
+        Query(of_all("min"), f"min {name}", style="edge"),
+        Query(of_single, f"rank {{{{rank}}}} {name}"),
+    )
+
+
+def _logged(kind: str = "", stage: str = "", name: str = _NAME) -> tuple[Query, ...]:
+    """Return the queries of a band of what was logged.
+
+    Args:
+        kind: A matcher for what the metrics are.
+        stage: A matcher for their stage.
+        name: The legend of each series.
+    """
+    more = f"{promql.CHOSEN}, {stage}" if stage else promql.CHOSEN
+    return _band(
+        lambda operation: of_run(operation, kind, more=more), of_rank(kind, more=more), name
     )
 
 
 def _now() -> list[Builder[models.Panel]]:
-    step_time = promql.step_time(RUNS)
     return [
-        figure(
+        run_state(),
+        figures(
             About(
                 "Ranks",
-                "Ranks that answer at the end of the time range. If there are fewer than were "
-                "started, the dashboard Ranks shows those that are lost.",
-                steps=((None, RED), (1, BLUE)),
+                "Ranks that answer, and how many the run was started with. If some are missing "
+                "before the run has ended, the dashboard Ranks shows which, and where they ran.",
+                steps=_PLAIN,
             ),
             Query(
-                f"count by ({RUN}) (group by ({RANK}) (dllogger_rank_info{{{RUNS}}}))"
-                f" or 0 * count by ({RUN}) ({promql.last('dllogger_rank_info', RUNS)})",
-                "{{run}}",
+                f"run:dllogger_ranks_up:count{{{RUNS}}}"
+                f" or 0 * {promql.last('run:dllogger_ranks_up:count')}",
+                "answer",
             ),
-            instant=True,
+            Query(promql.last("run:dllogger_world_size:max"), "of"),
         ),
         figure(
             About("Epoch", "The epoch of the furthest rank.", steps=_PLAIN),
-            Query(f"max by ({RUN}) (dllogger_epoch{{{RUNS}}})", "{{run}}"),
+            Query(f"run:dllogger_epoch:max{{{RUNS}}}", "{{run}}"),
         ),
         figure(
             About(
@@ -87,16 +113,16 @@ def _now() -> list[Builder[models.Panel]]:
                 "each epoch.",
                 steps=_PLAIN,
             ),
-            Query(f"max by ({RUN}) (dllogger_iteration{{{RUNS}}})", "{{run}}"),
+            Query(f"run:dllogger_iteration:max{{{RUNS}}}", "{{run}}"),
         ),
         figure(
             About(
                 "Step time",
-                "Seconds per training step, the median over ranks.",
+                "Seconds per training step over five minutes, the median over ranks.",
                 unit="s",
                 steps=_PLAIN,
             ),
-            Query(promql.quantile(0.5, step_time, by=RUN), "{{run}}"),
+            Query(f"run:dllogger_step_seconds:median{{{RUNS}}}", "{{run}}"),
         ),
         figure(
             About(
@@ -105,10 +131,11 @@ def _now() -> list[Builder[models.Panel]]:
                 "more than a few minutes, the rank hangs, is gone, or logs rarely. Ranks that "
                 "finished or were told to end, or that only logged parameters, do not count.",
                 unit="s",
-                steps=((None, GREEN), (120, YELLOW), (300, RED)),
+                steps=((None, GREEN), (STALLED_S / 2, YELLOW), (STALLED_S, RED)),
                 decimals=0,
+                nothing="no rank trains",
             ),
-            Query(f"max by ({RUN}) ({_AGE_NOW})", "{{run}}"),
+            Query(f"run:dllogger_silence_seconds:max{{{RUNS}}}", "{{run}}"),
             instant=True,
         ),
         figure(
@@ -118,48 +145,30 @@ def _now() -> list[Builder[models.Panel]]:
                 "that is not finite seldom recovers: stop, and continue from a checkpoint.",
                 steps=((None, GREEN), (1, RED)),
                 decimals=0,
+                nothing="none",
             ),
-            Query(
-                promql.count("dllogger_nonfinite_total", _NONFINITE, "$__range", by=RUN),
-                "{{run}}",
-            ),
+            Query(promql.count("nonfinite", _COUNTED, by=RUN), "{{run}}"),
             instant=True,
         ),
-        named_figure(
+        figures(
             About(
                 "Throughput",
-                "All ranks together, for every chosen metric that has a unit per second.",
+                "The median over ranks of what is logged per second. Whether the ranks add up is "
+                "in the metadata, as SCOPE: see Speed.",
                 steps=_PLAIN,
+                nothing="not logged",
             ),
-            Query(f"sum by ({SERIES}) ({_THROUGHPUT})", "{{metric}} {{granularity}} {{run}}"),
-        ),
-        figure(
-            About(
-                "Steps per second",
-                "Training steps per second, the median over ranks that make any.",
-                steps=_PLAIN,
-            ),
-            Query(
-                promql.quantile(
-                    0.5,
-                    f"{promql.rate('dllogger_steps_total', RUNS)} and on ({RANK})"
-                    f" {promql.steps(RUNS)}",
-                    by=RUN,
-                ),
-                "{{run}}",
-            ),
+            Query(of_run("median", RATES), _RATE_NAME),
         ),
         figure(
             About(
                 "Restarts",
-                "How often the most restarted rank was started again, over the time range: the "
-                "number of processes seen of one rank, minus one.",
-                steps=((None, GREEN), (1, YELLOW), (3, RED)),
+                "How often the run was started again, over the time range: its attempts, less one.",
+                steps=((None, GREEN), (1, YELLOW), (ATTEMPTS, RED)),
                 decimals=0,
             ),
             Query(
-                f"max by ({RUN}) (count by ({RANK}) (count by ({RANK}, host, pid, attempt)"
-                f" (last_over_time(dllogger_rank_info{{{RUNS}}}[$__range]))) - 1)",
+                f"count by ({RUN}) ({_ATTEMPTS}) - 1",
                 "{{run}}",
             ),
             instant=True,
@@ -171,47 +180,74 @@ def _now() -> list[Builder[models.Panel]]:
                 "dashboard Ranks says why.",
                 steps=((None, GREEN), (1, RED)),
                 decimals=0,
+                nothing="none",
             ),
-            Query(
-                promql.count("dllogger_dropped_total", RUNS, "$__range", by=RUN),
-                "{{run}}",
-            ),
+            Query(promql.count("dropped", RUNS, by=RUN), "{{run}}"),
             instant=True,
+        ),
+        rules_loaded(),
+        figure(
+            About(
+                "Done",
+                "How much of the run is done, where it logged how long it will be among its "
+                "parameters, as epochs, max_steps or another usual name: a guess.",
+                unit="percentunit",
+                steps=_PLAIN,
+                decimals=0,
+                nothing="unknown",
+            ),
+            Query(f"run:dllogger_progress:ratio{{{RUNS}}}", "{{run}}"),
         ),
         figure(
             About(
-                "State",
-                "Finished if the run's summary was logged on all ranks, or all of them closed; "
-                "terminated if SIGTERM or SIGINT told them to end, as scancel, preemption and "
-                "Ctrl-C do; gone if neither was seen of a rank. What comes between two scrapes is "
-                "not seen: see linger_s in the README.",
+                "Time left",
+                "At the speed of the last quarter of an hour: a guess, as Done.",
+                unit="s",
                 steps=_PLAIN,
-                names=STATES,
+                decimals=0,
+                nothing="unknown",
             ),
-            Query(promql.state(RUNS), "{{run}}"),
+            Query(f"run:dllogger_remaining_seconds:estimate{{{RUNS}}}", "{{run}}"),
             instant=True,
         ),
+        alert_list(width=16, height=4),
     ]
 
 
 def _learning() -> list[Builder[models.Panel]]:
     goals = f"{RUN}, stage, metric, goal"
-    name = "{{metric}} {{granularity}} {{run}}"
-
-    def loss(title: str, stage: str, which: str) -> Builder[models.Panel]:
-        about = About(
-            title,
-            f"Losses {which}: metrics with GOAL minimize and no unit, or with loss in their name. "
-            "The median over ranks with minimum and maximum, and the chosen ranks. A gap is a "
-            "value that was NaN or Inf.",
-            unit="short",
-        )
-        of_all, of_rank = promql.losses(RUNS, stage=stage), promql.losses(RANKS, stage=stage)
-        return lines(about, *_band(of_all, of_rank, SERIES, name))
-
     return [
-        loss("Training loss", 'stage!~"val|test"', "of training, or of no stage"),
-        loss("Validation loss", 'stage=~"val|test"', "of validation and test"),
+        lines(
+            About(
+                "Training loss",
+                "Losses of training, or of no stage: metrics with GOAL MINIMIZE and no unit, or "
+                "with the name of a loss. The median over ranks with minimum and maximum, and the "
+                "chosen ranks. A gap is a value that was NaN or Inf.",
+                unit="short",
+            ),
+            *_logged(LOSSES, 'stage!~"val|test"'),
+        ),
+        rows(
+            About(
+                "Best so far",
+                "The best finite value of each metric with a GOAL, over all ranks and attempts, "
+                "and the last one: the median over ranks.",
+                nothing="No metric has a GOAL: see metadata() in the README",
+            ),
+            [
+                Query(promql.best(_COUNTED, by=goals)),
+                Query(f"max by ({goals}) ({promql.last('run:dl:median', _WITH_GOAL)})"),
+            ],
+            [
+                Column("run", "Run"),
+                Column("metric", "Metric"),
+                Column("stage", "Stage"),
+                Column("goal", "Goal"),
+                Column("Value #A", "Best"),
+                Column("Value #B", "Last"),
+                Column("job", "Job"),
+            ],
+        ),
         lines(
             About(
                 "Learning rate",
@@ -219,87 +255,105 @@ def _learning() -> list[Builder[models.Panel]]:
                 "apart, so minimum and maximum differ a little while it changes. If they differ "
                 "more, the schedule of one rank is wrong.",
                 unit="sci",
+                nothing="No learning rate is logged",
             ),
-            Query(
-                f"max by ({SERIES}) ({{{LOGGED}, {RUNS}, {CHOSEN}, {_RATE_MATCHERS}}})",
-                f"max {name}",
-            ),
-            Query(
-                f"min by ({SERIES}) ({{{LOGGED}, {RUNS}, {CHOSEN}, {_RATE_MATCHERS}}})",
-                f"min {name}",
-                style="dashed",
-            ),
+            Query(of_run("max", 'kind="learning_rate"'), f"max {_NAME}"),
+            Query(of_run("min", 'kind="learning_rate"'), f"min {_NAME}", style="dashed"),
         ),
-        rows(
+        lines(
             About(
-                "Best so far",
-                "The best finite value of each metric with a GOAL, over all attempts of the run: "
-                "of all ranks, and the median of the ranks' own best.",
+                "Gradient norm",
+                "What was logged as the norm of the gradients. A jump comes before a loss that "
+                "diverges. In mixed precision it is infinite now and then, which is a gap.",
+                unit="short",
+                minimum=0,
+                nothing="No norm of the gradients is logged",
             ),
-            [
-                Query(promql.best(_NONFINITE, by=goals)),
-                Query(promql.quantile(0.5, promql.best(_NONFINITE, by=f"{goals}, rank"), by=goals)),
-            ],
-            [
-                Column("run", "Run"),
-                Column("metric", "Metric"),
-                Column("stage", "Stage"),
-                Column("goal", "Goal"),
-                Column("Value #A", "Best of all ranks"),
-                Column("Value #B", "Median of ranks"),
-                Column("job", "Job"),
-            ],
+            *_logged('kind="gradient_norm"'),
+        ),
+    ]
+
+
+def _validation() -> list[Builder[models.Panel]]:
+    return [
+        lines(
+            About(
+                "Validation loss",
+                "Losses of validation and test: lower is better. If it rises while the training "
+                "loss falls, the model learns its data by heart.",
+                unit="short",
+                nothing="No loss of validation is logged",
+            ),
+            *_logged(LOSSES, 'stage=~"val|test"'),
+        ),
+        lines(
+            About(
+                "Scores",
+                "Metrics with GOAL MAXIMIZE, or with the name of one, such as accuracy, mAP or "
+                "BLEU, of all stages: higher is better.",
+                unit="short",
+                nothing="No metric with GOAL MAXIMIZE is logged",
+            ),
+            *_logged(SCORES, name="{{stage}} " + _NAME),
         ),
     ]
 
 
 def _speed() -> list[Builder[models.Panel]]:
-    name = "{{metric}} {{granularity}} {{run}}"
-    of_rank = _THROUGHPUT.replace(RUNS, RANKS)
+    def total(scope: str) -> str:
+        return f'run:dl_throughput:sum{{{RUNS}, {promql.CHOSEN}, scope="{scope}"}}'
+
     return [
         lines(
             About(
-                "Throughput in total",
-                "The sum over ranks. A metric that is already a total on each rank is counted once "
-                "for each rank.",
+                "Throughput of a rank",
+                "What is logged per second, as each rank logs it. A minimum far below the median "
+                "is a slow rank.",
                 minimum=0,
+                nothing="Nothing is logged per second",
             ),
-            Query(f"sum by ({SERIES}) ({_THROUGHPUT})", name),
+            *_logged(RATES, name=_RATE_NAME),
         ),
         lines(
             About(
-                "Throughput per rank",
-                "Metrics with a unit per second. A minimum far below the median is a slow rank.",
+                "Throughput of all ranks",
+                'By the metadata: with "SCOPE": "rank" the sum over ranks, with "global" what '
+                "each of them logs. Without SCOPE it is not known whether ranks add up: the sum "
+                "is right if each rank logs its own. Iterations per second never add up.",
                 minimum=0,
+                nothing="Nothing is logged per second",
             ),
-            *_band(_THROUGHPUT, of_rank, SERIES, name),
+            Query(total("rank"), f"sum {_RATE_NAME}"),
+            Query(total("global"), _RATE_NAME),
+            Query(total(""), f"sum, if each rank logs its own: {_RATE_NAME}", style="dashed"),
         ),
         lines(
             About(
                 "Step time",
-                "Seconds from one training step to the next, including validation in between. "
-                "Ranks that wait for each other all show the time of the slowest.",
+                "Seconds from one training step to the next, over five minutes, including "
+                "validation in between. Ranks that wait for each other all show the time of the "
+                "slowest.",
                 unit="s",
                 minimum=0,
             ),
-            *_band(promql.step_time(RUNS), promql.step_time(RANKS), RUN, "{{run}}"),
+            *_band(
+                lambda operation: f"run:dllogger_step_seconds:{operation}{{{RUNS}}}",
+                promql.step_time(RANKS),
+                "{{run}}",
+            ),
         ),
         lines(
             About(
                 "Parts of a step",
-                "Every duration that is logged, as the median over ranks: compute time, time to "
-                "wait for data. All are shown in seconds, whatever their unit.",
+                "Every duration that is logged, as the median over ranks and five minutes: compute "
+                "time, time to wait for data. All are in seconds, whatever they were logged in.",
                 unit="s",
                 minimum=0,
+                nothing="No duration is logged per iteration",
             ),
             Query(
-                f'quantile by ({SERIES}) (0.5, {{__name__=~"dl_.+_seconds", {RUNS}, {CHOSEN}}})',
-                name,
-            ),
-            Query(
-                f"quantile by ({SERIES}) "
-                f'(0.5, {{__name__=~"dl_.+_milliseconds", {RUNS}, {CHOSEN}}}) / 1000',
-                name,
+                f'run:dl_duration_seconds:median{{{RUNS}, metric=~"$metric", stage=~"$stage"}}',
+                "{{metric}} {{run}}",
             ),
         ),
     ]
@@ -309,8 +363,8 @@ def _health() -> list[Builder[models.Panel]]:
     return [
         lines(
             About("Epoch", "The epochs of the first and of the last rank.", decimals=0),
-            Query(f"max by ({RUN}) (dllogger_epoch{{{RUNS}}})", "first {{run}}"),
-            Query(f"min by ({RUN}) (dllogger_epoch{{{RUNS}}})", "last {{run}}", style="dashed"),
+            Query(f"run:dllogger_epoch:max{{{RUNS}}}", "first {{run}}"),
+            Query(f"run:dllogger_epoch:min{{{RUNS}}}", "last {{run}}", style="dashed"),
             width=8,
         ),
         lines(
@@ -321,8 +375,8 @@ def _health() -> list[Builder[models.Panel]]:
                 "A growing one means that the ranks are not in step.",
                 decimals=0,
             ),
-            Query(f"max by ({RUN}) (dllogger_steps_total{{{RUNS}}})", "first {{run}}"),
-            Query(f"min by ({RUN}) ({promql.steps(RUNS)})", "last {{run}}", style="dashed"),
+            Query(f"run:dllogger_steps_total:max{{{RUNS}}}", "first {{run}}"),
+            Query(f"run:dllogger_steps_total:min{{{RUNS}}}", "last {{run}}", style="dashed"),
             width=8,
         ),
         lines(
@@ -331,19 +385,21 @@ def _health() -> list[Builder[models.Panel]]:
                 "Time since a rank that trains logged anything: the quietest rank, the median, and "
                 "the chosen ranks. A rank that is gone grows older, for an hour.",
                 unit="s",
-                steps=((None, GREEN), (300, RED)),
+                steps=((None, GREEN), (STALLED_S, RED)),
                 minimum=0,
             ),
-            Query(f"max by ({RUN}) ({promql.age(RUNS)})", "quietest {{run}}"),
-            Query(promql.quantile(0.5, promql.age(RUNS), by=RUN), "median {{run}}", style="dashed"),
-            Query(promql.age(RANKS), "rank {{rank}} {{run}}"),
+            Query(f"run:dllogger_silence_seconds:max{{{RUNS}}}", "quietest {{run}}"),
+            Query(
+                f"run:dllogger_silence_seconds:median{{{RUNS}}}", "median {{run}}", style="dashed"
+            ),
+            Query(f"rank:dllogger_silence_seconds:last1h{{{RANKS}}}", "rank {{rank}} {{run}}"),
             width=8,
         ),
         tally(
             "NaN and Inf",
             "How many values of the chosen metrics were not finite since the processes began: in "
             "total, and for each metric that has any.",
-            f"dllogger_nonfinite_total{{{_NONFINITE}}}",
+            f"rank:dllogger_nonfinite_total:nonzero{{{_COUNTED}}}",
             by="metric, stage",
             name="{{metric}}",
             width=8,
@@ -354,10 +410,7 @@ def _health() -> list[Builder[models.Panel]]:
                 "Processes that answer, by attempt. A new attempt is a restart.",
                 decimals=0,
             ),
-            Query(
-                f"count by ({RUN}, attempt) (dllogger_rank_info{{{RUNS}}})",
-                "attempt {{attempt}} {{run}}",
-            ),
+            Query(f"run:dllogger_processes:count{{{RUNS}}}", "attempt {{attempt}} {{run}}"),
             width=8,
         ),
         lines(
@@ -366,10 +419,7 @@ def _health() -> list[Builder[models.Panel]]:
                 "Calls of log() per second, all ranks together, by kind: metrics, metadata, "
                 "information, parameters.",
             ),
-            Query(
-                f"sum by ({RUN}, type) (rate(dllogger_records_total{{{RUNS}}}[$__rate_interval]))",
-                "{{type}} {{run}}",
-            ),
+            Query(f"run:dllogger_records_total:rate1m{{{RUNS}}}", "{{type}} {{run}}"),
             width=8,
         ),
     ]
@@ -382,10 +432,11 @@ def _parameters() -> list[Builder[models.Panel]]:
                 "Parameters",
                 "Numeric hyper-parameters, as logged with PARAMETER. If the ranks of a run differ, "
                 "the smallest and the largest value are not the same.",
+                nothing="No parameters are logged",
             ),
             [
-                Query(f"min by ({RUN}, name) ({promql.last('dllogger_parameter', RUNS)})"),
-                Query(f"max by ({RUN}, name) ({promql.last('dllogger_parameter', RUNS)})"),
+                Query(promql.last("run:dllogger_parameter:min")),
+                Query(promql.last("run:dllogger_parameter:max")),
             ],
             [
                 Column("run", "Run"),
@@ -401,13 +452,9 @@ def _parameters() -> list[Builder[models.Panel]]:
 
 
 def _every_metric() -> Builder[models.Panel]:
-    def of(runs: str) -> str:
-        return f"{{{LOGGED}, {runs}, {CHOSEN}}}"
-
     about = About(
         "$metric",
         "The median over ranks with minimum and maximum, and the chosen ranks.",
     )
-    name = "{{stage}} {{granularity}} {{run}}"
-    panel = lines(about, *_band(of(RUNS), of(RANKS), SERIES, name), width=8)
+    panel = lines(about, *_logged(name="{{stage}} {{granularity}} {{run}}"), width=8)
     return panel.repeat("metric").repeat_direction("h").max_per_row(3)

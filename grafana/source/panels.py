@@ -15,7 +15,6 @@ from grafana.source.sdk import (
     prometheus,
     prometheus_models,
     stat,
-    statushistory,
     table,
     timeseries,
     xychart,
@@ -34,7 +33,6 @@ Panel = TypeVar(
     table.Panel,
     timeseries.Panel,
     heatmap.Panel,
-    statushistory.Panel,
     xychart.Panel,
 )
 
@@ -86,10 +84,11 @@ class About:
 STATES = (
     ("0", "training", BLUE),
     ("1", "finished", GREEN),
-    ("2", "gone", RED),
+    ("2", "vanished", RED),
     ("3", "terminated", YELLOW),
+    ("4", "stalled", RED),
 )
-"""The state of a run, in words and colours: see ``promql.state``."""
+"""The state of a run, in words and colours: see ``run:dllogger_state:last1h``."""
 
 
 def describe(panel: Panel, about: About, width: int, height: int) -> Panel:

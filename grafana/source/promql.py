@@ -1,8 +1,7 @@
 """PromQL that several panels share.
 
-The dashboards query the metrics themselves, not the recording rules, so that they work with
-any Prometheus that scrapes the ranks. Every expression aggregates over ``instance``: a rank
-that was restarted on another port is the same rank.
+What is of a whole run comes from the recording rules in ``prometheus/rules``, so that a panel
+costs the same with 1 rank and with 1,024. Only single ranks that were chosen are asked directly.
 """
 
 from __future__ import annotations
@@ -16,206 +15,113 @@ RANKS = f'{RUNS}, rank=~"$rank"'
 CHOSEN = 'metric=~"$metric", stage=~"$stage", granularity=~"$granularity"'
 """Matchers for the selected metrics."""
 
-LOGGED = '__name__=~"dl_.+"'
-"""A matcher for everything that was logged, without the package's internal metrics."""
+LOSSES = 'kind="loss"'
+SCORES = 'kind="score"'
+RATES = 'kind=~"throughput|step_rate"'
+"""Matchers for metrics by what they are, see ``otel_dllogger.metrics.kinds``."""
 
-THROUGHPUT = (
-    '__name__=~"dl_.+_per_second|dl_(.+_)?(ips|fps|throughput)|dl_.+_per_s(ec)?", goal!="minimize"'
-)
-"""Matchers for metrics with a unit per second or, without metadata, with such a name."""
-
-SERIES = "job, run, stage, metric, granularity"
+SERIES = "job, run, stage, metric, granularity, unit"
 """The labels that distinguish the metrics of a run, apart from the rank."""
 
 RANK = "job, run, rank"
 RUN = "job, run"
 
-_UNITS = "seconds|milliseconds|microseconds|nanoseconds|minutes|hours|percent|bytes|per_second"
-
-
-def losses(runs: str, *, stage: str = "") -> str:
-    """Select metrics to be minimised that are not times or sizes: losses, perplexity, errors.
-
-    In scripts without metadata, the name decides: a name that contains ``loss`` is a loss.
-
-    Args:
-        runs: Matchers for the runs, and optionally for ranks.
-        stage: A further matcher.
-    """
-    more = f"{runs}, {CHOSEN}" + (f", {stage}" if stage else "")
-    return (
-        f'({{{LOGGED}, __name__!~"dl_.+_({_UNITS})", goal="minimize", {more}}}'
-        f' or {{__name__=~"dl_.*loss.*", {more}}})'
-    )
-
-
 RECENT = "[$__rate_interval]"
 """A window over the latest scrapes before each point."""
 
-OF_RANGE = "[$__range] @ end()"
-"""A window over the whole time range, the same at each point."""
+OF_RANGE = "[$__range]"
+"""A window over the whole time range, for what is asked at its end alone."""
 
 
-def rate(counter: str, matchers: str, window: str = RECENT, *, by: str = RANK) -> str:
-    """Return the increase of a counter per second, across restarts and changes of port.
+def of_run(operation: str, kind: str = "", *, more: str = CHOSEN) -> str:
+    """Select what ranks logged, as one value per run.
 
     Args:
-        counter: Its name.
-        matchers: Which of its series.
-        window: The time window.
-        by: The labels to keep.
+        operation: Over the ranks: ``min``, ``median`` or ``max``.
+        kind: A matcher for what the metrics are.
+        more: Further matchers.
     """
-    return f"sum by ({by}) (rate({counter}{{{matchers}}}{window}))"
+    return f"run:dl:{operation}{{{_join(RUNS, more, kind)}}}"
 
 
-def step_time(matchers: str, window: str = RECENT) -> str:
+def of_rank(kind: str = "", *, more: str = CHOSEN) -> str:
+    """Select what the chosen ranks logged.
+
+    Args:
+        kind: A matcher for what the metrics are.
+        more: Further matchers.
+    """
+    return f'{{{_join(f"""__name__=~"dl_.+", {RANKS}""", more, kind)}}}'
+
+
+def _join(*matchers: str) -> str:
+    return ", ".join(filter(None, matchers))
+
+
+def step_time(matchers: str) -> str:
     """Return seconds per training step of each rank; a rank without steps has none.
 
     Args:
         matchers: Which ranks.
-        window: The time window.
     """
-    return (
-        f"({rate('dllogger_step_seconds_total', matchers, window)}"
-        f" / ({rate('dllogger_steps_total', matchers, window)} > 0))"
+    seconds, steps = (
+        f"sum by ({RANK}) (rate({counter}{{{matchers}}}{RECENT}))"
+        for counter in ("dllogger_step_seconds_total", "dllogger_steps_total")
     )
+    return f"({seconds} / ({steps} > 0))"
 
 
-def over_median(expression: str) -> str:
-    """Divide the values of ranks by the median over the ranks of their run.
-
-    Args:
-        expression: One value per rank.
-    """
-    return f"({expression} / on ({RUN}) group_left () {quantile(0.5, expression, by=RUN)})"
-
-
-def quantile(share: float, expression: str, *, by: str = SERIES) -> str:
-    """Return a quantile over ranks.
-
-    Args:
-        share: From 0 to 1.
-        expression: One value per rank.
-        by: The labels to keep.
-    """
-    return f"quantile by ({by}) ({share:g}, {expression})"
-
-
-def slowest(matchers: str) -> str:
-    """Return the k ranks of a run whose steps took longest over the time range."""
-    return f"topk by ({RUN}) ($worst, {step_time(matchers, OF_RANGE)})"
-
-
-def of_the_slowest(expression: str, matchers: str) -> str:
-    """Keep the series of the k slowest ranks: k lines, however many ranks there are."""
-    return f"{expression} and on ({RANK}) {slowest(matchers)}"
-
-
-def last(metric: str, matchers: str) -> str:
+def last(metric: str, matchers: str = RUNS) -> str:
     """Return the last value of a metric in the time range, also for ranks that are gone."""
-    return f"last_over_time({metric}{{{matchers}}}[$__range])"
+    return f"last_over_time({metric}{{{matchers}}}{OF_RANGE})"
+
+
+def start(matchers: str = RUNS, window: str = OF_RANGE) -> str:
+    """Return when each run began: its first attempt within the window."""
+    attempts = f"run:dllogger_attempt_start_timestamp_seconds:min{{{matchers}}}{window}"
+    return f"min by ({RUN}) (min_over_time({attempts}))"
 
 
 def best(matchers: str, *, by: str) -> str:
     """Return the best value of each metric with a goal, over all attempts of a run.
 
-    A process that starts again, on the same port or another one, knows only its own best.
-
     Args:
-        matchers: Which ranks and metrics.
-        by: The labels to keep: with ``rank``, the best of each rank.
+        matchers: Which runs and metrics.
+        by: The labels to keep.
     """
 
     def extreme(function: str, goal: str) -> str:
-        series = f'dllogger_best{{{matchers}, goal="{goal}"}}[$__range]'
+        series = f'run:dllogger_best:best{{{matchers}, goal="{goal}"}}{OF_RANGE}'
         return f"{function} by ({by}) ({function}_over_time({series}))"
 
     return f"({extreme('min', 'minimize')} or {extreme('max', 'maximize')})"
 
 
-def count(counter: str, matchers: str, window: str, *, by: str) -> str:
+def count(counter: str, matchers: str, *, by: str, window: str = "$__range") -> str:
     """Return how often something was counted, including the value that a counter began with.
 
     It is the counter's own difference: ``increase`` extrapolates, so that one NaN becomes two, and
     does not see what was counted before the first scrape, which is when torn lines and many NaNs
-    are counted. It is taken, rounded, only for a counter that another process began again.
+    are counted. Each process has its own series, so that none begins again.
 
     Args:
-        counter: Its name.
+        counter: ``nonfinite`` or ``dropped``.
         matchers: Which of its series.
-        window: The time window.
         by: The labels to keep.
+        window: The time window.
     """
-    series = f"{counter}{{{matchers}}}[{window}]"
+    series = f"rank:dllogger_{counter}_total:nonzero{{{matchers}}}[{window}]"
     now, before = f"last_over_time({series})", f"last_over_time({series} offset {window})"
-    grown = f"{now} - ({before} <= {now})"
-    began = f"{now} unless {before} <= {now}"
-    again = f"round(increase({series}) and resets({series}) > 0)"
-    return f"sum by ({by}) ({again} or ({grown}) or ({began}))"
+    return f"sum by ({by}) ({now} - {before} or {now})"
 
 
-def state(matchers: str) -> str:
-    """Return the state of each run.
-
-    It is 0 while a rank trains, 1 if its ranks have finished, 3 if SIGTERM or SIGINT told all of
-    them to end, and 2 if a rank of it is gone without either. A rank that was told to end after
-    others had finished belongs to their end.
-    """
-    finished, terminated = (f"dllogger_run_{word}" for word in ("finished", "terminated"))
-    now = f"min by ({RUN}) ({finished}{{{matchers}}} + 3 * {terminated}{{{matchers}}})"
-    at_last = f"min by ({RUN}) ({last(finished, matchers)} + 3 * {last(terminated, matchers)})"
-    return f"{now} or {at_last} > 0 or 2 + {at_last}"
-
-
-def ended(matchers: str, window: str = "[$__range]") -> str:
-    """Return 1 for each rank that has finished or was told to end.
-
-    Args:
-        matchers: Which ranks.
-        window: For how long a rank that is gone is remembered.
-    """
-    words = [
-        f"max by ({RANK}) (last_over_time(dllogger_run_{word}{{{matchers}}}{window})) == 1"
-        for word in ("finished", "terminated")
-    ]
-    return f"({' or '.join(words)})"
-
-
-def steps(matchers: str) -> str:
-    """Return the training steps of each rank that has any: in many scripts only one rank logs."""
-    return f"(max by ({RANK}) (dllogger_steps_total{{{matchers}}}) > 0)"
-
-
-def age(matchers: str, window: str = "[1h]") -> str:
-    """Return seconds since the last record of each rank that trains, and has not ended.
-
-    A rank that is gone grows older as well. Those that only logged their parameters, as all but
-    rank 0 in many scripts, say nothing about the training.
-
-    Args:
-        matchers: Which ranks.
-        window: For how long a rank that is gone is remembered.
-    """
-
-    def last(metric: str) -> str:
-        return f"last_over_time({metric}{{{matchers}}}{window})"
-
-    return (
-        f"time() - (max by ({RANK}) ({last('dllogger_last_log_timestamp_seconds')})"
-        f" and on ({RANK}) ({last('dllogger_iteration')} or {last('dllogger_epoch')})"
-        f" unless on ({RANK}) {ended(matchers, window)})"
-    )
-
-
-def logged_step(matchers: str) -> str:
-    """Return how far each run is: its iteration, or the steps of its furthest process.
+def logged_step() -> str:
+    """Return how far each run is: its iteration, or the steps of its furthest process, or epochs.
 
     The iteration is that of the script, and a run that continues from a checkpoint continues it.
     Where iterations begin again with each epoch, fewer were logged than steps were made.
-
-    Args:
-        matchers: Which runs.
     """
-    made = f"max by ({RUN}) ({steps(matchers)})"
-    iteration = f"max by ({RUN}) (dllogger_iteration{{{matchers}}})"
-    return f"({iteration} > on ({RUN}) {made} or {made})"
+    made, iteration = (
+        f"run:dllogger_{what}:max{{{RUNS}}}" for what in ("steps_total", "iteration")
+    )
+    return f"({iteration} > on ({RUN}) {made} or {made} > 0 or run:dllogger_epoch:max{{{RUNS}}})"

@@ -6,27 +6,29 @@ from typing import TYPE_CHECKING
 
 from grafana.source import promql, variables
 from grafana.source.board import add_row, new_board
-from grafana.source.graphs import distribution, history, lines, tally
+from grafana.source.graphs import distribution, lines, tally
+from grafana.source.health import alert_list, rules_loaded, run_state
 from grafana.source.panels import GREEN, RED, YELLOW, About, Query
-from grafana.source.promql import CHOSEN, OF_RANGE, RANK, RANKS, RUN, RUNS, SERIES, THROUGHPUT
+from grafana.source.promql import CHOSEN, RANK, RANKS, RUN, RUNS
 from grafana.source.tables import Column, rows
+from grafana.source.thresholds import (
+    DROP_RATIO,
+    OVERHEAD_RATIO,
+    SKEW_S,
+    SLOW_RATIO,
+    SLOW_STEP_RATIO,
+    STALLED_S,
+)
 
 if TYPE_CHECKING:
     from grafana.source.sdk import Builder, dashboard, models
 
 UID = "otel-dllogger-ranks"
 
-_OF_MEDIAN = ((None, GREEN), (1.1, YELLOW), (1.25, RED))
-_INFO = f"max by ({RANK}, host, local_rank) ({promql.last('dllogger_rank_info', RUNS)})"
-_LOGGED = f"max by ({RANK}) ({promql.last('dllogger_last_log_timestamp_seconds', RUNS)})"
-_ENDED = promql.ended(RUNS)
-_LOST = (
-    f"time() - {_LOGGED} unless on ({RANK}) group by ({RANK}) (dllogger_rank_info{{{RUNS}}})"
-    f" unless on ({RANK}) {_ENDED}"
-)
-_STEP_TIME = promql.step_time(RUNS)
-_RELATIVE = promql.over_median(_STEP_TIME)
-_RELATIVE_OF_RANGE = promql.over_median(promql.step_time(RUNS, OF_RANGE))
+_EXCESS = f"rank:dllogger_excess:ratio{{{RUNS}}}"
+_OF_STEP = ((None, GREEN), (SLOW_RATIO / 2, YELLOW), (SLOW_RATIO, RED))
+_INFO = f"rank:dllogger_rank_info:last1h{{{RUNS}}}"
+_SILENCE = f"rank:dllogger_silence_seconds:last1h{{{RUNS}}}"
 
 
 def build() -> dashboard.Dashboard:
@@ -47,78 +49,93 @@ def build() -> dashboard.Dashboard:
             variables.how_many("worst", "Worst", "How many of the worst ranks are drawn"),
         ],
     )
+    add_row(board, "Now", run_state(), rules_loaded(), alert_list(width=16, height=4))
     add_row(board, "Slowest", *_slowest())
-    add_row(board, "Against the median", *_against_the_median())
-    add_row(board, "Behind, silent or lost", *_behind(), _lost())
+    add_row(board, "Over time", *_over_time())
+    add_row(board, "Behind, silent, lost or NaN", *_behind(), _lost(), _nonfinite())
+    add_row(board, "Machines", *_machines(), folded=True)
     add_row(board, "Logging itself", *_logging())
     return board
 
 
-def _slowest() -> list[Builder[models.Panel]]:
-    def worst(expression: str) -> str:
-        return promql.of_the_slowest(expression, RUNS)
+def _worst(expression: str, by: str, moment: str = "") -> str:
+    """Return the k largest values of a run: at each point, or at one moment."""
+    return f"topk by ({RUN}) ($worst, max by ({by}) ({expression}{moment}))"
 
+
+def _rank_column() -> Column:
+    link = (
+        f"/d/{UID}?${{__url_time_range}}&var-datasource=${{datasource}}"
+        "&var-job=${__data.fields.Job:percentencode}"
+        "&var-run=${__data.fields.Run:percentencode}&var-rank=${__value.text}"
+    )
+    return Column("rank", "Rank", link=link, width=70)
+
+
+def _slowest() -> list[Builder[models.Panel]]:
+    slowest = _worst(_EXCESS, RANK)
+    with_host = f"* on ({RANK}) group_left (host) {_INFO}"
     return [
         rows(
             About(
                 "Slowest ranks",
-                "The ranks whose steps took longest over the time range, and where they run. If it "
-                "is the same machine again and again, take it out. Ranks that wait for each other "
-                "all have the same step time: look at the parts of a step below.",
+                "By how much longer than the median rank a rank takes, as a share of the run's "
+                "step: for its whole step, or for the part of it in which it differs most, over "
+                "the last five minutes. Ranks that wait for each other all have the step time of "
+                "the slowest: only a part that is logged, such as the time to read data, tells "
+                "which one it is. If it is the same machine again and again, take it out.",
+                nothing="No rank makes steps",
             ),
             [
-                Query(f"{_INFO} and on ({RANK}) {promql.slowest(RUNS)}"),
-                Query(promql.slowest(RUNS)),
-                Query(worst(_RELATIVE_OF_RANGE)),
-                Query(worst(f"max by ({RANK}) ({promql.last('dllogger_steps_total', RUNS)})")),
-                Query(worst(f"time() - {_LOGGED}")),
+                Query(f"{_EXCESS} and on ({RANK}) {slowest}"),
+                Query(f"{_INFO} and on ({RANK}) {slowest}"),
+                Query(f"rank:dllogger_step_seconds:mean5m{{{RUNS}}} and on ({RANK}) {slowest}"),
+                Query(f"{_SILENCE} and on ({RANK}) {slowest}"),
             ],
             [
-                Column(
-                    "rank",
-                    "Rank",
-                    link=f"/d/{UID}?${{__url_time_range}}"
-                    "&var-datasource=${datasource}&var-job=${__data.fields.Job:percentencode}"
-                    "&var-run=${__data.fields.Run:percentencode}&var-rank=${__value.text}",
-                    width=70,
-                ),
+                _rank_column(),
                 Column("host", "Host"),
                 Column("local_rank", "Local rank", width=90),
-                Column("Value #B", "Step time", unit="s"),
-                Column("Value #C", "Of median", unit="percentunit", steps=_OF_MEDIAN, decimals=0),
-                Column("Value #D", "Steps"),
+                Column("metric", "Part"),
                 Column(
-                    "Value #E",
+                    "Value #A", "Longer, of a step", unit="percentunit", steps=_OF_STEP, decimals=1
+                ),
+                Column("Value #C", "Step time", unit="s"),
+                Column(
+                    "Value #D",
                     "Last record",
                     unit="s",
-                    steps=((None, GREEN), (120, YELLOW), (300, RED)),
+                    steps=((None, GREEN), (STALLED_S / 2, YELLOW), (STALLED_S, RED)),
                 ),
                 Column("run", "Run"),
                 Column("job", "Job"),
             ],
-            sort_by="Step time",
-            hidden=("Value #A",),
+            sort_by="Longer, of a step",
+            hidden=("Value #B", "stage"),
             width=16,
             height=8,
         ),
         rows(
             About(
                 "Slowest hosts",
-                "The mean step time of the ranks of a host, against the median of the run. If a "
-                "whole host is slow, the cause is the host: heat, power, network, other jobs.",
+                "The same as the mean over the ranks of a host. If a whole host is slow, the cause "
+                "is the host: heat, power, network, other jobs.",
+                nothing="No rank makes steps",
             ),
             [
                 Query(
-                    f"topk by ({RUN}) ($worst, avg by ({RUN}, host) ({_RELATIVE_OF_RANGE}"
-                    f" * on ({RANK}) group_left (host) topk by ({RANK}) (1, {_INFO})))"
+                    f"topk by ({RUN}) ($worst, avg by ({RUN}, host)"
+                    f" (max by ({RANK}) ({_EXCESS}) {with_host}))"
                 )
             ],
             [
                 Column("host", "Host"),
-                Column("Value", "Of median", unit="percentunit", steps=_OF_MEDIAN, decimals=0),
+                Column(
+                    "Value", "Longer, of a step", unit="percentunit", steps=_OF_STEP, decimals=1
+                ),
                 Column("run", "Run"),
             ],
-            sort_by="Of median",
+            sort_by="Longer, of a step",
             hidden=("job",),
             width=8,
             height=8,
@@ -126,69 +143,48 @@ def _slowest() -> list[Builder[models.Panel]]:
     ]
 
 
-def _lost() -> Builder[models.Panel]:
-    return rows(
-        About(
-            "Lost ranks",
-            "Ranks of the time range that neither finished nor were told to end and no longer "
-            "answer, where they ran, and for how long they have logged nothing. To see why they "
-            "died, look there: the end of the output, dmesg, the scheduler.",
-            nothing="No rank is lost",
-        ),
-        [
-            Query(_LOST),
-            Query(
-                f"max by ({RANK}, host, local_rank, pid)"
-                f" ({promql.last('dllogger_rank_info', RUNS)}) and on ({RANK}) ({_LOST})"
-            ),
-        ],
-        [
-            Column("rank", "Rank", width=70),
-            Column("host", "Host"),
-            Column("local_rank", "Local rank", width=90),
-            Column("pid", "Process"),
-            Column("Value #A", "Silent for", unit="s", steps=((None, RED),)),
-            Column("run", "Run"),
-            Column("job", "Job"),
-        ],
-        sort_by="Silent for",
-        hidden=("Value #B",),
-        width=24,
-        height=6,
-    )
-
-
-def _against_the_median() -> list[Builder[models.Panel]]:
-    name = "{{metric}} {{granularity}} {{run}}"
+def _over_time() -> list[Builder[models.Panel]]:
+    part = f"{RANK}, stage, metric"
+    share = f"rank:dl_throughput:ratio{{{RUNS}, {CHOSEN}}}"
     return [
         lines(
             About(
-                "Step time of the slowest",
-                "The slowest ranks of the time range, the chosen ranks, and the median of the run.",
-                unit="s",
-                minimum=0,
+                "Longer than the median",
+                "How much longer than the median rank a rank takes, as a share of the run's step: "
+                "the worst at the end of the time range, and the chosen ranks. Always: a slow "
+                "machine. Now and then: data, checkpoints, other jobs.",
+                unit="percentunit",
+                steps=((None, GREEN), (SLOW_RATIO, YELLOW), (SLOW_STEP_RATIO, RED)),
+                nothing="No rank makes steps",
             ),
-            Query(promql.of_the_slowest(_STEP_TIME, RUNS), "rank {{rank}} {{run}}"),
-            Query(promql.quantile(0.5, _STEP_TIME, by=RUN), "median {{run}}", style="dashed"),
-            Query(promql.step_time(RANKS), "chosen rank {{rank}} {{run}}", style="dashed"),
+            Query(
+                f"{_EXCESS} and on ({part}) {_worst(_EXCESS, part, ' @ end()')}",
+                "rank {{rank}} {{metric}} {{run}}",
+            ),
+            Query(
+                f"rank:dllogger_excess:ratio{{{RANKS}}}",
+                "chosen rank {{rank}} {{metric}} {{run}}",
+                style="dashed",
+            ),
             worst_first=True,
         ),
         lines(
             About(
                 "Throughput against the median",
-                "What the ranks log with a unit per second, as a share of the median of the run: "
-                "the worst ranks at the end of the time range, and the chosen ranks.",
+                "What a rank logs per second, as a share of the median of the run: the worst ranks "
+                "at the end of the time range, and the chosen ranks.",
                 unit="percentunit",
-                steps=((None, RED), (0.8, YELLOW), (0.9, GREEN)),
+                steps=((None, RED), (DROP_RATIO, YELLOW), (0.9, GREEN)),
+                nothing="Nothing is logged per second",
             ),
             Query(
-                f"{_share()} and on ({RANK}, metric, granularity)"
-                f" bottomk by ({RUN}) ($worst, {_share(' @ end()')})",
-                f"rank {{{{rank}}}} {name}",
+                f"{share} and on ({part})"
+                f" bottomk by ({RUN}) ($worst, min by ({part}) ({share} @ end()))",
+                "rank {{rank}} {{metric}} {{run}}",
             ),
             Query(
-                f"{_share()} and on ({RANK}) dllogger_rank_info{{{RANKS}}}",
-                f"chosen rank {{{{rank}}}} {name}",
+                f"rank:dl_throughput:ratio{{{RANKS}, {CHOSEN}}}",
+                "chosen rank {{rank}} {{metric}} {{run}}",
                 style="dashed",
             ),
         ),
@@ -200,84 +196,26 @@ def _against_the_median() -> list[Builder[models.Panel]]:
                 "ranks. A class without ranks is not shown.",
                 unit="percentunit",
             ),
-            Query(
-                f'count_values by ({RUN}) ("of_median", clamp(round({_RELATIVE}, 0.1), 0.5, 2))',
-                "{{of_median}}",
-            ),
-        ),
-        history(
-            About(
-                "The slowest over time",
-                "Step time of the slowest ranks of the time range, against the median of the run. "
-                "Always red: a slow machine. Red now and then: data, checkpoints, other jobs.",
-                unit="percentunit",
-                steps=_OF_MEDIAN,
-            ),
-            Query(promql.of_the_slowest(_RELATIVE, RUNS), "rank {{rank}} {{run}}"),
+            Query(f"run:dllogger_ranks:count_values{{{RUNS}}}", "{{of_median}}"),
         ),
         lines(
             About(
-                "Parts of a step, over the median",
-                "How much longer than the median a rank takes for anything it logs in seconds: the "
-                "worst ranks at the end of the time range, and the chosen ranks. If ranks wait for "
-                "each other, this finds the culprit: its time to read data is up, and so is the "
-                "others' time to compute, which includes their waiting.",
+                "Step time of the chosen ranks",
+                "Seconds per training step, with the median and the slowest rank of the run over "
+                "five minutes.",
                 unit="s",
+                minimum=0,
             ),
-            Query(
-                f"{_excess()} and on ({RANK}, metric, granularity)"
-                f" topk by ({RUN}) ($worst, {_excess(' @ end()')})",
-                f"rank {{{{rank}}}} {name}",
-            ),
-            Query(
-                f"{_excess()} and on ({RANK}) dllogger_rank_info{{{RANKS}}}",
-                f"chosen rank {{{{rank}}}} {name}",
-                style="dashed",
-            ),
-            width=24,
+            Query(promql.step_time(RANKS), "rank {{rank}} {{run}}"),
+            Query(f"run:dllogger_step_seconds:median{{{RUNS}}}", "median {{run}}", style="dashed"),
+            Query(f"run:dllogger_step_seconds:max{{{RUNS}}}", "slowest {{run}}", style="dashed"),
         ),
     ]
 
 
-def _share(moment: str = "") -> str:
-    """Divide each rank's throughput by the median of its run."""
-    throughput = f"{{{THROUGHPUT}, {RUNS}, {CHOSEN}}}{moment}"
-    median = promql.quantile(0.5, throughput)
-    return f"({throughput} / on ({SERIES}) group_left () {median})"
-
-
-def _excess(moment: str = "") -> str:
-    """Subtract the median of the run from each duration of each rank."""
-    durations = _durations(moment)
-    return (
-        f"({durations} - on ({SERIES}) group_left () {promql.quantile(0.5, durations)}"
-        f" unless on ({RUN}, metric) {_longer_than_a_step()})"
-    )
-
-
-def _durations(moment: str) -> str:
-    """Select the times that are logged per iteration, in seconds."""
-    matchers = f'{RUNS}, {CHOSEN}, granularity="iteration"'
-    return (
-        f'({{__name__=~"dl_.+_seconds", {matchers}}}{moment}'
-        f' or {{__name__=~"dl_.+_milliseconds", {matchers}}}{moment} / 1000)'
-    )
-
-
-def _longer_than_a_step() -> str:
-    """Select times that are not part of a step: those since the start, or until the end."""
-    return (
-        f"(quantile by ({RUN}, metric) (0.5, {_durations(' @ end()')}) > on ({RUN}) group_left ()"
-        f" 2 * {promql.quantile(0.5, promql.step_time(RUNS, OF_RANGE), by=RUN)})"
-    )
-
-
 def _behind() -> list[Builder[models.Panel]]:
-    steps = promql.steps(RUNS)
-    first = f"max by ({RUN}) (dllogger_steps_total{{{RUNS}}})"
-    last = f"min by ({RUN}) ({steps})"
-    behind = f"({first} - on ({RUN}) group_right () {steps})"
-
+    steps = f"max by ({RANK}) (dllogger_steps_total{{{RUNS}}})"
+    first = f"run:dllogger_steps_total:max{{{RUNS}}}"
     return [
         lines(
             About(
@@ -287,35 +225,38 @@ def _behind() -> list[Builder[models.Panel]]:
                 "when ranks are scraped; if it grows, a rank is falling behind. A rank that was "
                 "restarted alone begins at 0 again.",
                 unit="s",
-                steps=((None, GREEN), (60, RED)),
+                steps=((None, GREEN), (SKEW_S, RED)),
                 minimum=0,
             ),
             Query(
-                f"({first} - {last}) * on ({RUN}) {promql.quantile(0.5, _STEP_TIME, by=RUN)}",
+                f"({first} - run:dllogger_steps_total:min{{{RUNS}}})"
+                f" * on ({RUN}) run:dllogger_step_seconds:median{{{RUNS}}}",
                 "{{run}}",
             ),
             width=8,
         ),
-        lines(
+        rows(
             About(
                 "Ranks behind",
-                "Iterations behind the first rank, since the processes began: the ranks that are "
-                "last at the end of the time range, and the chosen ones.",
-                decimals=0,
-                minimum=0,
+                "The ranks that have made the fewest steps since their processes began.",
+                nothing="No rank makes steps",
             ),
-            Query(
-                f"{behind} and on ({RANK}) bottomk by ({RUN}) ($worst,"
-                f" max by ({RANK}) (dllogger_steps_total{{{RUNS}}} @ end()) > 0)",
-                "rank {{rank}} {{run}}",
-            ),
-            Query(
-                f"{behind} and on ({RANK}) dllogger_rank_info{{{RANKS}}}",
-                "chosen rank {{rank}} {{run}}",
-                style="dashed",
-            ),
+            [
+                Query(f"bottomk by ({RUN}) ($worst, {steps} > 0)"),
+                Query(
+                    f"({first} - on ({RUN}) group_right () ({steps} > 0))"
+                    f" and on ({RANK}) bottomk by ({RUN}) ($worst, {steps} > 0)"
+                ),
+            ],
+            [
+                _rank_column(),
+                Column("Value #A", "Steps"),
+                Column("Value #B", "Behind the first"),
+                Column("run", "Run"),
+                Column("job", "Job"),
+            ],
+            sort_by="Behind the first",
             width=8,
-            worst_first=True,
         ),
         lines(
             About(
@@ -325,47 +266,176 @@ def _behind() -> list[Builder[models.Panel]]:
                 "hangs: look at the first rank that went quiet. One that is gone grows older, for "
                 "an hour.",
                 unit="s",
-                steps=((None, GREEN), (300, RED)),
+                steps=((None, GREEN), (STALLED_S, RED)),
                 minimum=0,
             ),
             Query(
-                f"{promql.age(RUNS)} and on ({RANK})"
-                f" topk by ({RUN}) ($worst, {promql.age(RUNS, OF_RANGE)})",
+                f"{_SILENCE} and on ({RANK}) {_worst(_SILENCE, RANK, ' @ end()')}",
                 "rank {{rank}} {{run}}",
             ),
-            Query(promql.age(RANKS), "chosen rank {{rank}} {{run}}", style="dashed"),
+            Query(
+                f"rank:dllogger_silence_seconds:last1h{{{RANKS}}}",
+                "chosen rank {{rank}} {{run}}",
+                style="dashed",
+            ),
             width=8,
             worst_first=True,
         ),
     ]
 
 
-def _logging() -> list[Builder[models.Panel]]:
-    overhead = (
-        f"{promql.rate('dllogger_log_seconds_total', RUNS)}"
-        f" / ({promql.rate('dllogger_step_seconds_total', RUNS)} > 0)"
+def _lost() -> Builder[models.Panel]:
+    lost = promql.last("rank:dllogger_vanished_start_timestamp_seconds:last1h")
+    still = f"max by ({RANK}) ({lost}) unless on ({RANK}) dllogger_rank_info{{{RUNS}}}"
+    return rows(
+        About(
+            "Lost ranks",
+            "Ranks of the time range that neither finished nor were told to end and no longer "
+            "answer, where they ran, and for how long they have logged nothing. To see why they "
+            "died, look there: the end of the output, dmesg, the scheduler.",
+            nothing="No rank is lost",
+        ),
+        [
+            Query(
+                f"time() - max by ({RANK}) ({promql.last('dllogger_last_log_timestamp_seconds')})"
+                f" and on ({RANK}) ({still})"
+            ),
+            Query(
+                f"max by ({RANK}, host, local_rank, pid) ({promql.last('dllogger_rank_info')})"
+                f" and on ({RANK}) ({still})"
+            ),
+        ],
+        [
+            _rank_column(),
+            Column("host", "Host"),
+            Column("local_rank", "Local rank", width=90),
+            Column("pid", "Process"),
+            Column("Value #A", "Silent for", unit="s", steps=((None, RED),)),
+            Column("run", "Run"),
+            Column("job", "Job"),
+        ],
+        sort_by="Silent for",
+        hidden=("Value #B",),
+        height=7,
     )
+
+
+def _nonfinite() -> Builder[models.Panel]:
+    one = f"{RANK}, host, attempt, stage, metric"
+    chosen = f'{RUNS}, metric=~"$metric", stage=~"$stage"'
+    counts = f"rank:dllogger_nonfinite_total:nonzero{{{chosen}}}"
+    return rows(
+        About(
+            "Ranks with NaN",
+            "Which rank logged NaN or Inf, how often in the time range, and since when. The first "
+            "one is the cause: ranks that average their gradients all have it a step later. The "
+            "step is in that rank's JSON log (grep NaN).",
+            nothing="No value was NaN or Inf",
+        ),
+        [
+            Query(f"1000 * min by ({one}) (min_over_time(timestamp({counts})[$__range:]))"),
+            Query(promql.count("nonfinite", chosen, by=one)),
+        ],
+        [
+            _rank_column(),
+            Column("host", "Host"),
+            Column("metric", "Metric"),
+            Column("stage", "Stage"),
+            Column("Value #A", "Since", unit="dateTimeAsIso"),
+            Column("Value #B", "Times"),
+            Column("attempt", "Attempt", width=70),
+            Column("run", "Run"),
+            Column("job", "Job"),
+        ],
+        sort_by="Since",
+        ascending=True,
+        height=7,
+    )
+
+
+def _machines() -> list[Builder[models.Panel]]:
+    hosts = f"group by (host) (dllogger_rank_info{{{RUNS}}})"
+
+    def of_host(expression: str, label: str) -> str:
+        return f'label_replace({expression}, "host", "$1", "{label}", "(.+)") and on (host) {hosts}'
+
+    def node(expression: str) -> str:
+        named = f"({expression}) * on (instance) group_left (nodename) node_uname_info"
+        return of_host(named, "nodename")
+
     return [
         lines(
             About(
-                "Logging, of the step time",
-                "The share of the training time that is spent in log(). It is far below 1 % unless "
-                "tensors on an accelerator are logged, which wait for it: then log every n-th "
-                "step. It is wall-clock time: with more processes than cores, it includes waiting "
-                "for a core.",
+                "Processor",
+                "The share of its cores that a host of the run is busy with, by node_exporter, "
+                "joined by the name of the host.",
                 unit="percentunit",
                 minimum=0,
-                steps=((None, GREEN), (0.01, YELLOW), (0.05, RED)),
+                nothing="No node_exporter of these hosts is scraped",
             ),
-            Query(f"max by ({RUN}) ({overhead})", "worst rank {{run}}"),
-            Query(promql.quantile(0.5, overhead, by=RUN), "median {{run}}", style="dashed"),
+            Query(
+                node(
+                    "1 - avg by (instance)"
+                    ' (rate(node_cpu_seconds_total{mode="idle"}[$__rate_interval]))'
+                ),
+                "{{host}}",
+            ),
+            width=8,
+        ),
+        lines(
+            About(
+                "Memory",
+                "The share of its memory that a host of the run uses, by node_exporter. At 100 % "
+                "the OOM killer ends a rank.",
+                unit="percentunit",
+                minimum=0,
+                nothing="No node_exporter of these hosts is scraped",
+            ),
+            Query(
+                node("1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes"), "{{host}}"
+            ),
+            width=8,
+        ),
+        lines(
+            About(
+                "GPUs",
+                "How busy the GPUs of the run's hosts are, by dcgm-exporter, joined by the name of "
+                "the host.",
+                unit="percent",
+                minimum=0,
+                nothing="No dcgm-exporter of these hosts is scraped",
+            ),
+            Query(of_host("DCGM_FI_DEV_GPU_UTIL", "Hostname"), "{{host}} GPU {{gpu}}"),
+            width=8,
+        ),
+    ]
+
+
+def _logging() -> list[Builder[models.Panel]]:
+    return [
+        lines(
+            About(
+                "Logging",
+                "The share of the time that is spent in log(). It is far below 1 % unless tensors "
+                "on an accelerator are logged, which wait for it: then log every n-th step. It is "
+                "wall-clock time: with more processes than cores, it includes waiting for a core.",
+                unit="percentunit",
+                minimum=0,
+                steps=((None, GREEN), (OVERHEAD_RATIO / 5, YELLOW), (OVERHEAD_RATIO, RED)),
+            ),
+            Query(f"run:dllogger_log_seconds_total:rate5m_max{{{RUNS}}}", "worst rank {{run}}"),
+            Query(
+                f"run:dllogger_log_seconds_total:rate5m_median{{{RUNS}}}",
+                "median {{run}}",
+                style="dashed",
+            ),
         ),
         tally(
             "Dropped",
             "How many records and values were not written or not exported since the processes "
             "began: in total, and by reason if there are any. The README says what each reason "
             "means.",
-            f"dllogger_dropped_total{{{RUNS}}}",
+            f"rank:dllogger_dropped_total:nonzero{{{RUNS}}}",
             by="reason",
             name="{{reason}}",
         ),

@@ -42,7 +42,8 @@ def rows(
     queries: Sequence[Query],
     columns: Sequence[Column],
     *,
-    sort_by: str | None = None,
+    sort_by: str | Sequence[str] = (),
+    ascending: bool = False,
     hidden: Sequence[str] = (),
     width: int = 12,
     height: int = 9,
@@ -53,7 +54,8 @@ def rows(
         about: The texts and settings that every panel has.
         queries: Their values are merged into one row where their labels agree.
         columns: From left to right.
-        sort_by: The title of the column whose largest value comes first.
+        sort_by: The titles of the columns whose largest values come first.
+        ascending: Begin with the smallest values instead.
         hidden: Labels, or values of queries, that have no column.
         width: In columns of the dashboard, which has 24.
         height: In units of the dashboard's grid.
@@ -102,13 +104,17 @@ def rows(
             names = [mapping(column.names)]
             properties.append(models.DynamicConfigValue(id_val="mappings", value=names))
         if column.link is not None:
-            links = [{"title": "Show this rank", "url": column.link}]
+            links = [{"title": "Show it", "url": column.link}]
             properties.append(models.DynamicConfigValue(id_val="links", value=links))
         if properties:
             panel.override_by_name(column.title, properties)
     panel.show_header(True).filterable(True)
-    if sort_by is not None:
-        panel.sort_by([common.TableSortByFieldState().display_name(sort_by).desc(True)])
+    panel.sort_by(
+        [
+            common.TableSortByFieldState().display_name(title).desc(not ascending)
+            for title in ([sort_by] if isinstance(sort_by, str) else sort_by)
+        ]
+    )
     return panel
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grafana.source.panels import DATASOURCE
-from grafana.source.promql import LOGGED, RUNS
+from grafana.source.promql import RUNS
 from grafana.source.sdk import dashboard, models
 
 ALL = models.VariableOption(selected=True, text=["All"], value=["$__all"])
@@ -40,18 +40,18 @@ def run(*, several: bool) -> dashboard.QueryVariable:
 
 def stage() -> dashboard.QueryVariable:
     """Choose train, val or test; metrics without a stage appear only under All."""
-    return _labels("stage", "Stage", f"{{{LOGGED}, {RUNS}}}").all_value(".*").current(ALL)
+    return _labels("stage", "Stage", f"run:dl:median{{{RUNS}}}").all_value(".*").current(ALL)
 
 
 def granularity() -> dashboard.QueryVariable:
     """Choose metrics logged per iteration, per epoch, per validation or once per run."""
-    matchers = f'{{{LOGGED}, {RUNS}, stage=~"$stage"}}'
+    matchers = f'run:dl:median{{{RUNS}, stage=~"$stage"}}'
     return _labels("granularity", "Granularity", matchers).current(ALL)
 
 
 def metric() -> dashboard.QueryVariable:
     """Choose metrics by the names under which they were logged."""
-    matchers = f'{{{LOGGED}, {RUNS}, stage=~"$stage", granularity=~"$granularity"}}'
+    matchers = f'run:dl:median{{{RUNS}, stage=~"$stage", granularity=~"$granularity"}}'
     return _labels("metric", "Metric", matchers).current(ALL)
 
 

@@ -213,7 +213,9 @@ class Termination:
                 if signal.SIGTERM in numbers and self._is_to_die():
                     self._die(receiver)
         if self._thread is threading.current_thread() and os.getpid() == self._pid:
-            _forget_descriptor(self._fd)
+            # The script has closed all descriptors, as daemons do. Python must not write signals
+            # to what the script opens next, and lets only the main thread say so.
+            _on_main_thread(self._restore)
 
     def _is_to_die(self) -> bool:
         # Linux does not let a default action end the first process of a container.
@@ -264,18 +266,21 @@ def _resetter() -> Callable[[int, None], object] | None:
     return reset
 
 
-def _forget_descriptor(fd: int) -> None:
-    """Have Python write signals nowhere, if it would write them to this descriptor.
-
-    The script has closed all descriptors, as daemons do: what it opens next gets this number.
-    """
+def _on_main_thread(task: Callable[[], object]) -> None:
+    """Have the main thread call something as soon as it runs Python again."""
     with contextlib.suppress(ImportError, AttributeError):
         import ctypes  # noqa: PLC0415 - importing the package should not
 
-        # Unlike signal.set_wakeup_fd, it may be called on any thread.
-        other = ctypes.pythonapi.PySignal_SetWakeupFd(-1)
-        if other not in (fd, -1):
-            ctypes.pythonapi.PySignal_SetWakeupFd(other)
+        @ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+        def call(_argument: object) -> int:
+            task()
+            return 0
+
+        _CALLS.append(call)  # C has it until it is called
+        ctypes.pythonapi.Py_AddPendingCall(call, None)
+
+
+_CALLS: list[object] = []
 
 
 def _is_default() -> bool:
