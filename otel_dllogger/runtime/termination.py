@@ -271,13 +271,13 @@ def _on_main_thread(task: Callable[[], object]) -> None:
     with contextlib.suppress(ImportError, AttributeError):
         import ctypes  # noqa: PLC0415 - importing the package should not
 
-        @ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
         def call(_argument: object) -> int:
             task()
             return 0
 
-        _CALLS.append(call)  # C has it until it is called
-        ctypes.pythonapi.Py_AddPendingCall(call, None)
+        in_c = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(call)
+        _CALLS.append(in_c)  # C has it until it is called
+        ctypes.pythonapi.Py_AddPendingCall(in_c, None)
 
 
 _CALLS: list[object] = []
