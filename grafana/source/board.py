@@ -33,14 +33,15 @@ def new_board(
     board.time("now-1h", "now").refresh("30s").timezone("browser").readonly()
     board.tooltip(models.DashboardCursorSync.CROSSHAIR)
     board.variables(list(variables))
-    board.annotations(_annotations())
+    has_metrics = any(variable.build().name == "metric" for variable in variables)
+    board.annotations(_annotations(', metric=~"$metric"' if has_metrics else ""))
     link = dashboard.DashboardLink("Training dashboards").type(models.DashboardLinkType.DASHBOARDS)
     link.tags([TAG]).include_vars(True).keep_time(True).as_dropdown(False)
     board.link(link.icon("external link").tooltip("").url(""))
     return board
 
 
-def _annotations() -> list[Builder[models.AnnotationQuery]]:
+def _annotations(chosen: str) -> list[Builder[models.AnnotationQuery]]:
     runs = promql.RUNS
     # Over the annotation's own interval, so that a run shorter than that has its marks as well.
     started = (
@@ -49,8 +50,7 @@ def _annotations() -> list[Builder[models.AnnotationQuery]]:
     )
     state = f"max_over_time(run:dllogger_state:last1h{{{runs}}}[$__interval])"
     nonfinite = (
-        "sum by (job, run, metric)"
-        f' (rank:dllogger_nonfinite_total:nonzero{{{runs}, metric=~"$metric"}}%s)'
+        f"sum by (job, run, metric) (rank:dllogger_nonfinite_total:nonzero{{{runs}{chosen}}}%s)"
     )
     alerts = f'ALERTS{{{runs}, alertstate="firing", severity!="info"}}'
     return [

@@ -8,7 +8,7 @@ from grafana.source import promql, variables
 from grafana.source.board import add_row, new_board
 from grafana.source.graphs import curves
 from grafana.source.panels import RED, STATES, About, Query
-from grafana.source.promql import LOSSES, RATES, RUN, RUNS, SCORES, last, of_run
+from grafana.source.promql import LOSSES, RATES, RUN, RUNS, SCORES, each, last, of_run
 from grafana.source.tables import Column, matrix, rows
 
 if TYPE_CHECKING:
@@ -100,11 +100,13 @@ def _figures() -> Builder[models.Panel]:
         [
             Query(f"1000 * {start}"),
             Query(f"max by ({RUN}) ({logged_until}) - {start}"),
-            Query(f"max_over_time(run:dllogger_ranks_up:count{{{RUNS}}}[$__range])"),
-            Query(last("run:dllogger_steps_total:max")),
-            Query(f"avg_over_time(run:dllogger_step_seconds:median{{{RUNS}}}[$__range])"),
+            Query(each(RUN, f"max_over_time(run:dllogger_ranks_up:count{{{RUNS}}}[$__range])")),
+            Query(each(RUN, last("run:dllogger_steps_total:max"))),
+            Query(
+                each(RUN, f"avg_over_time(run:dllogger_step_seconds:median{{{RUNS}}}[$__range])")
+            ),
             Query(promql.count("nonfinite", RUNS, by=RUN)),
-            Query(last("run:dllogger_state:last1h")),
+            Query(each(RUN, last("run:dllogger_state:last1h"))),
         ],
         [
             Column("run", "Run"),

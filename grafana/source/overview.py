@@ -236,7 +236,7 @@ def _learning() -> list[Builder[models.Panel]]:
             ),
             [
                 Query(promql.best(_COUNTED, by=goals)),
-                Query(f"max by ({goals}) ({promql.last('run:dl:median', _WITH_GOAL)})"),
+                Query(promql.each(goals, promql.last("run:dl:median", _WITH_GOAL))),
             ],
             [
                 Column("run", "Run"),
@@ -435,8 +435,8 @@ def _parameters() -> list[Builder[models.Panel]]:
                 nothing="No parameters are logged",
             ),
             [
-                Query(promql.last("run:dllogger_parameter:min")),
-                Query(promql.last("run:dllogger_parameter:max")),
+                Query(promql.each(f"{RUN}, name", promql.last("run:dllogger_parameter:min"))),
+                Query(promql.each(f"{RUN}, name", promql.last("run:dllogger_parameter:max"))),
             ],
             [
                 Column("run", "Run"),

@@ -76,6 +76,16 @@ def last(metric: str, matchers: str = RUNS) -> str:
     return f"last_over_time({metric}{{{matchers}}}{OF_RANGE})"
 
 
+def each(labels: str, expression: str) -> str:
+    """Return an expression by labels alone: a table merges no rows that have different names.
+
+    Args:
+        labels: The labels to keep, by which there is one series.
+        expression: A selection, or what keeps the names of its series.
+    """
+    return f"max by ({labels}) ({expression})"
+
+
 def start(matchers: str = RUNS, window: str = OF_RANGE) -> str:
     """Return when each run began: its first attempt within the window."""
     attempts = f"run:dllogger_attempt_start_timestamp_seconds:min{{{matchers}}}{window}"

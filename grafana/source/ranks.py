@@ -87,10 +87,22 @@ def _slowest() -> list[Builder[models.Panel]]:
                 nothing="No rank makes steps",
             ),
             [
-                Query(f"{_EXCESS} and on ({RANK}) {slowest}"),
-                Query(f"{_INFO} and on ({RANK}) {slowest}"),
-                Query(f"rank:dllogger_step_seconds:mean5m{{{RUNS}}} and on ({RANK}) {slowest}"),
-                Query(f"{_SILENCE} and on ({RANK}) {slowest}"),
+                Query(
+                    promql.each(
+                        f"{RANK}, metric",
+                        f"topk by ({RANK}) (1, {_EXCESS}) and on ({RANK}) {slowest}",
+                    )
+                ),
+                Query(
+                    promql.each(f"{RANK}, host, local_rank", f"{_INFO} and on ({RANK}) {slowest}")
+                ),
+                Query(
+                    promql.each(
+                        RANK,
+                        f"rank:dllogger_step_seconds:mean5m{{{RUNS}}} and on ({RANK}) {slowest}",
+                    )
+                ),
+                Query(promql.each(RANK, f"{_SILENCE} and on ({RANK}) {slowest}")),
             ],
             [
                 _rank_column(),
@@ -111,7 +123,7 @@ def _slowest() -> list[Builder[models.Panel]]:
                 Column("job", "Job"),
             ],
             sort_by="Longer, of a step",
-            hidden=("Value #B", "stage"),
+            hidden=("Value #B",),
             width=16,
             height=8,
         ),

@@ -28,6 +28,7 @@ from tests.support.dashboards import (
     check_labels,
     check_legends,
     check_links,
+    check_merges,
     check_names_are_kept,
     check_panel_ids,
     check_panels_explain_themselves,
@@ -53,6 +54,7 @@ pytestmark = pytest.mark.newest_only
 # Links and bookmarks hold them: another uid is another dashboard.
 UIDS = {
     "compare-runs.json": "otel-dllogger-compare",
+    "fleet.json": "otel-dllogger-fleet",
     "ranks.json": "otel-dllogger-ranks",
     "training-overview.json": "otel-dllogger-overview",
 }
@@ -100,6 +102,11 @@ def test_the_files_are_what_the_source_writes(tmp_path: Path) -> None:
 
 def panel_of(board: dict[str, Any], kind: str) -> dict[str, Any]:
     return next(panel for panel in panels_of(board) if panel["type"] == kind)
+
+
+def merged_table(board: dict[str, Any]) -> dict[str, Any]:
+    """Return the first table of two queries."""
+    return next(panel for panel in panels_of(board) if panel["title"] == "Best so far")
 
 
 def first_target(board: dict[str, Any]) -> dict[str, Any]:
@@ -167,13 +174,14 @@ BROKEN: list[tuple[Callable[..., list[str]], Callable[[dict[str, Any]], Any], st
     (check_targets, lambda board: first_target(board).pop("refId"), "refIds"),
     (check_targets, change_panel(targets=[]), "refIds"),
     (check_targets, lambda board: first_target(board).update(refId="Z"), "overrides A"),
-    (check_fields, lambda board: panel_of(board, "table")["targets"].pop(), "no field Value #A"),
+    (check_fields, lambda board: merged_table(board)["targets"].pop(), "no field Value #A"),
     (check_fields, lambda board: overrides_of(board)[0].update(matcher=NO_COLUMN), "no column x"),
     (
         check_fields,
         lambda board: panel_of(board, "table")["options"].update(sortBy=[{"displayName": "x"}]),
         "no column x",
     ),
+    (check_merges, lambda board: merged_table(board)["targets"][0].update(expr="run:x"), "keeps"),
     (check_grid, same_place, "overlaps"),
     (check_grid, same_place_when_folded, "overlaps"),
     (check_grid, rows_swapped, "out of order"),
@@ -256,7 +264,7 @@ BROKEN: list[tuple[Callable[..., list[str]], Callable[[dict[str, Any]], Any], st
     (check_links, change_panel(links=[{"url": "/d/gone/x"}]), "no such dashboard"),
     (check_links, change_panel(links=[{"url": "/d/otel-dllogger-ranks?var-x=1"}]), "no var-x"),
     (check_links, change_panel(links=[{"url": "/d/otel-dllogger-ranks?a=1"}]), "loses datasource"),
-    (check_annotations, lambda board: annotations_of(board).pop(), "NaN or Inf: None"),
+    (check_annotations, lambda board: annotations_of(board).pop(), "Alert: None"),
     (check_annotations, lambda board: annotations_of(board)[0].update(enable=False), "Start"),
     (check_time, lambda board: board.update(refresh=""), "no refresh"),
     (check_time, lambda board: board.update(time={"from": "2026-01-01"}), "time"),

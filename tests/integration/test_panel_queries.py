@@ -1,7 +1,8 @@
-"""What the dashboards' shared queries say of series over time, by promtool."""
+"""What the dashboards' queries say of ranks over time, through the recording rules, by promtool."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from grafana.source import promql
+from tests.support.paths import ROOT
 from tests.support.prometheus import find_program
 
 if TYPE_CHECKING:
@@ -17,8 +19,24 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.newest_only
 
 RUN = 'run="r"'
+FILES = [ROOT / "prometheus" / "rules" / f"{name}.yml" for name in ("alerts", "recording")]
+FILES.append(ROOT / "prometheus" / "rules" / "dashboards.yml")
+GROUPS = [
+    *("dllogger_thresholds", "dllogger_logged", "dllogger_ranks", "dllogger_progress"),
+    *("dllogger_runs", "dllogger_against_the_median", "dllogger_counts", "dllogger_alerts"),
+]
 BEST = 'dllogger_best{job="j",instance="%s",run="r",rank="%s",metric="%s",goal="%s"}'
 NAN = 'dllogger_nonfinite_total{job="j",instance="a",run="r",rank="0",metric="loss"}'
+
+
+def process(instance: str, rank: str, seen: str, *, pid: str = "1", start_s: int = 0):
+    """Return what each process has, where ``seen`` has a sample at each scrape that found it."""
+    target = f'job="j",instance="{instance}",run="r",rank="{rank}"'
+    known = f'{target},host="h{rank}",local_rank="0",attempt="1",pid="{pid}"'
+    return {
+        f"dllogger_run_start_timestamp_seconds{{{target}}}": seen.replace("1", str(start_s)),
+        f"dllogger_rank_info{{{known}}}": seen,
+    }
 
 
 def ask(
@@ -37,7 +55,8 @@ def ask(
         ],
     }
     path = tmp_path / "test.yml"
-    path.write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": [test]}))
+    rules = {"rule_files": [str(file) for file in FILES], "group_eval_order": GROUPS}
+    path.write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": [test], **rules}))
     done = subprocess.run(
         [find_program("promtool"), "test", "rules", path],
         capture_output=True,
@@ -72,34 +91,54 @@ def test_the_best_of_a_run_survives_a_restart(tmp_path, second):
         ("_x9 3+0x70", 3),
         ("2+0x9 3+0x70", 3),
         ("0+0x9 1+0x20 stale", 1),
-        ("0+0x9 4+0x9 0+0x9 1+0x40", 5),  # another process, which began again at 0
-        ("0+0x80", 0),
+        ("0+0x80", None),
     ],
 )
 def test_a_count_is_the_counters_own(tmp_path, values, expected):
     """Of the time range, also if the counter began within it."""
-    query = promql.count("dllogger_nonfinite_total", RUN, "$__range", by="metric")
-    ask(tmp_path, {NAN: values}, query, "17m", {'{metric="loss"}': expected})
+    series = {NAN: values, **process("a", "0", re.sub(r"\d\+0x", "1x", values))}
+    labels = {} if expected is None else {'{metric="loss"}': expected}
+    ask(tmp_path, series, promql.count("nonfinite", RUN, by="metric"), "17m", labels)
+
+
+def test_a_process_that_takes_a_port_again_counts_from_0(tmp_path):
+    """Its NaN are added to those of the process before it."""
+    series = {NAN: "0+0x9 4+0x9 1+0x9 3+0x40"}
+    series |= process("a", "0", "1x19 stale")
+    series |= {
+        name: values
+        for name, values in process("a", "0", "_x20 1x60", pid="2").items()
+        if "info" in name
+    }
+    query = promql.count("nonfinite", RUN, by="metric")
+    ask(tmp_path, series, query, "17m", {'{metric="loss"}': 7})
 
 
 def test_a_rank_that_is_gone_grows_older_and_one_that_never_trained_has_no_age(tmp_path):
-    """Rank 1 dies after a minute; rank 2 logged its parameters alone; 3 and 4 have ended."""
+    """Rank 1 dies after a minute; 2 logged its parameters alone; 3 and 4 ended; 5 was restarted."""
     rank = '{job="j",instance="%s",run="r",rank="%s"}'
     series = {}
-    for number, lasts, iterations, finished, terminated in (
-        ("0", "0+15x40", "0+1x40", "0x40", "0x40"),
-        ("1", "0+15x4 stale", "0+1x4 stale", "0x4 stale", "0x4 stale"),
-        ("2", "0x40", "_x40", "0x40", "0x40"),
-        ("3", "0+15x4 60x36", "0+1x4 4x36", "0x4 1x36", "0x40"),
-        ("4", "0+15x4 stale", "0+1x4 stale", "0x5 stale", "0x4 1 stale"),
+    for number, instance, lasts, iterations, finished, terminated in (
+        ("0", "0", "0+15x40", "0+1x40", "0x40", "0x40"),
+        ("1", "1", "0+15x4 stale", "0+1x4 stale", "0x4 stale", "0x4 stale"),
+        ("2", "2", "0x40", "_x40", "0x40", "0x40"),
+        ("3", "3", "0+15x4 60x36", "0+1x4 4x36", "0x4 1x36", "0x40"),
+        ("4", "4", "0+15x4 stale", "0+1x4 stale", "0x5 stale", "0x4 1 stale"),
+        ("5", "5", "0+15x4 stale", "0+1x4 stale", "0x5 stale", "0x4 1 stale"),
+        ("5", "6", "_x6 90+15x40", "_x6 0+1x40", "_x6 0x40", "_x6 0x40"),
     ):
-        labels = rank % (number, number)
+        labels = rank % (instance, number)
         series[f"dllogger_last_log_timestamp_seconds{labels}"] = lasts
         series[f"dllogger_iteration{labels}"] = iterations
         series[f"dllogger_run_finished{labels}"] = finished
         series[f"dllogger_run_terminated{labels}"] = terminated
-    expected = {'{job="j", run="r", rank="0"}': 0, '{job="j", run="r", rank="1"}': 150}
-    ask(tmp_path, series, promql.age(RUN), "3m30s", expected)
+        seen = re.sub(r"\b[01]x", "1x", finished).replace("1 ", "1 ")
+        series |= process(instance, number, seen, start_s=90 if instance == "6" else 1)
+    expected = {
+        f'rank:dllogger_silence_seconds:last1h{{job="j", run="r", rank="{number}"}}': age
+        for number, age in (("0", 0), ("1", 150), ("5", 0))
+    }
+    ask(tmp_path, series, "rank:dllogger_silence_seconds:last1h", "3m30s", expected)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +153,7 @@ def test_a_rank_that_is_gone_grows_older_and_one_that_never_trained_has_no_age(t
         ({"0": ("0x9 stale", "0x8 1 stale"), "1": ("0x9 stale", "0x8 1 stale")}, 3),
         ({"0": ("0x9 stale", "0x8 1 stale"), "1": ("0x9 stale", "0x9 stale")}, 2),
         ({"0": ("0x9 stale", "0x8 1 stale"), "1": ("0x8 1 stale", "0x9 stale")}, 1),
+        ({"0": ("0x4 stale", "0x4 stale"), "0 again": ("_x5 0x4 1 stale", "_x5 0x5 stale")}, 1),
     ],
     ids=[
         "a rank trains",
@@ -125,16 +165,39 @@ def test_a_rank_that_is_gone_grows_older_and_one_that_never_trained_has_no_age(t
         "told to end and gone",
         "one crashed and the rest was told to end",
         "one finished and the rest was told to end",
+        "crashed, and finished on another port",
     ],
 )
 def test_the_state_of_a_run(tmp_path, ranks, expected):
     """It trains, has finished, is gone, or was told to end; of its ranks the worst counts."""
     series = {}
     for number, (finished, terminated) in ranks.items():
-        labels = f'{{job="j",instance="{number}",run="r",rank="{number}"}}'
+        rank = number[0]
+        labels = f'{{job="j",instance="{number}",run="r",rank="{rank}"}}'
         series[f"dllogger_run_finished{labels}"] = finished
         series[f"dllogger_run_terminated{labels}"] = terminated
-    ask(tmp_path, series, promql.state(RUN), "7m", {'{job="j", run="r"}': expected})
+        series |= process(number, rank, "_x5 1x5 stale" if "_x5" in finished else "1x9 stale")
+        if "again" in number:
+            name = f"dllogger_run_start_timestamp_seconds{labels}"
+            series[name] = "_x5 75x5 stale"
+    query = promql.each(promql.RUN, promql.last("run:dllogger_state:last1h", RUN))
+    ask(tmp_path, series, query, "7m", {'{job="j", run="r"}': expected})
+
+
+def test_a_run_that_stands_still_is_stalled(tmp_path):
+    """Its only rank logs nothing for six minutes, after a minute of a record every 15 s."""
+    labels = '{job="j",instance="a",run="r",rank="0"}'
+    series = {
+        f"dllogger_last_log_timestamp_seconds{labels}": "0+15x4 60x40",
+        f"dllogger_iteration{labels}": "0+1x4 4x40",
+        f"dllogger_run_finished{labels}": "0x45",
+        f"dllogger_run_terminated{labels}": "0x45",
+        'dllogger_records_total{job="j",instance="a",run="r",rank="0",type="log"}': "0+1x4 400x40",
+        **process("a", "0", "1x45"),
+    }
+    query = promql.each(promql.RUN, promql.last("run:dllogger_state:last1h", RUN))
+    ask(tmp_path, series, query, "5m", {'{job="j", run="r"}': 0})
+    ask(tmp_path, series, query, "9m", {'{job="j", run="r"}': 4})
 
 
 @pytest.mark.parametrize(
@@ -142,10 +205,14 @@ def test_the_state_of_a_run(tmp_path, ranks, expected):
     [
         ("0+10x9 50+10x20", "1+10x9 1+10x20", 130),  # continues from a checkpoint
         ("0+10x9 0+10x20", "1+10x29", 181),  # again from 0 in each epoch
+        ("_x30", "0x30", 3),  # epochs alone
     ],
 )
 def test_a_run_that_continues_continues_its_curve(tmp_path, iteration, steps, expected):
     """By its iterations, unless these begin again."""
     labels = '{job="j",instance="a",run="r",rank="0"}'
     series = {f"dllogger_iteration{labels}": iteration, f"dllogger_steps_total{labels}": steps}
-    ask(tmp_path, series, promql.logged_step(RUN), "4m30s", {'{job="j", run="r"}': expected})
+    series[f"dllogger_epoch{labels}"] = "3x30"
+    query = promql.logged_step().replace('job=~"$job", run=~"$run"', RUN)
+    name = {181: "run:dllogger_steps_total:max", 3: "run:dllogger_epoch:max"}.get(expected, "")
+    ask(tmp_path, series, query, "4m30s", {f'{name}{{job="j", run="r"}}': expected})

@@ -13,6 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import otel_dllogger as dllogger
 from otel_dllogger.metrics import naming
+from tests.support import promql
+from tests.support.dashboards import BOARDS, expressions_of
 from tests.support.http import ask
 from tests.support.paths import ROOT
 from tests.support.prometheus import OF_THEMSELVES, find_program
@@ -268,10 +270,24 @@ def test_every_threshold_is_used_and_every_used_one_is_there():
     assert used == {name for name in records() if name.startswith(prefix)}
 
 
+def test_nothing_is_recorded_for_nobody():
+    """What a rule records is read by another rule, an alert or a dashboard."""
+    read_by = {name for rule in rules() for name in names_in(rule["expr"])}
+    for board in BOARDS.values():
+        for _place, expression in expressions_of(board):
+            read_by |= promql.read(expression).names
+    assert set(records()) - read_by == set()
+
+
+# States are told apart by a number, and step times sorted into classes.
+CODED = {"run:dllogger_state:last1h", "run:dllogger_ranks:count_values"}
+
+
 def test_numbers_stand_among_the_thresholds():
     """Elsewhere there are only 0 and 1, the quantiles, and the thousand of milliseconds."""
     for rule in rules():
-        if rule.get("record", "").startswith("dllogger:threshold:"):
+        name = rule.get("record", "")
+        if name.startswith("dllogger:threshold:") or name in CODED:
             continue
         bare = re.sub(r"\[[^\[\]]*\]", "", without_text(rule["expr"]))
         numbers = set(NUMBER.findall(DURATION.sub("", bare)))
@@ -307,4 +323,5 @@ def test_recorded_figures_do_not_mix_jobs_nor_runs():
         parts = [{label.strip() for label in clause.split(",")} for clause in clauses]
         target = {"job", "instance"}
         assert all({"job", "run"} <= labels or labels == target for labels in parts), name
-        assert not parts or level <= parts[0], name
+        from_level = any(one.startswith(name.split(":")[0]) for one in names_in(rule["expr"]))
+        assert not parts or level <= parts[0] or from_level, name

@@ -32,25 +32,9 @@ WINDOWS = {"$__rate_interval", "$__range"}
 
 # The counters that are queried for something other than their increase, by dashboard and panel.
 TOTALS_AS_THEY_ARE = {
-    # Curves are drawn over steps, and "Runs" shows how many there were: both need the number
-    # itself, which begins again at a restart.
-    ("compare-runs.json", "Losses by step"): {"dllogger_steps_total"},
-    ("compare-runs.json", "Throughput by step"): {"dllogger_steps_total"},
-    ("compare-runs.json", "$metric by step"): {"dllogger_steps_total"},
-    ("compare-runs.json", "Runs"): {"dllogger_steps_total"},
     # The progress of a rank compared with the others. Iterations begin again with each epoch.
-    ("ranks.json", "Slowest ranks"): {"dllogger_steps_total"},
-    ("ranks.json", "Iteration skew"): {"dllogger_steps_total"},
     ("ranks.json", "Ranks behind"): {"dllogger_steps_total"},
-    ("training-overview.json", "Training steps"): {"dllogger_steps_total"},
-    # What was counted before the first scrape is in the number itself, but not in its increase.
-    ("ranks.json", "Dropped"): {"dllogger_dropped_total"},
-    ("training-overview.json", "NaN and Inf"): {"dllogger_nonfinite_total"},
-    # To see which ranks make steps at all.
-    ("training-overview.json", "Steps per second"): {"dllogger_steps_total"},
 }
-
-COUNTED_FROM_THE_FIRST = {"dllogger_nonfinite_total", "dllogger_dropped_total"}
 
 # Fields that Grafana's types leave out, since a data source defines them: Prometheus moves them
 # where they belong (grafana/grafana packages/grafana-prometheus/src/annotations.ts), or they are
@@ -61,6 +45,11 @@ LEFT_TO_THE_DATASOURCE = {
 }
 LABELS = {"job", "instance", "run", "rank", "stage", "metric", "goal", "granularity"}
 LABELS |= {"host", "local_rank", "world_size", "attempt", "pid", "type", "reason", "name"}
+LABELS |= {"kind", "unit", "scope", "of_median"}
+# Of Prometheus's own alerts, of node_exporter, of dcgm-exporter.
+LABELS |= {"alertname", "alertstate", "severity", "mode", "nodename", "gpu"}
+# What is not of a run: the exporters are asked by host, and the rules are there or not.
+OF_NO_RUN = re.compile(r"(?:node|DCGM)_\w+|dllogger:threshold:\w+")
 
 
 # --- What there is in a dashboard -----------------------------------------------------------
@@ -196,6 +185,21 @@ def check_fields(board: dict[str, Any]) -> list[str]:
     return problems
 
 
+def check_merges(board: dict[str, Any]) -> list[str]:
+    """Check that rows can be merged: the names of metrics, as columns, would keep them apart."""
+    named = re.compile(
+        r"(?:run|rank):|(?:min|max|avg|last)_over_time|(?:top|bottom)k by \([^)]*\) \((?!\$worst, max by)"
+    )
+    return [
+        f"{panel['title']} {target['refId']}: keeps the names of metrics"
+        for panel in panels_of(board)
+        if any(step["id"] == "merge" for step in panel.get("transformations", []))
+        if panel["type"] == "table"
+        for target in panel["targets"]
+        if named.match(target["expr"])
+    ]
+
+
 def check_grid(board: dict[str, Any]) -> list[str]:
     """Check the grid, where each folded row has a grid of its own below it."""
     problems = _check_one_grid(board["panels"], top=0)
@@ -329,16 +333,9 @@ def check_counters(board: dict[str, Any], name: str = "") -> list[str]:
     problems = []
     for place, selector in selectors_of(board):
         allowed = TOTALS_AS_THEY_ARE.get((name, place.rpartition(" ")[0]), set())
-        if place == "annotation NaN or Inf":  # compared with an earlier value, not as it is
-            allowed = {"dllogger_nonfinite_total"}
         function = selector.functions[-1] if selector.has_range and selector.functions else ""
         if selector.name.endswith("_total"):
-            # The initial value of a counter belongs to its increase, and is nowhere else.
-            first = selector.name in COUNTED_FROM_THE_FIRST and function in (
-                "min_over_time",
-                "last_over_time",
-            )
-            if function not in COUNTER_FUNCTIONS and not first and selector.name not in allowed:
+            if function not in COUNTER_FUNCTIONS and selector.name not in allowed:
                 problems.append(f"{place}: {selector.name} as it is")
         elif function in ("rate", "increase", "irate"):
             problems.append(f"{place}: {function} of {selector.name or 'a selector'}")
@@ -374,7 +371,7 @@ def check_runs(board: dict[str, Any]) -> list[str]:
     return [
         f"{place}: {selector.name or 'a selector'} of all runs"
         for place, selector in selectors_of(board)
-        if not place.startswith("variable ")
+        if not place.startswith("variable ") and not OF_NO_RUN.fullmatch(selector.name)
         if Matcher("run", "=~", "$run") not in selector.matchers
     ]
 
@@ -412,12 +409,14 @@ def _check_link(text: str) -> list[str]:
 
 def check_annotations(board: dict[str, Any]) -> list[str]:
     asked = {one["name"]: read(one["expr"]).names for one in annotations_of(board) if one["enable"]}
+    started, state = "run:dllogger_attempt_start_timestamp_seconds:min", "run:dllogger_state:last1h"
     wanted = {
-        "Start": {"dllogger_run_start_timestamp_seconds", "dllogger_rank_info"},
-        "Restart": {"dllogger_run_start_timestamp_seconds", "dllogger_rank_info"},
-        "Finish": {"dllogger_run_finished"},
-        "Told to end": {"dllogger_run_terminated"},
-        "NaN or Inf": {"dllogger_nonfinite_total"},
+        "Start": {started},
+        "Restart": {started},
+        "Finish": {state},
+        "Told to end": {state},
+        "NaN or Inf": {"rank:dllogger_nonfinite_total:nonzero"},
+        "Alert": {"ALERTS"},
     }
     return [f"{name}: {asked.get(name)}" for name in wanted if wanted[name] != asked.get(name)]
 
@@ -484,6 +483,7 @@ CHECKS: list[Callable[..., list[str]]] = [
     check_labels,
     check_legends,
     check_links,
+    check_merges,
     check_names_are_kept,
     check_panel_ids,
     check_panels_explain_themselves,
