@@ -188,7 +188,8 @@ def check_fields(board: dict[str, Any]) -> list[str]:
 def check_merges(board: dict[str, Any]) -> list[str]:
     """Check that rows can be merged: the names of metrics, as columns, would keep them apart."""
     named = re.compile(
-        r"(?:run|rank):|(?:min|max|avg|last)_over_time|(?:top|bottom)k by \([^)]*\) \((?!\$worst, max by)"
+        r"(?:run|rank):|(?:min|max|avg|last)_over_time"
+        r"|(?:top|bottom)k by \([^)]*\) \((?!\$worst, max by)"
     )
     return [
         f"{panel['title']} {target['refId']}: keeps the names of metrics"
