@@ -152,8 +152,23 @@ def test_nobody_is_waited_for_who_never_came(tmp_path):
     """A rank that nobody has scraped does not wait for a scrape before SIGTERM ends it."""
     with running(tmp_path, "train()", OTEL_DLLOGGER_LINGER_SECONDS="60") as (process, _port):
         process.terminate()
+        begun_s = time.monotonic()
         process.communicate(timeout=DEADLINE_S)
+        assert time.monotonic() - begun_s < 10  # half of the longest wait
     assert -signal.SIGTERM == process.returncode
+
+
+def test_a_scrape_that_does_not_come_is_given_up(tmp_path):
+    """Before whatever sent SIGTERM takes SIGKILL, however long ``linger_s`` is."""
+    early = "from otel_dllogger.runtime import termination; termination.MOST_WAIT_S = 0.5"
+    with running(tmp_path, "train()", EARLY=early, OTEL_DLLOGGER_LINGER_SECONDS="3600") as (
+        process,
+        port,
+    ):
+        state(port)
+        process.terminate()
+        process.communicate(timeout=DEADLINE_S)
+    assert (-signal.SIGTERM, 0) == (process.returncode, announced(tmp_path))
 
 
 def test_a_second_signal_ends_the_wait(tmp_path):
@@ -267,6 +282,49 @@ def test_asyncio_and_handlers_of_c_keep_theirs(tmp_path):
         process.terminate()
         errors = process.communicate(timeout=DEADLINE_S)[1]
     assert ("most recent call first" in errors, -signal.SIGTERM) == (True, process.returncode)
+
+
+def test_a_descriptor_that_a_script_has_taken_stays_its_own(tmp_path):
+    """It gets the numbers of signals as before, also after the backend is gone."""
+    early = """
+import socket
+mine, theirs = socket.socketpair()
+mine.settimeout(10)
+theirs.setblocking(False)
+signal.set_wakeup_fd(theirs.fileno())
+"""
+    source = """
+import _signal
+assert type(_signal.getsignal(15)) is int
+signal.signal(signal.SIGTERM, lambda *_: None)
+assert signal.set_wakeup_fd(theirs.fileno()) == theirs.fileno()
+for _ in range(2):
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert mine.recv(10) == bytes([signal.SIGTERM])
+    logger.close()
+assert signal.set_wakeup_fd(-1) == theirs.fileno()
+ready()
+"""
+    with running(tmp_path, source, EARLY=early) as (process, _port):
+        errors = process.communicate(timeout=DEADLINE_S)[1]
+    assert ("", 0) == (errors, process.returncode)
+
+
+def test_a_forked_child_has_the_signals_of_a_script_without_this_package(tmp_path):
+    """Neither the handler nor the descriptor, whose number the child may use for a file."""
+    source = """
+import _signal
+child = os.fork()
+if not child:
+    is_free = type(_signal.getsignal(15)) is int and signal.set_wakeup_fd(-1) == -1
+    os._exit(0 if is_free else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert type(_signal.getsignal(15)) is not int
+ready()
+"""
+    with running(tmp_path, source) as (process, _port):
+        errors = process.communicate(timeout=DEADLINE_S)[1]
+    assert ("", 0) == (errors, process.returncode)
 
 
 def test_children_end_as_ever_and_tell_their_parent_nothing(tmp_path):
