@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TypeVar
 
 from otel_dllogger import arguments
 from otel_dllogger.diagnostics import DIAGNOSTICS, RAISE_VARIABLE
@@ -54,6 +55,8 @@ _MOST_SERIES = 1_000_000_000
 AUTO, DEFINED, TOTAL = "auto", "dllogger", "total"
 """The values of ``STEPS``: decide by the records; tuples are what DLLogger defines; the last
 element of a tuple of two or three is a total."""
+
+Default = TypeVar("Default", float, None)
 
 _told: set[str] = set()
 
@@ -140,8 +143,8 @@ def step_meaning() -> str:
 
 
 def number(
-    variable: str, default: float, *, least: float, most: float, whole: bool = False
-) -> float:
+    variable: str, default: Default, *, least: float, most: float, whole: bool = False
+) -> float | Default:
     """Return a variable as a number; warn about an invalid one and ignore it.
 
     Source: OpenTelemetry specification, environment variables, "Numeric value".
@@ -166,7 +169,7 @@ def number(
     DIAGNOSTICS.warn(
         f"environment {variable}",
         f"{variable}={raw!r} is not a {kind} from {_shown(least)} to {_shown(most)}: using "
-        f"{_shown(default)}; correct it or unset it",
+        f"{'the default' if default is None else _shown(default)}; correct it or unset it",
     )
     return default
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -11,6 +12,7 @@ from otel_dllogger import arguments, settings
 from otel_dllogger.backends.otel import OTelBackend
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import EndpointError
+from otel_dllogger.http.scrapers import Scrapers
 from otel_dllogger.metrics.resource import rank_resource
 from otel_dllogger.runtime import closing
 from otel_dllogger.runtime.exit_status import EXIT_STATUS
@@ -18,6 +20,7 @@ from otel_dllogger.runtime.termination import TERMINATION
 from otel_dllogger.runtime.wakers import Waker
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
     from opentelemetry.metrics import MeterProvider
 
     from otel_dllogger.http.endpoint import MetricsEndpoint
@@ -43,8 +46,10 @@ class PrometheusBackend(OTelBackend):
             is skipped; 0 means any free one. By default OTEL_EXPORTER_PROMETHEUS_PORT, else 9464.
         discovery_dir: A folder for a Prometheus file_sd file of this rank; by default
             OTEL_DLLOGGER_DISCOVERY_DIR, else no file is written.
-        linger_s: Seconds that ``close`` waits for one more scrape, so that Prometheus sees the
-            last values and the end; by default OTEL_DLLOGGER_LINGER_SECONDS, else 0.
+        linger_s: Seconds that ``close`` waits until somebody reads the page once more, so that
+            Prometheus sees the last values and the end; by default OTEL_DLLOGGER_LINGER_SECONDS.
+            If neither is set, a clean close waits for whoever has scraped the page regularly,
+            for one scrape interval and 30 seconds at most.
         run: The run's name; by default the launcher's.
         rank: The rank; by default the launcher's.
         max_series: The most series; by default OTEL_DLLOGGER_MAX_SERIES, else 10,000.
@@ -79,19 +84,22 @@ class PrometheusBackend(OTelBackend):
             step = "pass a folder, or None for no file"
             arguments.path("discovery_dir", discovery_dir, step=step)
         if linger_s is None:
-            linger_s = settings.number(settings.LINGER, 0.0, least=0.0, most=_MAX_LINGER_S)
-        step = "pass 0 not to wait"
-        self._linger_s = arguments.seconds(
-            "linger_s", linger_s, most=_MAX_LINGER_S, step=step, may_be_0=True
-        )
+            linger_s = settings.number(settings.LINGER, None, least=0.0, most=_MAX_LINGER_S)
+        if linger_s is not None:
+            step = "pass 0 not to wait"
+            linger_s = arguments.seconds(
+                "linger_s", linger_s, most=_MAX_LINGER_S, step=step, may_be_0=True
+            )
+        self._linger_s = linger_s
         self.endpoint: MetricsEndpoint | None = None
         self.discovery: DiscoveryFile | None = None
         self.problems: list[EndpointError] = []
         self._rendering_id: int | None = None  # of the thread that is collecting now
         self._was_scraped = False
+        self._scrapers = Scrapers()
         self._ending_s: float | None = None  # when closing began
         self._end_scraped = Waker()
-        self._end_scraped_s: float | None = None
+        self._end_scraped_s: float | None = None  # the last time
         # Taken once and never released: of two concurrent calls, one of which may be a signal
         # handler's, only one goes on.
         self._begun, self._closed = threading.Lock(), threading.Lock()
@@ -142,7 +150,13 @@ class PrometheusBackend(OTelBackend):
         if port:
             port = min(port + self.topology.local_rank, _MAX_PORT)
         try:
-            endpoint = MetricsEndpoint(self._render, host=host, port=port, health=self._health)
+            endpoint = MetricsEndpoint(
+                self._render,
+                host=host,
+                port=port,
+                health=self._health,
+                note_read=self._note_read,
+            )
         except EndpointError as error:
             problem = EndpointError(
                 f"no metrics are served: {error.problem}", step=error.step, argument=error.argument
@@ -172,7 +186,6 @@ class PrometheusBackend(OTelBackend):
     def _render(self, accept: str) -> tuple[str, bytes]:
         from otel_dllogger.http.content_negotiation import choose_format  # noqa: PLC0415
 
-        ending = self._ending_s is not None
         self.flush()
         encode, content_type = choose_format(accept)
         self._rendering_id = threading.get_ident()
@@ -180,11 +193,14 @@ class PrometheusBackend(OTelBackend):
             page: bytes = encode(self._registry)
         finally:
             self._rendering_id = None
-        self._was_scraped = True
-        if ending:
-            self._end_scraped_s = self._end_scraped_s or time.monotonic()
-            self._end_scraped.wake()
         return content_type, page
+
+    def _note_read(self, request: WSGIEnvironment, page_s: float) -> None:
+        self._was_scraped = True
+        self._scrapers.note(request, page_s)
+        if self._ending_s is not None and page_s >= self._ending_s:
+            self._end_scraped_s = time.monotonic()
+            self._end_scraped.wake()
 
     def _health(self) -> dict[str, Any]:
         return {
@@ -211,10 +227,15 @@ class PrometheusBackend(OTelBackend):
             self._note_end()
             self._ending_s = time.monotonic()
 
+    def note_told(self, told_us: int) -> None:
+        """Note that a signal told the process to end, and do not wait for scrapers any more."""
+        super().note_told(told_us)
+        self._end_scraped.wake()
+
     def begin_kill(self) -> float:
         """Show the end on the page, and return how long to wait for a scrape of it."""
         self._ending_s = self._ending_s or time.monotonic()
-        return self._linger_s if self._was_scraped else 0.0
+        return (self._linger_s or 0.0) if self._was_scraped else 0.0
 
     def is_waiting(self) -> bool:
         """Return whether nobody has read the end from the page yet."""
@@ -237,28 +258,45 @@ class PrometheusBackend(OTelBackend):
         if os.getpid() != self.topology.pid or not self._closed.acquire(blocking=False):
             return
         self.begin_close()
-        is_expected = EXIT_STATUS.is_clean() or self._store.is_terminated()
+        is_clean = EXIT_STATUS.is_clean()
+        is_expected = is_clean or self._store.is_terminated()
         closing.remove(self)
-        super().close()
-        if self.endpoint is not None:
-            self._close_endpoint(self.endpoint)
-        if self.discovery is not None and is_expected:
-            self.discovery.remove()
-        self._provider.shutdown()
+        try:
+            if self.endpoint is not None:
+                self._close_endpoint(self.endpoint, is_clean=is_clean)
+        finally:  # Ctrl-C ends the wait by an exception
+            super().close()
+            if self.discovery is not None and is_expected:
+                self.discovery.remove()
+            self._provider.shutdown()
 
     def _close_at_exit(self) -> None:
         TERMINATION.look()
         if EXIT_STATUS.is_clean() or self._store.is_terminated():
             closing.begin_all()
-            self.close()
+            # Nobody would catch it any more, and it does not change the exit status.
+            with contextlib.suppress(KeyboardInterrupt):
+                self.close()
 
-    def _close_endpoint(self, endpoint: MetricsEndpoint) -> None:
-        """Close the endpoint, after the last scrape has arrived if lingering is enabled."""
+    def _close_endpoint(self, endpoint: MetricsEndpoint, *, is_clean: bool) -> None:
+        """Close the endpoint, after the end was scraped if that is to be waited for."""
         begun_s = self._ending_s = self._ending_s or time.monotonic()
         close_by_s = begun_s + closing.CLOSE_S
-        if self._linger_s > 0:
-            linger_by_s = begun_s + self._linger_s
-            self._end_scraped.wait(linger_by_s - time.monotonic())
-            close_by_s = (self._end_scraped_s or linger_by_s) + closing.CLOSE_S
-            endpoint.drain(close_by_s - time.monotonic())
-        endpoint.close(close_by_s)
+        is_patient = is_clean and TERMINATION.is_watching()
+        try:
+            while (until_s := self._lingers_until_s(begun_s, is_patient)) > time.monotonic():
+                self._end_scraped.wait(until_s - time.monotonic())
+            if self._linger_s != 0:
+                close_by_s = (self._end_scraped_s or until_s) + closing.CLOSE_S
+                endpoint.drain(close_by_s - time.monotonic())
+        finally:
+            endpoint.close(close_by_s)
+
+    def _lingers_until_s(self, begun_s: float, is_patient: bool) -> float:
+        """Return until when ``close`` waits, as far as is known now."""
+        if self._linger_s is not None:
+            return begun_s if self._end_scraped_s is not None else begun_s + self._linger_s
+        TERMINATION.look()
+        if not is_patient or self._store.is_told_to_end():
+            return begun_s
+        return self._scrapers.due_by_s(begun_s)

@@ -73,8 +73,8 @@ def cli(context: click.Context) -> None:
     "linger_s",
     type=click.FloatRange(0, 3600),
     metavar="SECONDS",
-    help="Wait this long at the end for one more scrape, so that the last values are seen."
-    "  [default: 0]",
+    help="Wait this long at the end for one more read of the page, so that the last values are "
+    "seen; 0 never waits.  [default: until Prometheus saw the end, if it scraped twice]",
 )
 @click.option(
     "--verbosity",

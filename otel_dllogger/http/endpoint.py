@@ -47,6 +47,7 @@ class _Page:
     content_type: str
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+    begun_s: float | None = None  # when its rendering began, if it is a metrics page
 
     def zipped(self) -> _Page:
         if len(self.body) < _GZIP_FROM_BYTES:
@@ -69,6 +70,8 @@ class MetricsEndpoint:
         host: Name or address to listen on; the default is reachable from this machine only.
         port: TCP port, 0 for any free one.
         health: Returns what ``/health`` shows in addition to ``{"status": "ok"}``.
+        note_read: Takes each request for ``/metrics`` and the monotonic time at which the
+            rendering of its page began, before the page is sent.
         port_tries: How many ports to try while they are in use, counting up from ``port``.
 
     Attributes:
@@ -87,10 +90,12 @@ class MetricsEndpoint:
         host: str = "127.0.0.1",
         port: int = 9464,
         health: Callable[[], Mapping[str, object]] | None = None,
+        note_read: Callable[[WSGIEnvironment, float], object] | None = None,
         port_tries: int = 100,
     ) -> None:
         self._render = render
         self._health = health or dict
+        self._note_read = note_read
         self._pages: dict[tuple[str, bool], _Page] = {}
         self._server = BoundedServer(self._application, open_listener(host, port, tries=port_tries))
         # Taken once and never released: of two concurrent calls, one of which may be a signal
@@ -159,6 +164,8 @@ class MetricsEndpoint:
         self, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         page = self._page(environ)
+        if self._note_read is not None and page.begun_s is not None:
+            self._note_read(environ, page.begun_s)
         length = ("Content-Length", str(len(page.body)))
         start_response(page.status, [("Content-Type", page.content_type), length, *page.headers])
         if environ["REQUEST_METHOD"] == "HEAD":
@@ -190,8 +197,10 @@ class MetricsEndpoint:
         return page
 
     def _rendered(self, accept: str) -> _Page:
+        begun_s = time.monotonic()
         content_type, body = self._render(accept)
-        return _Page("200 OK", content_type, body, (("Vary", "Accept, Accept-Encoding"),))
+        headers = (("Vary", "Accept, Accept-Encoding"),)
+        return _Page("200 OK", content_type, body, headers, begun_s)
 
     def _healthy(self) -> _Page:
         body = json.dumps({"status": "ok", **self._health()}, default=str)

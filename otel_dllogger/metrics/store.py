@@ -315,17 +315,25 @@ class SeriesStore:
                 state.finished = True
 
     def is_terminated(self, state: RankState | None = None) -> bool:
-        """Return whether a rank ends because its process was told to.
-
-        One that finished before is not, nor is one that goes on: it logged something more than
-        five minutes later. What it logs before that belongs to its end, such as the step that it
-        was in.
+        """Return whether a rank ends because its process was told to, and has not finished.
 
         Args:
             state: The rank; by default that of the process.
         """
         state = state or self._own
-        if self.told_us is None or state.finished:
+        return not state.finished and self.is_told_to_end(state)
+
+    def is_told_to_end(self, state: RankState | None = None) -> bool:
+        """Return whether the process was told to end, and a rank does not go on.
+
+        One that goes on has logged something more than five minutes later. What it logs before
+        that belongs to its end, such as the step that it was in.
+
+        Args:
+            state: The rank; by default that of the process.
+        """
+        state = state or self._own
+        if self.told_us is None:
             return False
         return state.last_log_us is None or state.last_log_us - self.told_us < GOES_ON_US
 

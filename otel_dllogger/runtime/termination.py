@@ -117,6 +117,18 @@ class Termination:
         with contextlib.suppress(OSError):  # nothing is there, or it is being closed
             self._tell(receiver.recv(_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT))
 
+    def is_watching(self) -> bool:
+        """Return whether a signal would be noticed if it came now."""
+        if self._thread is None or self._sender is None or os.getpid() != self._pid:
+            return False
+        if threading.current_thread() is not threading.main_thread():
+            return True  # as far as is known: only the main thread may ask for the descriptor
+        own = self._sender.fileno()
+        other = signal.set_wakeup_fd(own, warn_on_full_buffer=False)
+        if other != own:  # asyncio, for example, took it later, and perhaps gave it back
+            signal.set_wakeup_fd(other, warn_on_full_buffer=False)
+        return other == own
+
     def before_fork(self) -> None:
         """Hold the signals back: a child would write them to the descriptor of its parent."""
         if self._thread is not None:

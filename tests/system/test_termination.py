@@ -108,6 +108,12 @@ def state(port: int) -> tuple[float, float]:
     return finished, terminated
 
 
+def scrape_twice(port: int) -> None:
+    """Read a page as Prometheus does, so that it is waited for."""
+    for _ in range(2):
+        assert ask(port, X_Prometheus_Scrape_Timeout_Seconds="10").status == 200
+
+
 def state_until(port: int, wanted: tuple[float, float]) -> tuple[float, float]:
     """Return what a page says, as soon as that is the wanted state, or at a deadline."""
     by_s = time.monotonic() + DEADLINE_S
@@ -152,8 +158,23 @@ def test_nobody_is_waited_for_who_never_came(tmp_path):
     """A rank that nobody has scraped does not wait for a scrape before SIGTERM ends it."""
     with running(tmp_path, "train()", OTEL_DLLOGGER_LINGER_SECONDS="60") as (process, _port):
         process.terminate()
+        begun_s = time.monotonic()
         process.communicate(timeout=DEADLINE_S)
+        assert time.monotonic() - begun_s < 10  # half of the longest wait
     assert -signal.SIGTERM == process.returncode
+
+
+def test_a_scrape_that_does_not_come_is_given_up(tmp_path):
+    """Before whatever sent SIGTERM takes SIGKILL, however long ``linger_s`` is."""
+    early = "from otel_dllogger.runtime import termination; termination.MOST_WAIT_S = 0.5"
+    with running(tmp_path, "train()", EARLY=early, OTEL_DLLOGGER_LINGER_SECONDS="3600") as (
+        process,
+        port,
+    ):
+        state(port)
+        process.terminate()
+        process.communicate(timeout=DEADLINE_S)
+    assert (-signal.SIGTERM, 0) == (process.returncode, announced(tmp_path))
 
 
 def test_a_second_signal_ends_the_wait(tmp_path):
@@ -168,6 +189,99 @@ def test_a_second_signal_ends_the_wait(tmp_path):
         process.communicate(timeout=DEADLINE_S)
         assert time.monotonic() - begun_s < 15
     assert (-signal.SIGTERM, 0) == (process.returncode, announced(tmp_path))
+
+
+# Scripts that end cleanly once a file is there, and would then wait longer for a third scrape
+# than a test may take.
+ENDS = """
+from otel_dllogger.http import scrapers
+scrapers.SLACK_S = 29
+ready()
+while not os.path.exists(sys.argv[1] + "/go"):
+    time.sleep(0.01)
+"""
+OWN = """
+told = []
+signal.signal({number}, lambda *_: told.append(1))
+"""
+GOES_ON = "logger.close()\nsys.exit(3 if told else 4)"
+SECOND = "other = dllogger.Logger([dllogger.PrometheusBackend(1, port=0, run='s', rank=0)])\n"
+SECOND += "for backend in other.backends:\n    backend._scrapers = logger.backends[0]._scrapers"
+
+# The script, the signal that comes while it waits, the exit status, what is left on its standard
+# error.
+WAITS = {
+    "SIGTERM at exit": (ENDS, signal.SIGTERM, -signal.SIGTERM, ""),
+    "SIGINT at exit": (ENDS, signal.SIGINT, 0, ""),
+    "SIGINT at exit, two pages": (SECOND + ENDS, signal.SIGINT, 0, ""),
+    "own handler at exit": (OWN.format(number=15) + ENDS, signal.SIGTERM, 0, ""),
+    "SIGTERM in close": (ENDS + "logger.close()", signal.SIGTERM, -signal.SIGTERM, ""),
+    "SIGINT in close": (ENDS + "logger.close()", signal.SIGINT, -2, "KeyboardInterrupt"),
+    "own handler in close": (OWN.format(number=15) + ENDS + GOES_ON, signal.SIGTERM, 3, ""),
+    "own handler of SIGINT": (OWN.format(number=2) + ENDS + GOES_ON, signal.SIGINT, 3, ""),
+    "own handler that exits": (LEAVE.format(code=5) + ENDS + "logger.close()", 15, 5, ""),
+}
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_a_signal_ends_the_wait_for_a_regular_scrape(tmp_path, name):
+    """At once; the exit status and the script's own handlers are as without the wait."""
+    source, number, code, said = WAITS[name]
+    with running(tmp_path, source) as (process, port):
+        scrape_twice(port)
+        (tmp_path / "go").touch()
+        assert (1, 0) == state_until(port, (1, 0))
+        process.send_signal(number)
+        begun_s = time.monotonic()
+        errors = process.communicate(timeout=DEADLINE_S)[1]
+        assert time.monotonic() - begun_s < 10
+    assert (code, 0) == (process.returncode, announced(tmp_path))
+    assert said in errors if said else not errors
+
+
+# Ends that are not clean, or that the process was told to come to: the script, the signal that
+# ends it, and the exit status.
+NO_WAITS = {
+    "SIGTERM": (ENDS, signal.SIGTERM, -signal.SIGTERM),
+    "SIGINT": (ENDS, signal.SIGINT, -signal.SIGINT),
+    "flag": (OWN.format(number=15) + ENDS.replace("while not", "while not told and not"), 15, 0),
+    "flag and a summary": (
+        OWN.format(number=15)
+        + ENDS.replace("while not", "while not told and not")
+        + 'logger.log((), {"loss": 1})\nlogger.close()',
+        signal.SIGTERM,
+        0,
+    ),
+    "asyncio": (
+        ENDS.partition("ready()")[0] + ON_ASYNCIO + "logger.close()",
+        signal.SIGTERM,
+        0,
+    ),
+    "exception": (ENDS + "1 / 0", None, 1),
+    "exit code": (ENDS + "sys.exit(3)", None, 3),
+    "child": (
+        ENDS + "child = os.fork()\nif not child:\n    logger.close()\n    sys.exit()\n"
+        "assert os.waitpid(child, 0)[1] == 0\nos._exit(6)",
+        None,
+        6,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_WAITS)
+def test_only_a_clean_end_waits_for_a_regular_scrape(tmp_path, name):
+    """A process that was told to end does so at once, as does one that fails."""
+    source, number, code = NO_WAITS[name]
+    with running(tmp_path, source) as (process, port):
+        scrape_twice(port)
+        begun_s = time.monotonic()
+        if number is None:
+            (tmp_path / "go").touch()
+        else:
+            process.send_signal(number)
+        process.communicate(timeout=DEADLINE_S)
+        assert time.monotonic() - begun_s < 10
+    assert code == process.returncode
 
 
 @pytest.mark.parametrize(
@@ -267,6 +381,49 @@ def test_asyncio_and_handlers_of_c_keep_theirs(tmp_path):
         process.terminate()
         errors = process.communicate(timeout=DEADLINE_S)[1]
     assert ("most recent call first" in errors, -signal.SIGTERM) == (True, process.returncode)
+
+
+def test_a_descriptor_that_a_script_has_taken_stays_its_own(tmp_path):
+    """It gets the numbers of signals as before, also after the backend is gone."""
+    early = """
+import socket
+mine, theirs = socket.socketpair()
+mine.settimeout(10)
+theirs.setblocking(False)
+signal.set_wakeup_fd(theirs.fileno())
+"""
+    source = """
+import _signal
+assert type(_signal.getsignal(15)) is int
+signal.signal(signal.SIGTERM, lambda *_: None)
+assert signal.set_wakeup_fd(theirs.fileno()) == theirs.fileno()
+for _ in range(2):
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert mine.recv(10) == bytes([signal.SIGTERM])
+    logger.close()
+assert signal.set_wakeup_fd(-1) == theirs.fileno()
+ready()
+"""
+    with running(tmp_path, source, EARLY=early) as (process, _port):
+        errors = process.communicate(timeout=DEADLINE_S)[1]
+    assert ("", 0) == (errors, process.returncode)
+
+
+def test_a_forked_child_has_the_signals_of_a_script_without_this_package(tmp_path):
+    """Neither the handler nor the descriptor, whose number the child may use for a file."""
+    source = """
+import _signal
+child = os.fork()
+if not child:
+    is_free = type(_signal.getsignal(15)) is int and signal.set_wakeup_fd(-1) == -1
+    os._exit(0 if is_free else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert type(_signal.getsignal(15)) is not int
+ready()
+"""
+    with running(tmp_path, source) as (process, _port):
+        errors = process.communicate(timeout=DEADLINE_S)[1]
+    assert ("", 0) == (errors, process.returncode)
 
 
 def test_children_end_as_ever_and_tell_their_parent_nothing(tmp_path):

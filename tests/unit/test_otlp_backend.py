@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import sys
 import threading
 import time
@@ -59,6 +60,27 @@ def test_every_step_arrives_once_with_its_own_time(collector: Any, open_backend:
     assert "otel_dllogger" == request.scope[0]
     assert "resnet50/3" == request.resource["service.instance.id"]
     assert "otel_dllogger" == request.resource["service.name"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_that_the_process_was_told_to_end_is_sent_at_once(
+    collector: Any, open_backend: Any, number: int
+) -> None:
+    """A collector learns it while the script's own handler saves a checkpoint."""
+    before = signal.signal(number, lambda *_: None)
+    try:
+        backend = open_backend(collector, interval_s=300)
+        log(backend, 1, 1.0)
+        backend.flush()
+        collector.wait_for("dllogger.run_terminated", 1)
+        assert [0] == collector.values("dllogger.run_terminated")
+        signal.raise_signal(number)
+        wait_until(lambda: 1 in collector.values("dllogger.run_terminated"))
+        backend.close()
+    finally:
+        signal.signal(number, before)
+    assert 1 == collector.values("dllogger.run_terminated")[-1]
+    assert {0} == {*collector.values("dllogger.run_finished")}
 
 
 def test_the_resource_is_what_the_environment_says(

@@ -34,7 +34,7 @@ class PageOptions:
         port: The port of local rank 0, likewise.
         run: The run's name, likewise.
         discovery_dir: The discovery folder, likewise.
-        linger_s: Seconds to wait at the end for a scrape, likewise.
+        linger_s: Seconds to wait at the end for one more read of the page, likewise.
         verbosity: The highest verbosity that is exported.
     """
 
