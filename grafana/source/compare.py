@@ -8,7 +8,7 @@ from grafana.source import promql, variables
 from grafana.source.board import add_row, new_board
 from grafana.source.graphs import curves
 from grafana.source.panels import RED, STATES, About, Query
-from grafana.source.promql import CHOSEN, LOGGED, OF_RANGE, RANK, RUN, RUNS, SERIES, THROUGHPUT
+from grafana.source.promql import CHOSEN, LOGGED, OF_RANGE, RANK, RUN, RUNS, SERIES
 from grafana.source.tables import Column, matrix, rows
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def build() -> dashboard.Dashboard:
         ],
     )
     losses = f"{promql.quantile(0.5, promql.losses(RUNS))} {_DRAWN}"
-    throughput = f"sum by ({SERIES}) ({{{THROUGHPUT}, {RUNS}, {CHOSEN}}}) {_DRAWN}"
+    throughput = f"({promql.in_total(f'{RUNS}, {CHOSEN}', by=SERIES)}) {_DRAWN}"
+    summed = "the sum over ranks, or the median of what each logs for the run (SCOPE global)"
     add_row(
         board,
         "Losses",
@@ -60,8 +61,8 @@ def build() -> dashboard.Dashboard:
     add_row(
         board,
         "Throughput",
-        _by_time("Throughput", "the sum over ranks", throughput),
-        _by_step("Throughput", "the sum over ranks", throughput),
+        _by_time("Throughput", summed, throughput),
+        _by_step("Throughput", summed, throughput),
     )
     add_row(board, "Figures", _figures(), _best(), _parameters())
     # Includes runs that are over: a value that is logged once, at the end, exists only then.

@@ -8,7 +8,17 @@ from grafana.source import promql, variables
 from grafana.source.board import add_row, new_board
 from grafana.source.graphs import figure, lines, named_figure, tally
 from grafana.source.panels import BLUE, GREEN, RED, STATES, YELLOW, About, Query
-from grafana.source.promql import CHOSEN, LOGGED, RANK, RANKS, RUN, RUNS, SERIES, THROUGHPUT
+from grafana.source.promql import (
+    CHOSEN,
+    LEARNING_RATE,
+    LOGGED,
+    RANK,
+    RANKS,
+    RUN,
+    RUNS,
+    SERIES,
+    THROUGHPUT,
+)
 from grafana.source.tables import Column, rows
 
 if TYPE_CHECKING:
@@ -20,7 +30,8 @@ _THROUGHPUT = f"{{{THROUGHPUT}, {RUNS}, {CHOSEN}}}"
 _NONFINITE = f'{RUNS}, metric=~"$metric", stage=~"$stage"'
 _AGE_NOW = promql.age(RUNS, "[$__range]")
 _PLAIN = ((None, BLUE),)  # green would say that the value was judged to be good
-_RATE_MATCHERS = 'metric=~"(?i)(.*[^a-z])?(lr|learning_?rate)([^a-z].*)?"'
+_LEARNING_RATE = f"{{{LEARNING_RATE}, {RUNS}, {CHOSEN}}}"
+_COUNTED = f"{SERIES}, unit"
 
 
 def build() -> dashboard.Dashboard:
@@ -128,10 +139,14 @@ def _now() -> list[Builder[models.Panel]]:
         named_figure(
             About(
                 "Throughput",
-                "All ranks together, for every chosen metric that has a unit per second.",
+                "The sum over ranks, if each rank logs its own. With SCOPE global in its metadata "
+                "each logs the run's, and it is their median.",
                 steps=_PLAIN,
             ),
-            Query(f"sum by ({SERIES}) ({_THROUGHPUT})", "{{metric}} {{granularity}} {{run}}"),
+            Query(
+                promql.in_total(f"{RUNS}, {CHOSEN}", by=_COUNTED),
+                "{{metric}} {{unit}} {{granularity}} {{run}}",
+            ),
         ),
         figure(
             About(
@@ -201,7 +216,7 @@ def _learning() -> list[Builder[models.Panel]]:
     def loss(title: str, stage: str, which: str) -> Builder[models.Panel]:
         about = About(
             title,
-            f"Losses {which}: metrics with GOAL minimize and no unit, or with loss in their name. "
+            f"Losses {which}: metrics with GOAL minimize and no unit, or with the name of a loss. "
             "The median over ranks with minimum and maximum, and the chosen ranks. A gap is a "
             "value that was NaN or Inf.",
             unit="short",
@@ -221,11 +236,11 @@ def _learning() -> list[Builder[models.Panel]]:
                 unit="sci",
             ),
             Query(
-                f"max by ({SERIES}) ({{{LOGGED}, {RUNS}, {CHOSEN}, {_RATE_MATCHERS}}})",
+                f"max by ({SERIES}) ({_LEARNING_RATE})",
                 f"max {name}",
             ),
             Query(
-                f"min by ({SERIES}) ({{{LOGGED}, {RUNS}, {CHOSEN}, {_RATE_MATCHERS}}})",
+                f"min by ({SERIES}) ({_LEARNING_RATE})",
                 f"min {name}",
                 style="dashed",
             ),
@@ -255,24 +270,33 @@ def _learning() -> list[Builder[models.Panel]]:
 
 def _speed() -> list[Builder[models.Panel]]:
     name = "{{metric}} {{granularity}} {{run}}"
+    counted = "{{metric}} {{unit}} {{granularity}} {{run}}"
     of_rank = _THROUGHPUT.replace(RUNS, RANKS)
+    own = f'{{{THROUGHPUT}, scope!="global", {RUNS}, {CHOSEN}}}'
     return [
         lines(
             About(
                 "Throughput in total",
-                "The sum over ranks. A metric that is already a total on each rank is counted once "
-                "for each rank.",
+                "The median of the ranks, and beside it their sum, which is the throughput of the "
+                "run if each rank logs its own. If each logs that of the run, the median is: say "
+                "so with SCOPE global in the metadata, and there is no sum.",
                 minimum=0,
             ),
-            Query(f"sum by ({SERIES}) ({_THROUGHPUT})", name),
+            Query(promql.quantile(0.5, _THROUGHPUT, by=_COUNTED), f"median per rank {counted}"),
+            Query(
+                f"sum by ({_COUNTED}) ({own})",
+                f"sum, if each rank logs its own {counted}",
+                style="dashed",
+            ),
         ),
         lines(
             About(
                 "Throughput per rank",
-                "Metrics with a unit per second. A minimum far below the median is a slow rank.",
+                "Samples, tokens or the like per time. A minimum far below the median is a slow "
+                "rank.",
                 minimum=0,
             ),
-            *_band(_THROUGHPUT, of_rank, SERIES, name),
+            *_band(_THROUGHPUT, of_rank, _COUNTED, counted),
         ),
         lines(
             About(
@@ -292,15 +316,7 @@ def _speed() -> list[Builder[models.Panel]]:
                 unit="s",
                 minimum=0,
             ),
-            Query(
-                f'quantile by ({SERIES}) (0.5, {{__name__=~"dl_.+_seconds", {RUNS}, {CHOSEN}}})',
-                name,
-            ),
-            Query(
-                f"quantile by ({SERIES}) "
-                f'(0.5, {{__name__=~"dl_.+_milliseconds", {RUNS}, {CHOSEN}}}) / 1000',
-                name,
-            ),
+            Query(promql.quantile(0.5, promql.durations(f"{RUNS}, {CHOSEN}")), name),
         ),
     ]
 

@@ -19,10 +19,10 @@ CHOSEN = 'metric=~"$metric", stage=~"$stage", granularity=~"$granularity"'
 LOGGED = '__name__=~"dl_.+"'
 """A matcher for everything that was logged, without the package's internal metrics."""
 
-THROUGHPUT = (
-    '__name__=~"dl_.+_per_second|dl_(.+_)?(ips|fps|throughput)|dl_.+_per_s(ec)?", goal!="minimize"'
-)
-"""Matchers for metrics with a unit per second or, without metadata, with such a name."""
+THROUGHPUT = f'{LOGGED}, kind="throughput"'
+"""Matchers for what counts samples, tokens or the like per time, and for MFU."""
+
+LEARNING_RATE = f'{LOGGED}, kind="learning_rate"'
 
 SERIES = "job, run, stage, metric, granularity"
 """The labels that distinguish the metrics of a run, apart from the rank."""
@@ -30,23 +30,48 @@ SERIES = "job, run, stage, metric, granularity"
 RANK = "job, run, rank"
 RUN = "job, run"
 
-_UNITS = "seconds|milliseconds|microseconds|nanoseconds|minutes|hours|percent|bytes|per_second"
-
 
 def losses(runs: str, *, stage: str = "") -> str:
-    """Select metrics to be minimised that are not times or sizes: losses, perplexity, errors.
-
-    In scripts without metadata, the name decides: a name that contains ``loss`` is a loss.
+    """Select losses: by GOAL and unit, else by their names.
 
     Args:
         runs: Matchers for the runs, and optionally for ranks.
         stage: A further matcher.
     """
     more = f"{runs}, {CHOSEN}" + (f", {stage}" if stage else "")
+    return f'{{{LOGGED}, kind="loss", {more}}}'
+
+
+def durations(matchers: str, moment: str = "") -> str:
+    """Select durations, in seconds. The unit is in the name, or in a label if it is guessed.
+
+    Args:
+        matchers: Which of them.
+        moment: An offset or a modifier such as ``@ end()``.
+    """
+
+    def of(unit: str, name: str) -> str:
+        duration = f'kind="duration", {matchers}'
+        return (
+            f'{{__name__=~"dl_(.+_)?{name}", unit="", {duration}}}{moment}'
+            f' or {{{LOGGED}, unit="{unit}", {duration}}}{moment}'
+        )
+
     return (
-        f'({{{LOGGED}, __name__!~"dl_.+_({_UNITS})", goal="minimize", {more}}}'
-        f' or {{__name__=~"dl_.*loss.*", {more}}})'
+        f"({of('s', 'seconds')} or ({of('ms', 'milliseconds')}) / 1000"
+        f" or ({of('us', 'microseconds')}) / 1000000)"
     )
+
+
+def in_total(matchers: str, *, by: str) -> str:
+    """Return the throughput of runs: the sum over ranks, or the median if each logs the run's.
+
+    Args:
+        matchers: Which of it.
+        by: The labels to keep.
+    """
+    of_run = quantile(0.5, f'{{{THROUGHPUT}, scope="global", {matchers}}}', by=by)
+    return f'{of_run} or sum by ({by}) ({{{THROUGHPUT}, scope!="global", {matchers}}})'
 
 
 RECENT = "[$__rate_interval]"

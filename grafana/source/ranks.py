@@ -176,7 +176,7 @@ def _against_the_median() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Throughput against the median",
-                "What the ranks log with a unit per second, as a share of the median of the run: "
+                "The throughput that the ranks log, as a share of the median of the run: "
                 "the worst ranks at the end of the time range, and the chosen ranks.",
                 unit="percentunit",
                 steps=((None, RED), (0.8, YELLOW), (0.9, GREEN)),
@@ -218,7 +218,7 @@ def _against_the_median() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Parts of a step, over the median",
-                "How much longer than the median a rank takes for anything it logs in seconds: the "
+                "How much longer than the median a rank takes for any duration that it logs: the "
                 "worst ranks at the end of the time range, and the chosen ranks. If ranks wait for "
                 "each other, this finds the culprit: its time to read data is up, and so is the "
                 "others' time to compute, which includes their waiting.",
@@ -257,11 +257,7 @@ def _excess(moment: str = "") -> str:
 
 def _durations(moment: str) -> str:
     """Select the times that are logged per iteration, in seconds."""
-    matchers = f'{RUNS}, {CHOSEN}, granularity="iteration"'
-    return (
-        f'({{__name__=~"dl_.+_seconds", {matchers}}}{moment}'
-        f' or {{__name__=~"dl_.+_milliseconds", {matchers}}}{moment} / 1000)'
-    )
+    return promql.durations(f'{RUNS}, {CHOSEN}, granularity="iteration"', moment)
 
 
 def _longer_than_a_step() -> str:
