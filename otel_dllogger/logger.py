@@ -253,7 +253,8 @@ class Logger:
         Args:
             metric: The metric's name.
             metadata: ``unit``, ``GOAL`` (MINIMIZE, MAXIMIZE), ``STAGE`` (TRAIN, VAL,
-                TEST, INFER), ``format``, ``description``; all are optional.
+                TEST, INFER), ``SCOPE`` (RANK, GLOBAL: whether a throughput is the rank's own or
+                that of the run), ``format``, ``description``; all are optional.
         """
         entry = Metadata(*self._now_us(), metric, metadata)
         self._remember(entry.name, entry.plain)

@@ -39,7 +39,12 @@ _STAGES = ("train", "val", "test")
 _ELAPSED = b'"elapsedtime"'
 
 # What a store keeps of METADATA. If both spellings are given, the first one holds.
-_SPELLINGS = {"unit": ("unit",), "GOAL": ("GOAL", "goal"), "STAGE": ("STAGE", "stage")}
+_SPELLINGS = {
+    "unit": ("unit",),
+    "GOAL": ("GOAL", "goal"),
+    "STAGE": ("STAGE", "stage"),
+    "SCOPE": ("SCOPE", "scope"),
+}
 _KEYS = tuple(key for spellings in _SPELLINGS.values() for key in spellings)
 
 
@@ -269,7 +274,7 @@ class FileReader:
         if len(self._raw) < MAX_NAMES and len(name) <= MAX_NAME_CHARACTERS:
             self._raw.setdefault(name, raw)
         # A store that applies the line is right already, unless "goal" overrides "GOAL" in it.
-        is_applied = said.keys().isdisjoint(("goal", "stage"))
+        is_applied = said.keys().isdisjoint(("goal", "stage", "scope"))
         for number, rank in self._ranks.items():
             for stage in (None, *_STAGES):
                 key = key_of(name, stage)

@@ -39,7 +39,8 @@ class Description:
         prometheus_name: The name on a scrape.
         start_us: When a counter began to count, microseconds since the Unix epoch; None for
             a gauge.
-        unit_text: The unit as it was given, or is known by convention; empty if there is none.
+        unit_text: The unit as it was given, or else as the name says or implies it; empty if there
+            is none.
     """
 
     name: str
@@ -101,7 +102,7 @@ class _LoggedSeries(Series):
                 text=mapped.description,
                 attributes=self._exported.series_labels(self._key, self._rank, self._granularity),
                 prometheus_name=mapped.prometheus_name,
-                unit_text=self._exported.store.unit_text(self._key),
+                unit_text=self._exported.store.unit_text(self._key) or mapped.unit_label,
             )
         return self._description
 

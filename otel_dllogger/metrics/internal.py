@@ -109,17 +109,22 @@ def _records(exported: ExportedStore, state: RankState) -> Observations:
 
 def _nonfinite(exported: ExportedStore, state: RankState) -> Observations:
     for name, count in state.nonfinite.copy().items():
-        mapped = exported.mapped(name)
-        labels = {**exported.rank_labels(state.rank), **mapped.attributes}
-        labels.pop("goal", None)
-        yield labels, float(count)
+        yield _labels_of(exported, state, name, ("metric", "stage", "kind")), float(count)
 
 
 def _best(exported: ExportedStore, state: RankState) -> Observations:
     for name, value in state.best.copy().items():
-        mapped = exported.mapped(name)
-        if mapped.goal is not None:
-            yield {**exported.rank_labels(state.rank), **mapped.attributes}, float(value)
+        if exported.mapped(name).goal is not None:
+            yield _labels_of(exported, state, name, ("metric", "stage", "goal")), float(value)
+
+
+def _labels_of(
+    exported: ExportedStore, state: RankState, name: str, wanted: tuple[str, ...]
+) -> dict[str, str]:
+    """Return the labels of a rank, and those that are wanted of a metric and that it has."""
+    attributes = exported.mapped(name).attributes
+    of_metric = {label: attributes[label] for label in wanted if label in attributes}
+    return {**exported.rank_labels(state.rank), **of_metric}
 
 
 def _parameters(exported: ExportedStore, state: RankState) -> Observations:

@@ -2,7 +2,7 @@
 
 The module consists of pure functions over tables. A metric ``train.compute_time`` with unit
 ``s`` and STAGE TRAIN becomes the OpenTelemetry gauge ``dl.compute_time`` with unit ``s``, which
-a Prometheus scrape shows as ``dl_compute_time_seconds{stage="train"}``.
+a Prometheus scrape shows as ``dl_compute_time_seconds{stage="train",kind="duration"}``.
 
 Units are UCUM, suffixes follow OpenTelemetry's Prometheus compatibility rules:
 https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/
@@ -15,6 +15,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
+from otel_dllogger.metrics.kinds import find_kind
 from otel_dllogger.values import HASH_CHARACTERS, key_text, short_hash, to_plain
 
 MAX_LABEL_CHARACTERS = 256
@@ -52,6 +53,25 @@ _GOALS = {
     "maxmize": "maximize",
     "max": "maximize",
 }
+
+_SCOPES = {
+    "rank": "rank",
+    "ranks": "rank",
+    "per rank": "rank",
+    "local": "rank",
+    "process": "rank",
+    "gpu": "rank",
+    "per gpu": "rank",
+    "device": "rank",
+    "worker": "rank",
+    "global": "global",
+    "run": "global",
+    "world": "global",
+    "all": "global",
+    "all ranks": "global",
+    "total": "global",
+}
+_BETWEEN_WORDS = re.compile(r"[\s_-]+")
 
 # UCUM code: (suffix that Prometheus shows, spellings that scripts use)
 _UNITS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -114,11 +134,16 @@ class MetricMetadata:
         unit: UCUM, ``""`` if there is none or the rules do not know it.
         goal: ``minimize``, ``maximize`` or None.
         stage: ``train``, ``val``, ``test``, ``infer``, as given in lower case, or None.
+        scope: ``rank`` if each rank logs its own value, ``global`` if each logs that of the run,
+            or None.
+        unit_text: The unit as it was given, where the name of a series does not say it.
     """
 
     unit: str = ""
     goal: str | None = None
     stage: str | None = None
+    scope: str | None = None
+    unit_text: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,6 +157,10 @@ class MappedMetric:
         metric: The value of the ``metric`` label: the name as it was logged.
         stage: The value of the ``stage`` label, or None.
         goal: The value of the ``goal`` label, or None.
+        kind: The value of the ``kind`` label, or None.
+        unit_label: The value of the ``unit`` label, which says what the name does not; empty if
+            there is none.
+        scope: The value of the ``scope`` label, or None.
     """
 
     otel_name: str
@@ -140,6 +169,9 @@ class MappedMetric:
     metric: str
     stage: str | None
     goal: str | None
+    kind: str | None
+    unit_label: str
+    scope: str | None
 
     @property
     def description(self) -> str:
@@ -150,10 +182,14 @@ class MappedMetric:
     def attributes(self) -> dict[str, str]:
         """Return the labels that depend on the metric alone."""
         attributes = {"metric": self.metric}
-        if self.stage is not None:
-            attributes["stage"] = self.stage
-        if self.goal is not None:
-            attributes["goal"] = self.goal
+        known = (
+            ("stage", self.stage),
+            ("goal", self.goal),
+            ("kind", self.kind),
+            ("unit", self.unit_label),
+            ("scope", self.scope),
+        )
+        attributes.update((label, value) for label, value in known if value)
         return attributes
 
 
@@ -161,15 +197,20 @@ def parse_metadata(raw: object) -> MetricMetadata:
     """Read the dict of a ``metadata`` call; anything in it that makes no sense counts as absent.
 
     Args:
-        raw: A dict with ``unit``, ``GOAL``, ``STAGE`` and others, any of which may be malformed.
+        raw: A dict with ``unit``, ``GOAL``, ``STAGE``, ``SCOPE`` and others, any of which may be
+            malformed.
     """
     plain = to_plain(raw)
     if not isinstance(plain, Mapping):
         return MetricMetadata()
+    unit = parse_unit(plain.get("unit"))
+    is_in_name = unit and not unit.startswith(("{", "/"))
     return MetricMetadata(
-        unit=parse_unit(plain.get("unit")),
+        unit=unit,
         goal=parse_goal(plain.get("GOAL", plain.get("goal"))),
         stage=parse_stage(plain.get("STAGE", plain.get("stage"))),
+        scope=parse_scope(plain.get("SCOPE", plain.get("scope"))),
+        unit_text="" if is_in_name else label_text(unit_text(plain.get("unit"))),
     )
 
 
@@ -263,6 +304,18 @@ def is_stage(raw: str) -> bool:
     return raw.strip().lower() in ("", "none", *_STAGES)
 
 
+def parse_scope(raw: object) -> str | None:
+    """Return ``rank``, ``global``, or None for NONE and anything else."""
+    if not isinstance(raw, str):
+        return None
+    return _SCOPES.get(_BETWEEN_WORDS.sub(" ", raw.strip().lower()))
+
+
+def is_scope(raw: str) -> bool:
+    """Return whether a scope is in the table, or says that there is none."""
+    return raw.strip().lower() in ("", "none") or parse_scope(raw) is not None
+
+
 def map_metric(name: str, metadata: MetricMetadata) -> MappedMetric:
     """Return how a metric is exported.
 
@@ -276,6 +329,7 @@ def map_metric(name: str, metadata: MetricMetadata) -> MappedMetric:
         token_stage = _STAGES[token[1].lower()]
         if stage is None or stage == token_stage:
             base, stage = name[token.end() :], token_stage
+    kind = find_kind(name, unit=metadata.unit or metadata.unit_text, goal=metadata.goal)
     suffix = unit_suffix(metadata.unit)
     base = _without_unit(_sanitize(base), metadata.unit) or suffix
     return MappedMetric(
@@ -285,6 +339,10 @@ def map_metric(name: str, metadata: MetricMetadata) -> MappedMetric:
         metric=label_text(name),
         stage=stage,
         goal=metadata.goal,
+        kind=kind.kind,
+        unit_label=metadata.unit_text or kind.unit,
+        # The share that one rank reaches stands for the run: shares do not add up.
+        scope=metadata.scope or ("global" if kind.is_share else None),
     )
 
 

@@ -42,7 +42,7 @@ MAX_LONG_NAMES_CHARACTERS = 4 << 20
 """The most characters of a store's long names together, some of which are data by mistake."""
 
 MAX_METADATA_CHARACTERS = 1_000
-"""The most characters of a unit, goal or stage that are looked at."""
+"""The most characters of a unit, goal, stage or scope that are looked at."""
 
 _MAX_PARAMETER_DEPTH = 8
 """The most levels of nested hyper-parameters that are looked into."""
@@ -523,7 +523,7 @@ def _leaves(plain: object, prefix: str, depth: int) -> Iterator[tuple[str, Any]]
             yield f"{prefix}{key}", value
 
 
-_METADATA_KEYS = ("unit", "GOAL", "goal", "STAGE", "stage")
+_METADATA_KEYS = ("unit", "GOAL", "goal", "STAGE", "stage", "SCOPE", "scope")
 
 
 def _take_rank(numbers: Mapping[str, float]) -> tuple[int | None, dict[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -448,3 +449,38 @@ def test_a_file_that_may_not_be_read_is_one_line(tmp_path):
     """What the system says is passed on, with the next step."""
     (tmp_path / "log.json").symlink_to("/proc/self/mem")
     assert_user_error(otel_dllogger("check", "log.json", cwd=tmp_path), "cannot be read")
+
+
+GUESSED = {
+    "tokens_per_sec": "kind: throughput in tokens/s by name: 'tokens_per_sec'",
+    "iter_time_ms": "kind: duration in ms by name: 'iter_time_ms'",
+    "step_time": "kind: duration in s by name and the convention of frameworks: 'step_time'",
+    "train.loss": "kind: loss by name: 'train.loss'",
+}
+
+
+def test_what_names_were_taken_to_mean_is_said(check):
+    """Kind and unit, within 80 columns; a metric whose metadata says it is not in the list."""
+    data = json.dumps({**dict.fromkeys(GUESSED, 1.5), "memory": 2, "x" * 40: 1})
+    log = log_line("LOG", f'"step": [0, 1], "data": {data}')
+    done = check(log)
+    assert_said(done, 0, *GUESSED.values(), "All is well.")
+    assert "memory" not in done.stdout.partition("kind: ")[2]
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for name, said in GUESSED.items():
+        metadata = {"unit": "tokens/s", "GOAL": "MAXIMIZE"}
+        line = f'"metric": "{name}", "metadata": {json.dumps(metadata)}'
+        assert said not in check(log_line("METADATA", line) + log).stdout
+
+
+@pytest.mark.parametrize(
+    ("scope", "words"),
+    [("NODE", "'NODE' of 'ips' is unknown: it is not exported; write RANK"), ("global", "")],
+)
+def test_an_unknown_scope_is_a_warning(check, scope, words):
+    """As an unknown GOAL is."""
+    metadata = f'"metric": "ips", "metadata": {{"unit": "imgs/s", "SCOPE": "{scope}"}}'
+    done = check(log_line("METADATA", metadata) + log_line("LOG", '"step": 1, "data": {"ips": 5}'))
+    assert_said(done, 0, words or "All is well.")
+    said = "the SCOPE" in done.stdout
+    assert said == bool(words)

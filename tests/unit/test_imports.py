@@ -29,6 +29,7 @@ LEVELS = (
     (
         "identity",
         "json_encoding",
+        "metrics.kinds",
         "metrics.naming",
         "metrics.steps",
         "metrics.rank_state",

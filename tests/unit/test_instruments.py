@@ -58,8 +58,8 @@ dllogger_records_total{rank="1",run="r",type="info"} 1.0
 dllogger_records_total{rank="1",run="r",type="parameter"} 1.0
 # HELP dllogger_nonfinite_total NaN and Inf that were logged
 # TYPE dllogger_nonfinite_total counter
-dllogger_nonfinite_total{metric="train.loss",rank="1",run="r",stage="train"} 1.0
-dllogger_nonfinite_total{metric="ips",rank="1",run="r"} 0.0
+dllogger_nonfinite_total{kind="loss",metric="train.loss",rank="1",run="r",stage="train"} 1.0
+dllogger_nonfinite_total{kind="throughput",metric="ips",rank="1",run="r"} 0.0
 # HELP dllogger_best Best finite value so far, by the metric's goal
 # TYPE dllogger_best gauge
 dllogger_best{goal="minimize",metric="train.loss",rank="1",run="r",stage="train"} 0.5
@@ -86,11 +86,11 @@ dllogger_dropped_total{rank="1",reason="disk_full",run="r"} 3.0
 dllogger_log_seconds_total{rank="1",run="r"} 0.25
 # HELP dl_loss Last value logged as loss
 # TYPE dl_loss gauge
-dl_loss{goal="minimize",granularity="epoch",metric="train.loss",rank="1",run="r",stage="train"} 0.75
+dl_loss{goal="minimize",granularity="epoch",kind="loss",metric="train.loss",rank="1",run="r",stage="train"} 0.75
 # HELP dl_ips_per_second Last value logged as ips
 # TYPE dl_ips_per_second gauge
-dl_ips_per_second{granularity="iteration",metric="ips",rank="1",run="r"} 1.0
-"""
+dl_ips_per_second{granularity="iteration",kind="throughput",metric="ips",rank="1",run="r",unit="imgs/s"} 1.0
+"""  # noqa: E501 - lines of a page
 
 
 class Page:

@@ -141,7 +141,8 @@ def test_the_console_of_several_ranks():
     ranks = Counter(rank for rank, item in items if isinstance(item, FileRecord))
     assert {0: 4, 3: 1, 1: 1} == ranks
     for rank in ranks:
-        assert MetricMetadata("{image}/s", "maximize") == metadata_of(items, rank, "train.ips")
+        found = metadata_of(items, rank, "train.ips")
+        assert MetricMetadata("{image}/s", "maximize", unit_text="imgs/s") == found
     assert 1 == sum(item.key == "train.ips" for rank, item in series_metadata(items) if rank == 3)
 
 
@@ -154,10 +155,10 @@ def test_infos_and_metadata_are_the_files_ranks():
 def test_what_the_package_writes_is_passed_on_as_it_is():
     """The record of the line itself, its data not copied, numbers found once."""
     backend = in_memory_backend()
-    backend.write_record(Record(START_US, 5, (0, 1), {"speed": 0.5}))
+    backend.write_record(Record(START_US, 5, (0, 1), {"memory": 0.5}))
     items, _ = read(backend.file.lines)
     ((rank, record),) = items
-    assert (0, {"speed": 0.5}) == (rank, record.data)
+    assert (0, {"memory": 0.5}) == (rank, record.data)
     assert record.numbers_only
     assert record.numbers is record.data
 
@@ -261,7 +262,7 @@ def test_what_the_file_says_holds_over_conventions(metric, said, first, rank):
     record = log_line(json.dumps({metric: 0.5, "rank": rank}))
     lines = [metadata_line(said, metric), record, record]
     items, _ = read(lines if first else [record, *lines])
-    conventional = {"loss": {"GOAL": "MINIMIZE"}, "ips": {"unit": "items/s", "GOAL": "MAXIMIZE"}}
+    conventional = {"loss": {"GOAL": "MINIMIZE"}, "ips": {"GOAL": "MAXIMIZE"}}
     upper = {key if key == "unit" else key.upper(): value for key, value in said.items()}
     expected = parse_metadata({**conventional[metric], **upper, **said})
     assert expected == metadata_of(items, rank, metric)
@@ -291,7 +292,7 @@ def test_series_metadata_come_again_when_more_is_known_and_only_then():
     """For every other rank that has the metric; for the file's own the line itself is enough."""
     records = [log_line(json.dumps({"loss": 0.5, "rank": rank})) for rank in (0, 3, 4)]
     unit = metadata_line({"unit": "nat"})
-    items, reader = read([*records, log_line('{"rank": 5, "speed": 1}')])
+    items, reader = read([*records, log_line('{"rank": 5, "memory": 1}')])
     assert [0, 3, 4] == [rank for rank, _ in series_metadata(items)]
     said = SeriesMetadata("loss", "loss", {"GOAL": "MINIMIZE", "unit": "nat"})
     assert [(3, said), (4, said)] == reader.read(unit.encode())[1:]
@@ -327,7 +328,7 @@ def test_the_first_record_of_a_process_says_when_it_started():
         for elapsed_us in (1_000_000, 2_000_000):
             time_us = start_us + elapsed_us
             entry = {"timestamp": str(time_us / 1e6), "elapsedtime": str(elapsed_us / 1e6)}
-            entry |= {"datetime": "x", "type": "LOG", "step": [0, 1], "data": {"speed": 1}}
+            entry |= {"datetime": "x", "type": "LOG", "step": [0, 1], "data": {"memory": 1}}
             for _rank, item in reader.read(encode("DLLL " + json.dumps(entry))):
                 seen.append(item if isinstance(item, ProcessStart) else type(item))
     started = [ProcessStart(START_US, 0), ProcessStart(START_US + 10**9, 1)]

@@ -155,7 +155,7 @@ def test_stages(raw, expected):
         ([("unit", "s")], MetricMetadata()),
         (
             {"unit": "imgs/s", "GOAL": "MAXIMIZE", "STAGE": "TRAIN", "format": ":.3f"},
-            MetricMetadata("{image}/s", "maximize", "train"),
+            MetricMetadata("{image}/s", "maximize", "train", unit_text="imgs/s"),
         ),
         ({"unit": "s", "goal": "min", "stage": "val"}, MetricMetadata("s", "minimize", "val")),
         ({"GOAL": "NONE", "goal": "min"}, MetricMetadata()),
@@ -264,14 +264,24 @@ def test_the_metric_label_is_the_name_exactly_as_logged():
 
 
 def test_attributes():
-    """Stage and goal are labels where they are known, and absent where not."""
-    known = MetricMetadata("s", "minimize", "train")
+    """What is known of a metric is in labels, and what is not is absent."""
+    known = MetricMetadata("{image}/s", "maximize", "train", "rank", "imgs/s")
+    assert map_metric("x", known).attributes == {
+        "metric": "x",
+        "stage": "train",
+        "goal": "maximize",
+        "kind": "throughput",
+        "unit": "imgs/s",
+        "scope": "rank",
+    }
+    known = MetricMetadata("", "minimize", "train")
     assert map_metric("train.loss", known).attributes == {
         "metric": "train.loss",
         "stage": "train",
         "goal": "minimize",
+        "kind": "loss",
     }
-    assert map_metric("loss", MetricMetadata()).attributes == {"metric": "loss"}
+    assert map_metric("memory", MetricMetadata()).attributes == {"metric": "memory"}
 
 
 def scraped_names(metrics):

@@ -73,6 +73,7 @@ def test_metrics_are_on_the_provider_that_is_given(
         "metric": "val.loss",
         "stage": "val",
         "goal": "minimize",
+        "kind": "duration",
         "granularity": "iteration",
     } == point.attributes
     (steps,) = points(reader)["dllogger.steps"]

@@ -22,7 +22,7 @@ from otel_dllogger.logs.findings import LogFindings
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS
 from otel_dllogger.logs.source import LogFiles, Source
-from otel_dllogger.metrics.naming import is_stage, parse_goal
+from otel_dllogger.metrics.naming import is_scope, is_stage, parse_goal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -225,6 +225,7 @@ class _Log:
                 flexible=("metric", "exported as"),
                 second=("logged per", "exported as"),
             )
+        self._describe_guessed_kinds()
         if summary.unnamed_values:
             left_out = (
                 f"more than {MAX_METRICS:,} names: {count_of(summary.unnamed_values, 'value')} of "
@@ -236,6 +237,17 @@ class _Log:
             self._report.warnings.append(
                 f"{left_out} not in the table; keep counters and ids out of metric names"
             )
+
+    def _describe_guessed_kinds(self) -> None:
+        """Say what names were taken to mean, where METADATA says neither unit nor GOAL."""
+        names: dict[str, list[str]] = {}
+        for metric in self._summary.metrics.values():
+            kind = metric.guessed_kind
+            if metric.numbers and kind is not None:
+                names.setdefault(kind, []).append(metric.name)
+        for kind, of_kind in names.items():
+            once = list(dict.fromkeys(of_kind))  # MMEngine's have one for each stage
+            self._report.facts.append(f"  kind: {kind}: {_listed(once)}")
 
     def _find_metadata(self) -> None:
         warnings = self._report.warnings
@@ -260,6 +272,12 @@ class _Log:
                     f"the GOAL {goal[:40]!r} of {_listed(names)} is "
                     + (f"read as {meant.upper()}" if meant else "unknown: no best value is kept")
                     + "; write MINIMIZE, MAXIMIZE or NONE"
+                )
+        for scope, names in _by_said("SCOPE", metrics).items():
+            if not is_scope(scope):
+                warnings.append(
+                    f"the SCOPE {scope[:40]!r} of {_listed(names)} is unknown: it is not exported; "
+                    "write RANK if each rank logs its own value, GLOBAL if each logs the run's"
                 )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from otel_dllogger.cli.check.report import format_number
 from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS, SEPARATOR
+from otel_dllogger.metrics.kinds import guess_kind
 from otel_dllogger.metrics.naming import MappedMetric, map_metric, parse_metadata
 from otel_dllogger.record import ITERATION, Info, Metadata, SeriesMetadata
 from otel_dllogger.values import key_text, safe_repr, to_plain
@@ -28,8 +29,14 @@ MAX_PROBLEMS = 1_000
 
 _MAX_TEXT = 40
 _MAX_SAID = 1_000
-_SAID = ("unit", "GOAL", "goal", "STAGE", "stage", "format")
-_MEANT = {"unit": "unit", "goal": "GOAL", "stage": "STAGE", "format": "format"}
+_SAID = ("unit", "GOAL", "goal", "STAGE", "stage", "SCOPE", "scope", "format")
+_MEANT = {
+    "unit": "unit",
+    "goal": "GOAL",
+    "stage": "STAGE",
+    "scope": "SCOPE",
+    "format": "format",
+}
 
 
 @dataclass(slots=True)
@@ -70,6 +77,22 @@ class MetricSummary:
     def mapped(self) -> MappedMetric:
         """Return how it is exported, by what is known about it at the end."""
         return map_metric(self.name, parse_metadata(self.known))
+
+    @property
+    def guessed_kind(self) -> str | None:
+        """Return its kind and unit in words if its name decided them, else None."""
+        kind = guess_kind(self.name)
+        by_metadata = parse_metadata(self.said)
+        if by_metadata.unit or by_metadata.unit_text or by_metadata.goal:
+            return None
+        mapped = self.mapped
+        if kind.kind is None or mapped.kind != kind.kind:
+            return None
+        words = kind.kind.replace("_", " ")
+        if mapped.unit_label:
+            words += f" in {mapped.unit_label}"
+        convention = " and the convention of frameworks" if kind.by_convention else ""
+        return f"{words} by name{convention}"
 
 
 @dataclass(slots=True)

@@ -165,7 +165,10 @@ class _Page:
         return f"running, last record {format_duration(max(age_s, 0.0))} ago ({when})"
 
     def _describe_metrics(self) -> None:
-        titles = ("run", "rank", "series", "value", "stage", "granularity", "goal", "logged as")
+        titles = (
+            *("run", "rank", "series", "value", "stage", "granularity", "goal"),
+            *("kind", "unit", "scope", "logged as"),
+        )
         rows = [
             (
                 one.labels.get("run", "") if self._has_runs else "",
@@ -175,6 +178,9 @@ class _Page:
                 one.labels.get("stage", ""),
                 one.labels.get("granularity", ""),
                 one.labels.get("goal", ""),
+                one.labels.get("kind", ""),
+                one.labels.get("unit", ""),
+                one.labels.get("scope", ""),
                 one.labels.get("metric", ""),
             )
             for one in self._samples
@@ -186,7 +192,7 @@ class _Page:
                 titles,
                 rows,
                 flexible=("run", "series", "logged as"),
-                second=("stage", "granularity", "goal", "logged as"),
+                second=("stage", "granularity", "goal", "kind", "unit", "scope", "logged as"),
             )
         else:
             self._report.facts += ["", "No metric has a value."]

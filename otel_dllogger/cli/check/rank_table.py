@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.cli.check.report import format_number, format_table
-from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, conventional_metadata
 from otel_dllogger.logs.rank_trace import find_time
 from otel_dllogger.logs.reader import SEPARATOR
+from otel_dllogger.metrics.kinds import LOSS, THROUGHPUT
 from otel_dllogger.record import EPOCH, ITERATION, RUN, VALIDATION
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _TITLES = ("run", "rank", "steps", "loss", "throughput", "first NaN", "last record")
 _SLOWER = 1.02
-_MINIMIZED = {"GOAL": "MINIMIZE"}
 
 
 def describe_ranks(
@@ -72,9 +71,9 @@ def _slowest(ranks: Iterable[LoggedRank]) -> Iterable[tuple[str, int]]:
 def _throughput(rank: LoggedRank) -> str:
     """Return what a rank does in a second: the first such metric, or else its steps."""
     for key, value in rank.state.iterations.items():
-        unit = rank.mapped(key).unit
-        if unit.endswith("/s"):
-            unit = unit.replace("{", "").replace("}", "")  # UCUM's annotations
+        mapped = rank.mapped(key)
+        unit = mapped.unit_label or mapped.unit
+        if mapped.kind == THROUGHPUT and "/" in unit:  # not MFU, or a throughput of anything
             return _rate(value) + (f" {unit}" if unit != "1/s" else "/s")
     seconds = _seconds_per_step(rank)
     return f"{_rate(1 / seconds)} steps/s" if seconds else ""
@@ -90,7 +89,7 @@ def _last_loss(rank: LoggedRank) -> str:
         (rank.mapped(key).stage not in ("train", None), *_part_of_loss(key), value)
         for granularity in (ITERATION, EPOCH, RUN, VALIDATION)
         for key, value in rank.state.cells[granularity].items()
-        if conventional_metadata(key.partition(SEPARATOR)[0], DLLOGGER_JSON) == _MINIMIZED
+        if rank.mapped(key).kind == LOSS
     ]
     return f"{min(losses)[-1]:.4g}" if losses else ""
 

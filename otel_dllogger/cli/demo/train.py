@@ -134,9 +134,8 @@ def describe_metrics() -> None:
     dllogger.metadata(
         "val.accuracy", {"unit": "%", "GOAL": "MAXIMIZE", "STAGE": "VAL", "format": ":.1f"}
     )
-    dllogger.metadata(
-        "train.ips", {"unit": "samples/s", "GOAL": "MAXIMIZE", "STAGE": "TRAIN", "format": ":.0f"}
-    )
+    throughput = {"unit": "samples/s", "GOAL": "MAXIMIZE", "SCOPE": "RANK", "format": ":.0f"}
+    dllogger.metadata("train.ips", {**throughput, "STAGE": "TRAIN"})
     dllogger.metadata(
         "train.step_time", {"unit": "s", "GOAL": "MINIMIZE", "STAGE": "TRAIN", "format": ":.4f"}
     )

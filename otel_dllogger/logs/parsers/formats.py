@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from otel_dllogger.metrics.kinds import LOSS, THROUGHPUT, guess_kind
 from otel_dllogger.record import ITERATION, VALIDATION, Record, parse_rank
 
 DLLOGGER_JSON = "DLLogger JSON lines"
@@ -40,10 +39,7 @@ MMENGINE = frozenset((MMENGINE_TEXT, MMENGINE_SCALARS, OPENMMLAB_TEXT, OPENMMLAB
 REPEATING = frozenset((TRAINER_STATE,))
 """Formats of which each file of a run repeats the rows of those before it."""
 
-# Whole words: "clips" is not a rate, and neither "loss_scale" nor "lossless" is a loss.
-_RATE = re.compile(r"(?<![a-z])ips(?![a-z])|throughput", re.IGNORECASE)
-_LOSS = re.compile(r"loss(?:es)?(?![a-z])(?![_ -]?(?:scal|weight))", re.IGNORECASE)
-
+_GOALS = {LOSS: "MINIMIZE", THROUGHPUT: "MAXIMIZE"}
 _DETECTRON2 = frozenset((DETECTRON2, DETECTRON2_TEXT))
 _TIMER_UNITS = {"time": "s", "data_time": "s", "eta": "s", "memory": "MiB"}
 """Seconds of MMEngine's and Detectron2's timers; ``get_max_cuda_memory`` gives bytes over 2**20."""
@@ -104,11 +100,10 @@ def conventional_metadata(name: str, log_format: str, stage: str | None = None) 
     Returns:
         Those of ``unit``, ``GOAL`` and ``STAGE`` that are known.
     """
-    metadata = {}
-    if _RATE.search(name):
-        metadata = {"unit": "items/s", "GOAL": "MAXIMIZE"}
-    elif _LOSS.search(name):
-        metadata = {"GOAL": "MINIMIZE"}
+    metadata: dict[str, str] = {}
+    goal = _GOALS.get(guess_kind(name).kind or "")
+    if goal is not None:
+        metadata["GOAL"] = goal
     if log_format in MMENGINE or log_format in _DETECTRON2:
         unit = _TIMER_UNITS.get(name.rpartition("/")[2])
         if unit is not None:
