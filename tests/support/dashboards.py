@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 
-from grafana.preview.interpolation import references
+from grafana.queries.interpolation import references
 from tests.support.paths import ROOT, TESTS
 from tests.support.promql import COUNTER_FUNCTIONS, Matcher, Selector, read
 
