@@ -219,6 +219,7 @@ def _learning() -> list[Builder[models.Panel]]:
                 "apart, so minimum and maximum differ a little while it changes. If they differ "
                 "more, the schedule of one rank is wrong.",
                 unit="sci",
+                decimals=2,
             ),
             Query(
                 f"max by ({SERIES}) ({{{LOGGED}, {RUNS}, {CHOSEN}, {_RATE_MATCHERS}}})",
