@@ -4,6 +4,7 @@ import {
   applyFieldOverrides,
   cacheFieldDisplayNames,
   type DataFrame,
+  type DataTransformerConfig,
   displayNameOverrideProcessor,
   type Field,
   FieldColorModeId,
@@ -61,13 +62,8 @@ export interface PanelData {
 export async function loadPanel(panel: Panel, theme: GrafanaTheme2): Promise<PanelData> {
   const fieldConfig = completeFieldConfig(panel);
   const replaceVariables = makeReplacer(panel.variables);
-  const transformations = (panel.model.transformations ?? []).filter((one) => !one.disabled);
-  const unknown = transformations.find(({ id }) => !TRANSFORMERS.some((known) => known.id === id));
-  if (unknown) {
-    throw new Error(`panel ${panel.title}: @grafana/data has no transformation ${unknown.id}`);
-  }
   const transformed = await lastValueFrom(
-    transformDataFrame(transformations, makeFrames(panel.answers), {
+    transformDataFrame(transformationsOf(panel), makeFrames(panel.answers), {
       interpolate: (text: string) => replaceVariables(text),
     })
   );
@@ -81,6 +77,16 @@ export async function loadPanel(panel: Panel, theme: GrafanaTheme2): Promise<Pan
   });
   cacheFieldDisplayNames(frames);
   return { frames, fieldConfig, replaceVariables };
+}
+
+/** Name the first transformation of a panel that only Grafana itself has. */
+export function findMissingTransformation(panel: Panel): string | undefined {
+  const ids = transformationsOf(panel).map(({ id }) => id);
+  return ids.find((id) => !TRANSFORMERS.some((known) => known.id === id));
+}
+
+function transformationsOf({ model }: Panel): DataTransformerConfig[] {
+  return (model.transformations ?? []).filter(({ disabled }) => !disabled);
 }
 
 /** Add what Grafana itself adds to a panel's settings when it loads a dashboard. */

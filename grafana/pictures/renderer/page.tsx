@@ -6,7 +6,7 @@ import { type CSSProperties, type ReactNode, useLayoutEffect } from 'react';
 import { createRoot } from 'react-dom/client';
 
 import type { Board, Panel, Row } from './board';
-import { loadPanel, type PanelData } from './fields';
+import { findMissingTransformation, loadPanel, type PanelData } from './fields';
 import { VISUALIZATIONS } from './visualizations';
 
 declare global {
@@ -128,17 +128,26 @@ interface ContentProps {
 }
 
 function Content({ panel, data, ...rest }: ContentProps) {
-  const Visualization = VISUALIZATIONS[panel.model.type];
-  if (Visualization && data) {
+  if (data) {
+    const Visualization = VISUALIZATIONS[panel.model.type];
     return <Visualization data={data} options={panel.model.options ?? {}} {...rest} />;
   }
   const series = panel.answers.reduce((sum, { series }) => sum + series.length, 0);
   return (
     <div className="message">
-      <p>Only Grafana itself draws this panel: its kind, {panel.model.type}, is not in @grafana/ui.</p>
+      <p>Only Grafana itself draws this panel: {findMissing(panel)}.</p>
       {panel.answers.length > 0 && <p>Its queries found {series} series.</p>}
     </div>
   );
+}
+
+/** Say what Grafana has published no code for. */
+function findMissing(panel: Panel): string | undefined {
+  if (!(panel.model.type in VISUALIZATIONS)) {
+    return `its kind, ${panel.model.type}, is not in @grafana/ui`;
+  }
+  const transformation = findMissingTransformation(panel);
+  return transformation && `its transformation, ${transformation}, is not in @grafana/data`;
 }
 
 /** Put a panel where the dashboard has it; the copies of a repeated one stand side by side. */
@@ -173,7 +182,7 @@ async function main() {
   const { board } = window;
   const data = new Map<Panel, PanelData>();
   for (const panel of board.rows.flatMap(({ panels }) => panels)) {
-    if (panel.model.type in VISUALIZATIONS) {
+    if (!findMissing(panel)) {
       data.set(panel, await loadPanel(panel, theme));
     }
   }

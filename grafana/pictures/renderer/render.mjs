@@ -1,6 +1,6 @@
 // Render dashboards in a headless Chromium: node render.mjs CHROMIUM FOLDER BOARD.json...
 //
-// Writes FOLDER/BOARD.png for each. The exit status is 1 if the page logs an error, throws one, or
+// Writes FOLDER/BOARD.png for each that has no errors. The exit status is 1 if the page logs an error, throws one, or
 // asks for a file that it is not given: the browser has no network.
 
 import { readFile, writeFile } from 'node:fs/promises';
@@ -15,6 +15,7 @@ const HERE = fileURLToPath(new URL('.', import.meta.url));
 const ORIGIN = 'http://pictures.invalid';
 // Taller than any dashboard: tables draw only the rows that are on the screen.
 const VIEWPORT = { width: 1600, height: 10_000 };
+const DRAWN_WITHIN_MS = 120_000;
 const HTML = `<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="/page.css">
 <script>window.grafanaBootData = { settings: { featureToggles: {} } };</script>
 <body><script type="module" src="/page.js"></script>`;
@@ -24,6 +25,7 @@ const FOLDERS = {
   '/public/build/img/icons/': 'node_modules/@grafana/ui/dist/public/img/icons/',
   '/public/fonts/inter/': 'node_modules/inter-ui/web/',
 };
+const MONOSPACE = 'node_modules/@fontsource/roboto-mono/files/roboto-mono-latin-400-normal.woff2';
 
 /** @returns {Promise<Map<string, string>>} The files of the page, by their paths. */
 async function bundle() {
@@ -49,6 +51,9 @@ async function bundle() {
 /** @param {Map<string, string>} files @param {string} path */
 async function find(files, path) {
   const known = files.get(path);
+  if (path.startsWith('/public/fonts/roboto/')) {
+    return readFile(join(HERE, MONOSPACE));
+  }
   const folder = Object.entries(FOLDERS).find(([prefix]) => path.startsWith(prefix));
   return known ?? (folder && readFile(join(HERE, folder[1], path.slice(folder[0].length))));
 }
@@ -84,9 +89,11 @@ async function render(context, files, board, picture) {
   await page.addInitScript((data) => Object.assign(window, { board: data }), board);
   const failed = page.waitForEvent('pageerror', { timeout: 0 }).catch(() => null);
   await page.goto(ORIGIN);
-  await Promise.race([page.waitForFunction(() => 'isDrawn' in window), failed]);
-  await page.evaluate(() => document.fonts.ready);
-  await writeFile(picture, shrink(await page.locator('.board').screenshot()));
+  const drawn = page.waitForFunction(() => 'isDrawn' in window, null, { timeout: DRAWN_WITHIN_MS });
+  await Promise.race([drawn, failed]);
+  if (errors.length === 0) {
+    await writeFile(picture, shrink(await page.locator('.board').screenshot()));
+  }
   await page.close();
   return errors;
 }
