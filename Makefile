@@ -19,6 +19,9 @@ WORKERS ?= $(shell n=$$(nproc); echo $$((n > 8 ? 8 : n)))
 PYTEST := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 	--max-worker-restart 0
 
+# What draws the pictures of the dashboards.
+RENDERER := grafana/pictures/renderer
+
 .PHONY: help demo check test test-newest test-oldest test-torch soak bench dashboards kubernetes pictures lint clean
 
 help: ## List the targets
@@ -45,11 +48,10 @@ test-newest: .venv/.dev .venv-torch/.done ## Run the tests with the newest versi
 	.venv/bin/python $(PYTEST) $(ARGS) $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=95)
 
 # The oldest versions are about OpenTelemetry and prometheus-client: what touches neither is left
-# out, by the marker newest_only, and so are the pictures, whose matplotlib this environment lacks.
+# out, by the marker newest_only.
 test-oldest: .venv-oldest/.done ## Run the tests with the oldest versions
 	@scripts/install-missing prometheus promtool
-	.venv-oldest/bin/python $(PYTEST) $(ARGS) -m 'not newest_only' \
-		--ignore tests/unit/test_preview.py
+	.venv-oldest/bin/python $(PYTEST) $(ARGS) -m 'not newest_only'
 
 # Warnings of PyTorch and MMEngine are not ours to fix: here a warning is not an error.
 test-torch: .venv-torch/.done ## Run the tests of the integrations, with real MMEngine and PyTorch
@@ -73,19 +75,20 @@ dashboards: .venv/.dev ## Generate grafana/dashboards from grafana/source
 kubernetes: .venv/.dev ## Generate deploy/kubernetes/prometheus-rule.yaml from prometheus/rules
 	.venv/bin/python deploy/kubernetes/generate.py
 
-pictures: .venv/.dev ## Train, and draw what the dashboards show; ARGS="--seconds 60 --ranks 4"
-	@scripts/install-missing prometheus
-	.venv/bin/python -m grafana.preview $(ARGS)
+pictures: .venv/.dev $(RENDERER)/node_modules/.done ## Train, and draw docs/images with Grafana's own components; ARGS="--ranks 1024 --output DIR"
+	@scripts/install-missing prometheus promtool chromium
+	npm --prefix $(RENDERER) run --silent check
+	.venv/bin/python -m grafana.pictures $(ARGS)
 
 lint: .venv/.dev ## Check style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/mypy --python-version 3.11 -p grafana.source -p grafana.preview
+	.venv/bin/mypy --python-version 3.11 -p grafana.source -p grafana.queries -p grafana.pictures
 
 clean: ## Remove environments, caches and results
 	rm -rf .venv .venv-oldest .venv-torch build dist demo-run .coverage .coverage.* \
-		.mypy_cache .pytest_cache .ruff_cache .hypothesis
+		.mypy_cache .pytest_cache .ruff_cache .hypothesis $(RENDERER)/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.demo: pyproject.toml scripts/environment
@@ -94,6 +97,12 @@ clean: ## Remove environments, caches and results
 
 .venv/.dev: pyproject.toml scripts/environment
 	scripts/environment .venv --upgrade --upgrade-strategy eager -e '.[dev]'
+	@touch $@
+
+# Grafana's packages are 660 MB that only the pictures need.
+$(RENDERER)/node_modules/.done: $(RENDERER)/package.json $(RENDERER)/package-lock.json
+	@scripts/install-missing node npm
+	npm --prefix $(RENDERER) ci --no-audit --no-fund
 	@touch $@
 
 .venv-oldest/.done: pyproject.toml constraints/oldest.txt scripts/environment

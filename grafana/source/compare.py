@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from grafana.source import promql, variables
 from grafana.source.board import add_row, new_board
 from grafana.source.graphs import curves
-from grafana.source.panels import RED, STATES, About, Query
+from grafana.source.panels import COUNT, RED, STATES, About, Query
 from grafana.source.promql import LOSSES, RATES, RUN, RUNS, SCORES, each, last, of_run
 from grafana.source.tables import Column, matrix, rows
 
@@ -112,8 +112,8 @@ def _figures() -> Builder[models.Panel]:
             Column("run", "Run"),
             Column("Value #A", "Started", unit="dateTimeAsIso"),
             Column("Value #B", "Logged for", unit="s"),
-            Column("Value #C", "Ranks"),
-            Column("Value #D", "Steps"),
+            Column("Value #C", "Ranks", unit=COUNT),
+            Column("Value #D", "Steps", unit=COUNT),
             Column("Value #E", "Step time", unit="s"),
             Column("Value #F", "NaN and Inf", steps=((None, "transparent"), (1, RED))),
             Column("Value #G", "State", names=STATES),

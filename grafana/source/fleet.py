@@ -8,7 +8,7 @@ from grafana.source import overview, promql, variables
 from grafana.source.board import add_row, new_board
 from grafana.source.graphs import figure, lines
 from grafana.source.health import alert_list, rules_loaded
-from grafana.source.panels import BLUE, GREEN, RED, STATES, YELLOW, About, Query
+from grafana.source.panels import BLUE, COUNT, GREEN, RED, STATES, YELLOW, About, Query
 from grafana.source.promql import RUN, RUNS, each, last
 from grafana.source.tables import Column, rows
 from grafana.source.thresholds import STALLED_S
@@ -45,6 +45,7 @@ def _now() -> list[Builder[models.Panel]]:
                     steps=((None, color),)
                     if color in (BLUE, GREEN)
                     else ((None, GREEN), (1, color)),
+                    unit=COUNT,
                     decimals=0,
                 ),
                 Query(f"count({_STATE} == {value}) or vector(0)", text),
@@ -97,8 +98,8 @@ def _runs() -> Builder[models.Panel]:
             Column("Value #A", "State", names=STATES, width=100),
             Column("Value #B", "Critical", steps=((None, "transparent"), (1, RED)), width=80),
             Column("Value #C", "Warnings", steps=((None, "transparent"), (1, YELLOW)), width=90),
-            Column("Value #D", "Ranks", width=70),
-            Column("Value #E", "of", width=60),
+            Column("Value #D", "Ranks", unit=COUNT, width=70),
+            Column("Value #E", "of", unit=COUNT, width=60),
             Column("Value #F", "Done", unit="percentunit", decimals=0, width=70),
             Column("Value #G", "Left", unit="s", width=90),
             Column("metric", "Loss of"),
@@ -127,6 +128,7 @@ def _over_time() -> list[Builder[models.Panel]]:
                 "Ranks",
                 "Ranks that answer. A line that falls before its run has ended is a rank that is "
                 "lost.",
+                unit=COUNT,
                 decimals=0,
                 minimum=0,
             ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from typing import Any
 
-from grafana.source.panels import GREEN, RED, About, Query, ask, describe, legend, tooltip
+from grafana.source.panels import COUNT, GREEN, RED, About, Query, ask, describe, legend, tooltip
 from grafana.source.promql import RUN
 from grafana.source.sdk import (
     Builder,
@@ -85,6 +85,7 @@ def tally(
     about = About(
         title,
         f"{what} A step in the line is when it happened.",
+        unit=COUNT,
         steps=((None, GREEN), (1, RED)),
         decimals=0,
         minimum=0,

@@ -8,7 +8,7 @@ from grafana.source import promql, variables
 from grafana.source.board import add_row, new_board
 from grafana.source.graphs import figure, figures, lines, tally
 from grafana.source.health import alert_list, rules_loaded, run_state
-from grafana.source.panels import BLUE, GREEN, RED, YELLOW, About, Query
+from grafana.source.panels import BLUE, COUNT, GREEN, RED, YELLOW, About, Query
 from grafana.source.promql import LOSSES, RANKS, RATES, RUN, RUNS, SCORES, of_rank, of_run
 from grafana.source.tables import Column, rows
 from grafana.source.thresholds import ATTEMPTS, STALLED_S
@@ -93,6 +93,7 @@ def _now() -> list[Builder[models.Panel]]:
                 "Ranks",
                 "Ranks that answer, and how many the run was started with. If some are missing "
                 "before the run has ended, the dashboard Ranks shows which, and where they ran.",
+                unit=COUNT,
                 steps=_PLAIN,
             ),
             Query(
@@ -103,7 +104,7 @@ def _now() -> list[Builder[models.Panel]]:
             Query(promql.last("run:dllogger_world_size:max"), "of"),
         ),
         figure(
-            About("Epoch", "The epoch of the furthest rank.", steps=_PLAIN),
+            About("Epoch", "The epoch of the furthest rank.", unit=COUNT, steps=_PLAIN),
             Query(f"run:dllogger_epoch:max{{{RUNS}}}", "{{run}}"),
         ),
         figure(
@@ -111,6 +112,7 @@ def _now() -> list[Builder[models.Panel]]:
                 "Iteration",
                 "The iteration of the furthest rank, as it was logged: it may start again with "
                 "each epoch.",
+                unit=COUNT,
                 steps=_PLAIN,
             ),
             Query(f"run:dllogger_iteration:max{{{RUNS}}}", "{{run}}"),
@@ -143,6 +145,7 @@ def _now() -> list[Builder[models.Panel]]:
                 "NaN and Inf",
                 "Values of the chosen metrics that were not finite, over the time range. A loss "
                 "that is not finite seldom recovers: stop, and continue from a checkpoint.",
+                unit=COUNT,
                 steps=((None, GREEN), (1, RED)),
                 decimals=0,
                 nothing="none",
@@ -164,6 +167,7 @@ def _now() -> list[Builder[models.Panel]]:
             About(
                 "Restarts",
                 "How often the run was started again, over the time range: its attempts, less one.",
+                unit=COUNT,
                 steps=((None, GREEN), (1, YELLOW), (ATTEMPTS, RED)),
                 decimals=0,
             ),
@@ -178,6 +182,7 @@ def _now() -> list[Builder[models.Panel]]:
                 "Dropped",
                 "Records or values that were not written or not exported, over the time range. The "
                 "dashboard Ranks says why.",
+                unit=COUNT,
                 steps=((None, GREEN), (1, RED)),
                 decimals=0,
                 nothing="none",
@@ -255,6 +260,7 @@ def _learning() -> list[Builder[models.Panel]]:
                 "apart, so minimum and maximum differ a little while it changes. If they differ "
                 "more, the schedule of one rank is wrong.",
                 unit="sci",
+                decimals=2,
                 nothing="No learning rate is logged",
             ),
             Query(of_run("max", 'kind="learning_rate"'), f"max {_NAME}"),
@@ -362,7 +368,7 @@ def _speed() -> list[Builder[models.Panel]]:
 def _health() -> list[Builder[models.Panel]]:
     return [
         lines(
-            About("Epoch", "The epochs of the first and of the last rank.", decimals=0),
+            About("Epoch", "The epochs of the first and of the last rank.", unit=COUNT, decimals=0),
             Query(f"run:dllogger_epoch:max{{{RUNS}}}", "first {{run}}"),
             Query(f"run:dllogger_epoch:min{{{RUNS}}}", "last {{run}}", style="dashed"),
             width=8,
@@ -373,6 +379,7 @@ def _health() -> list[Builder[models.Panel]]:
                 "The steps of the first and of the last rank since their processes began. They are "
                 "scraped up to a scrape interval apart, so that a small difference means nothing. "
                 "A growing one means that the ranks are not in step.",
+                unit=COUNT,
                 decimals=0,
             ),
             Query(f"run:dllogger_steps_total:max{{{RUNS}}}", "first {{run}}"),
@@ -408,6 +415,7 @@ def _health() -> list[Builder[models.Panel]]:
             About(
                 "Processes",
                 "Processes that answer, by attempt. A new attempt is a restart.",
+                unit=COUNT,
                 decimals=0,
             ),
             Query(f"run:dllogger_processes:count{{{RUNS}}}", "attempt {{attempt}} {{run}}"),

@@ -27,6 +27,9 @@ DATASOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasourc
 
 GREEN, YELLOW, RED, BLUE = "green", "yellow", "red", "blue"
 
+COUNT = "locale"
+"""Grafana's unit for whole numbers: 1,024, and not 1.02 K."""
+
 Panel = TypeVar(
     "Panel",
     stat.Panel,

@@ -8,7 +8,7 @@ from grafana.source import promql, variables
 from grafana.source.board import add_row, new_board
 from grafana.source.graphs import distribution, lines, tally
 from grafana.source.health import alert_list, rules_loaded, run_state
-from grafana.source.panels import GREEN, RED, YELLOW, About, Query
+from grafana.source.panels import COUNT, GREEN, RED, YELLOW, About, Query
 from grafana.source.promql import CHOSEN, RANK, RANKS, RUN, RUNS
 from grafana.source.tables import Column, rows
 from grafana.source.thresholds import (
@@ -262,8 +262,8 @@ def _behind() -> list[Builder[models.Panel]]:
             ],
             [
                 _rank_column(),
-                Column("Value #A", "Steps"),
-                Column("Value #B", "Behind the first"),
+                Column("Value #A", "Steps", unit=COUNT),
+                Column("Value #B", "Behind the first", unit=COUNT),
                 Column("run", "Run"),
                 Column("job", "Job"),
             ],
@@ -354,7 +354,7 @@ def _nonfinite() -> Builder[models.Panel]:
             Column("metric", "Metric"),
             Column("stage", "Stage"),
             Column("Value #A", "Since", unit="dateTimeAsIso"),
-            Column("Value #B", "Times"),
+            Column("Value #B", "Times", unit=COUNT),
             Column("attempt", "Attempt", width=70),
             Column("run", "Run"),
             Column("job", "Job"),

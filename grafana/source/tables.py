@@ -19,7 +19,7 @@ class Column:
     Attributes:
         field: A label, or ``Value``; with several queries, ``Value #A`` for the first one's value.
         title: Its heading.
-        unit: Grafana's id of the unit, for a value.
+        unit: Grafana's id of the unit, for a value; a label is text, whatever it looks like.
         steps: Colours of the cell, as in ``About``.
         link: Where a click leads.
         decimals: Digits after the decimal point.
@@ -84,8 +84,10 @@ def rows(
     )
     for column in columns:
         properties = []
-        if column.unit is not None:
-            properties.append(models.DynamicConfigValue(id_val="unit", value=column.unit))
+        # Grafana gives a label that looks like a number the table's unit: rank 1000 would be "1 K".
+        unit = column.unit or (None if column.field.startswith("Value") else "string")
+        if unit is not None:
+            properties.append(models.DynamicConfigValue(id_val="unit", value=unit))
         if column.steps is not None:
             steps = [{"color": color, "value": value} for value, color in column.steps]
             properties += [

@@ -37,6 +37,7 @@ from tests.support.dashboards import (
     check_targets,
     check_time,
     check_types,
+    check_units,
     check_variables,
     check_windows,
     panels_of,
@@ -268,6 +269,12 @@ BROKEN: list[tuple[Callable[..., list[str]], Callable[[dict[str, Any]], Any], st
     (check_annotations, lambda board: annotations_of(board)[0].update(enable=False), "Start"),
     (check_time, lambda board: board.update(refresh=""), "no refresh"),
     (check_time, lambda board: board.update(time={"from": "2026-01-01"}), "time"),
+    (check_units, change_defaults("timeseries", unit="sci"), "all digits"),
+    (
+        check_units,
+        lambda board: panel_of(board, "table")["fieldConfig"].update(overrides=[]),
+        "Run is a number",
+    ),
     (check_types, lambda board: board.update(graphToolTip=1), "graphToolTip"),
     (check_types, lambda board: panel_of(board, "stat").update(color="red"), "color"),
     (

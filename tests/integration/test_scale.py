@@ -1,15 +1,9 @@
-"""A run of 1,024 ranks: the dashboards answer in time and draw what a person can read.
-
-An hour of history is written into the database at once; after that the ranks are live, on the
-shipped configuration, so that the rules are evaluated as they would be.
-"""
+"""A run of 1,024 ranks: the dashboards answer in time and draw what a person can read."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -17,23 +11,22 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from grafana.preview.dashboard import PANELS_WITHOUT_QUERIES, Dashboard
-from grafana.preview.datasource import DataSource
-from grafana.preview.interpolation import DashboardError
-from tests.support.paths import ROOT, TESTS
-from tests.support.prometheus import Prometheus, find_program, wait_for
-from tests.support.training_run import SCRAPE_INTERVAL_S, shipped_configuration
+from grafana.queries.dashboard import PANELS_WITHOUT_QUERIES, Dashboard
+from grafana.queries.datasource import DataSource
+from grafana.queries.interpolation import DashboardError
+from tests.support.many_ranks import HISTORY_S, many_ranks
+from tests.support.paths import ROOT
+from tests.support.training_run import SCRAPE_INTERVAL_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from grafana.preview.datasource import Query, Result
+    from grafana.queries.datasource import Query, Result
+    from tests.support.prometheus import Prometheus
 
 DASHBOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
-MANY_RANKS = TESTS / "scripts" / "many_ranks.py"
 RANKS = 1024
-HISTORY_S = 3600.0
 
 QUERY_LIMIT_S = 2.0  # on a core that has nothing else to do, and does the work in this time:
 WORK_S = 0.073
@@ -47,42 +40,8 @@ pytestmark = [pytest.mark.newest_only, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Run a Prometheus with an hour of 1,024 ranks, which go on being there."""
-    folder = tmp_path_factory.mktemp("scale")
-    discovery = folder / "discovery"
-    discovery.mkdir()
-    configuration = shipped_configuration(folder / "prometheus", discovery=discovery)
-    start_s = int(time.time() - HISTORY_S)
-    text = folder / "history"
-    with text.open("wb") as stream:
-        _many_ranks("history", start_s, int(time.time()), stdout=stream)
-    command = [find_program("promtool"), "tsdb", "create-blocks-from", "--quiet", "openmetrics"]
-    subprocess.run([*command, text, configuration.parent / "data"], check=True, cwd=folder)
-    text.unlink()
-    command = [sys.executable, MANY_RANKS, "serve", str(RANKS), str(start_s), str(discovery)]
-    server = subprocess.Popen(command)
-    try:
-        wait_for((discovery / "ranks.json").exists, bool)
-        with Prometheus(
-            configuration.parent, discovery=discovery, configuration=configuration
-        ) as running:
-            # Every rank was scraped often enough for a rate, and the rules ran on that.
-            rates = "count(rate(dllogger_steps_total[1m]))"
-            wait_for(lambda: running.query(rates), _all_ranks, within_s=180)
-            medians = "count(rank:dllogger_step_seconds:mean5m)"
-            wait_for(lambda: running.query(medians), _all_ranks, within_s=180)
-            yield running
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _many_ranks(mode: str, start_s: int, last: object, **options: object) -> None:
-    command = [sys.executable, MANY_RANKS, mode, str(RANKS), str(start_s), str(last)]
-    subprocess.run(command, check=True, **options)
-
-
-def _all_ranks(found: list[tuple[dict[str, str], float]]) -> bool:
-    return _value(found) == RANKS
+    with many_ranks(tmp_path_factory.mktemp("scale"), RANKS) as running:
+        yield running
 
 
 def _value(found: list[tuple[dict[str, str], float]]) -> float:

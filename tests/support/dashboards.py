@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 
-from grafana.preview.interpolation import references
+from grafana.queries.interpolation import references
 from tests.support.paths import ROOT, TESTS
 from tests.support.promql import COUNTER_FUNCTIONS, Matcher, Selector, read
 
@@ -199,6 +199,25 @@ def check_merges(board: dict[str, Any]) -> list[str]:
         for target in panel["targets"]
         if named.match(target["expr"])
     ]
+
+
+def check_units(board: dict[str, Any]) -> list[str]:
+    """Check that Grafana writes labels in tables as they are, and powers of ten with few digits."""
+    problems = []
+    for panel in panels_of(board):
+        defaults = panel["fieldConfig"]["defaults"]
+        if defaults.get("unit") == "sci" and "decimals" not in defaults:
+            problems.append(f"{panel['title']}: all digits of sci")
+        texts = {
+            rule["matcher"]["options"]
+            for rule in panel["fieldConfig"]["overrides"]
+            if {"id": "unit", "value": "string"} in rule["properties"]
+        }
+        for step in panel.get("transformations", []):
+            for field, title in step["options"].get("renameByName", {}).items():
+                if not field.startswith("Value") and title not in texts:
+                    problems.append(f"{panel['title']}: {title} is a number")
+    return problems
 
 
 def check_grid(board: dict[str, Any]) -> list[str]:
@@ -493,6 +512,7 @@ CHECKS: list[Callable[..., list[str]]] = [
     check_targets,
     check_time,
     check_types,
+    check_units,
     check_variables,
     check_windows,
 ]

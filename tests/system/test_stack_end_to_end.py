@@ -14,9 +14,9 @@ import psutil
 import pytest
 import yaml
 
-from grafana.preview.dashboard import Dashboard
-from grafana.preview.datasource import DataSource
-from grafana.preview.interpolation import DashboardError
+from grafana.queries.dashboard import Dashboard
+from grafana.queries.datasource import DataSource
+from grafana.queries.interpolation import DashboardError
 from tests.support.paths import ROOT
 from tests.support.prometheus import wait_for
 from tests.support.training_run import (
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from grafana.preview.datasource import Frame, Result
+    from grafana.queries.datasource import Frame, Result
     from tests.support.training_run import AlertHistory
 
 FOLDER = ROOT / "grafana" / "dashboards"

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from grafana.preview.datasource import SCREEN_PX, Query, Result
-from grafana.preview.interpolation import (
+from grafana.queries.datasource import SCREEN_PX, Query, Result
+from grafana.queries.interpolation import (
     DashboardError,
     Variable,
     built_in,
@@ -17,16 +17,16 @@ from grafana.preview.interpolation import (
     interpolate,
     references,
 )
-from grafana.preview.options import check_offered, choose, filter_options, sort_options
+from grafana.queries.options import check_offered, choose, filter_options, sort_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from grafana.preview.datasource import DataSource
+    from grafana.queries.datasource import DataSource
 
 COLUMNS = 24
-PANELS_WITHOUT_QUERIES = frozenset({"row", "text", "news", "dashlist", "alertlist"})
+PANELS_WITHOUT_QUERIES = frozenset({"row", "text", "news", "dashlist", "alertlist", "annolist"})
 _DATA_SOURCE_UID = "prometheus"
 
 

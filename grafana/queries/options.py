@@ -10,8 +10,8 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from grafana.preview.datasource import python_regex
-from grafana.preview.interpolation import (
+from grafana.queries.datasource import python_regex
+from grafana.queries.interpolation import (
     ALL,
     DashboardError,
     Variable,
@@ -23,7 +23,7 @@ from grafana.preview.interpolation import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from grafana.preview.datasource import DataSource
+    from grafana.queries.datasource import DataSource
 
 
 def check_offered(model: dict[str, Any], options: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The training that the pictures show: two runs of the demo's ranks, one after the other."""
+"""A training for the pictures: two runs of the demo's ranks, one after the other."""
 
 from __future__ import annotations
 
@@ -24,6 +24,23 @@ SHIPPED = Path(__file__).parents[2] / "prometheus"
 
 _TURN_S = 0.5
 _STOP_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A Prometheus that has scraped runs, one of which still trains.
+
+    Attributes:
+        url: The address of Prometheus.
+        start_s: When the first run began, in Unix seconds.
+        last_start_s: When the last run began.
+        scrape_interval_s: Its scrape interval.
+    """
+
+    url: str
+    start_s: float
+    last_start_s: float
+    scrape_interval_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +76,9 @@ def make_plans(ranks: int) -> list[Plan]:
 def lapse(configuration: dict[str, Any], folders: list[Path], rules: Path) -> dict[str, Any]:
     """Return the shipped configuration, sped up and with other discovery folders.
 
+    The jobs that do not watch ranks are left out, as is Alertmanager: none is started, and one that
+    happens to run on this machine is to hear nothing of this training.
+
     Args:
         configuration: As in ``prometheus/prometheus.yml``.
         folders: Where the ranks announce themselves.
@@ -68,12 +88,15 @@ def lapse(configuration: dict[str, Any], folders: list[Path], rules: Path) -> di
     faster = dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), interval)
     files = [f"{folder.resolve()}/*.json" for folder in folders]
     discovery = [{"files": files, "refresh_interval": interval}]
+    without = {name: value for name, value in configuration.items() if name != "alerting"}
     return {
-        **configuration,
+        **without,
         "global": {**configuration["global"], **faster},
         "rule_files": [str(rules.resolve() / "*.yml")],
         "scrape_configs": [
-            {**one, "file_sd_configs": discovery} for one in configuration["scrape_configs"]
+            {**one, "file_sd_configs": discovery}
+            for one in configuration["scrape_configs"]
+            if "file_sd_configs" in one
         ],
     }
 
@@ -104,22 +127,26 @@ class Training:
         config.write_text(yaml.safe_dump(lapse(shipped, folders, SHIPPED / "rules")))
         self._ranks: list[Rank] = []
         self._prometheus = Prometheus(program, config, folder / "prometheus.log")
-        self.url = self._prometheus.url
-        self.start_s = time.time()
-        self.last_start_s = self.start_s
+        self._start_s = time.time()
+        self._last_start_s = self._start_s
 
-    def wait(self) -> None:
+    def wait(self) -> Watched:
         """Start each run at its time, and wait until the whole time is up.
+
+        Returns:
+            What Prometheus knows by then.
 
         Raises:
             UserError: If a process died.
         """
         waiting = sorted(self._plans, key=lambda plan: plan.begin)
-        while (passed_s := time.time() - self.start_s) < self._seconds:
+        while (passed_s := time.time() - self._start_s) < self._seconds:
             if waiting and passed_s >= waiting[0].begin * self._seconds:
                 self._start(waiting.pop(0))
             self._check()
             time.sleep(_TURN_S)
+        url = self._prometheus.url
+        return Watched(url, self._start_s, self._last_start_s, SCRAPE_INTERVAL_S)
 
     def stop(self) -> None:
         """End all processes, by their own ids; at once if this is interrupted."""
@@ -138,7 +165,7 @@ class Training:
         return self._folder / plan.run / "discovery"
 
     def _start(self, plan: Plan) -> None:
-        self.last_start_s = time.time()
+        self._last_start_s = time.time()
         with _whole():
             self._ranks += start_ranks(
                 count=plan.ranks,
@@ -158,7 +185,7 @@ class Training:
 
 
 @contextlib.contextmanager
-def train(folder: Path, *, seconds: float, ranks: int) -> Iterator[Training]:
+def train(folder: Path, *, seconds: float, ranks: int) -> Iterator[Watched]:
     """Train for a while, and keep Prometheus running until the end of the block.
 
     Args:
@@ -168,8 +195,7 @@ def train(folder: Path, *, seconds: float, ranks: int) -> Iterator[Training]:
     """
     training = Training(folder, seconds=seconds, ranks=ranks)
     try:
-        training.wait()
-        yield training
+        yield training.wait()
     finally:
         training.stop()
 

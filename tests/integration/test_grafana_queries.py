@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from grafana.preview.dashboard import Dashboard
-from grafana.preview.datasource import DataSource
-from grafana.preview.interpolation import (
+from grafana.pictures.board import load_board
+from grafana.pictures.run import find_dashboards
+from grafana.queries.dashboard import Dashboard
+from grafana.queries.datasource import DataSource
+from grafana.queries.interpolation import (
     DashboardError,
     Intervals,
     Variable,
@@ -26,6 +28,7 @@ from tests.support.prometheus import Prometheus, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.newest_only
 
@@ -384,3 +387,61 @@ def test_what_is_not_there_is_an_error(source: DataSource) -> None:
     for missing in (["gone"], ["$__all"]):
         with pytest.raises(DashboardError, match="does not offer"):
             dashboard(source, variables=[runs], run=missing)
+
+
+@pytest.mark.parametrize("path", find_dashboards(), ids=lambda path: path.stem)
+def test_a_picture_has_every_panel_and_every_answer(source: DataSource, path: Path) -> None:
+    """What the renderer reads is JSON that leaves out no panel, and no query of one."""
+    board = Dashboard.load(path, source)
+    read = json.loads(json.dumps(load_board(board), allow_nan=False))
+    panels = [panel for row in read["rows"] for panel in row["panels"]]
+    expected = [one for one in board.panels if one.kind != "row"]
+    assert [(one.title, len(board.queries(one))) for one in expected] == [
+        (one["title"], len(one["answers"])) for one in panels
+    ]
+    titles = [one.title for one in board.panels if one.kind == "row"]
+    assert titles == [row["title"] for row in read["rows"]]
+
+
+def test_a_picture_has_answers_as_they_are(source: DataSource) -> None:
+    """Labels, values that are not finite, legends, hidden targets and steps."""
+    name = "Loss of $run"
+    targets = [
+        target("dl_loss", legendFormat="{{rank}} of $run", instant=True, range=False),
+        target("steps_total", "B", hide=True, interval="7s", format="table"),
+    ]
+    board = dashboard(
+        source,
+        panel(name, *targets),
+        {"type": "alertlist", "title": "Alerts", "gridPos": {}},
+        variables=[variable("run", "label_values(dl_loss, run)", label="Run")],
+    )
+    board.model |= {"title": "Small"}
+    read = load_board(board)
+    assert ("Small", [{"label": "Run", "text": "a.b"}]) == (read["title"], read["variables"])
+    assert 1000 * source.start_s == read["from_ms"]
+    (row,) = read["rows"]
+    loss, alerts = row["panels"]
+    assert ("", "Loss of a.b", "Alerts") == (row["title"], loss["title"], alerts["title"])
+    assert "a.b" == loss["variables"]["run"]
+    assert [] == alerts["answers"]
+    shown, hidden = loss["answers"]
+    assert ("{{rank}} of a.b", "time_series", None) == (
+        shown["legend"],
+        shown["format"],
+        shown["step_ms"],
+    )
+    assert {("a.b", "0", 0.5), ("a.b", "2", 0.25), ("a.b", "10", "nan"), ("c (2)", "0", 2.0)} == {
+        (one["labels"]["run"], one["labels"]["rank"], one["samples"][-1][1])
+        for one in shown["series"]
+    }
+    assert (False, True) == (shown["is_hidden"], hidden["is_hidden"])
+    assert ("table", 7000) == (hidden["format"], hidden["step_ms"])
+
+
+def test_a_picture_is_refused_for_an_annotation_that_is_broken(source: DataSource) -> None:
+    """Annotations are not drawn, but asked."""
+    board = dashboard(source)
+    board.model["annotations"] = {"list": [{"name": "Broken", "expr": "dl_loss{"}]}
+    with pytest.raises(DashboardError, match="annotation Broken"):
+        load_board(board)

@@ -1,4 +1,4 @@
-"""Train, and draw the dashboards of the training: ``python -m grafana.preview --help``."""
+"""Train, and make pictures of the dashboards: ``python -m grafana.pictures --help``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import signal
 import sys
 from pathlib import Path
 
-from grafana.preview.interpolation import DashboardError
+from grafana.pictures.run import MOST_PROCESSES, make_pictures
+from grafana.queries.interpolation import DashboardError
 from otel_dllogger.cli.terminal import UserError
 
 _INTERRUPTED = 130
@@ -23,22 +24,22 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m grafana.preview", description="Train, and draw the dashboards of the run."
+        prog="python -m grafana.pictures", description="Train, and make pictures of the dashboards."
     )
     parser.add_argument("--seconds", type=float, default=240.0, help="how long to train")
-    parser.add_argument("--ranks", type=int, default=8, help="ranks of the larger run")
+    parser.add_argument(
+        "--ranks",
+        type=int,
+        default=8,
+        help=f"ranks of the larger run; more than {MOST_PROCESSES} are simulated",
+    )
     parser.add_argument(
         "--output", type=Path, default=Path("docs/images"), help="the folder for the pictures"
     )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        from grafana.preview.run import preview  # noqa: PLC0415 - matplotlib is an extra
-
-        preview(options.output, seconds=options.seconds, ranks=options.ranks, say=_say)
-    except ImportError as error:
-        _complain(f"{error}; pip install 'otel-dllogger[dashboards]'")
-        return 1
+        make_pictures(options.output, seconds=options.seconds, ranks=options.ranks, say=_say)
     except (DashboardError, UserError, OSError) as error:
         _complain(str(error))
         return 1
@@ -53,7 +54,7 @@ def _say(text: str) -> None:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(f"grafana.preview: {text}\n")
+    sys.stderr.write(f"grafana.pictures: {text}\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from grafana.preview.interpolation import DashboardError, Intervals
+from grafana.queries.interpolation import DashboardError, Intervals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

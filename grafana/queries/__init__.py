@@ -1,0 +1,1 @@
+"""The queries of a dashboard, sent as Grafana sends them: variables, intervals, data source."""
