@@ -59,7 +59,10 @@ LEFT_TO_THE_DATASOURCE = {
     "annotations": {"expr", "step", "tagKeys", "textFormat", "titleFormat", "useValueForTime"},
     "templating": {"definition"},
 }
-LABELS = {"job", "instance", "run", "rank", "stage", "metric", "goal", "granularity"}
+LABELS = {
+    *("job", "instance", "run", "rank", "stage", "metric", "goal", "granularity"),
+    *("kind", "unit", "scope"),
+}
 LABELS |= {"host", "local_rank", "world_size", "attempt", "pid", "type", "reason", "name"}
 
 
