@@ -7,6 +7,7 @@ from a name becomes a label, and never changes the name of a series.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -208,7 +209,11 @@ def guess_kind(name: str) -> Kind:
     Args:
         name: The name as it was logged.
     """
-    name = name[-_MAX_CHARACTERS:]
+    return _guess(name[-_MAX_CHARACTERS:])
+
+
+@functools.lru_cache(maxsize=4096)  # a bridge maps the same names for each of a thousand ranks
+def _guess(name: str) -> Kind:
     brackets = _IN_BRACKETS.search(name)
     hint = ""
     if brackets:

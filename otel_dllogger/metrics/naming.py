@@ -323,12 +323,7 @@ def map_metric(name: str, metadata: MetricMetadata) -> MappedMetric:
         name: The name as it was logged.
         metadata: What is known about it; empty if nothing is.
     """
-    base, stage = name, metadata.stage
-    token = _STAGE_TOKEN.match(name)
-    if token:
-        token_stage = _STAGES[token[1].lower()]
-        if stage is None or stage == token_stage:
-            base, stage = name[token.end() :], token_stage
+    base, stage = _split_stage(name, metadata.stage)
     kind = find_kind(name, unit=metadata.unit or metadata.unit_text, goal=metadata.goal)
     suffix = unit_suffix(metadata.unit)
     base = _without_unit(_sanitize(base), metadata.unit) or suffix
@@ -344,6 +339,26 @@ def map_metric(name: str, metadata: MetricMetadata) -> MappedMetric:
         # The share that one rank reaches stands for the run: shares do not add up.
         scope=metadata.scope or ("global" if kind.is_share else None),
     )
+
+
+def find_stage(name: str, metadata: MetricMetadata) -> str | None:
+    """Return the stage that ``map_metric`` gives a metric, and nothing else, which is fast.
+
+    Args:
+        name: The name as it was logged.
+        metadata: What is known about it.
+    """
+    return _split_stage(name, metadata.stage)[1]
+
+
+def _split_stage(name: str, stage: str | None) -> tuple[str, str | None]:
+    """Return a name without a token in front that agrees with the stage, and the stage."""
+    token = _STAGE_TOKEN.match(name)
+    if token:
+        token_stage = _STAGES[token[1].lower()]
+        if stage is None or stage == token_stage:
+            return name[token.end() :], token_stage
+    return name, stage
 
 
 def _sanitize(name: str) -> str:

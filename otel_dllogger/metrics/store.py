@@ -18,6 +18,7 @@ from otel_dllogger.metrics.naming import (
     MAX_LABEL_CHARACTERS,
     MappedMetric,
     MetricMetadata,
+    find_stage,
     label_text,
     map_metric,
     parse_metadata,
@@ -364,7 +365,8 @@ class SeriesStore:
             if key not in self._stages:
                 if len(self._stages) >= self.max_series:
                     self._stages.clear()
-                self._stages[key] = self.map(key).stage
+                name = self._names.get(key, key)
+                self._stages[key] = find_stage(name, self.metadata.get(key, MetricMetadata()))
             stage = self._stages[key]
             if stage is not None and stage != "train":
                 return stage

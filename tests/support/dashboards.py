@@ -43,7 +43,10 @@ LEFT_TO_THE_DATASOURCE = {
     "annotations": {"expr", "step", "tagKeys", "textFormat", "titleFormat", "useValueForTime"},
     "templating": {"definition"},
 }
-LABELS = {"job", "instance", "run", "rank", "stage", "metric", "goal", "granularity"}
+LABELS = {
+    *("job", "instance", "run", "rank", "stage", "metric", "goal", "granularity"),
+    *("kind", "unit", "scope"),
+}
 LABELS |= {"host", "local_rank", "world_size", "attempt", "pid", "type", "reason", "name"}
 LABELS |= {"kind", "unit", "scope", "of_median"}
 # Of Prometheus's own alerts, of node_exporter, of dcgm-exporter.

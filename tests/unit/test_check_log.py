@@ -459,18 +459,19 @@ GUESSED = {
 }
 
 
-def test_what_names_were_taken_to_mean_is_said(check):
+def test_what_names_were_taken_to_mean_is_said(check, tmp_path):
     """Kind and unit, within 80 columns; a metric whose metadata says it is not in the list."""
-    data = json.dumps({**dict.fromkeys(GUESSED, 1.5), "memory": 2, "x" * 40: 1})
+    data = json.dumps({**dict.fromkeys(GUESSED, 1.5), "memory": 2, f"loss_{'x' * 60}": 1})
     log = log_line("LOG", f'"step": [0, 1], "data": {data}')
     done = check(log)
     assert_said(done, 0, *GUESSED.values(), "All is well.")
     assert "memory" not in done.stdout.partition("kind: ")[2]
-    assert max(map(len, done.stdout.splitlines())) <= 80
-    for name, said in GUESSED.items():
+    narrow = otel_dllogger("check", "log.json", cwd=tmp_path, COLUMNS="80").stdout
+    assert max(map(len, narrow.partition("kind: ")[2].splitlines())) <= 80
+    for name, words in GUESSED.items():
         metadata = {"unit": "tokens/s", "GOAL": "MAXIMIZE"}
         line = f'"metric": "{name}", "metadata": {json.dumps(metadata)}'
-        assert said not in check(log_line("METADATA", line) + log).stdout
+        assert words not in check(log_line("METADATA", line) + log).stdout
 
 
 @pytest.mark.parametrize(
@@ -482,5 +483,4 @@ def test_an_unknown_scope_is_a_warning(check, scope, words):
     metadata = f'"metric": "ips", "metadata": {{"unit": "imgs/s", "SCOPE": "{scope}"}}'
     done = check(log_line("METADATA", metadata) + log_line("LOG", '"step": 1, "data": {"ips": 5}'))
     assert_said(done, 0, words or "All is well.")
-    said = "the SCOPE" in done.stdout
-    assert said == bool(words)
+    assert ("the SCOPE" in done.stdout) == bool(words)

@@ -51,6 +51,7 @@ def test_every_step_arrives_once_with_its_own_time(collector: Any, open_backend:
         "metric": "val.time",
         "stage": "val",
         "goal": "minimize",
+        "kind": "duration",
         "granularity": "iteration",
     }
     assert {(labels == point.labels, point.unit, point.is_sum) for point in points} == {
