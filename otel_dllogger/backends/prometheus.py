@@ -282,9 +282,8 @@ class PrometheusBackend(OTelBackend):
         """Close the endpoint, after the end was scraped if that is to be waited for."""
         begun_s = self._ending_s = self._ending_s or time.monotonic()
         close_by_s = begun_s + closing.CLOSE_S
-        is_patient = is_clean and TERMINATION.is_watching()
         try:
-            while (until_s := self._lingers_until_s(begun_s, is_patient)) > time.monotonic():
+            while (until_s := self._lingers_until_s(begun_s, is_clean)) > time.monotonic():
                 self._end_scraped.wait(until_s - time.monotonic())
             if self._linger_s != 0:
                 close_by_s = (self._end_scraped_s or until_s) + closing.CLOSE_S
@@ -292,11 +291,12 @@ class PrometheusBackend(OTelBackend):
         finally:
             endpoint.close(close_by_s)
 
-    def _lingers_until_s(self, begun_s: float, is_patient: bool) -> float:
+    def _lingers_until_s(self, begun_s: float, is_clean: bool) -> float:
         """Return until when ``close`` waits, as far as is known now."""
         if self._linger_s is not None:
             return begun_s if self._end_scraped_s is not None else begun_s + self._linger_s
         TERMINATION.look()
-        if not is_patient or self._store.is_told_to_end():
+        if not is_clean or self._store.is_told_to_end():
             return begun_s
-        return self._scrapers.due_by_s(begun_s)
+        due_by_s = self._scrapers.due_by_s(begun_s)
+        return due_by_s if due_by_s > begun_s and TERMINATION.is_watching() else begun_s

@@ -124,7 +124,10 @@ class Termination:
         if threading.current_thread() is not threading.main_thread():
             return True  # as far as is known: only the main thread may ask for the descriptor
         own = self._sender.fileno()
-        other = signal.set_wakeup_fd(own, warn_on_full_buffer=False)
+        try:
+            other = signal.set_wakeup_fd(own, warn_on_full_buffer=False)
+        except (OSError, ValueError):  # other code has closed it, or its number is another file's
+            return False
         if other != own:  # asyncio, for example, took it later, and perhaps gave it back
             signal.set_wakeup_fd(other, warn_on_full_buffer=False)
         return other == own
