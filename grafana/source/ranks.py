@@ -366,7 +366,7 @@ def _nonfinite() -> Builder[models.Panel]:
 
 
 def _machines() -> list[Builder[models.Panel]]:
-    hosts = f"group by (host) (dllogger_rank_info{{{RUNS}}})"
+    hosts = f"group by (host) (run:dllogger_host_ranks:count{{{RUNS}}})"
 
     def of_host(expression: str, label: str) -> str:
         return f'label_replace({expression}, "host", "$1", "{label}", "(.+)") and on (host) {hosts}'

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 DASHBOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
 RANKS = 1024
 
-QUERY_LIMIT_S = 2.0  # on a core that has nothing else to do, and does the work in this time:
+BOARD_LIMIT_S = 1.0  # on a core that has nothing else to do, and does the work in this time:
 WORK_S = 0.073
 WORK_BYTES = 64 << 20
 SERIES_LIMIT = 60
-CHANCES = 5
+CHANCES = 4
 
 pytestmark = [pytest.mark.newest_only, pytest.mark.timeout(900)]
 
@@ -65,7 +65,7 @@ class Figures:
     """Collect what was measured, and what of it is too much."""
 
     rows: list[str] = field(default_factory=list)
-    slow: list[str] = field(default_factory=list)
+    total_s: float = 0.0
     crowded: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
@@ -73,8 +73,7 @@ class Figures:
         """Take down one query, or all of a panel."""
         row = f"{title:<50} {ref_id:<6} {took_s:8.3f} {series:6}"
         self.rows.append(row)
-        if took_s >= QUERY_LIMIT_S:
-            self.slow.append(row)
+        self.total_s += took_s
 
     def note_drawn(self, title: str, series: int) -> None:
         """Take down how many series a panel draws."""
@@ -85,7 +84,8 @@ class Figures:
 
     def write(self, path: Path) -> None:
         """Leave the table in a file, and where pytest shows it if the test fails, or with -s."""
-        head = f"{path.stem:<50} {'':<6}  seconds series; load average {os.getloadavg()[0]:.1f}"
+        load = f"load average {os.getloadavg()[0]:.1f}"
+        head = f"{path.stem:<50} {'':<6} {self.total_s:8.3f} seconds in all; {load}"
         path.write_text("\n".join([head, *self.rows, ""]))
         print(path.read_text())
 
@@ -94,14 +94,32 @@ class Figures:
 def test_a_dashboard_of_a_thousand_ranks_is_quick_and_readable(
     path: Path, prometheus: Prometheus, source: DataSource, tmp_path: Path
 ) -> None:
-    """No query takes two seconds, and no panel draws more than 60 series by default."""
+    """All queries of a board take less than a second, and no panel draws more than 60 series.
+
+    The rules make them take longer, never shorter, so that one quick answer of several is enough.
+    """
+    for _ in range(CHANCES):
+        figures = _load(path, prometheus, source)
+        slowdown = _slowdown()
+        figures.write(tmp_path / f"{path.stem}.txt")
+        if figures.total_s / slowdown < BOARD_LIMIT_S:
+            break
+    too_much = [*figures.broken, *figures.crowded]
+    assert not too_much, "\n".join(too_much)
+    assert figures.total_s / slowdown < BOARD_LIMIT_S, "\n".join(figures.rows)
+
+
+def _load(path: Path, prometheus: Prometheus, source: DataSource) -> Figures:
+    """Ask all that a board asks when it is opened."""
     figures = Figures()
-    began_s = time.perf_counter()
+    process = psutil.Process(prometheus.pid)
+    before_s, began_s = sum(process.cpu_times()[:2]), time.perf_counter()
     board = Dashboard.load(path, source)
-    figures.note("all variables", "", time.perf_counter() - began_s, len(board.variables))
+    took_s = min(time.perf_counter() - began_s, sum(process.cpu_times()[:2]) - before_s)
+    figures.note("all variables", "", took_s, len(board.variables))
     for panel in board.panels:
         try:
-            results = [_ask(source, prometheus, query) for query in board.queries(panel)]
+            results = [_ask(source, process, query) for query in board.queries(panel)]
         except DashboardError as error:
             figures.broken.append(str(error))
             continue
@@ -111,11 +129,9 @@ def test_a_dashboard_of_a_thousand_ranks_is_quick_and_readable(
         if panel.kind not in PANELS_WITHOUT_QUERIES:
             figures.note_drawn(panel.title, board.series_drawn(panel, results))
     for query in board.annotation_queries():
-        result = _ask(source, prometheus, query)
+        result = _ask(source, process, query)
         figures.note(query.panel, query.ref_id, result.took_s, len(result.frames))
-    figures.write(tmp_path / f"{path.stem}.txt")
-    too_much = [*figures.broken, *figures.slow, *figures.crowded]
-    assert not too_much, "\n".join(too_much)
+    return figures
 
 
 def test_the_rules_of_a_thousand_ranks_keep_up(prometheus: Prometheus, tmp_path: Path) -> None:
@@ -135,25 +151,16 @@ def test_the_rules_of_a_thousand_ranks_keep_up(prometheus: Prometheus, tmp_path:
     assert RANKS == _value(prometheus.query("sum(up)"))
 
 
-def _ask(source: DataSource, prometheus: Prometheus, query: Query) -> Result:
-    """Ask once, and give the answer; what is too slow gets five more chances.
+def _ask(source: DataSource, process: psutil.Process, query: Query) -> Result:
+    """Ask once.
 
     A query cannot take longer than the processor time of Prometheus meanwhile, unless the
-    machine had other things to do: then that is what counts, by how fast a core is with these
-    neighbours. The rules make it longer, never shorter, so one quick answer is enough.
+    machine had other things to do.
     """
-    process = psutil.Process(prometheus.pid)
-    for _ in range(1 + CHANCES):
-        before_s = sum(process.cpu_times()[:2])
-        result = source.run(query)
-        busy_s = sum(process.cpu_times()[:2]) - before_s
-        took_s = min(result.took_s, busy_s)
-        if took_s >= QUERY_LIMIT_S / 4:
-            took_s /= _slowdown()
-        result = replace(result, took_s=took_s)
-        if took_s < QUERY_LIMIT_S:
-            break
-    return result
+    before_s = sum(process.cpu_times()[:2])
+    result = source.run(query)
+    busy_s = sum(process.cpu_times()[:2]) - before_s
+    return replace(result, took_s=min(result.took_s, busy_s))
 
 
 def _slowdown() -> float:

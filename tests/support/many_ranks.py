@@ -1,7 +1,7 @@
 """A Prometheus with an hour of a run of many ranks, which go on being there.
 
-The history is written into the database at once; after that the ranks are live, on the shipped
-configuration, so that the rules are evaluated as they would be.
+The history is written into the database at once, with what the rules would have recorded of it;
+after that the ranks are live, on the shipped configuration.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tests.support.paths import TESTS
 from tests.support.prometheus import Prometheus, find_program, wait_for
+from tests.support.recorded_past import record_past
 from tests.support.training_run import shipped_configuration
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def many_ranks(folder: Path, ranks: int) -> Iterator[Prometheus]:
     command = [find_program("promtool"), "tsdb", "create-blocks-from", "--quiet", "openmetrics"]
     subprocess.run([*command, text, configuration.parent / "data"], check=True, cwd=folder)
     text.unlink()
+    record_past(configuration.parent, start_s, time.time())
     command = [sys.executable, _SCRIPT, "serve", str(ranks), str(start_s), str(discovery)]
     server = subprocess.Popen(command)
     try:
