@@ -90,6 +90,7 @@ def tally(
         decimals=0,
         minimum=0,
         limits=False,
+        nothing="None",
     )
     return lines(
         about,

@@ -215,7 +215,7 @@ def _now() -> list[Builder[models.Panel]]:
             Query(f"run:dllogger_remaining_seconds:estimate{{{RUNS}}}", "{{run}}"),
             instant=True,
         ),
-        alert_list(width=16, height=4),
+        alert_list(width=20, height=4),
     ]
 
 
@@ -244,12 +244,12 @@ def _learning() -> list[Builder[models.Panel]]:
                 Query(promql.each(goals, promql.last("run:dl:median", _WITH_GOAL))),
             ],
             [
-                Column("run", "Run"),
                 Column("metric", "Metric"),
-                Column("stage", "Stage"),
-                Column("goal", "Goal"),
-                Column("Value #A", "Best"),
-                Column("Value #B", "Last"),
+                Column("stage", "Stage", width=80),
+                Column("goal", "Goal", width=100),
+                Column("Value #A", "Best", width=100),
+                Column("Value #B", "Last", width=100),
+                Column("run", "Run"),
                 Column("job", "Job"),
             ],
         ),

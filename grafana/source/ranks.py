@@ -107,10 +107,15 @@ def _slowest() -> list[Builder[models.Panel]]:
             [
                 _rank_column(),
                 Column("host", "Host"),
-                Column("local_rank", "Local rank", width=90),
-                Column("metric", "Part"),
+                Column("local_rank", "Local rank", width=110),
+                Column("metric", "Part", empty="whole step"),
                 Column(
-                    "Value #A", "Longer, of a step", unit="percentunit", steps=_OF_STEP, decimals=1
+                    "Value #A",
+                    "Longer, of a step",
+                    unit="percentunit",
+                    steps=_OF_STEP,
+                    decimals=1,
+                    width=160,
                 ),
                 Column("Value #C", "Step time", unit="s"),
                 Column(
@@ -320,7 +325,7 @@ def _lost() -> Builder[models.Panel]:
         [
             _rank_column(),
             Column("host", "Host"),
-            Column("local_rank", "Local rank", width=90),
+            Column("local_rank", "Local rank", width=110),
             Column("pid", "Process"),
             Column("Value #A", "Silent for", unit="s", steps=((None, RED),)),
             Column("run", "Run"),
@@ -355,7 +360,7 @@ def _nonfinite() -> Builder[models.Panel]:
             Column("stage", "Stage"),
             Column("Value #A", "Since", unit="dateTimeAsIso"),
             Column("Value #B", "Times", unit=COUNT),
-            Column("attempt", "Attempt", width=70),
+            Column("attempt", "Attempt", width=90),
             Column("run", "Run"),
             Column("job", "Job"),
         ],

@@ -25,6 +25,7 @@ class Column:
         decimals: Digits after the decimal point.
         width: In pixels; by default, as wide as there is room for.
         names: Words for values.
+        empty: What a cell without a value says.
     """
 
     field: str
@@ -35,6 +36,7 @@ class Column:
     decimals: int | None = None
     width: int | None = None
     names: tuple[tuple[str, str, str], ...] = ()
+    empty: str = ""
 
 
 def rows(
@@ -102,6 +104,8 @@ def rows(
             properties.append(models.DynamicConfigValue(id_val="decimals", value=column.decimals))
         if column.width is not None:
             properties.append(models.DynamicConfigValue(id_val="custom.width", value=column.width))
+        if about.nothing:  # which empty cells would say as well
+            properties.append(models.DynamicConfigValue(id_val="noValue", value=column.empty))
         if column.names:
             names = [mapping(column.names)]
             properties.append(models.DynamicConfigValue(id_val="mappings", value=names))

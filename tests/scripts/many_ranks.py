@@ -136,10 +136,8 @@ def _course(
 
 def make_ranks(ranks: int, start_s: float) -> list[list[Series]]:
     """Return the series of each rank."""
-    samples = [
-        (name, labels, start_s if name == "dllogger_run_start_timestamp_seconds" else value)
-        for name, labels, value in make_samples()
-    ]
+    known = {"dllogger_run_start_timestamp_seconds": start_s, "dllogger_world_size": ranks}
+    samples = [(name, labels, known.get(name, value)) for name, labels, value in make_samples()]
     return [
         [Series(name, labels, value, rank=rank, start_s=start_s) for name, labels, value in samples]
         for rank in range(ranks)
