@@ -27,6 +27,10 @@ RULES = sorted((ROOT / "prometheus" / "rules").glob("*.yml"))
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 # What Prometheus and its rules make themselves.
+OF_EXPORTERS = {  # node_exporter 1.x, dcgm-exporter 3 and 4
+    *("node_cpu_seconds_total", "node_memory_MemAvailable_bytes", "node_memory_MemTotal_bytes"),
+    *("node_uname_info", "DCGM_FI_DEV_GPU_UTIL"),
+}
 OF_PROMETHEUS = {"up", "ALERTS", "ALERTS_FOR_STATE"}.union(*OF_THEMSELVES.values())
 
 _NAME_IN_TEXT = re.compile(r"(?<![\w:$./-])(?:dl|dllogger)_\w*|(?<![\w:$./-])[a-z]+:dl\w*:?[\w:]*")
@@ -118,7 +122,7 @@ def split_promql(code: str) -> list[str]:
 
 def wrong_name(name: str, exported: set[str], recorded: set[str]) -> bool:
     """Return whether nothing is exported, recorded or logged under this name."""
-    if name in exported | recorded | OF_PROMETHEUS:
+    if name in exported | recorded | OF_PROMETHEUS | OF_EXPORTERS:
         return False
     return not _LOGGED.fullmatch(name) or bool(_NOT_LOGGED.match(name))
 
