@@ -71,8 +71,9 @@ def _runs() -> Builder[models.Panel]:
             "Runs",
             "Every run of the time range, those with critical alerts first. The loss is the "
             "largest one of training, which is the sum where its parts are logged as well, as the "
-            "median over ranks. Done and left are guesses, from the parameters that say how long "
-            "a run will be. A click on a run opens its overview.",
+            "median over ranks. The throughput is the largest one as well, as each rank logs it: "
+            "with SCOPE global that of the run. Done and left are guesses, from the parameters "
+            "that say how long a run will be. A click on a run opens its overview.",
             nothing="No run in the time range",
         ),
         [
@@ -84,7 +85,7 @@ def _runs() -> Builder[models.Panel]:
             Query(each(RUN, last("run:dllogger_progress:ratio"))),
             Query(each(RUN, f"run:dllogger_remaining_seconds:estimate{{{RUNS}}}")),
             Query(each(f"{RUN}, metric", f"topk by ({RUN}) (1, {loss})")),
-            Query(each(f"{RUN}, unit", f"topk by ({RUN}) (1, {throughput})")),
+            Query(each(f"{RUN}, unit, scope", f"topk by ({RUN}) (1, {throughput})")),
             Query(each(RUN, f"run:dllogger_silence_seconds:max{{{RUNS}}}")),
             Query(f"1000 * {promql.start()}"),
         ],
@@ -104,8 +105,9 @@ def _runs() -> Builder[models.Panel]:
             Column("Value #G", "Left", unit="s", width=90),
             Column("metric", "Loss of"),
             Column("Value #H", "Loss"),
-            Column("Value #I", "Throughput of a rank", width=175),
+            Column("Value #I", "Throughput", width=120),
             Column("unit", "in"),
+            Column("scope", "SCOPE", width=80),
             Column(
                 "Value #J",
                 "Last record",

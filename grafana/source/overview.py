@@ -195,7 +195,8 @@ def _now() -> list[Builder[models.Panel]]:
             About(
                 "Done",
                 "How much of the run is done, where it logged how long it will be among its "
-                "parameters, as epochs, max_steps or another usual name: a guess.",
+                "parameters, as epochs, max_steps or another usual name: a guess. A run that has "
+                "finished is done.",
                 unit="percentunit",
                 steps=_PLAIN,
                 decimals=0,
@@ -325,7 +326,8 @@ def _speed() -> list[Builder[models.Panel]]:
                 "Throughput of all ranks",
                 'By the metadata: with "SCOPE": "rank" the sum over ranks, with "global" what '
                 "each of them logs. Without SCOPE it is not known whether ranks add up: the sum "
-                "is right if each rank logs its own. Iterations per second never add up.",
+                "is right if each rank logs its own. Iterations per second never add up. A rank "
+                "that is stalled does not count.",
                 minimum=0,
                 nothing="Nothing is logged per second",
             ),

@@ -232,7 +232,9 @@ def _over_time() -> list[Builder[models.Panel]]:
 
 def _behind() -> list[Builder[models.Panel]]:
     steps = f"max by ({RANK}) (dllogger_steps_total{{{RUNS}}})"
-    first = f"run:dllogger_steps_total:max{{{RUNS}}}"
+    # Not the recorded maximum, which is up to an evaluation older than the steps of each rank:
+    # the ranks in front would be behind it by a negative number.
+    first = f"max by ({RUN}) (dllogger_steps_total{{{RUNS}}})"
     return [
         lines(
             About(
@@ -246,7 +248,7 @@ def _behind() -> list[Builder[models.Panel]]:
                 minimum=0,
             ),
             Query(
-                f"({first} - run:dllogger_steps_total:min{{{RUNS}}})"
+                f"(run:dllogger_steps_total:max{{{RUNS}}} - run:dllogger_steps_total:min{{{RUNS}}})"
                 f" * on ({RUN}) run:dllogger_step_seconds:median{{{RUNS}}}",
                 "{{run}}",
             ),

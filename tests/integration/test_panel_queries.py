@@ -201,6 +201,67 @@ def test_a_run_that_stands_still_is_stalled(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("finished", "parameters", "expected"),
+    [
+        ("0x20", {'name="epochs"': 4}, 0.75),
+        ("0x20", {'name="train.max_steps"': 1000, 'name="epochs"': 4}, 0.2),
+        ("0x20", {'name="epochs"': 2}, 1),
+        ("0x20", {'name="warmup_epochs"': 4}, None),
+        ("0x20", {'name="epochs",value="four"': 1}, None),  # one that is text
+        ("0x10 1x10", {'name="epochs"': 4}, 1),  # its last epoch is 3, since it counts from 0
+        ("0x10 1x10", {}, 1),
+    ],
+)
+def test_how_much_of_a_run_is_done(tmp_path, finished, parameters, expected):
+    """By the number of its steps or epochs, if it says so; all of it, once it has finished."""
+    labels = 'job="j",instance="a",run="r",rank="0"'
+    series = {
+        f"dllogger_run_finished{{{labels}}}": finished,
+        f"dllogger_run_terminated{{{labels}}}": "0x20",
+        f"dllogger_iteration{{{labels}}}": "200x20",
+        f"dllogger_epoch{{{labels}}}": "3x20",
+        **process("a", "0", "1x20"),
+    }
+    for parameter, value in parameters.items():
+        series[f"dllogger_parameter{{{labels},{parameter}}}"] = f"{value}x20"
+    query = promql.each(promql.RUN, promql.last("run:dllogger_progress:ratio", RUN))
+    ask(tmp_path, series, query, "4m", {} if expected is None else {'{job="j", run="r"}': expected})
+
+
+@pytest.mark.parametrize("scope", ["rank", "global", ""])
+def test_a_stalled_rank_has_no_throughput(tmp_path, scope):
+    """It shows its last value for ever; the other one goes on."""
+    goes_on, stops = ("0+1x45", "0+15x45", 100), ("0+1x4 4x40", "0+15x4 60x40", 300)
+    series = {}
+    for rank, (iterations, logged, value) in {"0": goes_on, "1": stops}.items():
+        labels = f'job="j",instance="{rank}",run="r",rank="{rank}"'
+        more = f'metric="ips",kind="throughput",scope="{scope}",granularity="iteration"'
+        series |= {
+            f"dl_ips{{{labels},{more}}}": f"{value}x45",
+            f"dllogger_last_log_timestamp_seconds{{{labels}}}": logged,
+            f"dllogger_iteration{{{labels}}}": iterations,
+            f'dllogger_records_total{{{labels},type="log"}}': "400x45",
+            **process(rank, rank, "1x45"),
+        }
+    labels = '{run="r"}'
+    query = "sum by (run) (run:dl_throughput:sum)"
+    ask(tmp_path, series, query, "4m", {labels: 200 if scope == "global" else 400})
+    ask(tmp_path, series, query, "9m", {labels: 100})
+
+
+def test_parameters_that_are_text_have_no_number(tmp_path):
+    """They are always 1, and would be shown as if that was their value."""
+    labels = 'job="j",instance="a",run="r",rank="0"'
+    series = {
+        f'dllogger_parameter{{{labels},name="lr"}}': "0.1x20",
+        f'dllogger_parameter{{{labels},name="optimizer",value="sgd"}}': "1x20",
+    }
+    for operation in ("min", "max"):
+        query = promql.each("name", promql.last(f"run:dllogger_parameter:{operation}", RUN))
+        ask(tmp_path, series, query, "4m", {'{name="lr"}': 0.1})
+
+
+@pytest.mark.parametrize(
     ("iteration", "steps", "expected"),
     [
         ("0+10x9 50+10x20", "1+10x9 1+10x20", 130),  # continues from a checkpoint

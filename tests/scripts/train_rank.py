@@ -1,11 +1,11 @@
 """One rank of a training run that goes on by itself, with a fault if it is told to have one.
 
 It logs as a training script does: about 20 iterations a second, epochs of 160 of them, a
-validation after each. It goes on until SIGTERM, or until its time is up, and says in
+validation after each. It goes on until SIGTERM, or until it has made its epochs, and says in
 JSON lines on its standard output what happened when. Started again after a kill, it resumes
 at the last epoch that was complete, as from a checkpoint.
 
-usage: train_rank.py '{"folder": "...", "fault": null, "at_s": 0, "for_s": 0, "seconds": null}'
+usage: train_rank.py '{"folder": "...", "fault": null, "at_s": 0, "for_s": 0, "epochs": 50}'
 
 faults: ``slow`` takes twice the time for data and step, from the start; ``stops`` logs no
 more from ``at_s`` on, and stays; ``nan`` has a loss of NaN from ``at_s`` for ``for_s``;
@@ -14,7 +14,6 @@ more from ``at_s`` on, and stays; ``nan`` has a loss of NaN from ``at_s`` for ``
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
@@ -28,9 +27,11 @@ from typing import Any
 import otel_dllogger as dllogger
 
 BATCH_SIZE = 32
+TOKENS_PER_IMAGE = 196
 ITERATIONS_PER_EPOCH = 160
 VALIDATION_ITERATIONS = 3
 DATA_S, COMPUTE_S = 0.01, 0.04
+FORWARD_SHARE = 0.25
 
 
 class Rank:
@@ -46,8 +47,9 @@ class Rank:
         self.fault = options.get("fault")
         self.fault_at_s = float(options.get("at_s", 0))
         self.fault_for_s = float(options.get("for_s", 0))
-        self.seconds = float(options.get("seconds") or math.inf)
+        self.epochs = int(options["epochs"])
         self.stopped = False
+        self.world_size = int(os.environ["WORLD_SIZE"])
         self.random = random.Random(self.number)
         self.start_s = time.monotonic()
         self.said: set[str] = set()
@@ -72,16 +74,12 @@ class Rank:
         elapsed_s = time.monotonic() - self.start_s - self.fault_at_s
         return elapsed_s >= 0 and (not self.fault_for_s or elapsed_s < self.fault_for_s)
 
-    def is_over(self) -> bool:
-        """Return whether to stop training."""
-        return self.stopped or time.monotonic() - self.start_s > self.seconds
-
     def train(self) -> None:
         """Train epoch by epoch."""
         first = int(self.checkpoint.read_text()) + 1 if self.checkpoint.exists() else 0
-        for epoch in itertools.count(first):
+        for epoch in range(first, self.epochs):
             for iteration in range(ITERATIONS_PER_EPOCH):
-                if self.is_over():
+                if self.stopped:
                     return
                 self.step(epoch, iteration)
             self.validate(epoch)
@@ -100,8 +98,11 @@ class Rank:
         values = {
             "train.loss": loss,
             "train.ips": BATCH_SIZE / step_s,
+            "train.global_ips": self.world_size * BATCH_SIZE / step_s,
+            "train.tokens_per_s": TOKENS_PER_IMAGE * BATCH_SIZE / step_s,
             "train.data_time": data_s,
             "train.compute_time": step_s - data_s,
+            "train.forward_ms": 1000 * FORWARD_SHARE * (step_s - data_s),
             "lr": 0.1 / (1 + epoch),
             "grad_norm": 1 + 2 * self.random.random(),
         }
@@ -138,11 +139,13 @@ class Rank:
 
 
 def describe_metrics() -> None:
-    """Say what the metrics are."""
+    """Say what the metrics are, of some: the others are known by their names."""
     dllogger.metadata("train.loss", {"GOAL": "MINIMIZE", "STAGE": "TRAIN", "format": ":.4f"})
     dllogger.metadata("val.loss", {"GOAL": "MINIMIZE", "STAGE": "VAL", "format": ":.4f"})
     dllogger.metadata("val.top1", {"unit": "%", "GOAL": "MAXIMIZE", "STAGE": "VAL"})
-    dllogger.metadata("train.ips", {"unit": "imgs/s", "GOAL": "MAXIMIZE", "STAGE": "TRAIN"})
+    for name, scope in (("train.ips", "RANK"), ("train.global_ips", "GLOBAL")):
+        speed = {"unit": "imgs/s", "GOAL": "MAXIMIZE", "STAGE": "TRAIN", "SCOPE": scope}
+        dllogger.metadata(name, speed)
     for name in ("train.data_time", "train.compute_time"):
         dllogger.metadata(name, {"unit": "s", "GOAL": "MINIMIZE", "STAGE": "TRAIN"})
     for name in ("lr", "grad_norm"):
@@ -156,8 +159,8 @@ def main() -> None:
     page = dllogger.PrometheusBackend(dllogger.Verbosity.VERBOSE, text_parameters=True)
     dllogger.init([dllogger.JSONStreamBackend(dllogger.Verbosity.VERBOSE, log), page])
     describe_metrics()
-    parameters = {"batch_size": BATCH_SIZE, "lr": 0.1, "optimizer": "sgd", "seed": rank.number}
-    dllogger.log("PARAMETER", parameters)
+    sizes = {"batch_size": BATCH_SIZE, "epochs": rank.epochs}
+    dllogger.log("PARAMETER", {**sizes, "lr": 0.1, "optimizer": "sgd", "seed": rank.number})
     rank.say("started")
     rank.train()
     dllogger.log((), {"train.total_steps": rank.steps})

@@ -110,7 +110,7 @@ class Part:
         fault: What goes wrong, or nothing.
         at_s: When it goes wrong, in seconds of the rank's own training.
         for_s: How long it lasts, in seconds; 0 means for good.
-        seconds: How long to train; None means until the end of the test.
+        epochs: How long to train; the default takes longer than the test.
     """
 
     run: str
@@ -119,7 +119,7 @@ class Part:
     fault: str | None = None
     at_s: float = 0.0
     for_s: float = 0.0
-    seconds: float | None = None
+    epochs: int = 50
 
 
 class RankProcess:
@@ -143,7 +143,7 @@ class RankProcess:
             "fault": part.fault if attempt == 0 else None,
             "at_s": part.at_s,
             "for_s": part.for_s,
-            "seconds": part.seconds,
+            "epochs": part.epochs,
         }
         inherited = {
             key: value for key, value in os.environ.items() if not key.startswith(_LAUNCHERS)

@@ -51,7 +51,7 @@ DIAGNOSTICS = {
 }
 PARTS = [
     *(Part(RUN, rank, WORLD_SIZE, **DIAGNOSTICS.get(rank, {})) for rank in range(WORLD_SIZE)),
-    *(Part(FINISHED, rank, 2, seconds=20) for rank in range(2)),
+    *(Part(FINISHED, rank, 2, epochs=2) for rank in range(2)),
 ]
 FACTOR = 10.0
 WITHIN_S = 180.0
@@ -139,13 +139,13 @@ class Shape:
         return None
 
 
-def last(value: float) -> Callable[[list[Frame]], bool]:
-    """Ask for the last value of the one series."""
+def last(low: float, high: float | None = None) -> Callable[[list[Frame]], bool]:
+    """Ask for the last value of the one series, or for the range that it is in."""
 
     def ends_with(frames: list[Frame]) -> bool:
-        return frames[0].finite[-1] == value
+        return low <= frames[0].finite[-1] <= (low if high is None else high)
 
-    ends_with.__name__ = f"ends_with_{value}"
+    ends_with.__name__ = f"ends_with_{low}" + (f"_to_{high}" if high is not None else "")
     return ends_with
 
 
@@ -159,6 +159,16 @@ def reaches(value: float) -> Callable[[list[Frame]], bool]:
     return reached
 
 
+def each_run(**expected: float) -> Callable[[list[Frame]], bool]:
+    """Ask for the last value of each run."""
+
+    def as_expected(frames: list[Frame]) -> bool:
+        return {frame.labels["run"]: frame.finite[-1] for frame in frames} == expected
+
+    as_expected.__name__ = f"each_run_{expected}"
+    return as_expected
+
+
 def greatest_is(label: str, value: str) -> Callable[[list[Frame]], bool]:
     """Ask which series has the greatest last value."""
 
@@ -167,6 +177,26 @@ def greatest_is(label: str, value: str) -> Callable[[list[Frame]], bool]:
 
     greatest.__name__ = f"greatest_{label}_{value}"
     return greatest
+
+
+def includes(label: str, value: str) -> Callable[[list[Frame]], bool]:
+    """Ask for a series with this label, whatever others there are."""
+
+    def included(frames: list[Frame]) -> bool:
+        return value in {frame.labels[label] for frame in frames}
+
+    included.__name__ = f"includes_{label}_{value}"
+    return included
+
+
+def least_is(label: str, value: str) -> Callable[[list[Frame]], bool]:
+    """Ask which series has the least last value."""
+
+    def least(frames: list[Frame]) -> bool:
+        return min(frames, key=lambda frame: frame.finite[-1]).labels[label] == value
+
+    least.__name__ = f"least_{label}_{value}"
+    return least
 
 
 def only(label: str, *values: str) -> Callable[[list[Frame]], bool]:
@@ -179,62 +209,175 @@ def only(label: str, *values: str) -> Callable[[list[Frame]], bool]:
     return alone
 
 
-OVERVIEW, RANKS, COMPARE = "otel-dllogger-overview", "otel-dllogger-ranks", "otel-dllogger-compare"
+FLEET, OVERVIEW, RANKS, COMPARE = (
+    f"otel-dllogger-{name}" for name in ("fleet", "overview", "ranks", "compare")
+)
 STEP_S = 0.05  # of a rank that is not slow, which takes twice that
 IPS = 640.0
-SLOW, STOPPED = str(SLOW_RANK), str(STOPPED_RANK)
-SLOW_FIRST = Shape(("run", "rank"), 5, check=greatest_is("rank", SLOW))
+EPOCHS = Part.epochs  # of the run, if it went on to its end
+SLOW, STOPPED, BROKEN = str(SLOW_RANK), str(STOPPED_RANK), str(NAN_RANK)
+TRAINING_LOSS = Shape(("run", "metric"), 2, 0.2, 2.4, only("metric", "train.loss"))
+VALIDATION_LOSS = Shape(("run", "metric"), 2, 0.2, 3, only("metric", "val.loss"))
+SCORE = Shape(("run", "metric"), 2, 0, 100, only("metric", "val.top1"))
+GRADIENT_NORM = Shape(("run", "metric"), 1, 1, 3, only("metric", "grad_norm"))
+LEARNING_RATE = Shape(("run", "metric"), 1, 0, 0.1, only("metric", "lr"))
+RATES = Shape(
+    ("run", "metric", "unit"),
+    3,
+    0,
+    check=only("metric", "train.ips", "train.global_ips", "train.tokens_per_s"),
+)
+TIMES = Shape(
+    ("run", "metric"),
+    3,
+    0,
+    1,  # in seconds, whatever was logged
+    only("metric", "train.data_time", "train.compute_time", "train.forward_ms"),
+)
+FIVE_RANKS = Shape(("run", "rank"), 5, 0)
+IS_TRAINING = Shape(("run",), 1, 0, 0)
+RULES_ARE_LOADED = Shape((), 1, 1, 1)
+FIRING = Shape(("alertname", "severity", "run"), check=includes("alertname", "DLLoggerRankStalled"))
 BOTH_RUNS = Shape(("run",), 2, check=only("run", RUN, FINISHED))
 
 # By dashboard, panel and target. What is not here must draw something all the same.
 SHAPES = {
+    (FLEET, "Runs: training", "A"): Shape((), 1, 1, 1),
+    (FLEET, "Runs: finished", "A"): Shape((), 1, 1, 1),
+    **{
+        (FLEET, f"Runs: {state}", "A"): Shape((), 1, 0, 0)
+        for state in ("vanished", "terminated", "stalled")
+    },
+    (FLEET, "Recording rules", "A"): RULES_ARE_LOADED,
+    (FLEET, "Runs", "A"): Shape(("run",), 2, check=each_run(**{RUN: 0, FINISHED: 1})),
+    (FLEET, "Runs", "B"): Shape(("run",), 2, 0, check=greatest_is("run", RUN)),
+    (FLEET, "Runs", "C"): Shape(("run",), 2, 0, check=greatest_is("run", RUN)),
+    (FLEET, "Runs", "D"): Shape(("run",), 2, check=each_run(**{RUN: WORLD_SIZE, FINISHED: 0})),
+    (FLEET, "Runs", "E"): Shape(("run",), 2, check=each_run(**{RUN: WORLD_SIZE, FINISHED: 2})),
+    (FLEET, "Runs", "F"): Shape(("run",), 2, 5 / EPOCHS, 1, reaches(1)),
+    (FLEET, "Runs", "G"): Shape(("run",), 1, 1, check=only("run", RUN)),
+    (FLEET, "Runs", "H"): Shape(("run", "metric"), 2, 0.2, 2.4, only("metric", "train.loss")),
+    (FLEET, "Runs", "I"): Shape(("unit",), 1, check=only("unit", "tokens/s")),
+    (FLEET, "Runs", "J"): Shape(("run",), 1, 30, check=only("run", RUN)),
+    (FLEET, "Runs", "K"): BOTH_RUNS,
+    (FLEET, "Alerts", "A"): FIRING,
+    **{(FLEET, title, "A"): BOTH_RUNS for title in ("Ranks", "Step time", "Last record")},
+    (OVERVIEW, "State", "A"): IS_TRAINING,
+    (OVERVIEW, "Recording rules", "A"): RULES_ARE_LOADED,
+    (OVERVIEW, "Alerts", "A"): FIRING,
     (OVERVIEW, "Ranks", "A"): Shape(("run",), 1, 1, WORLD_SIZE, last(WORLD_SIZE)),
-    (OVERVIEW, "Epoch", "A"): Shape(("run",), low=0, check=reaches(5)),
-    (OVERVIEW, "Iteration", "A"): Shape(("run",), low=0, high=160),
-    (OVERVIEW, "Last record", "A"): Shape(("run",), 1, 0, check=reaches(30)),
-    (OVERVIEW, "NaN and Inf", "A"): Shape(("run",), low=0, check=reaches(10)),
-    (OVERVIEW, "Restarts", "A"): Shape(("run",), 1, 0, 1, last(1)),
-    (OVERVIEW, "Dropped", "A"): Shape(("run",), 1, 0, 0),
-    (OVERVIEW, "Finished", "A"): Shape(("run",), 1, 0, 0),
-    (OVERVIEW, "Throughput", "A"): Shape(
-        ("run", "metric"), 1, 0, (WORLD_SIZE + 1) * IPS, reaches(3 * IPS)
+    (OVERVIEW, "Ranks", "B"): Shape(("run",), 1, WORLD_SIZE, WORLD_SIZE),
+    (OVERVIEW, "Epoch", "A"): Shape(("run",), 1, 0, EPOCHS, reaches(5)),
+    (OVERVIEW, "Epoch", "B"): Shape(("run",), 1, 0, check=last(2, 4)),
+    (OVERVIEW, "Iteration", "A"): Shape(("run",), 1, 0, 160),
+    (OVERVIEW, "Step time", "A"): Shape(("run",), 1, STEP_S, 1),
+    **{(OVERVIEW, "Step time", ref_id): Shape(("run",), 1, 0.9 * STEP_S, 1) for ref_id in "BCD"},
+    (OVERVIEW, "Last record", "A"): Shape(("run",), 1, 30),
+    (OVERVIEW, "NaN and Inf", "A"): Shape(("run",), 1, 1, 5 / STEP_S, reaches(10)),
+    (OVERVIEW, "NaN and Inf", "B"): Shape(("metric",), 1, 1, check=only("metric", "train.loss")),
+    (OVERVIEW, "Throughput", "A"): RATES,
+    (OVERVIEW, "Restarts", "A"): Shape(("run",), 1, 1, 1),
+    (OVERVIEW, "Done", "A"): Shape(("run",), 1, 0, 1, last(5 / EPOCHS, 0.5)),
+    (OVERVIEW, "Time left", "A"): Shape(("run",), 1, 100, 3000),
+    **{(OVERVIEW, "Training loss", ref_id): TRAINING_LOSS for ref_id in "ABCD"},
+    **{(OVERVIEW, "Validation loss", ref_id): VALIDATION_LOSS for ref_id in "ABCD"},
+    **{(OVERVIEW, "Scores", ref_id): SCORE for ref_id in "ABCD"},
+    **{(OVERVIEW, "Gradient norm", ref_id): GRADIENT_NORM for ref_id in "ABCD"},
+    **{(OVERVIEW, "Learning rate", ref_id): LEARNING_RATE for ref_id in "AB"},
+    **{(OVERVIEW, "Best so far", ref_id): Shape(("metric", "goal"), 7) for ref_id in "AB"},
+    **{(OVERVIEW, "Throughput of a rank", ref_id): RATES for ref_id in "ABCD"},
+    # At the end of six ranks and the slow one, which is half a rank: not of the stopped one.
+    (OVERVIEW, "Throughput of all ranks", "A"): Shape(
+        ("metric", "scope"), 1, 0, (WORLD_SIZE + 1) * IPS, last(IPS, 6.9 * IPS)
     ),
-    (OVERVIEW, "Training loss", "B"): Shape(("run", "metric"), 2, 0.2, 2.4, only("stage", "train")),
-    (OVERVIEW, "Training loss", "D"): Shape(("run", "rank"), 2, 0.2, 2.4, only("rank", "0")),
-    (OVERVIEW, "Validation loss", "B"): Shape(("run", "metric"), 2, 0.2, 3, only("stage", "val")),
-    (OVERVIEW, "Learning rate", "A"): Shape(("run",), 1, 0, 0.1),
-    (OVERVIEW, "Best so far", "A"): Shape(("run", "metric", "goal"), 6),
-    (OVERVIEW, "Best so far", "B"): Shape(("run", "metric", "goal"), 6),
-    (OVERVIEW, "Throughput in total", "A"): Shape(
-        ("run",), 1, 0, (WORLD_SIZE + 1) * IPS, reaches(3 * IPS)
+    (OVERVIEW, "Throughput of all ranks", "B"): Shape(
+        ("metric", "scope"), 1, 0, 1.1 * WORLD_SIZE * IPS, reaches(3 * IPS)
     ),
+    (OVERVIEW, "Throughput of all ranks", "C"): Shape(("metric", "unit"), 1, 0),
+    (OVERVIEW, "Parts of a step", "A"): TIMES,
+    (OVERVIEW, "Training steps", "A"): Shape(("run",), 1, 0, check=reaches(800)),
+    (OVERVIEW, "Training steps", "B"): Shape(("run",), 1, 0, 28 / STEP_S),
+    (OVERVIEW, "Age of the last record", "A"): Shape(("run",), 1, 0, check=reaches(30)),
+    **{(OVERVIEW, "Age of the last record", ref_id): Shape(("run",), 1, 0, 10) for ref_id in "BC"},
     (OVERVIEW, "Processes", "A"): Shape(("run", "attempt"), 2, 1, WORLD_SIZE),
     (OVERVIEW, "Records", "A"): Shape(("run", "type"), 4),
-    (OVERVIEW, "Parameters", "A"): Shape(("run", "name"), 4),
-    (OVERVIEW, "Age of the last record", "A"): Shape(("run",), 1, 0, check=reaches(30)),
-    (RANKS, "Slowest ranks", "A"): Shape(("run", "rank", "host", "local_rank"), 5),
-    (RANKS, "Slowest ranks", "B"): SLOW_FIRST,
-    (RANKS, "Slowest ranks", "C"): SLOW_FIRST,
-    (RANKS, "Slowest ranks", "E"): Shape(("run", "rank"), 5, 0),
-    (RANKS, "Slowest hosts", "A"): Shape(("run", "host"), 1, 1, 2),
-    (RANKS, "Step time of the slowest", "A"): SLOW_FIRST,
-    (RANKS, "The slowest over time", "A"): SLOW_FIRST,
+    **{(OVERVIEW, "Parameters", ref_id): Shape(("run", "name"), 4) for ref_id in "AB"},
+    (RANKS, "State", "A"): IS_TRAINING,
+    (RANKS, "Recording rules", "A"): RULES_ARE_LOADED,
+    (RANKS, "Alerts", "A"): FIRING,
+    (RANKS, "Slowest ranks", "A"): Shape(("rank",), 5, check=greatest_is("rank", SLOW)),
+    (RANKS, "Slowest ranks", "B"): Shape(("run", "rank", "host", "local_rank"), 5),
+    # The stopped rank may be among them for a part of its last step, and has no step time.
+    (RANKS, "Slowest ranks", "C"): Shape(
+        ("rank",), None, 0.9 * STEP_S, 1, greatest_is("rank", SLOW)
+    ),
+    (RANKS, "Slowest ranks", "D"): FIVE_RANKS,
+    (RANKS, "Slowest hosts", "A"): Shape(("run", "host"), 1, 0, 1),
+    (RANKS, "Longer than the median", "A"): Shape(("rank",), 5, check=greatest_is("rank", SLOW)),
+    (RANKS, "Longer than the median", "B"): Shape(("rank",), 4, check=only("rank", "0")),
+    (RANKS, "Throughput against the median", "A"): Shape(
+        ("rank", "metric"), 5, 0, check=includes("rank", SLOW)
+    ),
+    (RANKS, "Throughput against the median", "B"): Shape(
+        ("rank", "metric"), 3, 0, check=only("rank", "0")
+    ),
+    (RANKS, "Step times of all ranks", "A"): Shape(("run", "of_median"), None, 1, WORLD_SIZE),
+    (RANKS, "Step time of the chosen ranks", "A"): Shape(("rank",), 1, 0.9 * STEP_S, 1),
+    (RANKS, "Step time of the chosen ranks", "B"): Shape(("run",), 1, STEP_S, 1),
+    (RANKS, "Step time of the chosen ranks", "C"): Shape(
+        ("run",), 1, STEP_S, 1, reaches(2 * STEP_S)
+    ),
+    (RANKS, "Iteration skew", "A"): Shape(("run",), 1, 0, check=reaches(20)),
+    (RANKS, "Ranks behind", "A"): Shape(("rank",), 5, 1, check=least_is("rank", STOPPED)),
+    (RANKS, "Ranks behind", "B"): Shape(("rank",), 5, 0, check=greatest_is("rank", STOPPED)),
     (RANKS, "Quiet ranks", "A"): Shape(("rank",), 5, check=greatest_is("rank", STOPPED)),
-    (RANKS, "Ranks behind", "A"): Shape(("run", "rank"), 5, 0),
-    (RANKS, "Dropped", "A"): Shape(("run",), 1, 0, 0),
+    (RANKS, "Quiet ranks", "B"): Shape(("rank",), 1, 0, 10, only("rank", "0")),
+    **{
+        (RANKS, "Ranks with NaN", ref_id): Shape(
+            ("rank", "host", "metric"), 1, 1, check=only("rank", BROKEN)
+        )
+        for ref_id in "AB"
+    },
+    **{(RANKS, "Logging", ref_id): Shape(("run",), 1, 0, 0.5) for ref_id in "AB"},
     (RANKS, "Chosen ranks", "A"): Shape(("host", "pid", "attempt"), 1, 1, 1, only("rank", "0")),
-    **{(COMPARE, "Runs", ref_id): BOTH_RUNS for ref_id in "ABCDEFG"},
-    **{(COMPARE, "Losses by step", ref_id): Shape(("run", "metric"), 8) for ref_id in "AB"},
-    (COMPARE, "Best values", "A"): Shape(("run", "metric"), 12),
+    **{
+        (COMPARE, f"Losses by {x}", ref_id): Shape(("run", "metric"), 8)
+        for x in ("time", "step")
+        for ref_id in "AB"
+    },
+    **{
+        (COMPARE, f"Scores by {x}", ref_id): Shape(("run", "metric"), 4)
+        for x in ("time", "step")
+        for ref_id in "AB"
+    },
+    **{
+        (COMPARE, f"Throughput of a rank by {x}", ref_id): Shape(("run", "metric", "unit"), 6)
+        for x in ("time", "step")
+        for ref_id in "AB"
+    },
+    **{(COMPARE, "Runs", ref_id): BOTH_RUNS for ref_id in "ABE"},
+    (COMPARE, "Runs", "C"): Shape(("run",), 2, check=each_run(**{RUN: WORLD_SIZE, FINISHED: 2})),
+    (COMPARE, "Runs", "D"): Shape(("run",), 2, 320, check=greatest_is("run", RUN)),
+    (COMPARE, "Runs", "F"): Shape(("run",), 1, 10, 5 / STEP_S, only("run", RUN)),
+    (COMPARE, "Runs", "G"): Shape(("run",), 2, check=each_run(**{RUN: 0, FINISHED: 1})),
+    (COMPARE, "Best values", "A"): Shape(("run", "metric"), 14),
     (COMPARE, "Parameters", "A"): Shape(("run", "name"), 8),
 }
 
+_NOTHING_DROPPED = "nothing was dropped"
+_CAME_BACK = "the one rank that was killed came back"
+_NO_EXPORTER = "neither node_exporter nor dcgm-exporter is scraped"
+
 # By dashboard, panel and target: why there is nothing to draw in this run.
 EMPTY_BY_DESIGN = {
-    (OVERVIEW, "Parts of a step", "B"): "no duration is logged in milliseconds",
-    (RANKS, "Dropped", "B"): "only reasons that occurred, and nothing was dropped",
-    (RANKS, "Lost ranks", "A"): "the one rank that was killed came back",
-    (RANKS, "Lost ranks", "B"): "the one rank that was killed came back",
+    (OVERVIEW, "Dropped", "A"): _NOTHING_DROPPED,
+    (RANKS, "Dropped", "A"): _NOTHING_DROPPED,
+    (RANKS, "Dropped", "B"): _NOTHING_DROPPED,
+    (RANKS, "Lost ranks", "A"): _CAME_BACK,
+    (RANKS, "Lost ranks", "B"): _CAME_BACK,
+    (RANKS, "Processor", "A"): _NO_EXPORTER,
+    (RANKS, "Memory", "A"): _NO_EXPORTER,
+    (RANKS, "GPUs", "A"): _NO_EXPORTER,
 }
 
 
@@ -275,7 +418,7 @@ def _misfit(key: tuple[str, str, str], result: Result) -> str | None:
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_annotations_mark_what_happened(path: Path, source: DataSource) -> None:
-    """The start, the restart and the NaN are marks of the run, and its end of the other run."""
+    """Start, restart, NaN and alerts are marks of the run, and its end is one of the other run."""
     board = Dashboard.load(path, source, run=[RUN, FINISHED])
     found = {
         (query.panel, frame.labels["run"])
@@ -288,6 +431,7 @@ def test_annotations_mark_what_happened(path: Path, source: DataSource) -> None:
         ("annotation Restart", RUN),
         ("annotation NaN or Inf", RUN),
         ("annotation Finish", FINISHED),
+        ("annotation Alert", RUN),
     } == found
 
 
@@ -304,6 +448,17 @@ def test_a_dashboard_shows_the_run_that_is_chosen(source: DataSource) -> None:
         assert {FINISHED} == {frame.labels["run"] for frame in frames if "run" in frame.labels}
         ranks = {frame.labels["rank"] for frame in frames if "rank" in frame.labels}
         assert ranks <= {"0", "1"}
+
+
+def test_a_nan_is_dated(training: TrainingRun, source: DataSource) -> None:
+    """The table says since when a rank logs NaN, to a scrape and an evaluation."""
+    board = Dashboard.load(FOLDER / "ranks.json", source)
+    (table,) = [panel for panel in board.panels if panel.title == "Ranks with NaN"]
+    since, _times = board.run(table)
+    ((_, since_ms),) = since.frames[0].samples
+    happened_s = training.when("nan", rank=NAN_RANK, run=RUN)
+    assert happened_s is not None
+    assert 0 <= since_ms / 1000 - happened_s <= 3 * SCRAPE_INTERVAL_S / FACTOR
 
 
 # ---------------------------------------------------------------------------- alerts
@@ -469,7 +624,8 @@ def test_a_rank_that_is_lost_is_found(training: TrainingRun) -> None:
         listed = [frame.labels for result in ranks.run(table) for frame in result.frames]
         overview = Dashboard.load(FOLDER / "training-overview.json", source)
         (figure,) = [panel for panel in overview.panels if panel.title == "Ranks"]
-        shown = [frame.samples[-1][1] for one in overview.run(figure) for frame in one.frames]
+        answer, _of = overview.run(figure)
+        shown = [frame.samples[-1][1] for frame in answer.frames]
         return {labels["rank"] for labels in listed}, shown
 
     wait_for(look, lambda seen: seen == ({str(LOST_RANK)}, [WORLD_SIZE - 1.0]))
