@@ -297,8 +297,14 @@ def _behind() -> list[Builder[models.Panel]]:
 
 
 def _lost() -> Builder[models.Panel]:
+    # A rank is vanished for a moment when it is restarted, and whenever a scrape fails.
     lost = promql.last("rank:dllogger_vanished_start_timestamp_seconds:last1h")
-    still = f"max by ({RANK}) ({lost}) unless on ({RANK}) dllogger_rank_info{{{RUNS}}}"
+    newest = f"topk by ({RANK}) (1, {promql.last('dllogger_run_start_timestamp_seconds')})"
+    ended = " + ".join(promql.last(f"dllogger_run_{how}") for how in ("finished", "terminated"))
+    still = (
+        f"{lost} == {newest} unless on ({RANK}) dllogger_rank_info{{{RUNS}}}"
+        f" unless on ({RANK}, instance) ({ended} > 0)"
+    )
     return rows(
         About(
             "Lost ranks",
