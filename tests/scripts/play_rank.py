@@ -3,13 +3,14 @@
 It starts training once the file ``begin_<run>_<attempt>`` exists, and takes the time of that
 file as the start of its first step. All ranks of a run therefore have the same step times, as
 ranks have that wait for each other. One that was late or stopped catches up at once. It trains
-until SIGTERM, or until the file ``end_<run>`` exists.
+until SIGTERM, or until the file ``end_<run>`` exists. Its loss is NaN while there is a file
+``nan_<run>_<rank>``.
 
 usage: play_rank.py '{"folder": "...", "step_s": 0.2, ...}'
 
 Options: ``first`` is the iteration to begin with, ``values`` what is logged with each, ``metadata``
-that of any metric; the loss is NaN in the iterations from ``nan[0]`` to before ``nan[1]``, and
-lowest in iteration ``best_at``. With ``logs`` false, only parameters are logged.
+that of any metric; the loss is lowest in iteration ``best_at``. With ``logs`` false, only
+parameters are logged.
 """
 
 from __future__ import annotations
@@ -30,46 +31,40 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BEST_LOSS = 1.0
-
-
-def loss_at(iteration: int, options: dict[str, Any]) -> float:
-    """Return a loss that falls, with the exceptions that were asked for."""
-    begin, end = options.get("nan", (0, 0))
-    if begin <= iteration < end:
-        return math.nan
-    return BEST_LOSS if iteration == options.get("best_at") else 2 + 10 / (1 + iteration)
+RUN, RANK = os.environ["TORCHELASTIC_RUN_ID"], os.environ["RANK"]
 
 
 def train(options: dict[str, Any], start_s: float, is_over: Callable[[], object]) -> None:
     """Log an iteration each ``step_s``."""
     first = options.get("first", 0)
+    nan = Path(options["folder"], f"nan_{RUN}_{RANK}")
     for iteration in itertools.count(first):
         end_s = start_s + (iteration - first + 1) * options["step_s"]
         time.sleep(max(end_s - time.time(), 0))
         if is_over():
             return
+        loss = BEST_LOSS if iteration == options.get("best_at") else 2 + 10 / (1 + iteration)
         if options.get("logs", True):
-            values = {"loss": loss_at(iteration, options), **options.get("values", {})}
+            values = {"loss": math.nan if nan.exists() else loss, **options.get("values", {})}
             dllogger.log((0, iteration), values)
 
 
 def main() -> None:
     options = json.loads(sys.argv[1])
-    run, rank = os.environ["TORCHELASTIC_RUN_ID"], os.environ["RANK"]
     attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
     folder = Path(options["folder"])
     print(json.dumps(["ready", time.time()]), flush=True)
-    begin = folder / f"begin_{run}_{attempt}"
+    begin = folder / f"begin_{RUN}_{attempt}"
     while not begin.exists():
         time.sleep(0.02)
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: told.append(number))
-    log = folder / f"log_{run}_{rank}_{attempt}.json"
+    log = folder / f"log_{RUN}_{RANK}_{attempt}.json"
     dllogger.init([dllogger.JSONStreamBackend(1, log), dllogger.PrometheusBackend(1)])
     for name, metadata in {"loss": {"GOAL": "MINIMIZE"}, **options.get("metadata", {})}.items():
         dllogger.metadata(name, metadata)
     dllogger.log("PARAMETER", {"batch_size": 32})
-    end = folder / f"end_{run}"
+    end = folder / f"end_{RUN}"
     train(options, begin.stat().st_mtime, lambda: told or end.exists())
     dllogger.shutdown()
 
