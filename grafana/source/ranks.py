@@ -304,8 +304,16 @@ def _behind() -> list[Builder[models.Panel]]:
 
 
 def _lost() -> Builder[models.Panel]:
+    # A rank is also vanished for a moment when it is restarted, and while a scrape fails.
     lost = promql.last("rank:dllogger_vanished_start_timestamp_seconds:last1h")
-    still = f"max by ({RANK}) ({lost}) unless on ({RANK}) dllogger_rank_info{{{RUNS}}}"
+    process = promql.last("rank:dllogger_process_start_timestamp_seconds:max")
+    newest = f"topk by ({RANK}) (1, {process})"
+    ended = " + ".join(promql.last(f"dllogger_run_{how}") for how in ("finished", "terminated"))
+    still = (
+        f"({newest} == on ({RANK}, instance) group_left () {lost})"
+        f" unless on ({RANK}) dllogger_rank_info{{{RUNS}}}"
+        f" unless on ({RANK}, instance) ({ended} > 0)"
+    )
     return rows(
         About(
             "Lost ranks",
@@ -319,10 +327,7 @@ def _lost() -> Builder[models.Panel]:
                 f"time() - max by ({RANK}) ({promql.last('dllogger_last_log_timestamp_seconds')})"
                 f" and on ({RANK}) ({still})"
             ),
-            Query(
-                f"max by ({RANK}, host, local_rank, pid) ({promql.last('dllogger_rank_info')})"
-                f" and on ({RANK}) ({still})"
-            ),
+            Query(promql.each(f"{RANK}, host, local_rank, pid", still)),
         ],
         [
             _rank_column(),

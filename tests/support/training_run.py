@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.support.paths import ROOT, TESTS
@@ -111,6 +111,9 @@ class Part:
         at_s: When it goes wrong, in seconds of the rank's own training.
         for_s: How long it lasts, in seconds; 0 means for good.
         epochs: How long to train; the default takes longer than the test.
+        script: What the rank executes.
+        options: Further options of the script.
+        linger_s: OTEL_DLLOGGER_LINGER_SECONDS; None leaves the default.
     """
 
     run: str
@@ -120,6 +123,9 @@ class Part:
     at_s: float = 0.0
     for_s: float = 0.0
     epochs: int = 50
+    script: Path = _TRAIN_RANK
+    options: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    linger_s: float | None = 30.0
 
 
 class RankProcess:
@@ -130,9 +136,12 @@ class RankProcess:
         folder: Where all ranks write.
         discovery: Where the rank announces itself.
         attempt: The number of restarts before this one.
+        port: The port of its page; 0 means any.
     """
 
-    def __init__(self, part: Part, folder: Path, discovery: Path, *, attempt: int = 0) -> None:
+    def __init__(
+        self, part: Part, folder: Path, discovery: Path, *, attempt: int = 0, port: int = 0
+    ) -> None:
         self.part = part
         self.attempt = attempt
         name = f"{part.run}_{part.rank}_{attempt}"
@@ -144,6 +153,7 @@ class RankProcess:
             "at_s": part.at_s,
             "for_s": part.for_s,
             "epochs": part.epochs,
+            **part.options,
         }
         inherited = {
             key: value for key, value in os.environ.items() if not key.startswith(_LAUNCHERS)
@@ -155,13 +165,15 @@ class RankProcess:
             "WORLD_SIZE": str(part.world_size),
             "TORCHELASTIC_RUN_ID": part.run,
             "TORCHELASTIC_RESTART_COUNT": str(attempt),
-            "OTEL_EXPORTER_PROMETHEUS_PORT": "0",
+            # The package adds the local rank to the port.
+            "OTEL_EXPORTER_PROMETHEUS_PORT": str(port - part.rank if port else 0),
             "OTEL_DLLOGGER_DISCOVERY_DIR": str(discovery),
-            "OTEL_DLLOGGER_LINGER_SECONDS": "30",
         }
+        if part.linger_s is not None:
+            environment["OTEL_DLLOGGER_LINGER_SECONDS"] = f"{part.linger_s:g}"
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, _TRAIN_RANK, json.dumps(options)],
+                [sys.executable, part.script, json.dumps(options)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -202,7 +214,7 @@ class TrainingRun:
         self, folder: Path, parts: list[Part], *, factor: float = 10.0, source: Path = SHIPPED
     ) -> None:
         self.factor = factor
-        self._folder = folder
+        self.folder = folder
         self._parts = parts
         self.discovery = folder / "discovery"
         self.discovery.mkdir()
@@ -223,7 +235,7 @@ class TrainingRun:
             self.prometheus.__enter__()
             self.start_s = time.time()
             for part in self._parts:
-                self.ranks.append(RankProcess(part, self._folder, self.discovery))
+                self.start(part)
         except BaseException:
             self.stop()
             raise
@@ -231,6 +243,12 @@ class TrainingRun:
 
     def __exit__(self, *_error: object) -> None:
         self.stop()
+
+    def start(self, part: Part, *, attempt: int = 0, port: int = 0) -> RankProcess:
+        """Start a rank, which ends with the run at the latest."""
+        one = RankProcess(part, self.folder, self.discovery, attempt=attempt, port=port)
+        self.ranks.append(one)
+        return one
 
     def watch(self, is_over: Callable[[], object], *, within_s: float) -> bool:
         """Wait until a condition is true, and restart the ranks that were killed.
@@ -253,9 +271,7 @@ class TrainingRun:
         for one in latest.values():
             code = one.process.poll()
             if code == -signal.SIGKILL and one.part.fault == "restart":
-                self.ranks.append(
-                    RankProcess(one.part, self._folder, self.discovery, attempt=one.attempt + 1)
-                )
+                self.start(one.part, attempt=one.attempt + 1)
             else:
                 assert code in (None, 0), (one.part, code, one.errors())
 
