@@ -17,7 +17,7 @@ import pytest
 
 from otel_dllogger.diagnostics import DIAGNOSTICS, RAISE_VARIABLE
 from otel_dllogger.errors import EndpointError
-from otel_dllogger.http import server, sockets
+from otel_dllogger.http import listener, server
 from tests.support.endpoint import PLAIN, numbers, own_threads, small
 from tests.support.http import SCRAPE, ask, connect, read_to_end, wait_until
 
@@ -298,7 +298,7 @@ def test_errors_are_one_line(serve, options, line):
 def test_refusals_that_root_never_sees(number, line):
     """The words for errors that cannot be had on demand."""
     error = OSError(number, os.strerror(number))
-    assert str(sockets._refusal(error, "127.0.0.1", 80)).startswith(line)
+    assert str(listener._refusal(error, "127.0.0.1", 80)).startswith(line)
 
 
 def test_ipv6_is_bracketed(serve):

@@ -31,6 +31,7 @@ def test_all_that_is_exported_has_the_same_labels():
         "metric": "train.loss",
         "stage": "train",
         "goal": "minimize",
+        "kind": "duration",
     }
     points = DataPoints(exported, start_us=0, of_process=True)
     ((series, _value),) = points.logged(record, state)
@@ -42,7 +43,11 @@ def test_all_that_is_exported_has_the_same_labels():
 @pytest.mark.parametrize(
     ("first", "late", "move"),
     [
-        ({}, {"unit": "s"}, "from dl_loss to dl_loss_seconds"),
+        (
+            {},
+            {"unit": "s"},
+            'from dl_loss{kind="loss"} to dl_loss_seconds{kind="duration"}',
+        ),
         ({}, {"STAGE": "VAL"}, 'from dl_loss to dl_loss{stage="val"}'),
         (
             {"STAGE": "TRAIN"},
@@ -50,8 +55,12 @@ def test_all_that_is_exported_has_the_same_labels():
             'from dl_loss{stage="train"} to dl_loss{stage="val"}',
         ),
         ({"STAGE": "VAL"}, {"GOAL": "MINIMIZE"}, 'from dl_loss to dl_loss{goal="minimize"}'),
-        ({}, {"unit": "s", "STAGE": "a\nb"}, 'from dl_loss to dl_loss_seconds{stage="a'),
-        ({}, {"unit": "bleu"}, None),
+        (
+            {},
+            {"unit": "s", "STAGE": "a\nb"},
+            'from dl_loss{kind="loss"} to dl_loss_seconds{stage="a',
+        ),
+        ({}, {"unit": "bleu"}, 'from dl_loss to dl_loss{unit="bleu"}'),
         ({"unit": "s"}, {"unit": "s", "format": ":.3f"}, None),
     ],
 )

@@ -25,7 +25,7 @@ LOCKS = {
     "diagnostics.py": ["RLock", "RLock"],
     "http/endpoint.py": ["Lock"],  # taken once, for good
     "metrics/instruments.py": ["Lock"],  # of the thread that makes instruments alone
-    "http/sockets.py": ["RLock", "RLock"],  # of the endpoint's threads and a fork
+    "runtime/own_sockets.py": ["RLock", "RLock"],  # of the endpoint's threads and a fork
     "metrics/store.py": ["RLock", "RLock"],
     "otlp/sender.py": ["RLock"],
     "runtime/wakers.py": ["Lock", "Lock", "Lock", "Lock"],  # tried, or waited for with a limit

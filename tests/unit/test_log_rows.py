@@ -177,13 +177,13 @@ def test_a_time_range_leaves_out_and_counts(tmp_path: Path) -> None:
 
 
 def test_names_of_mmengine_are_those_of_its_lines() -> None:
-    """Without the stage, which is in the line's header; its units are known by convention."""
+    """Without the stage, which is in the line's header; a name may say a unit by itself."""
     found = list(read(DATA / "mmengine_epoch"))
     assert {"lr", "time", "data_time"} <= {row.metric for row in found}
     assert {("train", "iteration"), ("val", "epoch")} <= {(r.stage, r.granularity) for r in found}
     assert {"s"} == {row.unit for row in found if row.metric == "time"}
     bare = read(DATA / "mmengine_epoch", conventions=False)
-    assert {""} == {row.unit for row in bare}
+    assert {("time", "s"), ("data_time", "s")} == {(r.metric, r.unit) for r in bare if r.unit}
 
 
 def test_how_logs_are_read_can_be_said(tmp_path: Path) -> None:
