@@ -169,6 +169,7 @@ BROKEN: list[tuple[Callable[..., list[str]], Callable[[dict[str, Any]], Any], st
     (check_identity, lambda board: board.update(__requires=[]), "__requires"),
     (check_identity, lambda board: board.update(schemaVersion=39), "schemaVersion 39"),
     (check_identity, lambda board: board.update(id=7), "an id"),
+    (check_identity, lambda board: board.update(editable=True), "editable"),
     (check_panel_ids, lambda board: folded_row(board)["panels"][0].update(id=1), "id 1 twice"),
     (check_panel_ids, lambda board: folded_row(board)["panels"][0].pop("id"), "id None"),
     (check_targets, lambda board: first_target(board).update(refId="B"), "refIds"),

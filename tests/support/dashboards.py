@@ -135,6 +135,7 @@ def used_in(value: Any) -> set[str]:
 
 def check_identity(board: dict[str, Any]) -> list[str]:
     problems = [key for key in board if key.startswith("__")]
+    problems += ["editable"] * board["editable"]  # changes would be lost with the next version
     if board["schemaVersion"] != SCHEMA_VERSION:
         problems.append(f"schemaVersion {board['schemaVersion']}")
     # The number belongs to one Grafana's database; in another one it may be a different dashboard.
