@@ -1,4 +1,4 @@
-"""The dashboards, as code.
+"""The dashboards, as code: ``python -m grafana.source`` writes ``grafana/dashboards``.
 
 They keep the rules of Grafana's dashboard-linter
 (https://github.com/grafana/dashboard-linter/blob/main/docs/index.md), as
