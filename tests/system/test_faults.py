@@ -232,7 +232,7 @@ def play(scenario: Scenario) -> None:
         training.start(same_ports_part(rank, attempt=1), attempt=1, port=port)
 
     loss = f'dl_loss{{run="{MAIN}", rank="{NAN_RANK}"}}'
-    scenario.until_query(loss)
+    scenario.until_query(f"count_over_time({loss}[1d]) > 3")
     nan = training.folder / f"nan_{MAIN}_{NAN_RANK}"
     nan.touch()
     # Several scrapes, so that the gap is seen.
