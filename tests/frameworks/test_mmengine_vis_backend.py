@@ -223,7 +223,7 @@ def test_a_page_is_served_until_the_end(tmp_path: Path) -> None:
     import urllib.request  # noqa: PLC0415
 
     text = urllib.request.urlopen(page.url, timeout=20).read().decode()
-    assert 'dl_time_seconds{granularity="iteration",metric="train/time"' in text
+    assert 'dl_time_seconds{granularity="iteration",kind="duration",metric="train/time"' in text
     backend.close()
     wait_for(lambda: page.endpoint.port in _listening(), lambda listens: not listens)
     backend.add_results({"acc": 1.0})
