@@ -353,7 +353,7 @@ def _nonfinite() -> Builder[models.Panel]:
             "Ranks with NaN",
             "Which rank logged NaN or Inf, how often in the time range, and since when. The first "
             "one is the cause: ranks that average their gradients all have it a step later. The "
-            "step is in that rank's JSON log (grep NaN).",
+            "step is in that rank's JSON log (grep -nE 'NaN|Infinity').",
             nothing="No value was NaN or Inf",
         ),
         [
