@@ -129,9 +129,9 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "Last record",
-                "Time since the rank that has been quiet for longest logged anything. If it is "
-                "more than a few minutes, the rank hangs, is gone, or logs rarely. Ranks that "
-                "finished or were told to end, or that only logged parameters, do not count.",
+                "How long ago the quietest rank logged anything. If that is more than a few "
+                "minutes, the rank hangs, is gone, or logs rarely. Ranks that finished or were "
+                "told to end, or that only logged parameters, do not count.",
                 unit="s",
                 steps=((None, GREEN), (STALLED_S / 2, YELLOW), (STALLED_S, RED)),
                 decimals=0,
@@ -156,8 +156,8 @@ def _now() -> list[Builder[models.Panel]]:
         figures(
             About(
                 "Throughput",
-                "The median over ranks of what is logged per second. Whether the ranks add up is "
-                "in the metadata, as SCOPE: see Speed.",
+                "The median over ranks of what is logged per second. For the throughput of the "
+                "whole run, see Throughput of all ranks.",
                 steps=_PLAIN,
                 nothing="not logged",
             ),
@@ -166,7 +166,7 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "Restarts",
-                "How often the run was started again, over the time range: its attempts, less one.",
+                "How often the run was started again in the time range.",
                 unit=COUNT,
                 steps=((None, GREEN), (1, YELLOW), (ATTEMPTS, RED)),
                 decimals=0,
@@ -194,9 +194,8 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "Done",
-                "How much of the run is done, where it logged how long it will be among its "
-                "parameters, as epochs, max_steps or another usual name: a guess. A run that has "
-                "finished is done.",
+                "How much of the run is done: an estimate, for runs whose parameters say how long "
+                "they will be, such as epochs or max_steps. A run that has finished is done.",
                 unit="percentunit",
                 steps=_PLAIN,
                 decimals=0,
@@ -207,7 +206,7 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "Time left",
-                "At the speed of the last quarter of an hour: a guess, as Done.",
+                "At the speed of the last quarter of an hour: an estimate, like Done.",
                 unit="s",
                 steps=_PLAIN,
                 decimals=0,
@@ -237,7 +236,7 @@ def _learning() -> list[Builder[models.Panel]]:
             About(
                 "Best so far",
                 "The best finite value of each metric with a GOAL, over all ranks and attempts, "
-                "and the last one: the median over ranks.",
+                "and its last value, as the median over ranks.",
                 nothing="No metric has a GOAL: see metadata() in the README",
             ),
             [
@@ -287,7 +286,7 @@ def _validation() -> list[Builder[models.Panel]]:
             About(
                 "Validation loss",
                 "Losses of validation and test: lower is better. If it rises while the training "
-                "loss falls, the model learns its data by heart.",
+                "loss falls, the model overfits.",
                 unit="short",
                 nothing="No loss of validation is logged",
             ),
@@ -354,7 +353,7 @@ def _speed() -> list[Builder[models.Panel]]:
             About(
                 "Parts of a step",
                 "Every duration that is logged, as the median over ranks and five minutes: compute "
-                "time, time to wait for data. All are in seconds, whatever they were logged in.",
+                "time, waiting for data. All are in seconds, whatever they were logged in.",
                 unit="s",
                 minimum=0,
                 nothing="No duration is logged per iteration",
@@ -426,8 +425,7 @@ def _health() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Records",
-                "Calls of log() per second, all ranks together, by kind: metrics, metadata, "
-                "information, parameters.",
+                "Calls per second, of all ranks together, by type: log, metadata, info, parameter.",
             ),
             Query(f"run:dllogger_records_total:rate1m{{{RUNS}}}", "{{type}} {{run}}"),
             width=8,
@@ -440,8 +438,8 @@ def _parameters() -> list[Builder[models.Panel]]:
         rows(
             About(
                 "Parameters",
-                "Numeric hyper-parameters, as logged with PARAMETER. If the ranks of a run differ, "
-                "the smallest and the largest value are not the same.",
+                "Numeric hyper-parameters, as logged with PARAMETER. The smallest and the largest "
+                "value differ if the ranks of a run do not agree.",
                 nothing="No parameters are logged",
             ),
             [

@@ -79,11 +79,11 @@ def _slowest() -> list[Builder[models.Panel]]:
         rows(
             About(
                 "Slowest ranks",
-                "By how much longer than the median rank a rank takes, as a share of the run's "
-                "step: for its whole step, or for the part of it in which it differs most, over "
-                "the last five minutes. Ranks that wait for each other all have the step time of "
-                "the slowest: only a part that is logged, such as the time to read data, tells "
-                "which one it is. If it is the same machine again and again, take it out.",
+                "How much longer a rank takes than the median rank, as a share of the run's step "
+                "time, over the last five minutes: for the whole step, or for the part of it that "
+                "differs most. Ranks that wait for each other all have the step time of the "
+                "slowest: then only a part that is logged, such as the time to read data, tells "
+                "which rank is slow. If it is always the same machine, exclude it.",
                 nothing="No rank makes steps",
             ),
             [
@@ -135,8 +135,8 @@ def _slowest() -> list[Builder[models.Panel]]:
         rows(
             About(
                 "Slowest hosts",
-                "The same as the mean over the ranks of a host. If a whole host is slow, the cause "
-                "is the host: heat, power, network, other jobs.",
+                "The same, as the mean over the ranks of a host. If all ranks of a host are slow, "
+                "the cause is the host: heat, power, network, other jobs.",
                 nothing="No rank makes steps",
             ),
             [
@@ -167,9 +167,10 @@ def _over_time() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Longer than the median",
-                "How much longer than the median rank a rank takes, as a share of the run's step: "
-                "the worst at the end of the time range, and the chosen ranks. Always: a slow "
-                "machine. Now and then: data, checkpoints, other jobs.",
+                "How much longer a rank takes than the median rank, as a share of the run's step "
+                "time: the worst ranks at the end of the time range, and the chosen ranks. If a "
+                "rank is always slow, suspect its machine; if now and then, its data, checkpoints "
+                "or other jobs.",
                 unit="percentunit",
                 steps=((None, GREEN), (SLOW_RATIO, YELLOW), (SLOW_STEP_RATIO, RED)),
                 nothing="No rank makes steps",
@@ -208,9 +209,9 @@ def _over_time() -> list[Builder[models.Panel]]:
         distribution(
             About(
                 "Step times of all ranks",
-                "How many ranks take how much of the median step time, in classes of 10 %, from "
-                "half to double. One band means that all are alike, a second one a group of slow "
-                "ranks. A class without ranks is not shown.",
+                "How the step times of the ranks are spread around their median, in classes of "
+                "10 %, from half to double. One band means that all are alike; a second band is a "
+                "group of slow ranks. A class without ranks is not shown.",
                 unit="percentunit",
             ),
             Query(f"run:dllogger_ranks:count_values{{{RUNS}}}", "{{of_median}}"),
@@ -280,8 +281,8 @@ def _behind() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Quiet ranks",
-                "Time since the last record, of the ranks that have been quiet for longest at the "
-                "end of the time range, and of the chosen ones. If all grow at once, a collective "
+                "Time since the last record, for the ranks that have been quiet for longest at the "
+                "end of the time range, and the chosen ranks. If all grow at once, a collective "
                 "hangs: look at the first rank that went quiet. One that is gone grows older, for "
                 "an hour.",
                 unit="s",
