@@ -111,7 +111,7 @@ def _slowest() -> list[Builder[models.Panel]]:
                 Column("metric", "Part", empty="whole step"),
                 Column(
                     "Value #A",
-                    "Longer, of a step",
+                    "Extra time per step",
                     unit="percentunit",
                     steps=_OF_STEP,
                     decimals=1,
@@ -127,7 +127,7 @@ def _slowest() -> list[Builder[models.Panel]]:
                 Column("run", "Run"),
                 Column("job", "Job"),
             ],
-            sort_by="Longer, of a step",
+            sort_by="Extra time per step",
             hidden=("Value #B",),
             width=16,
             height=8,
@@ -148,11 +148,11 @@ def _slowest() -> list[Builder[models.Panel]]:
             [
                 Column("host", "Host"),
                 Column(
-                    "Value", "Longer, of a step", unit="percentunit", steps=_OF_STEP, decimals=1
+                    "Value", "Extra time per step", unit="percentunit", steps=_OF_STEP, decimals=1
                 ),
                 Column("run", "Run"),
             ],
-            sort_by="Longer, of a step",
+            sort_by="Extra time per step",
             hidden=("job",),
             width=8,
             height=8,
