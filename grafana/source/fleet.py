@@ -41,7 +41,7 @@ def _now() -> list[Builder[models.Panel]]:
             figure(
                 About(
                     f"Runs: {text}",
-                    f"Runs of the time range that are {text} at its end.",
+                    f'Runs whose state at the end of the time range is "{text}".',
                     steps=((None, color),)
                     if color in (BLUE, GREEN)
                     else ((None, GREEN), (1, color)),
@@ -134,8 +134,8 @@ def _over_time() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Ranks",
-                "Ranks that answer. A line that falls before its run has ended is a rank that is "
-                "lost.",
+                "Ranks that answer. A line that falls before its run has ended means that a rank "
+                "was lost.",
                 unit=COUNT,
                 decimals=0,
                 minimum=0,

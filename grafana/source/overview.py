@@ -227,7 +227,7 @@ def _learning() -> list[Builder[models.Panel]]:
                 "Training loss",
                 "Losses of training, or of no stage: metrics with GOAL MINIMIZE and no unit, or "
                 "with the name of a loss. The median over ranks with minimum and maximum, and the "
-                "chosen ranks. A gap is a value that was NaN or Inf.",
+                "chosen ranks. A gap means that the value was NaN or Inf.",
                 unit="short",
             ),
             *_logged(LOSSES, 'stage!~"val|test"'),
@@ -270,7 +270,7 @@ def _learning() -> list[Builder[models.Panel]]:
             About(
                 "Gradient norm",
                 "What was logged as the norm of the gradients. A jump comes before a loss that "
-                "diverges. In mixed precision it is infinite now and then, which is a gap.",
+                "diverges. In mixed precision it is infinite now and then, which shows as a gap.",
                 unit="short",
                 minimum=0,
                 nothing="No norm of the gradients is logged",
@@ -314,7 +314,7 @@ def _speed() -> list[Builder[models.Panel]]:
             About(
                 "Throughput of a rank",
                 "What is logged per second, as each rank logs it. A minimum far below the median "
-                "is a slow rank.",
+                "means that a rank is slow.",
                 minimum=0,
                 nothing="Nothing is logged per second",
             ),
@@ -323,10 +323,10 @@ def _speed() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Throughput of all ranks",
-                'By the metadata: with "SCOPE": "rank" the sum over ranks, with "global" what '
-                "each of them logs. Without SCOPE it is not known whether ranks add up: the sum "
-                "is right if each rank logs its own. Iterations per second never add up. A rank "
-                "that is stalled does not count.",
+                'If the metadata has "SCOPE": "rank", the sum over ranks; with "global", the '
+                "median of what they log. Without SCOPE, it is not known whether ranks add up: the "
+                "sum is right if each rank logs its own throughput. Iterations per second are not "
+                "shown, since they never add up. A rank that is stalled does not count.",
                 minimum=0,
                 nothing="Nothing is logged per second",
             ),
@@ -391,7 +391,7 @@ def _health() -> list[Builder[models.Panel]]:
             About(
                 "Age of the last record",
                 "Time since a rank that trains logged anything: the quietest rank, the median, and "
-                "the chosen ranks. A rank that is gone grows older, for an hour.",
+                "the chosen ranks. For a rank that is gone, it goes on rising for an hour.",
                 unit="s",
                 steps=((None, GREEN), (STALLED_S, RED)),
                 minimum=0,

@@ -241,9 +241,9 @@ def _behind() -> list[Builder[models.Panel]]:
             About(
                 "Iteration skew",
                 "How far the first rank is ahead of the last one, in time: iterations since the "
-                "processes began, times the median step time. Up to two scrape intervals come from "
-                "when ranks are scraped; if it grows, a rank is falling behind. A rank that was "
-                "restarted alone begins at 0 again.",
+                "processes began, times the median step time. Ranks are scraped at different "
+                "times, which adds up to two scrape intervals; if it grows, a rank is falling "
+                "behind. A rank that was restarted alone begins at 0 again.",
                 unit="s",
                 steps=((None, GREEN), (SKEW_S, RED)),
                 minimum=0,
@@ -283,8 +283,8 @@ def _behind() -> list[Builder[models.Panel]]:
                 "Quiet ranks",
                 "Time since the last record, for the ranks that have been quiet for longest at the "
                 "end of the time range, and the chosen ranks. If all grow at once, a collective "
-                "hangs: look at the first rank that went quiet. One that is gone grows older, for "
-                "an hour.",
+                "hangs: look at the first rank that went quiet. For a rank that is gone, the time "
+                "goes on rising for an hour.",
                 unit="s",
                 steps=((None, GREEN), (STALLED_S, RED)),
                 minimum=0,
@@ -392,8 +392,8 @@ def _machines() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Processor",
-                "The share of its cores that a host of the run is busy with, by node_exporter, "
-                "joined by the name of the host.",
+                "How busy the processor cores of the run's hosts are, by node_exporter, joined by "
+                "the name of the host.",
                 unit="percentunit",
                 minimum=0,
                 nothing="No node_exporter of these hosts is scraped",
@@ -441,9 +441,10 @@ def _logging() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Logging",
-                "The share of the time that is spent in log(). It is far below 1 % unless tensors "
-                "on an accelerator are logged, which wait for it: then log every n-th step. It is "
-                "wall-clock time: with more processes than cores, it includes waiting for a core.",
+                "The share of the time that training spends in log(). It is far below 1 % unless "
+                "tensors on an accelerator are logged, since log() waits for them: log every n-th "
+                "step. It is wall-clock time: with more processes than cores, it includes waiting "
+                "for a core.",
                 unit="percentunit",
                 minimum=0,
                 steps=((None, GREEN), (OVERHEAD_RATIO / 5, YELLOW), (OVERHEAD_RATIO, RED)),
