@@ -51,8 +51,8 @@ def build() -> dashboard.Dashboard:
     add_row(
         board,
         "Losses",
-        _by_time("Losses", losses, " A loss that is lower sooner learns more in the same time."),
-        _by_step("Losses", losses, " A loss that is lower sooner learns more from each step."),
+        _by_time("Losses", losses, " The run with the lower curve learns faster."),
+        _by_step("Losses", losses, " The run with the lower curve learns more from each step."),
     )
     add_row(board, "Scores", _by_time("Scores", scores), _by_step("Scores", scores), folded=True)
     add_row(

@@ -41,7 +41,7 @@ def _now() -> list[Builder[models.Panel]]:
             figure(
                 About(
                     f"Runs: {text}",
-                    f"Runs of the time range that are {text} at its end.",
+                    f'Runs whose state at the end of the time range is "{text}".',
                     steps=((None, color),)
                     if color in (BLUE, GREEN)
                     else ((None, GREEN), (1, color)),
@@ -69,11 +69,11 @@ def _runs() -> Builder[models.Panel]:
     return rows(
         About(
             "Runs",
-            "Every run of the time range, those with critical alerts first. The loss is the "
-            "largest one of training, which is the sum where its parts are logged as well, as the "
-            "median over ranks. The throughput is the largest one as well, as each rank logs it: "
-            "with SCOPE global that of the run. Done and left are guesses, from the parameters "
-            "that say how long a run will be. A click on a run opens its overview.",
+            "Every run of the time range, those with critical alerts first. If a run logs several "
+            "training losses, the largest is shown, which is usually the total; it is the median "
+            "over ranks. Throughput is the largest that is logged, as the median over ranks; with "
+            "SCOPE global it is that of the whole run. Done and Left are estimates, from the "
+            "parameters that say how long a run will be. A click on a run opens its overview.",
             nothing="No run in the time range",
         ),
         [
@@ -134,8 +134,8 @@ def _over_time() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Ranks",
-                "Ranks that answer. A line that falls before its run has ended is a rank that is "
-                "lost.",
+                "Ranks that answer. A line that falls before its run has ended means that a rank "
+                "was lost.",
                 unit=COUNT,
                 decimals=0,
                 minimum=0,
@@ -156,7 +156,7 @@ def _over_time() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Last record",
-                "Time since the quietest rank that trains logged anything.",
+                "How long ago the quietest rank that trains logged anything.",
                 unit="s",
                 minimum=0,
                 steps=((None, GREEN), (STALLED_S, RED)),

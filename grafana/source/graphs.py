@@ -84,7 +84,7 @@ def tally(
     """
     about = About(
         title,
-        f"{what} A step in the line is when it happened.",
+        f"{what} A step in the line shows when it happened.",
         unit=COUNT,
         steps=((None, GREEN), (1, RED)),
         decimals=0,

@@ -20,10 +20,11 @@ def run_state() -> Builder[models.Panel]:
     return figure(
         About(
             "State",
-            "Finished if the run's summary was logged on all ranks, or all of them closed; "
-            "terminated if SIGTERM or SIGINT told them to end, as scancel, preemption and Ctrl-C "
-            "do; vanished if neither was seen of a rank that is gone; stalled if no rank logs any "
-            "more. What comes between two scrapes is not seen: see linger_s in the README.",
+            "Training while any rank trains; finished if all ranks logged the run's summary or "
+            "closed; terminated if SIGTERM or SIGINT told them to end, as scancel, preemption and "
+            "Ctrl-C do; vanished if no rank answers and one of them did neither; stalled if no "
+            "rank logs any more. What happens between two scrapes is not seen: see linger_s in "
+            "the README.",
             steps=((None, BLUE),),
             names=STATES,
             nothing="unknown",
@@ -38,8 +39,8 @@ def rules_loaded() -> Builder[models.Panel]:
     return figure(
         About(
             "Recording rules",
-            "The panels show what Prometheus computes by prometheus/rules. If these are not "
-            "loaded, all other panels are empty: add them to rule_files, and see docs/stack.md.",
+            "The panels show what Prometheus computes by the rules in prometheus/rules. If these "
+            "are not loaded, most panels are empty: add them to rule_files, see docs/stack.md.",
             steps=((None, RED), (1, GREEN)),
             names=(("0", "NOT LOADED", RED), ("1", "loaded", GREEN)),
         ),
@@ -62,8 +63,8 @@ def alert_list(*, width: int = 24, height: int = 6) -> Builder[models.Panel]:
     return rows(
         About(
             "Alerts",
-            "What fires at the end of the time range, and since when. docs/alerts.md says what "
-            "each alert means and what to do.",
+            "The alerts that fire at the end of the time range, and since when. docs/alerts.md "
+            "says what each alert means and what to do.",
             nothing="No alert fires",
         ),
         [Query(f"1000 * ALERTS_FOR_STATE{{{RUNS}}} and ignoring (alertstate) ALERTS{alerts}")],

@@ -129,9 +129,9 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "Last record",
-                "Time since the rank that has been quiet for longest logged anything. If it is "
-                "more than a few minutes, the rank hangs, is gone, or logs rarely. Ranks that "
-                "finished or were told to end, or that only logged parameters, do not count.",
+                "How long ago the quietest rank logged anything. If that is more than a few "
+                "minutes, the rank hangs, is gone, or logs rarely. Ranks that finished or were "
+                "told to end, or that only logged parameters, do not count.",
                 unit="s",
                 steps=((None, GREEN), (STALLED_S / 2, YELLOW), (STALLED_S, RED)),
                 decimals=0,
@@ -156,8 +156,8 @@ def _now() -> list[Builder[models.Panel]]:
         figures(
             About(
                 "Throughput",
-                "The median over ranks of what is logged per second. Whether the ranks add up is "
-                "in the metadata, as SCOPE: see Speed.",
+                "The median over ranks of what is logged per second. For the throughput of the "
+                "whole run, see Throughput of all ranks.",
                 steps=_PLAIN,
                 nothing="not logged",
             ),
@@ -166,7 +166,7 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "Restarts",
-                "How often the run was started again, over the time range: its attempts, less one.",
+                "How often the run was started again in the time range.",
                 unit=COUNT,
                 steps=((None, GREEN), (1, YELLOW), (ATTEMPTS, RED)),
                 decimals=0,
@@ -194,9 +194,8 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "Done",
-                "How much of the run is done, where it logged how long it will be among its "
-                "parameters, as epochs, max_steps or another usual name: a guess. A run that has "
-                "finished is done.",
+                "How much of the run is done: an estimate, for runs whose parameters say how long "
+                "they will be, such as epochs or max_steps. A run that has finished is done.",
                 unit="percentunit",
                 steps=_PLAIN,
                 decimals=0,
@@ -207,7 +206,7 @@ def _now() -> list[Builder[models.Panel]]:
         figure(
             About(
                 "Time left",
-                "At the speed of the last quarter of an hour: a guess, as Done.",
+                "At the speed of the last quarter of an hour: an estimate, like Done.",
                 unit="s",
                 steps=_PLAIN,
                 decimals=0,
@@ -228,7 +227,7 @@ def _learning() -> list[Builder[models.Panel]]:
                 "Training loss",
                 "Losses of training, or of no stage: metrics with GOAL MINIMIZE and no unit, or "
                 "with the name of a loss. The median over ranks with minimum and maximum, and the "
-                "chosen ranks. A gap is a value that was NaN or Inf.",
+                "chosen ranks. A gap means that the value was NaN or Inf.",
                 unit="short",
             ),
             *_logged(LOSSES, 'stage!~"val|test"'),
@@ -237,7 +236,7 @@ def _learning() -> list[Builder[models.Panel]]:
             About(
                 "Best so far",
                 "The best finite value of each metric with a GOAL, over all ranks and attempts, "
-                "and the last one: the median over ranks.",
+                "and its last value, as the median over ranks.",
                 nothing="No metric has a GOAL: see metadata() in the README",
             ),
             [
@@ -271,7 +270,7 @@ def _learning() -> list[Builder[models.Panel]]:
             About(
                 "Gradient norm",
                 "What was logged as the norm of the gradients. A jump comes before a loss that "
-                "diverges. In mixed precision it is infinite now and then, which is a gap.",
+                "diverges. In mixed precision it is infinite now and then, which shows as a gap.",
                 unit="short",
                 minimum=0,
                 nothing="No norm of the gradients is logged",
@@ -287,7 +286,7 @@ def _validation() -> list[Builder[models.Panel]]:
             About(
                 "Validation loss",
                 "Losses of validation and test: lower is better. If it rises while the training "
-                "loss falls, the model learns its data by heart.",
+                "loss falls, the model overfits.",
                 unit="short",
                 nothing="No loss of validation is logged",
             ),
@@ -315,7 +314,7 @@ def _speed() -> list[Builder[models.Panel]]:
             About(
                 "Throughput of a rank",
                 "What is logged per second, as each rank logs it. A minimum far below the median "
-                "is a slow rank.",
+                "means that a rank is slow.",
                 minimum=0,
                 nothing="Nothing is logged per second",
             ),
@@ -324,10 +323,10 @@ def _speed() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Throughput of all ranks",
-                'By the metadata: with "SCOPE": "rank" the sum over ranks, with "global" what '
-                "each of them logs. Without SCOPE it is not known whether ranks add up: the sum "
-                "is right if each rank logs its own. Iterations per second never add up. A rank "
-                "that is stalled does not count.",
+                'If the metadata has "SCOPE": "rank", the sum over ranks; with "global", the '
+                "median of what they log. Without SCOPE, it is not known whether ranks add up: the "
+                "sum is right if each rank logs its own throughput. Iterations per second are not "
+                "shown, since they never add up. A rank that is stalled does not count.",
                 minimum=0,
                 nothing="Nothing is logged per second",
             ),
@@ -354,7 +353,7 @@ def _speed() -> list[Builder[models.Panel]]:
             About(
                 "Parts of a step",
                 "Every duration that is logged, as the median over ranks and five minutes: compute "
-                "time, time to wait for data. All are in seconds, whatever they were logged in.",
+                "time, waiting for data. All are in seconds, whatever they were logged in.",
                 unit="s",
                 minimum=0,
                 nothing="No duration is logged per iteration",
@@ -392,7 +391,7 @@ def _health() -> list[Builder[models.Panel]]:
             About(
                 "Age of the last record",
                 "Time since a rank that trains logged anything: the quietest rank, the median, and "
-                "the chosen ranks. A rank that is gone grows older, for an hour.",
+                "the chosen ranks. For a rank that is gone, it goes on rising for an hour.",
                 unit="s",
                 steps=((None, GREEN), (STALLED_S, RED)),
                 minimum=0,
@@ -426,8 +425,7 @@ def _health() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Records",
-                "Calls of log() per second, all ranks together, by kind: metrics, metadata, "
-                "information, parameters.",
+                "Calls per second, of all ranks together, by type: log, metadata, info, parameter.",
             ),
             Query(f"run:dllogger_records_total:rate1m{{{RUNS}}}", "{{type}} {{run}}"),
             width=8,
@@ -440,8 +438,8 @@ def _parameters() -> list[Builder[models.Panel]]:
         rows(
             About(
                 "Parameters",
-                "Numeric hyper-parameters, as logged with PARAMETER. If the ranks of a run differ, "
-                "the smallest and the largest value are not the same.",
+                "Numeric hyper-parameters, as logged with PARAMETER. The smallest and the largest "
+                "value differ if the ranks of a run do not agree.",
                 nothing="No parameters are logged",
             ),
             [

@@ -79,11 +79,11 @@ def _slowest() -> list[Builder[models.Panel]]:
         rows(
             About(
                 "Slowest ranks",
-                "By how much longer than the median rank a rank takes, as a share of the run's "
-                "step: for its whole step, or for the part of it in which it differs most, over "
-                "the last five minutes. Ranks that wait for each other all have the step time of "
-                "the slowest: only a part that is logged, such as the time to read data, tells "
-                "which one it is. If it is the same machine again and again, take it out.",
+                "How much longer a rank takes than the median rank, as a share of the run's step "
+                "time, over the last five minutes: for the whole step, or for the part of it that "
+                "differs most. Ranks that wait for each other all have the step time of the "
+                "slowest: then only a part that is logged, such as the time to read data, tells "
+                "which rank is slow. If it is always the same machine, exclude it.",
                 nothing="No rank makes steps",
             ),
             [
@@ -111,7 +111,7 @@ def _slowest() -> list[Builder[models.Panel]]:
                 Column("metric", "Part", empty="whole step"),
                 Column(
                     "Value #A",
-                    "Longer, of a step",
+                    "Extra time per step",
                     unit="percentunit",
                     steps=_OF_STEP,
                     decimals=1,
@@ -127,7 +127,7 @@ def _slowest() -> list[Builder[models.Panel]]:
                 Column("run", "Run"),
                 Column("job", "Job"),
             ],
-            sort_by="Longer, of a step",
+            sort_by="Extra time per step",
             hidden=("Value #B",),
             width=16,
             height=8,
@@ -135,8 +135,8 @@ def _slowest() -> list[Builder[models.Panel]]:
         rows(
             About(
                 "Slowest hosts",
-                "The same as the mean over the ranks of a host. If a whole host is slow, the cause "
-                "is the host: heat, power, network, other jobs.",
+                "The same, as the mean over the ranks of a host. If all ranks of a host are slow, "
+                "the cause is the host: heat, power, network, other jobs.",
                 nothing="No rank makes steps",
             ),
             [
@@ -148,11 +148,11 @@ def _slowest() -> list[Builder[models.Panel]]:
             [
                 Column("host", "Host"),
                 Column(
-                    "Value", "Longer, of a step", unit="percentunit", steps=_OF_STEP, decimals=1
+                    "Value", "Extra time per step", unit="percentunit", steps=_OF_STEP, decimals=1
                 ),
                 Column("run", "Run"),
             ],
-            sort_by="Longer, of a step",
+            sort_by="Extra time per step",
             hidden=("job",),
             width=8,
             height=8,
@@ -167,9 +167,10 @@ def _over_time() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Longer than the median",
-                "How much longer than the median rank a rank takes, as a share of the run's step: "
-                "the worst at the end of the time range, and the chosen ranks. Always: a slow "
-                "machine. Now and then: data, checkpoints, other jobs.",
+                "How much longer a rank takes than the median rank, as a share of the run's step "
+                "time: the worst ranks at the end of the time range, and the chosen ranks. If a "
+                "rank is always slow, suspect its machine; if now and then, its data, checkpoints "
+                "or other jobs.",
                 unit="percentunit",
                 steps=((None, GREEN), (SLOW_RATIO, YELLOW), (SLOW_STEP_RATIO, RED)),
                 nothing="No rank makes steps",
@@ -208,9 +209,9 @@ def _over_time() -> list[Builder[models.Panel]]:
         distribution(
             About(
                 "Step times of all ranks",
-                "How many ranks take how much of the median step time, in classes of 10 %, from "
-                "half to double. One band means that all are alike, a second one a group of slow "
-                "ranks. A class without ranks is not shown.",
+                "How the step times of the ranks are spread around their median, in classes of "
+                "10 %, from half to double. One band means that all are alike; a second band is a "
+                "group of slow ranks. A class without ranks is not shown.",
                 unit="percentunit",
             ),
             Query(f"run:dllogger_ranks:count_values{{{RUNS}}}", "{{of_median}}"),
@@ -240,9 +241,9 @@ def _behind() -> list[Builder[models.Panel]]:
             About(
                 "Iteration skew",
                 "How far the first rank is ahead of the last one, in time: iterations since the "
-                "processes began, times the median step time. Up to two scrape intervals come from "
-                "when ranks are scraped; if it grows, a rank is falling behind. A rank that was "
-                "restarted alone begins at 0 again.",
+                "processes began, times the median step time. Ranks are scraped at different "
+                "times, which adds up to two scrape intervals; if it grows, a rank is falling "
+                "behind. A rank that was restarted alone begins at 0 again.",
                 unit="s",
                 steps=((None, GREEN), (SKEW_S, RED)),
                 minimum=0,
@@ -280,10 +281,10 @@ def _behind() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Quiet ranks",
-                "Time since the last record, of the ranks that have been quiet for longest at the "
-                "end of the time range, and of the chosen ones. If all grow at once, a collective "
-                "hangs: look at the first rank that went quiet. One that is gone grows older, for "
-                "an hour.",
+                "Time since the last record, for the ranks that have been quiet for longest at the "
+                "end of the time range, and the chosen ranks. If all grow at once, a collective "
+                "hangs: look at the first rank that went quiet. For a rank that is gone, the time "
+                "goes on rising for an hour.",
                 unit="s",
                 steps=((None, GREEN), (STALLED_S, RED)),
                 minimum=0,
@@ -353,7 +354,7 @@ def _nonfinite() -> Builder[models.Panel]:
             "Ranks with NaN",
             "Which rank logged NaN or Inf, how often in the time range, and since when. The first "
             "one is the cause: ranks that average their gradients all have it a step later. The "
-            "step is in that rank's JSON log (grep NaN).",
+            "step is in that rank's JSON log (grep -nE 'NaN|Infinity').",
             nothing="No value was NaN or Inf",
         ),
         [
@@ -391,8 +392,8 @@ def _machines() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Processor",
-                "The share of its cores that a host of the run is busy with, by node_exporter, "
-                "joined by the name of the host.",
+                "How busy the processor cores of the run's hosts are, by node_exporter, joined by "
+                "the name of the host.",
                 unit="percentunit",
                 minimum=0,
                 nothing="No node_exporter of these hosts is scraped",
@@ -440,9 +441,10 @@ def _logging() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Logging",
-                "The share of the time that is spent in log(). It is far below 1 % unless tensors "
-                "on an accelerator are logged, which wait for it: then log every n-th step. It is "
-                "wall-clock time: with more processes than cores, it includes waiting for a core.",
+                "The share of the time that training spends in log(). It is far below 1 % unless "
+                "tensors on an accelerator are logged, since log() waits for them: log every n-th "
+                "step. It is wall-clock time: with more processes than cores, it includes waiting "
+                "for a core.",
                 unit="percentunit",
                 minimum=0,
                 steps=((None, GREEN), (OVERHEAD_RATIO / 5, YELLOW), (OVERHEAD_RATIO, RED)),

@@ -151,6 +151,17 @@ def test_every_expression_is_about_metrics_that_exist(exported: set[str]) -> Non
     assert {} == wrong
 
 
+def test_no_expression_selects_by_labels_alone() -> None:
+    """A counter and recorded series have the label `kind` as well: they would be mixed in."""
+    nameless = {
+        place
+        for place, text in expressions()
+        for selector in read(text).selectors
+        if not selector.name and "__name__" not in {one.label for one in selector.matchers}
+    }
+    assert set() == nameless
+
+
 def test_every_metric_of_the_package_is_in_the_readme(exported: set[str]) -> None:
     """The README's table has no gap, and the page of the test's rank has everything."""
     readme = "\n".join(code for _, code in code_of((ROOT / "README.md").read_text()))
