@@ -60,10 +60,22 @@ def _row(kind: str, words: str, unless: str = "(?!)", unit: str = "") -> _Row:
 _PER_STEP = r"per (?:its?|iters?|iterations?|steps?|batch(?:es)?|updates?)"
 _NOT_A_LEVEL = (
     "scale|scaler|scaling|weights?|coef|coefficient|factor|mult|multiplier|ratio|decay|count|num"
-    "|threshold|std|var|variance|patience"
+    "|threshold|std|var|variance|patience|spikes?|deltas?|diff|gap"
+    # How many; but Megatron-LM draws its loss "vs samples" as well.
+    "|(?<!vs )(?:tokens|samples)$"
+    # The epoch or step of the best value, not the value.
+    "|best .*(?:epoch|step|iter|iteration)"
 )
-# Times that are not of a step: they are longer, or point at a moment.
-_OF_A_RUN = r"(?:eta|remaining|left|elapsed|total|epochs?|wall|start|end|since|run|best|real|date)"
+# FLOP that are counted, not per second, and what the hardware could do.
+_NOT_A_RATE = (
+    rf"total|num|count|sum|peak|promised|theoretical|{_PER_STEP}|per (?:sample|token|image|epoch)"
+)
+# Times that are not of a step: they are longer, point at a moment, are a setting, or say how
+# long a recording is.
+_OF_A_RUN = (
+    r"(?:eta|remaining|left|elapsed|total|epochs?|wall|start|end|since|run|best|real|date|e2e"
+    r"|timestamps?|stamp|unix|current|uptime|runtime|timeout|age|audio|speech|video)"
+)
 _NOT_OF_A_STEP = rf"^(?!.*\b{_PER_STEP}).*\b{_OF_A_RUN}"
 
 # The words of a name, in lower case and with single blanks between them, are searched for the
@@ -71,39 +83,47 @@ _NOT_OF_A_STEP = rf"^(?!.*\b{_PER_STEP}).*\b{_OF_A_RUN}"
 _TABLE = (
     _row(DURATION, rf"time(?: {_PER_STEP})?$", _NOT_OF_A_STEP, unit="s"),
     _row(
-        LEARNING_RATE, r"lr\d*|learning rate|learningrate", f"{_NOT_A_LEVEL}|loss|steps|epochs|time"
+        LEARNING_RATE,
+        r"lr\d*|learning rate|learningrate",
+        f"{_NOT_A_LEVEL}|loss|steps|epochs|time|scheduler step",
     ),
     _row(
         GRADIENT_NORM,
         r"(?:grads?|gradients?) (?:.* )?norms?|gradnorm|gnorm",
         f"{_NOT_A_LEVEL}|clip|clipping|limit|loss|time",
     ),
-    _row(LOSS, r"(?:log)?loss(?:es)?\d*", f"{_NOT_A_LEVEL}|rate|packet|time|less"),
+    _row(
+        LOSS,
+        r"(?:log)?loss\d*|losses(?: \d+)?$",
+        f"{_NOT_A_LEVEL}|rate|packet|time|less|grads?|lr$",
+    ),
     _row(
         SCORE,
         r"acc\d*|accuracy|top ?\d+|m?ap\d*|(?:sacre)?bleu\d*|rouge(?:\d+|l|lsum)?|meteor|cider|f1"
         r"|m?iou\d*|auc|auroc|auprc|dice|precision|recall|ndcg|mrr|hr \d+|psnr|ssim|mcc"
         r"|exact match",
         f"{_NOT_A_LEVEL}|error|err|cost|size|time|grads?|gradients?|steps|features?|attention|heat"
-        "|depth|memory|bits|amp|mixed",
+        r"|depth|memory|bits|amp|mixed|fp\d+|bf\d+|matmul|experts?",
     ),
     _row(
         LOSS,
+        # That of the codes of a quantizer says how many of them are in use.
         r"nll|ppl|perplexity|cross entropy|crossentropy|xent|mse|rmse|mae|bpb|bpc|bpd"
         r"|bits per (?:byte|char|character|dim|token)",
-        f"{_NOT_A_LEVEL}|time",
+        f"{_NOT_A_LEVEL}|time|codes?|codebooks?|prob|vq|quantizer",
     ),
     _row(THROUGHPUT, "mfu|hfu"),
     _row(THROUGHPUT, r"ips", unit="items/s"),
     _row(THROUGHPUT, r"fps", unit="frames/s"),
     _row(THROUGHPUT, r"tps", unit="tokens/s"),
     _row(THROUGHPUT, r"wps", unit="words/s"),
-    _row(THROUGHPUT, r"tflops", unit="TFLOP/s"),
-    _row(THROUGHPUT, r"pflops", unit="PFLOP/s"),
+    _row(THROUGHPUT, r"tflops", _NOT_A_RATE, unit="TFLOP/s"),
+    _row(THROUGHPUT, r"pflops", _NOT_A_RATE, unit="PFLOP/s"),
     _row(
         THROUGHPUT,
         "throughput",
-        "network|net|disk|io|memory|pcie|nvlink|nic|bus|read|write|loss|time|ratio",
+        "network|net|disk|io|memory|pcie|nvlink|nic|bus|read|write|loss|time|ratio|h2d|d2h"
+        "|checkpoint|ckpt|storage|comm|communication|all ?reduce",
     ),
     # Only the speed of training: not that of light, of a fan or of the wind.
     _row(
@@ -122,6 +142,8 @@ _THINGS = re.compile(
     r"|[kmgtpe]?flops?"
 )
 _STEPS = re.compile(r"its?|iters?|iterations?|steps?|batch(?:es)?|updates?|epochs?")
+# Steps of an environment are what its agent learns from, as samples are, not steps of training.
+_SAMPLED_STEPS = re.compile(r"\b(?:env|environment|agent|sim|simulation) steps? per ")
 _BYTES = re.compile(r"(?:[kmgt]i?)?by")  # UCUM
 _PERIODS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
@@ -154,6 +176,8 @@ _PARTS_OF_A_STEP = re.compile(
 )
 _WITHOUT_DIMENSION = re.compile(r"(?:nats?|bits?)(?: per [a-z]+)?")
 
+# True and false positives, which in lower case are tokens and frames per second.
+_POSITIVES = re.compile(r"(?<![A-Za-z])[TF]Ps(?![A-Za-z])")
 _IN_BRACKETS = re.compile(r"[(\[]([^()\[\]]*)[)\]]\s*$")
 _CAMEL = re.compile(
     r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[A-Z])(?=[A-Z][a-z]{2})|(?<=[a-z]{2})(?=[A-Z])"
@@ -220,9 +244,12 @@ def _guess(name: str) -> Kind:
         hint = " ".join(brackets[1].split())
         name = name[: brackets.start()]
     words = _words(name)
+    if _POSITIVES.search(name):
+        return _NOTHING
     rate = _RATE.search(_words(hint or name, slash=" per "))
     if rate and (_THINGS.fullmatch(rate["what"]) or _STEPS.fullmatch(rate["what"])):
-        kind = STEP_RATE if _STEPS.fullmatch(rate["what"]) else THROUGHPUT
+        is_step_rate = _STEPS.fullmatch(rate["what"]) and not _SAMPLED_STEPS.search(rate.string)
+        kind = STEP_RATE if is_step_rate else THROUGHPUT
         return Kind(kind, _clean(hint) or _rate_unit(rate))
     seconds = _IN_SECONDS.search(_words(hint or name, slash=" per "))
     if seconds:

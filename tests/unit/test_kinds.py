@@ -23,7 +23,9 @@ NAMES: dict[str | None, dict[str, str]] = {
         [
             *("loss", "train.loss", "loss_cls", "losses", "logLoss2", "NLLLoss", "loss_dice"),
             *("dice_loss", "MLM Loss", "train_loss_epoch", "nll", "ppl", "perplexity", "mse"),
-            *("trainMSE", "cross-entropy", "bits_per_byte"),
+            *("trainMSE", "cross-entropy", "bits_per_byte", "loss/policy_avg", "losses_0"),
+            *("losses/value_loss", "lr_loss", "best_val_loss"),
+            *("lm loss vs samples", "Train/Samples/train_loss"),
         ],
         "",
     ),
@@ -55,6 +57,7 @@ NAMES: dict[str | None, dict[str, str]] = {
         "tokens/s/gpu": "tokens/s/gpu",
         "tokens-per-gpu-per-second": "tokens/s/gpu",
         "throughput_per_sec": "",
+        "env_steps_per_second": "steps/s",
     },
     STEP_RATE: {
         "it/s": "it/s",
@@ -72,7 +75,10 @@ NAMES: dict[str | None, dict[str, str]] = {
         "comm_us": "us",
     },
     LEARNING_RATE: dict.fromkeys(
-        ["lr", "learning rate", "learning-rate", "learning_rate", "learningRate", "lr/pg0", "lr0"],
+        [
+            *("lr", "learning rate", "learning-rate", "learning_rate", "learningRate", "lr/pg0"),
+            *("lr0", "Train/Samples/lr"),
+        ],
         "",
     ),
     GRADIENT_NORM: dict.fromkeys(
@@ -86,6 +92,16 @@ NAMES: dict[str | None, dict[str, str]] = {
             *("speed of light", "fan_speed", "wind speed", "network_throughput", "clips"),
             *("feature_map_size", "grad_acc_steps", "top-5 error", "heat_map"),
             *("eta", "total_time", "elapsed_time_ms", "epoch_time", "start_time", "time (h)"),
+            # PPO's, which are logged beside losses
+            *("losses/approx_kl", "losses/clipfrac", "losses/q_values", "losses/alpha"),
+            *("loss/grad_norm", "loss_lr", "loss_spikes", "loss_delta", "loss_tokens"),
+            *("best_loss_epoch", "best_acc_step", "acc_gap", "acc_tokens", "lr_scheduler_step"),
+            *("code_perplexity", "prob_perplexity", "codebook/perplexity", "vq.perplexity"),
+            *("fp16_precision", "matmul_precision", "moe/top2_expert_share", "val/FPs", "TPs"),
+            *("total_tflops", "tflops_per_iteration", "peak_tflops", "tflops per sample"),
+            *("checkpoint_throughput", "h2d_throughput", "allreduce_throughput"),
+            *("timestamp_ms", "unix_time", "time_stamp_ms", "uptime_seconds", "timeout_seconds"),
+            *("current_time", "e2e_train_time", "audio_seconds", "heartbeat_age_seconds"),
             *("model_s", "about us", "samples_sec", "tokens/ms", "faults/s", "loss/sec"),
         ],
         "",
