@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from grafana.source import promql, variables
 from grafana.source.board import add_row, new_board
 from grafana.source.graphs import curves
+from grafana.source.health import rules_loaded
 from grafana.source.panels import COUNT, RED, STATES, About, Query
 from grafana.source.promql import LOSSES, RATES, RUN, RUNS, SCORES, each, last, of_run
 from grafana.source.tables import Column, matrix, rows
@@ -61,7 +62,7 @@ def build() -> dashboard.Dashboard:
         _by_time("Throughput of a rank", throughput),
         _by_step("Throughput of a rank", throughput),
     )
-    add_row(board, "Figures", _figures(), _best(), _parameters())
+    add_row(board, "Figures", _figures(), rules_loaded(), _best(), _parameters())
     # Includes runs that are over: a value that is logged once, at the end, exists only then.
     every = f"{of_run('median')} and on ({RUN}) {_NEWEST}"
     add_row(
@@ -120,7 +121,7 @@ def _figures() -> Builder[models.Panel]:
             Column("job", "Job"),
         ],
         sort_by="Started",
-        width=24,
+        width=20,
         height=7,
     )
 
