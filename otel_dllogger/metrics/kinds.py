@@ -53,14 +53,19 @@ class _Row(NamedTuple):
     unit: str = ""
 
 
+_SPREAD = "std|stdev|stderr|var|variance"  # of values that are of the kind
+
+
 def _row(kind: str, words: str, unless: str = "(?!)", unit: str = "") -> _Row:
-    return _Row(kind, re.compile(rf"\b(?:{words})\b"), re.compile(rf"\b(?:{unless})\b"), unit)
+    return _Row(
+        kind, re.compile(rf"\b(?:{words})\b"), re.compile(rf"\b(?:{unless}|{_SPREAD})\b"), unit
+    )
 
 
 _PER_STEP = r"per (?:its?|iters?|iterations?|steps?|batch(?:es)?|updates?)"
 _NOT_A_LEVEL = (
     "scale|scaler|scaling|weights?|coef|coefficient|factor|mult|multiplier|ratio|decay|count|num"
-    "|threshold|std|var|variance|patience|spikes?|deltas?|diff|gap"
+    "|threshold|patience|spikes?|deltas?|diff|gap"
     # How many; but Megatron-LM draws its loss "vs samples" as well.
     "|(?<!vs )(?:tokens|samples)$"
     # The epoch or step of the best value, not the value.

@@ -99,6 +99,7 @@ NAMES: dict[str | None, dict[str, str]] = {
             *("code_perplexity", "prob_perplexity", "codebook/perplexity", "vq.perplexity"),
             *("fp16_precision", "matmul_precision", "moe/top2_expert_share", "val/FPs", "TPs"),
             *("total_tflops", "tflops_per_iteration", "peak_tflops", "tflops per sample"),
+            *("acc_stderr", "bits_per_byte_stderr", "loss_std", "mfu_std", "fps stdev"),
             *("checkpoint_throughput", "h2d_throughput", "allreduce_throughput"),
             *("timestamp_ms", "unix_time", "time_stamp_ms", "uptime_seconds", "timeout_seconds"),
             *("current_time", "e2e_train_time", "audio_seconds", "heartbeat_age_seconds"),
