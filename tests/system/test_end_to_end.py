@@ -73,7 +73,7 @@ def test_prometheus_answers_for_every_rank_of_a_run(
     loss = 'dl_loss{run="e2e",stage="train",goal="minimize",granularity="iteration"}'
     expected = {str(rank): rank + 0.25 for rank in range(RANKS)}
     assert expected == prometheus.wait_by_rank(loss, lambda values: values == expected)
-    contract = {"run", "rank", "metric", "stage", "goal", "granularity"}
+    contract = {"run", "rank", "metric", "stage", "goal", "granularity", "kind"}
     of_prometheus = {"__name__", "instance", "job"}
     assert contract | of_prometheus == prometheus.query(loss)[0][0].keys()
     throughput = {str(rank): 100.0 + rank for rank in range(RANKS)}
@@ -155,7 +155,8 @@ def test_late_metadata_moves_a_series_once(start: Callable[..., list[Rank]]) -> 
     assert {"train.compute_time": 0.5} == rank.series("dl_compute_time_seconds")
     assert {} == rank.series("dl_compute_time_milliseconds")
     rank.end()  # with the warnings written, which a thread of its own does
-    assert 1 == rank.stderr().count("moves from dl_compute_time to dl_compute_time_seconds")
+    move = 'moves from dl_compute_time{unit="s"} to dl_compute_time_seconds'
+    assert 1 == rank.stderr().count(move)
     assert 1 == rank.stderr().count("stays dl_compute_time_seconds")
 
 
@@ -166,10 +167,10 @@ def test_the_limit_of_series_holds_and_what_is_beyond_is_counted(
     (rank,) = start()
     for first in range(0, 12_000, 1_000):
         rank.call("log", [0, first], {f"name_{n}": n for n in range(first, first + 1_000)})
-    samples = samples_of(rank.page())
+    # A scrape does not wait long for new series: on a busy machine the next one has the rest.
+    samples = wait_for(lambda: samples_of(rank.page()), lambda found: len(found) > 9_950)
     logged = [sample for sample in samples if sample.name.startswith("dl_")]
     assert len(samples) <= 10_000
-    assert len(samples) > 9_950
     left_out = rank.figure("dllogger_dropped_total", reason="series_limit")
     assert 12_000 == len(logged) + left_out
     rank.end()

@@ -99,7 +99,9 @@ def test_a_script_is_watched_however_it_imports_dllogger(run, imports, init, log
     """Whatever a script initialises, its values are on the page."""
     script = LOG_AND_SCRAPE.format(imports=imports, init=init, log=log)
     series = assert_ok(run(script, options=["--run", "r1"])).splitlines()[-1]
-    assert series == 'dl_loss{granularity="iteration",metric="loss",rank="0",run="r1"} 0.5'
+    assert (
+        series == 'dl_loss{granularity="iteration",kind="loss",metric="loss",rank="0",run="r1"} 0.5'
+    )
 
 
 def test_the_real_dllogger_is_hidden(run, tmp_path):
@@ -133,7 +135,7 @@ def test_ranks_that_initialise_nothing_are_watched_too(run):
             TORCHELASTIC_RUN_ID="job7",
         )
         expected = (
-            f'dl_loss{{granularity="epoch",metric="val.loss",rank="{rank}",run="job7",'
+            f'dl_loss{{granularity="epoch",kind="loss",metric="val.loss",rank="{rank}",run="job7",'
             f'stage="val"}} {rank}.5\n'
         )
         assert expected == assert_ok(out)
@@ -291,7 +293,7 @@ def test_children_of_multiprocessing_are_watched_when_they_log(tmp_path, method,
     expected = ["['otel_dllogger', 'otel_dllogger']"]
     for rank in range(2):
         expected.append(
-            'dl_loss{goal="minimize",granularity="iteration",metric="train.loss",'
+            'dl_loss{goal="minimize",granularity="iteration",kind="loss",metric="train.loss",'
             f'rank="{rank}",run="r1",stage="train"}} {rank}.5'
         )
         expected += ["__mp_main__", "0"]
