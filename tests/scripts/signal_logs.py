@@ -52,7 +52,8 @@ def work(who):
         logger.log((who, number), {"number": number, "text": text})
         if not who:  # what its own call or a handler has left behind is not in the kernel
             kept[0] += len(json_backend.file._pending)
-            arm()
+            if not any(signal.getitimer(signal.ITIMER_REAL)):
+                arm()
         if not number % 10:
             json_backend.file.check_path()
 
