@@ -115,7 +115,7 @@ def _slowest() -> list[Builder[models.Panel]]:
                     unit="percentunit",
                     steps=_OF_STEP,
                     decimals=1,
-                    width=160,
+                    width=185,
                 ),
                 Column("Value #C", "Step time", unit="s"),
                 Column(
@@ -148,7 +148,12 @@ def _slowest() -> list[Builder[models.Panel]]:
             [
                 Column("host", "Host"),
                 Column(
-                    "Value", "Extra time per step", unit="percentunit", steps=_OF_STEP, decimals=1
+                    "Value",
+                    "Extra time per step",
+                    unit="percentunit",
+                    steps=_OF_STEP,
+                    decimals=1,
+                    width=185,
                 ),
                 Column("run", "Run"),
             ],

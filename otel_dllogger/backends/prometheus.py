@@ -244,7 +244,7 @@ class PrometheusBackend(OTelBackend):
         return self._end_scraped_s is None or self.endpoint.is_busy()
 
     def end_kill(self) -> None:
-        """Remove the discovery file: that the process is gone is no surprise."""
+        """Remove the discovery file: Prometheus must not miss this process."""
         if self.discovery is not None:
             self.discovery.remove()
 

@@ -2,7 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { createGenerator } from "ts-json-schema-generator";
 
-const types = ["Board", "heatmap", "stat", "status-history", "table", "timeseries", "xychart"];
+const types = ["Board", "heatmap", "stat", "table", "timeseries", "xychart"];
 
 function build(type) {
   // By itself, since several panels have a type of the name Options.

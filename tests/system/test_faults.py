@@ -300,7 +300,7 @@ def test_a_run_that_is_told_to_end_is_told_of(scenario: Scenario) -> None:
 
 
 def test_a_crash_loop_is_told_of_after_the_third_attempt(scenario: Scenario) -> None:
-    """And not after the second; a run that was restarted once is none."""
+    """And not after the second; a run that was restarted once is not one."""
     loops = [
         {one for one in scenario.alerts(until=moment) if one[0] == "DLLoggerCrashLoop"}
         for moment in ("crashed once", "end")
@@ -392,7 +392,7 @@ def test_a_clean_end_is_seen_with_default_settings(scenario: Scenario) -> None:
 
 
 def test_nothing_else_is_told_of(scenario: Scenario) -> None:
-    """Each fault has one alert, and what is no fault has none."""
+    """Each fault has one alert, and what is not a fault has none."""
     assert {
         ("DLLoggerNonFiniteLoss", MAIN, str(NAN_RANK)),
         ("DLLoggerStraggler", MAIN, str(SLOW_RANK)),
