@@ -92,7 +92,7 @@ clean: ## Remove environments, caches and results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.demo: pyproject.toml scripts/environment
-	scripts/environment .venv -e '.[demo]'
+	scripts/environment .venv -e '.[view]'
 	@touch $@
 
 .venv/.dev: pyproject.toml scripts/environment
@@ -106,7 +106,7 @@ $(RENDERER)/node_modules/.done: $(RENDERER)/package.json $(RENDERER)/package-loc
 	@touch $@
 
 .venv-oldest/.done: pyproject.toml constraints/oldest.txt scripts/environment
-	scripts/environment .venv-oldest -c constraints/oldest.txt -e '.[demo,otlp,test]'
+	scripts/environment .venv-oldest -c constraints/oldest.txt -e '.[otlp,test,view]'
 	@touch $@
 
 # PyTorch is a gigabyte that the package does not need: in an environment of its own, with

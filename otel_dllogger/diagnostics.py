@@ -218,6 +218,14 @@ and alerts take them from this table, or a test compares them with it.
 HARMLESS = frozenset(name for name, reason in REASONS[LINE].items() if reason.is_harmless)
 """What lines may contain other than records without anything being lost."""
 
+HARMLESS_DROPS = frozenset(
+    name
+    for group in (LINE, OTLP, PROCESS)
+    for name, reason in REASONS[group].items()
+    if reason.is_harmless and name not in HARMLESS
+)
+"""Values of ``reason`` in ``dllogger_dropped_total`` for which nothing is lost."""
+
 DAMAGE = tuple(name for name in REASONS[LINE] if name not in HARMLESS)
 """The reasons why a line that should have yielded a record did not."""
 

@@ -131,6 +131,28 @@ class DiscoveryFile:
             )
 
 
+def announced_pages(directory: str | os.PathLike[str]) -> list[str]:
+    """Return the addresses that the files in a discovery folder announce.
+
+    Files that this package did not write are ignored.
+
+    Args:
+        directory: The folder; may be missing.
+    """
+    try:
+        names = sorted(os.listdir(directory))  # noqa: PTH208 - as in ``sweep_stale``
+    except (OSError, ValueError):
+        return []
+    found = []
+    for name in names:
+        if name.startswith("dllogger_") and name.endswith(".json"):
+            with contextlib.suppress(OSError):
+                announcement = _parse_content(_read(Path(directory, name)))
+                if announcement is not None and isinstance(announcement.address, str):
+                    found.append(announcement.address)
+    return found
+
+
 def sweep_stale(
     directory: str | os.PathLike[str], *, grace_s: float = 0.0, taken: str | None = None
 ) -> int:

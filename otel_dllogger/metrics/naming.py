@@ -101,6 +101,10 @@ _UNITS: dict[str, tuple[str, tuple[str, ...]]] = {
 _UNIT_OF_SPELLING = {
     spelling: unit for unit, (_suffix, spellings) in _UNITS.items() for spelling in spellings
 }
+_UNIT_OF_SUFFIX = {
+    suffix: {"By": "B", "%": "%", "Cel": "°C"}.get(unit, unit.replace("By", "B"))
+    for unit, (suffix, _spellings) in _UNITS.items()
+}
 # UCUM code of a rate's denominator: (suffix, spellings)
 _PER: dict[str, tuple[str, tuple[str, ...]]] = {
     "s": ("per_second", ("s", "sec", "secs", "second", "seconds")),
@@ -279,6 +283,18 @@ def unit_suffix(unit: str) -> str:
         return top_suffix
     per = _PER[bottom][0]
     return f"{top_suffix}_{per}" if top_suffix else per
+
+
+def unit_of_name(name: str) -> str:
+    """Return the unit that the suffix of a Prometheus name says, for people; empty if none does.
+
+    Args:
+        name: The name, such as ``dl_step_time_seconds``.
+    """
+    top, _, per = name.rpartition("_per_")
+    unit = next((code for code, (suffix, _) in _PER.items() if suffix == f"per_{per}"), "")
+    what = _UNIT_OF_SUFFIX.get((top if unit else name).rpartition("_")[2], "")
+    return f"{what or 1}/{unit}" if unit else what
 
 
 def _split(unit: str) -> tuple[str, str, str]:

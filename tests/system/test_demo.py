@@ -239,7 +239,7 @@ def test_without_rich_it_says_what_to_install(tmp_path):
     (tmp_path / "rich").mkdir()
     (tmp_path / "rich" / "__init__.py").write_text("raise ImportError('no rich')")
     done = otel_dllogger("demo", cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert_user_error(done, "pip install 'otel-dllogger[demo]'")
+    assert_user_error(done, "pip install 'otel-dllogger[view]'")
 
 
 def test_without_prometheus_it_says_what_to_install(tmp_path):

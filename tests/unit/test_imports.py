@@ -44,11 +44,12 @@ LEVELS = (
     ("otlp",),
     ("bridge",),
     ("backfill",),
+    ("view",),
     ("backends",),
     ("",),  # the face, otel_dllogger/__init__.py
     ("training",),
     ("integrations",),
-    ("cli.log_source", "cli.parameter_types", "cli.scrape", "cli.terminal"),
+    ("cli.log_source", "cli.parameter_types", "cli.terminal"),
     ("cli.check", "cli.demo", "cli.run"),
     ("cli",),
     ("__main__",),

@@ -20,9 +20,9 @@ from otel_dllogger.cli.check.log_report import describe_log
 from otel_dllogger.cli.check.page_report import describe_page
 from otel_dllogger.cli.check.rank_table import describe_ranks
 from otel_dllogger.cli.check.report import Report
-from otel_dllogger.cli.scrape import MAX_PAGE_BYTES, UnreachableError, fetch
 from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.errors import ConfigurationError, count_of, in_words
+from otel_dllogger.http.scrape import MAX_PAGE_BYTES, UnreachableError, fetch
 from otel_dllogger.logs.findings import SHARED, grouped, merge_warnings
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.source import LogFiles, read_lines

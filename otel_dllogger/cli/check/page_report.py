@@ -7,9 +7,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from otel_dllogger.cli.check.report import Report, format_duration, format_number, format_table
-from otel_dllogger.cli.scrape import UnreadablePageError, parse_page
 from otel_dllogger.diagnostics import FILE, LINE, OTLP, PROCESS, REASONS, Reason
 from otel_dllogger.errors import count_of
+from otel_dllogger.http.scrape import UnreadablePageError, parse_page
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

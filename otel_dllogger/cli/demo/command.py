@@ -66,7 +66,7 @@ def run_demo(options: DemoOptions) -> int:
         from rich.console import Console  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise UserError(
-            "the demo draws with rich, which is missing; pip install 'otel-dllogger[demo]'"
+            "the demo draws with rich, which is missing; pip install 'otel-dllogger[view]'"
         ) from error
     _check_port(options)
     program = find_prometheus() if options.with_prometheus else None

@@ -10,8 +10,8 @@ import tempfile
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.cli.scrape import UnreachableError, fetch
 from otel_dllogger.cli.terminal import UserError
+from otel_dllogger.http.scrape import UnreachableError, fetch
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otel_dllogger.cli.scrape import (
+from otel_dllogger.http.scrape import (
     UnreachableError,
     UnreadablePageError,
     fetch,

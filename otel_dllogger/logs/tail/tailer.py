@@ -70,6 +70,8 @@ class Tailer:
         round_bytes: About how much is read in a round.
         max_open: The most descriptors that are open, between rounds as well.
         max_files: The most files that are followed.
+        in_sequence: Read each file to its end before the next one, rather than all in turn: what
+            several processes of one rank logged then comes in its order.
         idle_s: A file that has not changed for this many seconds when it is first seen is left
             alone until it does change: its run is over.
         sync: ``os.fsync``, or what stands in for it in a test.
@@ -89,6 +91,7 @@ class Tailer:
         round_bytes: int = 1 << 23,
         max_open: int = 256,
         max_files: int = 100_000,
+        in_sequence: bool = False,
         idle_s: float = math.inf,
         sync: Callable[[int], object] = os.fsync,
     ) -> None:
@@ -107,10 +110,12 @@ class Tailer:
         self._file_bytes = file_bytes
         self._round_bytes = round_bytes
         self._max_files = max_files
+        self._in_sequence = in_sequence
         self._idle_s = idle_s
         self._open_files = OpenFiles(max_open)
         self._files: dict[FileKey, TailedFile] = {}
         self._waiting: dict[FileKey, None] = {}  # the file to read next comes first
+        self._more = False  # whether the file that was read last has more
         # What a poll that raised had read is returned by the next one.
         self._returned: list[LineBatch | FileEvent] = []
         self.behind = False
@@ -283,13 +288,18 @@ class Tailer:
             del self._waiting[key]
             try:
                 left_bytes -= self._visit(self._files[key])
+                while self._in_sequence and self._more:
+                    if left_bytes <= 0:
+                        self._waiting = {key: None, **self._waiting}
+                        return
+                    left_bytes -= self._visit(self._files[key])
             except Exception:  # unforeseen: the others come first the next time
                 self._waiting[key] = None
                 raise
 
     def _visit(self, file: TailedFile) -> int:
         """Read from a file; return how many bytes were read."""
-        reading = None
+        reading, self._more = None, False
         try:
             reading = self._read(file)
         except FileNotFoundError:
@@ -304,6 +314,7 @@ class Tailer:
         for batch in reading.batches:
             self._returned.append(batch)
             self._checkpoint.touch(file)
+        self._more = reading.more
         self.behind |= reading.more
         # A write within one tick of the file system's clock does not change the time. So the
         # file is read once more, until nothing has changed between two reads.

@@ -1,0 +1,1 @@
+"""One model of runs in memory, and what terminal, live page and report show of it."""

@@ -1,0 +1,446 @@
+"""What the ranks of a run are doing, and what is wrong: what the alert rules would say.
+
+The thresholds are those of the rules. What an alert waits for (``for: 5m``) is said at once here,
+and five minutes are all that there is of them where less was seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from otel_dllogger.diagnostics import HARMLESS_DROPS
+from otel_dllogger.metrics import health
+from otel_dllogger.metrics.kinds import DURATION, LOSS, SCORE, THROUGHPUT
+from otel_dllogger.record import ITERATION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from otel_dllogger.view.model import Metric, Rank, Run
+
+RECENT_S = 300.0
+"""Seconds over which step times, and what is counted, are looked at."""
+
+_HOUR_S = 3600.0
+_TEN_MINUTES_S = 600.0
+_CRASHES_S = 1800.0
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+_ACTIVE = (health.STARTING, health.TRAINING, health.QUIET, health.STALLED)
+_STEPPING = (health.TRAINING, health.QUIET, health.STALLED)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong with a run, or that happened to it.
+
+    Attributes:
+        alert: The alert that says so.
+        severity: ``critical``, ``warning`` or ``info``.
+        words: What the alert would say.
+        rank: The rank that it is about, None for the run.
+    """
+
+    alert: str
+    severity: str
+    words: str
+    rank: int | None = None
+
+
+@dataclasses.dataclass(slots=True)
+class RankStatus:
+    """What one rank is doing.
+
+    Attributes:
+        rank: The rank.
+        state: One of ``health.STATES``.
+        age_s: Seconds since it logged last, None before its first record.
+        step_s: Seconds of a step, lately; None if it made none.
+        excess: How much longer that is than the median of the ranks, as a share of it.
+        slow_part: The part of its step that costs the run most time, as a metric's name; empty if
+            it is the whole step or nothing is slow.
+        slow_ratio: How much longer it, or its step, takes, as a share of a step.
+        is_straggler: Whether it is so slow that an alert says so.
+        nonfinite: How often a metric was NaN or infinite.
+    """
+
+    rank: Rank
+    state: str
+    age_s: float | None
+    step_s: float | None = None
+    excess: float | None = None
+    slow_part: str = ""
+    slow_ratio: float = 0.0
+    is_straggler: bool = False
+    nonfinite: int = 0
+
+    @property
+    def urgency(self) -> tuple[int, bool, bool, float, int, int]:
+        """Return what sorts the ranks that need help before the others."""
+        position = health.URGENCY.index(self.state)
+        behind = health.URGENCY.index(health.QUIET)
+        return (
+            min(position, behind),
+            not self.nonfinite,
+            not self.is_straggler,
+            -self.slow_ratio if self.is_straggler else 0.0,
+            position,
+            self.rank.number,
+        )
+
+
+@dataclasses.dataclass(slots=True)
+class RunStatus:
+    """What one run is doing.
+
+    Attributes:
+        run: The run.
+        state: One of ``health.STATES``.
+        now_s: The time for which this holds, seconds since the Unix epoch.
+        ranks: Its ranks in the order of their numbers.
+        step_s: The median of the ranks' seconds of a step; None if there were none.
+        findings: What is wrong with it, the worst first.
+    """
+
+    run: Run
+    state: str
+    now_s: float
+    ranks: list[RankStatus]
+    step_s: float | None = None
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+
+
+def assess_past(run: Run) -> RunStatus:
+    """Say how a run went that is over, from all that there was of it."""
+    now_s = max((rank.last_log_s or 0.0 for rank in run), default=0.0)
+    return assess(run, now_s, recent_s=math.inf, is_over=True)
+
+
+def assess(
+    run: Run, now_s: float, *, recent_s: float = RECENT_S, is_over: bool = False
+) -> RunStatus:
+    """Say what a run is doing.
+
+    Args:
+        run: The run.
+        now_s: The current time, seconds since the Unix epoch; for a run of the past, when it
+            logged last.
+        recent_s: Seconds over which things are looked at; infinite for all that there was.
+        is_over: Whether no more is to come, so that a rank without an end has not finished.
+    """
+    ranks = [RankStatus(rank, *_state(rank, now_s)) for rank in run]
+    for each in ranks:
+        if is_over and each.state in _ACTIVE:
+            each.state = health.UNFINISHED
+    status = RunStatus(run, _run_state(ranks), now_s, ranks)
+    _compare_steps(status, recent_s)
+    for each in ranks:
+        each.nonfinite = int(sum(each.rank.nonfinite.values()))
+    order = (health.CRITICAL, health.WARNING, health.INFO)
+    found = list(_findings(status, recent_s))
+    status.findings = sorted(found, key=lambda one: order.index(one.severity))
+    return status
+
+
+def _state(rank: Rank, now_s: float) -> tuple[str, float | None]:
+    last_s = rank.last_log_s
+    age_s = None if last_s is None else max(now_s - last_s, 0.0)
+    if rank.finished:
+        return health.FINISHED, age_s
+    if rank.terminated:
+        return health.TERMINATED, age_s
+    if rank.is_gone:
+        return health.VANISHED, age_s
+    if rank.is_closed or (age_s is not None and age_s > health.UNFINISHED_S):
+        return health.UNFINISHED, age_s
+    if age_s is None or (rank.iteration is None and rank.epoch is None):
+        return health.STARTING, age_s
+    interval_s = _interval_s(rank, last_s)
+    if health.is_silent(age_s, interval_s, health.STALLED_S):
+        return health.STALLED, age_s
+    # The mean over the life of the process, without what the rules add for safety.
+    usual_s = interval_s - health.STALLED_S / max(rank.records, 1)
+    if health.is_silent(age_s, usual_s, health.QUIET_S):
+        return health.QUIET, age_s
+    return health.TRAINING, age_s
+
+
+def _interval_s(rank: Rank, last_s: float | None) -> float:
+    """Return how often a rank usually logs, as ``rank:dllogger_log_interval_seconds:max``."""
+    life_s = max((last_s or 0.0) - (rank.start_s or last_s or 0.0), 0.0)
+    return (life_s + health.STALLED_S) / max(rank.records, 1)
+
+
+def _run_state(ranks: Sequence[RankStatus]) -> str:
+    states = [each.state for each in ranks]
+    training = [state for state in states if state in _STEPPING]
+    if training:
+        for state in (health.TRAINING, health.QUIET, health.STALLED):
+            if state in training:
+                return state
+    # In many scripts rank 0 alone logs steps, or the summary of the run.
+    for state in (
+        health.FINISHED,
+        health.VANISHED,
+        health.TERMINATED,
+        health.UNFINISHED,
+        health.STARTING,
+    ):
+        if state in states:
+            return state
+    return health.STARTING
+
+
+def _compare_steps(status: RunStatus, recent_s: float) -> None:
+    """Find out which ranks are slow, as ``rank:dllogger_excess:ratio`` does."""
+    since_s = status.now_s - recent_s
+    for each in status.ranks:
+        each.step_s = _recent_step_s(each.rank, since_s)
+    times = [each.step_s for each in status.ranks if each.step_s is not None]
+    if not times:
+        return
+    step_s = status.step_s = statistics.median(times)
+    if step_s <= 0:
+        return
+    for each in status.ranks:
+        if each.step_s is not None:
+            each.excess = each.step_s / step_s - 1
+            if len(times) >= health.STRAGGLER_RANKS:
+                _note_slow(each, "", each.excess, health.STRAGGLER_STEP_RATIO)
+    for metric, seconds in _durations(status.ranks, since_s).items():
+        median = statistics.median(seconds.values())
+        if (
+            len(seconds) < health.STRAGGLER_RANKS
+            or median / step_s - 1 > health.STRAGGLER_STEP_RATIO
+        ):
+            continue  # a sum over many steps, or a time until the end
+        for each in status.ranks:
+            if each.rank.number in seconds:
+                ratio = (seconds[each.rank.number] - median) / step_s
+                _note_slow(each, metric, ratio, health.STRAGGLER_DURATION_RATIO)
+
+
+def _note_slow(each: RankStatus, part: str, ratio: float, threshold: float) -> None:
+    if ratio > threshold and each.state in (*_ACTIVE, health.FINISHED, health.UNFINISHED):
+        # A part explains why a step is longer.
+        if not each.is_straggler or not each.slow_part or ratio > each.slow_ratio:
+            each.slow_part, each.slow_ratio = part, ratio
+        each.is_straggler = True
+
+
+def _recent_step_s(rank: Rank, since_s: float) -> float | None:
+    before = rank.before(since_s)
+    if before is None:
+        return None
+    if before.time_s > since_s:  # all that there is: the first step has no duration
+        steps, step_s = rank.steps - 1, rank.step_s
+    else:
+        steps, step_s = rank.steps - before.steps, rank.step_s - before.step_s
+    return step_s / steps if steps > 0 and step_s > 0 else None
+
+
+def _durations(ranks: Iterable[RankStatus], since_s: float) -> dict[str, dict[int, float]]:
+    """Return the seconds of every duration that is logged per iteration, by metric and rank."""
+    found: dict[str, dict[int, float]] = {}
+    for each in ranks:
+        for metric, series in each.rank.series.items():
+            scale = _SECONDS.get(series.traits.unit)
+            if scale is None or series.traits.kind != DURATION or metric.granularity != ITERATION:
+                continue
+            columns = series.history.columns()
+            recent = columns.mean[(columns.time_s >= since_s) & (columns.finite > 0)]
+            if len(recent):
+                of_metric = found.setdefault(metric.metric, {})
+                of_metric[each.rank.number] = float(np.median(recent)) * scale
+    return found
+
+
+def _findings(status: RunStatus, recent_s: float) -> Iterator[Finding]:
+    yield from _lost_ranks(status)
+    yield from _ends(status)
+    yield from _counted(status, recent_s)
+    for each in status.ranks:
+        if each.is_straggler:
+            labels = {**_labels(each.rank), "metric": each.slow_part}
+            yield _finding("DLLoggerStraggler", labels, each.slow_ratio, each.rank)
+    if recent_s <= _HOUR_S:
+        yield from _changes(status)
+        yield from _skew(status)
+
+
+def _finding(
+    alert: str, labels: Mapping[str, str], value: float, rank: Rank | None = None
+) -> Finding:
+    words = health.alert_words(alert, labels, value)
+    number = None if rank is None else rank.number
+    return Finding(alert, health.ALERTS[alert].severity, words, number)
+
+
+def _labels(rank: Rank) -> dict[str, str]:
+    return {
+        "run": rank.run,
+        "rank": str(rank.number),
+        "host": rank.host,
+        "local_rank": rank.local_rank or "?",
+        "instance": "its address",
+    }
+
+
+def _lost_ranks(status: RunStatus) -> Iterator[Finding]:
+    run = {"run": status.run.name}
+    stepping = [each for each in status.ranks if each.state in _STEPPING]
+    stalled = [each for each in stepping if each.state == health.STALLED]
+    if stalled and len(stalled) == len(stepping):
+        yield _finding("DLLoggerRunStalled", run, len(stalled))
+    else:
+        for each in stalled:
+            yield _finding("DLLoggerRankStalled", _labels(each.rank), each.age_s or 0.0, each.rank)
+    vanished = [each for each in status.ranks if each.state == health.VANISHED]
+    if vanished and not any(each.state in _ACTIVE for each in status.ranks):
+        yield _finding("DLLoggerRunVanished", run, len(vanished))
+    else:
+        for each in vanished:
+            start_s = each.rank.start_s or 0.0
+            yield _finding("DLLoggerRankVanished", _labels(each.rank), start_s, each.rank)
+    since_s = status.now_s - _CRASHES_S
+    starts = max(sum(start.time_s > since_s for start in rank.starts) for rank in status.run)
+    if starts > health.CRASH_ATTEMPTS and status.state != health.FINISHED:
+        yield _finding("DLLoggerCrashLoop", run, starts)
+
+
+def _ends(status: RunStatus) -> Iterator[Finding]:
+    run = {"run": status.run.name}
+    states = [each.state for each in status.ranks]
+    if status.state == health.FINISHED:
+        yield _finding("DLLoggerRunFinished", run, states.count(health.FINISHED))
+    elif status.state == health.TERMINATED:
+        yield _finding("DLLoggerRunTerminated", run, states.count(health.TERMINATED))
+
+
+def _counted(status: RunStatus, recent_s: float) -> Iterator[Finding]:
+    """Yield what was counted lately: NaN, what was dropped, the time spent in ``log``."""
+    since_s = status.now_s - recent_s
+    name = status.run.name
+    dropped: dict[str, float] = {}
+    slowest = 0.0
+    for rank in status.run:
+        before = rank.before(since_s)
+        is_old = before is not None and before.time_s <= since_s
+        for counted, count in rank.nonfinite.items():
+            more = count - (before.nonfinite.get(counted, 0.0) if before and is_old else 0.0)
+            if more > 0 and counted.of == LOSS:
+                labels = {**_labels(rank), "metric": counted.metric, "stage": counted.stage}
+                yield _finding("DLLoggerNonFiniteLoss", labels, more, rank)
+        for reason, count in rank.dropped.items():
+            more = count - (before.dropped.get(reason, 0.0) if before and is_old else 0.0)
+            if more > 0 and reason not in HARMLESS_DROPS:
+                dropped[reason] = dropped.get(reason, 0.0) + more
+        if before is not None and rank.log_s is not None:
+            passed_s = status.now_s - before.time_s
+            if passed_s > health.ALIVE_S:
+                slowest = max(slowest, (rank.log_s - before.log_s) / passed_s)
+    for reason, count in dropped.items():
+        yield _finding("DLLoggerRecordsDropped", {"run": name, "reason": reason}, count)
+    if slowest > health.OVERHEAD_RATIO and status.state in _STEPPING:
+        yield _finding("DLLoggerLoggingOverhead", {"run": name}, slowest)
+
+
+def _changes(status: RunStatus) -> Iterator[Finding]:
+    """Yield what is worse than it was in the last hour: the throughput, a loss or a score."""
+    starts = [rank.start_s for rank in status.run if rank.start_s and not rank.finished]
+    if not starts or status.now_s - max(starts) <= health.SETTLED_S:
+        return
+    run = {"run": status.run.name}
+    has_throughput = False
+    for metric, traits in status.run.metrics().items():
+        kind = traits.kind
+        if metric.granularity != ITERATION or metric.stage not in ("train", ""):
+            continue
+        if kind == THROUGHPUT:
+            has_throughput = True
+            ratio = _speed_ratio(status, metric)
+            if ratio is not None and ratio < health.THROUGHPUT_RATIO:
+                labels = {**run, "metric": metric.metric}
+                yield _finding("DLLoggerThroughputDrop", labels, ratio)
+        elif kind in (LOSS, SCORE):
+            value = _diverged(status, metric, sign=1.0 if kind == LOSS else -1.0)
+            if value is not None:
+                labels = {**run, "metric": metric.metric}
+                yield _finding("DLLoggerLossDiverging", labels, value)
+    usual_s = _usual_step_s(status)
+    if not has_throughput and usual_s and status.step_s:
+        ratio = usual_s / status.step_s
+        if ratio < health.THROUGHPUT_RATIO:
+            yield _finding("DLLoggerThroughputDrop", run, ratio)
+
+
+def _recent(status: RunStatus, metric: Metric, from_s: float, to_s: float) -> list[float]:
+    """Return the mean of each of the ranks' buckets in a span of time before now."""
+    found: list[float] = []
+    for rank in status.run:
+        series = rank.series.get(metric)
+        if series is not None:
+            columns = series.history.columns()
+            age_s = status.now_s - columns.time_s
+            chosen = (age_s <= from_s) & (age_s > to_s) & (columns.finite > 0)
+            found += columns.mean[chosen].tolist()
+    return found
+
+
+def _speed_ratio(status: RunStatus, metric: Metric) -> float | None:
+    lately = _recent(status, metric, RECENT_S, -1.0)
+    before = _recent(status, metric, _HOUR_S, -1.0)
+    usual = statistics.median(before) if before else 0.0
+    return statistics.fmean(lately) / usual if lately and usual > 0 else None
+
+
+def _diverged(status: RunStatus, metric: Metric, *, sign: float) -> float | None:
+    lately = _recent(status, metric, _TEN_MINUTES_S, -1.0)
+    before = _recent(status, metric, _HOUR_S + _TEN_MINUTES_S, _TEN_MINUTES_S)
+    if not lately or not _recent(status, metric, _HOUR_S + _TEN_MINUTES_S, 2 * _TEN_MINUTES_S):
+        return None
+    value = statistics.median(lately)
+    return value if sign * value > max(sign * each for each in before) else None
+
+
+def _usual_step_s(status: RunStatus) -> float | None:
+    found = [_recent_step_s(rank, status.now_s - _HOUR_S) for rank in status.run]
+    known = [step_s for step_s in found if step_s is not None]
+    return statistics.median(known) if known else None
+
+
+def _skew(status: RunStatus) -> Iterator[Finding]:
+    """Yield how far ranks that log are apart, in iterations of one epoch or in epochs."""
+    alive = [
+        each.rank
+        for each in status.ranks
+        if each.state in _STEPPING and each.age_s is not None and each.age_s < health.ALIVE_S
+    ]
+    run = {"run": status.run.name}
+    by_epoch: dict[float | None, list[float]] = {}
+    for rank in alive:
+        if rank.iteration is not None:
+            by_epoch.setdefault(rank.epoch, []).append(rank.iteration)
+    apart = max((max(found) - min(found) for found in by_epoch.values()), default=0.0)
+    apart_s = apart * (status.step_s or 0.0)
+    if apart_s > health.SKEW_S:
+        labels = {**run, "unit": "seconds of training"}
+        yield _finding("DLLoggerIterationSkew", labels, apart_s)
+    epochs = [rank.epoch for rank in alive if rank.epoch is not None]
+    if epochs and max(epochs) - min(epochs) >= health.SKEW_EPOCHS and _is_long(alive):
+        labels = {**run, "unit": "epochs"}
+        yield _finding("DLLoggerIterationSkew", labels, max(epochs) - min(epochs))
+
+
+def _is_long(ranks: Iterable[Rank]) -> bool:
+    """Return whether an epoch takes longer than what ranks may be apart."""
+    for rank in ranks:
+        if rank.epoch and rank.start_s and rank.last_log_s:
+            epochs = rank.epoch - (rank.axis.epochs[0][1] if rank.axis.epochs else 0.0)
+            if epochs * health.SKEW_S > rank.last_log_s - rank.start_s:
+                return False
+    return True

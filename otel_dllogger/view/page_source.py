@@ -1,0 +1,270 @@
+"""The model of runs, filled from metrics pages: of ranks that train, or of a bridge.
+
+A page has last values only, so histories begin when it is first read.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Protocol
+
+from otel_dllogger.http.scrape import UnreachableError, UnreadablePageError, fetch
+from otel_dllogger.http.service_discovery import announced_pages
+from otel_dllogger.record import ITERATION
+from otel_dllogger.view.facts import INFO, note
+from otel_dllogger.view.model import Metric
+from otel_dllogger.view.page_lines import PageLines, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from otel_dllogger.view.model import Model, Rank, Series
+
+SCRAPE_INTERVAL_S = 1.0
+"""Seconds between two readings of a page; more if reading all of them takes long."""
+
+_SHARE = 3.0  # the pause is that many times as long as the readings before it
+_TIMEOUT_S = 2.0
+_THREADS = 16
+_MISSES = 2  # failed readings after which a page counts as gone
+_SCANNED_PORTS = range(9464, 9464 + 64)
+_SCAN_INTERVAL_S = 5.0
+_HTTP_OK = 200
+
+
+class Places(Protocol):
+    """Where pages are, which may change."""
+
+    def urls(self) -> Iterable[str]:
+        """Return the addresses of the pages that there are now."""
+        ...
+
+
+class FixedPlaces:
+    """Pages whose addresses a user gave."""
+
+    def __init__(self, urls: Iterable[str]) -> None:
+        self._urls = list(urls)
+
+    def urls(self) -> Iterable[str]:
+        """Return the addresses."""
+        return self._urls
+
+
+class AnnouncedPlaces:
+    """Pages that ranks announce in a discovery folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def urls(self) -> Iterable[str]:
+        """Return the addresses in the folder's files."""
+        return [f"http://{address}/metrics" for address in announced_pages(self._folder)]
+
+
+class LocalPlaces:
+    """Pages on the ports of this machine that ranks take if nobody says otherwise."""
+
+    def __init__(self) -> None:
+        self._urls: list[str] = []
+        self._due_s = 0.0
+
+    def urls(self) -> Iterable[str]:
+        """Return the addresses at which something listens, or did when it was looked at before."""
+        if time.monotonic() >= self._due_s:
+            self._due_s = time.monotonic() + _SCAN_INTERVAL_S
+            found = [f"http://127.0.0.1:{port}/metrics" for port in _SCANNED_PORTS if _opens(port)]
+            self._urls = list(dict.fromkeys([*self._urls, *found]))
+        return self._urls
+
+
+class _Page:
+    """One page, and the ranks that it showed."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.misses = 0
+        self.error = ""
+        self.ranks: dict[tuple[str, int], _ReadRank] = {}
+        self.lines = PageLines()
+
+
+class PageSource:
+    """A source that reads pages again and again.
+
+    Args:
+        places: Where the pages are.
+        model: The model to fill.
+
+    Attributes:
+        errors: Why pages could not be read the last time, by address.
+    """
+
+    def __init__(self, places: Iterable[Places], model: Model) -> None:
+        self._places = list(places)
+        self._model = model
+        self._pages: dict[str, _Page] = {}
+        self._owners: dict[Rank, _Page] = {}
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="otel-dllogger-scrape")
+        self._due_s = 0.0
+        self.errors: dict[str, str] = {}
+
+    @property
+    def pages(self) -> int:
+        """Return how many pages answered the last time."""
+        return len(self._pages) - len(self.errors)
+
+    def poll(self) -> bool:
+        """Read all pages if that is due; return False, since there is never more at once."""
+        begun_s = time.monotonic()
+        if begun_s < self._due_s:
+            return False
+        urls = dict.fromkeys(url for places in self._places for url in places.urls())
+        for url in urls:
+            if url not in self._pages:
+                self._pages[url] = _Page(url)
+        texts = self._pool.map(_fetch, urls)
+        with self._model.lock:
+            self._leave(urls)
+            for url, text in zip(urls, texts, strict=True):
+                self._take(self._pages[url], text)
+            self._model.revision += 1
+        took_s = time.monotonic() - begun_s
+        self._due_s = begun_s + max(SCRAPE_INTERVAL_S, (1 + _SHARE) * took_s)
+        return False
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _leave(self, urls: Mapping[str, None]) -> None:
+        """Note which pages were taken away: their processes closed them."""
+        for url in self._pages.keys() - urls.keys():
+            page = self._pages.pop(url)
+            self.errors.pop(url, None)
+            for read in page.ranks.values():
+                if self._owners.get(read.rank) is page:
+                    read.rank.is_closed = True
+
+    def _take(self, page: _Page, text: str | Exception) -> None:
+        if isinstance(text, str):
+            try:
+                self._read(page, page.lines.read(text))
+            except (UnreadablePageError, ValueError) as error:
+                text = error
+        if not isinstance(text, Exception):
+            page.misses = 0
+            self.errors.pop(page.url, None)
+            return
+        self.errors[page.url] = str(text)
+        page.misses += 1
+        if page.misses >= _MISSES:
+            for read in page.ranks.values():
+                if self._owners.get(read.rank) is page:
+                    read.rank.is_gone = True
+
+    def _read(self, page: _Page, samples: Iterable[Sample]) -> None:
+        by_rank: dict[tuple[str, int], list[Sample]] = {}
+        for sample in samples:
+            labels = sample.labels
+            number = labels.get("rank", "")
+            if number.isdecimal() and sample.name.startswith(("dl_", "dllogger_")):
+                key = (labels.get("run", ""), int(number))
+                by_rank.setdefault(key, []).append(sample)
+        for key, found in by_rank.items():
+            read = page.ranks.get(key)
+            if read is None:
+                read = page.ranks[key] = _ReadRank(self._model, self._model.rank(*key))
+            if self._is_owner(page, read.rank, found):
+                self._owners[read.rank] = page
+                read.take(found)
+
+    def _is_owner(self, page: _Page, rank: Rank, samples: Iterable[Sample]) -> bool:
+        """Return whether a page is that of the rank's newest process.
+
+        After a restart, that of the process before may still be there for a moment.
+        """
+        owner = self._owners.get(rank)
+        if owner is None or owner is page or owner.misses or owner.url not in self._pages:
+            return True
+        return _start_s(samples) > (rank.start_s or 0.0)
+
+
+class _ReadRank:
+    """A rank of a page, and its counterpart in the model."""
+
+    def __init__(self, model: Model, rank: Rank) -> None:
+        self._model = model
+        self.rank = rank
+        self._last_log_s = -math.inf
+        self._values: dict[Metric, float] = {}
+        self._nonfinite = 0.0
+
+    def take(self, samples: list[Sample]) -> None:
+        """Take what a page says of the rank now."""
+        rank = self.rank
+        rank.is_gone = rank.is_closed = False
+        logged = []
+        samples.sort(key=lambda sample: sample.name != INFO)
+        for sample in samples:
+            if sample.name.startswith("dl_"):
+                logged.append(sample)
+            else:
+                note(rank, *sample)
+        is_new = rank.last_log_s is not None and rank.last_log_s > self._last_log_s
+        if is_new:
+            self._last_log_s = rank.last_log_s or 0.0
+            rank.axis.move(rank.epoch, rank.iteration)
+        time_s = rank.last_log_s or time.time()
+        seen = set()
+        for sample in logged:
+            metric = Metric.of(sample.name, sample.labels)
+            seen.add(metric)
+            # Of what is not logged with each step the page does not say when it was logged.
+            is_iteration = sample.labels.get("granularity") == ITERATION
+            if is_new and (is_iteration or self._values.get(metric) != sample.value):
+                self._values[metric] = sample.value
+                series = self._model.series(rank, sample.name, sample.labels)
+                self._append(series, sample.value, time_s)
+        self._note_gaps(seen, time_s)
+        rank.leave_trail(time.time())
+
+    def _append(self, series: Series, value: float, time_s: float) -> None:
+        axis = self.rank.axis
+        series.history.append(value, axis.x, time_s, axis.segment)
+
+    def _note_gaps(self, seen: set[Metric], time_s: float) -> None:
+        """Note NaN for what is not on the page any more, since its last value is not finite."""
+        counted = sum(self.rank.nonfinite.values())
+        if counted > self._nonfinite:
+            for metric in self._values:
+                if metric not in seen and metric in self.rank.series:
+                    self._append(self.rank.series[metric], math.nan, time_s)
+        self._nonfinite = counted
+
+
+def _fetch(url: str) -> str | Exception:
+    try:
+        answer = fetch(url, timeout_s=_TIMEOUT_S)
+    except UnreachableError as error:
+        return error
+    if answer.status != _HTTP_OK:
+        return UnreachableError(f"it answers with HTTP status {answer.status}")
+    return answer.text
+
+
+def _start_s(samples: Iterable[Sample]) -> float:
+    name = "dllogger_run_start_timestamp_seconds"
+    return max((sample.value for sample in samples if sample.name == name), default=0.0)
+
+
+def _opens(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=0.2):
+            return True
+    except OSError:
+        return False
