@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import urllib.error
 import urllib.request
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 MAX_PAGE_BYTES = 256 * 2**20
 """Bytes of a page that are read; 10,000 series are about 2 MiB."""
 
+_ADDRESS = re.compile(r"(?:(?P<host>[\w.-]+|\[[0-9a-fA-F:.]+\])?:)?(?P<port>\d{1,5})(?P<path>/.*)?")
 _OPENMETRICS = "application/openmetrics-text"
 _ACCEPT = "text/plain;version=0.0.4;q=1,*/*;q=0.1"
 
@@ -47,6 +49,25 @@ class Answer:
     status: int
     content_type: str
     text: str
+
+
+def page_url(target: str) -> str | None:
+    """Return the address of a page, None if the target is not an address.
+
+    Args:
+        target: A URL with or without a path, ``host:port``, or a port of this machine.
+    """
+    if target.startswith(("http://", "https://")):
+        scheme, _, rest = target.partition("://")
+        host, _slash, path = rest.partition("/")
+        return f"{scheme}://{host}/{path or 'metrics'}" if host else None
+    match = _ADDRESS.fullmatch(target)
+    if match is None or int(match["port"]) > 65535:
+        return None
+    path = match["path"] or ""
+    return f"http://{match['host'] or '127.0.0.1'}:{match['port']}" + (
+        path if len(path) > 1 else "/metrics"
+    )
 
 
 def fetch(url: str, *, timeout_s: float = 10.0) -> Answer:

@@ -31,7 +31,9 @@ _SHARE = 3.0  # the pause is that many times as long as the readings before it
 _TIMEOUT_S = 2.0
 _THREADS = 16
 _MISSES = 2  # failed readings after which a page counts as gone
-_SCANNED_PORTS = range(9464, 9464 + 64)
+SCANNED_PORTS = range(9464, 9464 + 64)
+"""Ports of this machine that ranks take if nobody says otherwise."""
+
 _SCAN_INTERVAL_S = 5.0
 _HTTP_OK = 200
 
@@ -77,7 +79,7 @@ class LocalPlaces:
         """Return the addresses at which something listens, or did when it was looked at before."""
         if time.monotonic() >= self._due_s:
             self._due_s = time.monotonic() + _SCAN_INTERVAL_S
-            found = [f"http://127.0.0.1:{port}/metrics" for port in _SCANNED_PORTS if _opens(port)]
+            found = [f"http://127.0.0.1:{port}/metrics" for port in SCANNED_PORTS if _opens(port)]
             self._urls = list(dict.fromkeys([*self._urls, *found]))
         return self._urls
 

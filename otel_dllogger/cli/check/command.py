@@ -22,7 +22,7 @@ from otel_dllogger.cli.check.rank_table import describe_ranks
 from otel_dllogger.cli.check.report import Report
 from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.errors import ConfigurationError, count_of, in_words
-from otel_dllogger.http.scrape import MAX_PAGE_BYTES, UnreachableError, fetch
+from otel_dllogger.http.scrape import MAX_PAGE_BYTES, UnreachableError, fetch, page_url
 from otel_dllogger.logs.findings import SHARED, grouped, merge_warnings
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.source import LogFiles, read_lines
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.source import Source
     from otel_dllogger.logs.whole_logs import FoundLog
 
-_ADDRESS = re.compile(r"(?:(?P<host>[\w.-]+|\[[0-9a-fA-F:.]+\])?:)?(?P<port>\d{1,5})(?P<path>/.*)?")
 _PAGE_LINE = re.compile(rb"^# (?:HELP|TYPE) [a-zA-Z_:]", re.MULTILINE)
 _SNIFFED_BYTES = 65536
 _HTTP_OK = 200
@@ -115,25 +114,6 @@ def _combined(reports: list[tuple[str, Report]], logs: _Logs, *, details: bool) 
     if not whole.wrong:
         whole.wrong += logs.wrong
     return whole
-
-
-def page_url(target: str) -> str | None:
-    """Return the address of a page, None if the target is not an address.
-
-    Args:
-        target: A URL with or without a path, ``host:port``, or a port of this machine.
-    """
-    if target.startswith(("http://", "https://")):
-        scheme, _, rest = target.partition("://")
-        host, _slash, path = rest.partition("/")
-        return f"{scheme}://{host}/{path or 'metrics'}" if host else None
-    match = _ADDRESS.fullmatch(target)
-    if match is None or int(match["port"]) > 65535:
-        return None
-    path = match["path"] or ""
-    return f"http://{match['host'] or '127.0.0.1'}:{match['port']}" + (
-        path if len(path) > 1 else "/metrics"
-    )
 
 
 def _check_url(url: str) -> Report:
