@@ -45,6 +45,7 @@ LEVELS = (
     ("bridge",),
     ("backfill",),
     ("view",),
+    ("view.report",),
     ("backends",),
     ("",),  # the face, otel_dllogger/__init__.py
     ("training",),

@@ -158,7 +158,7 @@ class CurveChart {
       }
     }
     const hasChosen = drawing.lines.some((line) => line.is_highlighted);
-    const width = drawing.lines.length > 32 ? 1 : 1.5;
+    const width = drawing.lines.length > 4 ? 1 : 1.5;
     for (const drawn of drawing.lines) {
       const colour = () => this.colour(colourName(drawn.order));
       const alpha = (hasChosen && !drawn.is_highlighted ? 0.3 : 1) * (drawn.is_redone ? 0.6 : 1);
@@ -318,12 +318,8 @@ class CurveChart {
     this.title.textContent = curves.title;
     const notes = [curves.unit, this.scale.words];
     if (drawing.is_many) {
-      const runs = curves.bands.length;
-      const drawn = new Set(drawing.lines.map((line) => line.key)).size;
-      notes.push(
-        `${runs > 1 ? "medians" : "median"} and range of ${drawing.ranks} ranks` +
-          (drawn < drawing.ranks ? ", with those farthest from it" : ""),
-      );
+      const medians = curves.bands.length > 1 ? "medians" : "median";
+      notes.push(`${medians} and range of ${drawing.ranks} ranks`);
     }
     this.note.textContent = notes.filter(Boolean).join(" · ");
     /** @type {Map<string, DrawnLine>} */
@@ -332,7 +328,7 @@ class CurveChart {
       ranks.set(line.key, ranks.get(line.key) ?? line);
     }
     this.legend.replaceChildren(
-      ...(ranks.size > MOST_LINES ? [] : [...ranks.values()].map(legendItem)),
+      ...(ranks.size > MOST_LINES ? [] : makeLegend([...ranks.values()])),
     );
     this.box.setAttribute(
       "aria-label",
@@ -614,11 +610,18 @@ function makePart(name, className) {
   return part;
 }
 
-/** @param {DrawnLine} line */
-function legendItem(line) {
-  const item = makePart("span", "chart-legend-item");
-  item.append(makeSwatch(line.order), line.words);
-  return item;
+/**
+ * Return the items of a legend; the word "rank" stands once before those of one run.
+ * @param {DrawnLine[]} lines
+ */
+function makeLegend(lines) {
+  const isOneRun = new Set(lines.map((line) => line.rank[0])).size <= 1;
+  const items = lines.map((line) => {
+    const item = makePart("span", "chart-legend-item");
+    item.append(makeSwatch(line.order), isOneRun ? String(line.rank[1]) : line.words);
+    return item;
+  });
+  return isOneRun && lines.length > 0 ? ["rank", ...items] : items;
 }
 
 /** @param {string} type Of an event that charts share: the zoom is left to `on_zoom`. */
