@@ -4,6 +4,8 @@
 const CHART_HEIGHT = 190;
 const NEAR_PIXELS = 14;
 const CLICK_PIXELS = 16;
+const DRAG_PIXELS = 4;
+const DOUBLE_CLICK_MS = 250;
 const PLACE_TICK_PIXELS = 80;
 
 /** @typedef {import("uplot")} Plot */
@@ -61,6 +63,8 @@ class CurveChart {
     /** @type {number | null} */
     this.printedWidth = null;
     this.shape = "";
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.choosing = undefined;
     this.colour = readColours(element);
 
     this.ending = new AbortController();
@@ -122,6 +126,7 @@ class CurveChart {
   /** Take the chart away, and all that listens for it. */
   destroy() {
     this.ending.abort();
+    clearTimeout(this.choosing);
     this.sizes.disconnect();
     this.plot?.destroy();
     this.plot = null;
@@ -159,7 +164,9 @@ class CurveChart {
     }
     const hasChosen = drawing.lines.some((line) => line.is_highlighted);
     const width = drawing.lines.length > 4 ? 1 : 1.5;
-    for (const drawn of drawing.lines) {
+    const isChosen = (/** @type {DrawnLine} */ line) => Number(line.is_highlighted);
+    const fromBack = [...drawing.lines].sort((one, other) => isChosen(one) - isChosen(other));
+    for (const drawn of fromBack) {
       const colour = () => this.colour(colourName(drawn.order));
       const alpha = (hasChosen && !drawn.is_highlighted ? 0.3 : 1) * (drawn.is_redone ? 0.6 : 1);
       if (isSmooth && drawing.lines.length <= MOST_LINES) {
@@ -207,8 +214,20 @@ class CurveChart {
     this.plot?.destroy();
     this.plot = new uPlot(this.plotOptions(specs), data, this.box);
     this.plot.over.append(this.tip);
-    this.plot.over.addEventListener("dblclick", () => this.zoom(null));
-    this.plot.over.addEventListener("click", () => this.choose());
+    this.plot.over.addEventListener("dblclick", () => {
+      clearTimeout(this.choosing);
+      this.zoom(null);
+    });
+    let pressedAt = 0;
+    this.plot.over.addEventListener("mousedown", (event) => {
+      pressedAt = event.clientX;
+    });
+    this.plot.over.addEventListener("click", (event) => {
+      // Not after a drag, nor before a double click, which needs the same element twice.
+      if (Math.abs(event.clientX - pressedAt) < DRAG_PIXELS && event.detail === 1) {
+        this.choosing = setTimeout(this.chooser(), DOUBLE_CLICK_MS);
+      }
+    });
     this.plot.over.addEventListener("mouseleave", () => this.leave());
     this.showPart();
   }
@@ -340,7 +359,7 @@ class CurveChart {
   /** @param {Plot} plot */
   onSelect(plot) {
     const { left, width } = plot.select;
-    if (width < 3) {
+    if (width < DRAG_PIXELS) {
       return;
     }
     const part = /** @type {[number, number]} */ ([
@@ -402,15 +421,14 @@ class CurveChart {
     return readCurves(this.curves, this.drawing, idx, distance, near);
   }
 
-  choose() {
+  /** Return what chooses the line at the cursor. */
+  chooser() {
     const readings = this.plot && this.read(this.plot);
-    if (!this.plot || !readings?.nearest || !this.options.on_choose) {
-      return;
-    }
-    const { line, value } = readings.nearest;
-    if (Math.abs(this.plot.valToPos(value, "y") - (this.plot.cursor.top ?? -1)) < CLICK_PIXELS) {
-      this.options.on_choose(line.rank);
-    }
+    return () => {
+      if (readings?.nearest && readings.nearest.distance < CLICK_PIXELS) {
+        this.options.on_choose?.(readings.nearest.line.rank);
+      }
+    };
   }
 
   leave() {

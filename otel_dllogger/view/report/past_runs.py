@@ -60,7 +60,7 @@ def read_past(
 
 
 def _has_values(status: RunStatus) -> bool:
-    return any(rank.series or rank.last_log_s for rank in status.run)
+    return any(rank.series for rank in status.run)
 
 
 def _doubts(found: ReadLogs) -> list[str]:

@@ -46,9 +46,10 @@ def duration(seconds: float | None) -> str:
         return f"{seconds * 1000:.3g} ms" if seconds else "0 s"
     if seconds < 60:
         return f"{seconds:.3g} s"
+    whole_s = round(seconds)
     for length, name, lesser, lesser_name in _UNITS:
-        if seconds >= length:
-            whole, rest = divmod(round(seconds / lesser), length // lesser)
+        if whole_s >= length:
+            whole, rest = divmod(whole_s // lesser, length // lesser)
             return f"{whole:,} {name} {rest} {lesser_name}" if rest else f"{whole:,} {name}"
     return NOTHING
 
