@@ -8,6 +8,7 @@ another bucket, neighbours become one: a bucket may be merged, but it never move
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -215,6 +216,22 @@ class History:
                 copy[rows] = rest[number][0]
             copies.append(copy)
         return Columns._make(copies)
+
+    def means_since(self, since_s: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Return the times and the means of the newest buckets, without those that have none.
+
+        Args:
+            since_s: Seconds since the Unix epoch; a bucket with an earlier time, and all before
+                it, are left out.
+        """
+        self._summarize()
+        first = bisect_left(self._columns[1], since_s)
+        times, means = (np.array(self._columns[number][first:]) for number in (1, 4))
+        if self._values and self._places[-1][1] >= since_s:
+            rest = self._buckets(len(self._values))
+            times, means = np.append(times, rest[1]), np.append(means, rest[4])
+        known = ~np.isnan(means)
+        return times[known], means[known]
 
     def shrink(self) -> None:
         """Keep to the room that there is by now."""
