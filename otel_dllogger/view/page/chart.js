@@ -219,13 +219,9 @@ class CurveChart {
       clearTimeout(this.choosing);
       this.zoom(null);
     });
-    let pressedAt = 0;
-    this.plot.over.addEventListener("mousedown", (event) => {
-      pressedAt = event.clientX;
-    });
+    // uPlot keeps the click that ends a drag to itself. A double click needs the same element twice.
     this.plot.over.addEventListener("click", (event) => {
-      // Not after a drag, nor before a double click, which needs the same element twice.
-      if (Math.abs(event.clientX - pressedAt) < DRAG_PIXELS && event.detail === 1) {
+      if (event.detail === 1) {
         this.choosing = setTimeout(this.chooser(), DOUBLE_CLICK_MS);
       }
     });
