@@ -291,7 +291,7 @@ def _labels(rank: Rank) -> dict[str, str]:
         "run": rank.run,
         "rank": str(rank.number),
         "host": rank.host,
-        "local_rank": rank.local_rank or "?",
+        "local_rank": rank.local_rank,
         "instance": "its address",
     }
 
