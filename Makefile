@@ -22,7 +22,7 @@ PYTEST := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 # What draws the pictures of the dashboards.
 RENDERER := grafana/pictures/renderer
 
-.PHONY: help demo check test test-newest test-oldest test-torch soak bench dashboards kubernetes pictures lint clean
+.PHONY: help demo check test test-newest test-oldest test-torch soak bench dashboards kubernetes pictures frontend lint clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
@@ -80,6 +80,9 @@ pictures: .venv/.dev $(RENDERER)/node_modules/.done ## Train, and draw docs/imag
 	npm --prefix $(RENDERER) run --silent check
 	.venv/bin/python -m grafana.pictures $(ARGS)
 
+frontend: frontend/node_modules/.done ## Check the types of the live page's and the report's scripts
+	npm --prefix frontend run --silent check
+
 lint: .venv/.dev ## Check style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -88,7 +91,8 @@ lint: .venv/.dev ## Check style and types
 
 clean: ## Remove environments, caches and results
 	rm -rf .venv .venv-oldest .venv-torch build dist demo-run .coverage .coverage.* \
-		.mypy_cache .pytest_cache .ruff_cache .hypothesis $(RENDERER)/node_modules
+		.mypy_cache .pytest_cache .ruff_cache .hypothesis $(RENDERER)/node_modules \
+		frontend/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.demo: pyproject.toml scripts/environment
@@ -107,6 +111,12 @@ $(RENDERER)/node_modules/.done: $(RENDERER)/package.json $(RENDERER)/package-loc
 
 .venv-oldest/.done: pyproject.toml constraints/oldest.txt scripts/environment
 	scripts/environment .venv-oldest -c constraints/oldest.txt -e '.[otlp,test,view]'
+	@touch $@
+
+# The scripts need no build; TypeScript only checks the types in their comments.
+frontend/node_modules/.done: frontend/package.json frontend/package-lock.json
+	@scripts/install-missing node npm
+	npm --prefix frontend ci --no-audit --no-fund
 	@touch $@
 
 # PyTorch is a gigabyte that the package does not need: in an environment of its own, with
