@@ -112,8 +112,8 @@ class Page {
 
   /** @param {string} name @param {boolean} isTicked */
   tickRun(name, isTicked) {
-    const shown = this.state?.shown.map((run) => run.name) ?? [];
-    const runs = isTicked ? [...shown, name] : shown.filter((each) => each !== name);
+    const known = this.chosenRuns();
+    const runs = isTicked ? [...known, name] : known.filter((each) => each !== name);
     this.change({ runs, ranks: this.view.ranks.filter(([run]) => runs.includes(run)) });
   }
 
@@ -129,6 +129,16 @@ class Page {
     const others = this.view.ranks.filter((each) => keyOf(each) !== key);
     const isChosen = others.length < this.view.ranks.length;
     this.change({ ranks: isChosen ? others : [...others, rank] });
+  }
+
+  /**
+   * Return the runs that are looked at, which the server may not have told of yet.
+   * @returns {string[]}
+   */
+  chosenRuns() {
+    return this.view.runs.length
+      ? this.view.runs
+      : (this.state?.shown.map((run) => run.name) ?? []);
   }
 
   /**
@@ -200,7 +210,7 @@ class Page {
         more: "",
         state: words,
       })),
-      new Set(shown.map((run) => run.name)),
+      new Set(this.chosenRuns()),
     );
     this.metrics.update(metricEntries(shown), new Set(this.chosenMetrics()));
     showRuns(byId("summary"), shown);
