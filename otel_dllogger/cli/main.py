@@ -38,6 +38,7 @@ def cli(context: click.Context) -> None:
     otel-dllogger check 127.0.0.1:9464  describe that page in words
     otel-dllogger check log.json        or the log file, or a folder of logs
     otel-dllogger view runs/            curves in a browser, live
+    otel-dllogger report runs/          one file that shows what past runs did
     otel-dllogger bridge runs/          metrics from the logs of jobs that you cannot change
     otel-dllogger backfill runs/ --to prometheus DATA_DIR
                                         what logs hold, with the times of the logs
@@ -321,6 +322,70 @@ def view(
             is_insecure=insecure,
             hosts=hosts,
             prefix=prefix,
+        )
+    )
+
+
+@cli.command()
+@click.argument("paths", metavar="LOGS...", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="File to write, - for standard output.  [default: report.html for html, else standard "
+    "output]",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("html", "md", "json")),
+    default="html",
+    show_default=True,
+    help="html for people, md for a pull request, json for pipelines.",
+)
+@click.option(
+    "-f", "--force", "is_forced", is_flag=True, help="Overwrite a file that is not a report."
+)
+@_reading_options
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+def report(
+    *,
+    paths: tuple[str, ...],
+    output: str | None,
+    form: str,
+    is_forced: bool,
+    run_name: str | None,
+    patterns: tuple[str, ...],
+    zone: str | None,
+    conventions: bool,
+    quiet: bool,
+) -> int:
+    """Write one file that shows what past runs did, and that needs nothing else to be opened.
+
+    LOGS are files, folders with all below them, or globs, as for backfill. The report has the
+    curves of all ranks, best values and where they were, what the time was spent on, slow ranks,
+    NaN, restarts, parameters, and what is doubtful in the logs. Several runs share their plots.
+
+    \b
+    otel-dllogger report runs/
+    otel-dllogger report runs/42 -o 42.html
+    otel-dllogger report runs/42 --format md | gh pr comment 7 --body-file -
+    otel-dllogger report runs/42 --format json | jq '.runs[0].best'
+
+    On one machine, the same logs give the same bytes.
+
+    Exits with 1 if the logs hold no value, with 2 if it could not be done.
+    """  # noqa: D301 - click looks for the character itself
+    from otel_dllogger.cli.report import ReportOptions, run_report  # noqa: PLC0415
+    from otel_dllogger.logs.source import Source  # noqa: PLC0415
+
+    return run_report(
+        ReportOptions(
+            source=Source(paths, run_name, patterns, zone, conventions),
+            form=form,
+            output=output,
+            is_forced=is_forced,
+            quiet=quiet,
         )
     )
 

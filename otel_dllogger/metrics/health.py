@@ -129,6 +129,7 @@ ALERTS = {
 }
 """The alerts by name."""
 
+_LATELY = " in 5 minutes"
 _OPTIONAL = re.compile(r"\[([^\]]*?\{(\w+)\}[^\]]*)\]")
 _FIELD = re.compile(r"\{(\w+)(?:([:|])(\w+))?\}")
 
@@ -144,14 +145,20 @@ def is_silent(age_s: float, interval_s: float, least_s: float) -> bool:
     return age_s > max(STALLED_INTERVALS * interval_s, least_s)
 
 
-def alert_words(name: str, labels: Mapping[str, str], value: float) -> str:
+def alert_words(
+    name: str, labels: Mapping[str, str], value: float, *, is_past: bool = False
+) -> str:
     """Return the summary of an alert, as Prometheus sends it.
 
     Args:
         name: The alert.
         labels: The labels that it has.
         value: Its value.
+        is_past: Whether the value is of a whole run that is over, instead of the last minutes.
     """
+    template = ALERTS[name].words
+    if is_past:
+        template = template.removesuffix(_LATELY)
 
     def fill(found: re.Match[str]) -> str:
         field, mark, form = found.groups()
@@ -163,7 +170,7 @@ def alert_words(name: str, labels: Mapping[str, str], value: float) -> str:
         return found[1] if labels.get(found[2]) else ""
 
     # Filled in one pass: a label may itself look like a field.
-    return _FIELD.sub(fill, _OPTIONAL.sub(keep, ALERTS[name].words))
+    return _FIELD.sub(fill, _OPTIONAL.sub(keep, template))
 
 
 def format_duration(seconds: float) -> str:

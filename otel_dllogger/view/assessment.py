@@ -273,9 +273,14 @@ def _findings(status: RunStatus, recent_s: float) -> Iterator[Finding]:
 
 
 def _finding(
-    alert: str, labels: Mapping[str, str], value: float, rank: Rank | None = None
+    alert: str,
+    labels: Mapping[str, str],
+    value: float,
+    rank: Rank | None = None,
+    *,
+    is_past: bool = False,
 ) -> Finding:
-    words = health.alert_words(alert, labels, value)
+    words = health.alert_words(alert, labels, value, is_past=is_past)
     number = None if rank is None else rank.number
     return Finding(alert, health.ALERTS[alert].severity, words, number)
 
@@ -324,6 +329,7 @@ def _ends(status: RunStatus) -> Iterator[Finding]:
 def _counted(status: RunStatus, recent_s: float) -> Iterator[Finding]:
     """Yield what was counted lately: NaN, what was dropped, the time spent in ``log``."""
     since_s = status.now_s - recent_s
+    is_past = math.isinf(recent_s)
     name = status.run.name
     dropped: dict[str, float] = {}
     slowest = 0.0
@@ -334,7 +340,7 @@ def _counted(status: RunStatus, recent_s: float) -> Iterator[Finding]:
             more = count - (before.nonfinite.get(counted, 0.0) if before and is_old else 0.0)
             if more > 0 and counted.of == LOSS:
                 labels = {**_labels(rank), "metric": counted.metric, "stage": counted.stage}
-                yield _finding("DLLoggerNonFiniteLoss", labels, more, rank)
+                yield _finding("DLLoggerNonFiniteLoss", labels, more, rank, is_past=is_past)
         for reason, count in rank.dropped.items():
             more = count - (before.dropped.get(reason, 0.0) if before and is_old else 0.0)
             if more > 0 and reason not in HARMLESS_DROPS:
@@ -344,7 +350,8 @@ def _counted(status: RunStatus, recent_s: float) -> Iterator[Finding]:
             if passed_s > health.ALIVE_S:
                 slowest = max(slowest, (rank.log_s - before.log_s) / passed_s)
     for reason, count in dropped.items():
-        yield _finding("DLLoggerRecordsDropped", {"run": name, "reason": reason}, count)
+        labels = {"run": name, "reason": reason}
+        yield _finding("DLLoggerRecordsDropped", labels, count, is_past=is_past)
     if slowest > health.OVERHEAD_RATIO and status.state in _STEPPING:
         yield _finding("DLLoggerLoggingOverhead", {"run": name}, slowest)
 

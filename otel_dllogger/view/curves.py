@@ -177,7 +177,7 @@ def _pieces(rank: Rank, run: Run, metric: Metric, axis: str) -> Iterable[_Piece]
         chosen = columns.segment == segment
         own = columns.x[chosen]
         later = columns.x[columns.segment > segment]
-        is_redone = number < len(segments) - 1 and bool(len(later)) and later.min() <= own.max()
+        is_redone = number < len(segments) - 1 and bool(len(later) and later.min() <= own.max())
         yield _Piece(rank, int(segment), is_redone, places[chosen], columns.where(chosen))
 
 

@@ -56,7 +56,7 @@ def open_page(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     page.on("pageerror", lambda error: said.append(f"error: {error}"))
     page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
     page.on("request", lambda request: asked.append(request.url))
-    page.set_default_timeout(6_000)
+    page.set_default_timeout(20_000)
     page.goto(url)
     yield page
     origin = url.partition("?")[0].partition("#")[0].rpartition("/")[0] + "/"

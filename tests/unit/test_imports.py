@@ -45,7 +45,7 @@ LEVELS = (
     ("bridge",),
     ("backfill",),
     ("view",),
-    ("view.server",),
+    ("view.report", "view.server"),
     ("backends",),
     ("",),  # the face, otel_dllogger/__init__.py
     ("training",),

@@ -4,6 +4,8 @@
 const CHART_HEIGHT = 190;
 const NEAR_PIXELS = 14;
 const CLICK_PIXELS = 16;
+const DRAG_PIXELS = 4;
+const DOUBLE_CLICK_MS = 250;
 const PLACE_TICK_PIXELS = 80;
 
 /** @typedef {import("uplot")} Plot */
@@ -61,6 +63,8 @@ class CurveChart {
     /** @type {number | null} */
     this.printedWidth = null;
     this.shape = "";
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.choosing = undefined;
     this.colour = readColours(element);
 
     this.ending = new AbortController();
@@ -122,6 +126,7 @@ class CurveChart {
   /** Take the chart away, and all that listens for it. */
   destroy() {
     this.ending.abort();
+    clearTimeout(this.choosing);
     this.sizes.disconnect();
     this.plot?.destroy();
     this.plot = null;
@@ -158,8 +163,10 @@ class CurveChart {
       }
     }
     const hasChosen = drawing.lines.some((line) => line.is_highlighted);
-    const width = drawing.lines.length > 32 ? 1 : 1.5;
-    for (const drawn of drawing.lines) {
+    const width = drawing.lines.length > 4 ? 1 : 1.5;
+    const isChosen = (/** @type {DrawnLine} */ line) => Number(line.is_highlighted);
+    const fromBack = [...drawing.lines].sort((one, other) => isChosen(one) - isChosen(other));
+    for (const drawn of fromBack) {
       const colour = () => this.colour(colourName(drawn.order));
       const alpha = (hasChosen && !drawn.is_highlighted ? 0.3 : 1) * (drawn.is_redone ? 0.6 : 1);
       if (isSmooth && drawing.lines.length <= MOST_LINES) {
@@ -207,8 +214,20 @@ class CurveChart {
     this.plot?.destroy();
     this.plot = new uPlot(this.plotOptions(specs), data, this.box);
     this.plot.over.append(this.tip);
-    this.plot.over.addEventListener("dblclick", () => this.zoom(null));
-    this.plot.over.addEventListener("click", () => this.choose());
+    this.plot.over.addEventListener("dblclick", () => {
+      clearTimeout(this.choosing);
+      this.zoom(null);
+    });
+    let pressedAt = 0;
+    this.plot.over.addEventListener("mousedown", (event) => {
+      pressedAt = event.clientX;
+    });
+    this.plot.over.addEventListener("click", (event) => {
+      // Not after a drag, nor before a double click, which needs the same element twice.
+      if (Math.abs(event.clientX - pressedAt) < DRAG_PIXELS && event.detail === 1) {
+        this.choosing = setTimeout(this.chooser(), DOUBLE_CLICK_MS);
+      }
+    });
     this.plot.over.addEventListener("mouseleave", () => this.leave());
     this.showPart();
   }
@@ -318,12 +337,8 @@ class CurveChart {
     this.title.textContent = curves.title;
     const notes = [curves.unit, this.scale.words];
     if (drawing.is_many) {
-      const runs = curves.bands.length;
-      const drawn = new Set(drawing.lines.map((line) => line.key)).size;
-      notes.push(
-        `${runs > 1 ? "medians" : "median"} and range of ${drawing.ranks} ranks` +
-          (drawn < drawing.ranks ? ", with those farthest from it" : ""),
-      );
+      const medians = curves.bands.length > 1 ? "medians" : "median";
+      notes.push(`${medians} and range of ${drawing.ranks} ranks`);
     }
     this.note.textContent = notes.filter(Boolean).join(" · ");
     /** @type {Map<string, DrawnLine>} */
@@ -332,7 +347,7 @@ class CurveChart {
       ranks.set(line.key, ranks.get(line.key) ?? line);
     }
     this.legend.replaceChildren(
-      ...(ranks.size > MOST_LINES ? [] : [...ranks.values()].map(legendItem)),
+      ...(ranks.size > MOST_LINES ? [] : makeLegend([...ranks.values()])),
     );
     this.box.setAttribute(
       "aria-label",
@@ -344,7 +359,7 @@ class CurveChart {
   /** @param {Plot} plot */
   onSelect(plot) {
     const { left, width } = plot.select;
-    if (width < 3) {
+    if (width < DRAG_PIXELS) {
       return;
     }
     const part = /** @type {[number, number]} */ ([
@@ -406,15 +421,14 @@ class CurveChart {
     return readCurves(this.curves, this.drawing, idx, distance, near);
   }
 
-  choose() {
+  /** Return what chooses the line at the cursor. */
+  chooser() {
     const readings = this.plot && this.read(this.plot);
-    if (!this.plot || !readings?.nearest || !this.options.on_choose) {
-      return;
-    }
-    const { line, value } = readings.nearest;
-    if (Math.abs(this.plot.valToPos(value, "y") - (this.plot.cursor.top ?? -1)) < CLICK_PIXELS) {
-      this.options.on_choose(line.rank);
-    }
+    return () => {
+      if (readings?.nearest && readings.nearest.distance < CLICK_PIXELS) {
+        this.options.on_choose?.(readings.nearest.line.rank);
+      }
+    };
   }
 
   leave() {
@@ -614,11 +628,18 @@ function makePart(name, className) {
   return part;
 }
 
-/** @param {DrawnLine} line */
-function legendItem(line) {
-  const item = makePart("span", "chart-legend-item");
-  item.append(makeSwatch(line.order), line.words);
-  return item;
+/**
+ * Return the items of a legend; the word "rank" stands once before those of one run.
+ * @param {DrawnLine[]} lines
+ */
+function makeLegend(lines) {
+  const isOneRun = new Set(lines.map((line) => line.rank[0])).size <= 1;
+  const items = lines.map((line) => {
+    const item = makePart("span", "chart-legend-item");
+    item.append(makeSwatch(line.order), isOneRun ? String(line.rank[1]) : line.words);
+    return item;
+  });
+  return isOneRun && lines.length > 0 ? ["rank", ...items] : items;
 }
 
 /** @param {string} type Of an event that charts share: the zoom is left to `on_zoom`. */

@@ -4,7 +4,7 @@
 const ROWS = 8;
 const NEAR_PLACES = 8;
 
-/** @typedef {{line: DrawnLine, value: number}} Reading */
+/** @typedef {{line: DrawnLine, value: number, distance: number}} Reading */
 
 /**
  * @typedef {object} Readings
@@ -30,14 +30,14 @@ function readCurves(curves, drawing, index, distance, near) {
   for (const line of drawing.lines) {
     const value = valueNear(line.shown, index);
     if (value !== null) {
-      rows.push({ line, value });
+      rows.push({ line, value, distance: distance(value) });
     }
   }
   rows.sort((one, other) => other.value - one.value);
   /** @type {Reading | null} */
   let nearest = null;
   for (const row of rows) {
-    if (nearest === null || distance(row.value) < distance(nearest.value)) {
+    if (nearest === null || row.distance < nearest.distance) {
       nearest = row;
     }
   }

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 FEW_RANKS = 8
 """With that many ranks or less, each has its line."""
 
+MAX_LINES = 256
+"""The most lines of one chart."""
+
 _WORST = 3  # ranks of a run that have a line where there are many
-_MAX_LINES = 256
 _MAX_POINTS_OF_LINES = 128_000
 _OLD_STATE_S = 10.0  # the state of a run that no page shows may be that old
 _OVER = (health.FINISHED, health.TERMINATED, health.UNFINISHED, health.VANISHED)
@@ -109,9 +111,8 @@ class Board:
                 "shown": plain,
             }
             by_selector = {metric.selector: metric for run in shown for metric in run.metrics()}
-            chosen = _chosen_ranks(selection, plain)
             curves = [
-                self._draw(shown, by_selector[selector], selection, chosen)
+                self._draw(shown, by_selector[selector], selection)
                 for selector in selection.metrics
                 if selector in by_selector
             ]
@@ -155,22 +156,17 @@ class Board:
         runs: Sequence[Run],
         metric: Metric,
         selection: Selection,
-        ranks: tuple[tuple[str, int], ...] | None,
     ) -> dict[str, Any]:
         names = tuple(run.name for run in runs)
-        key = (names, metric, selection.axis, selection.part, ranks)
+        _, _, axis, part, chosen, lines = selection
+        key = (names, metric, axis, part, chosen, lines)
         found = self._curves.get(key)
         if found is None:
-            lines = sum(len(run.ranks) for run in runs) if ranks is None else len(ranks)
-            points = min(MAX_POINTS, _MAX_POINTS_OF_LINES // max(lines, 1))
-            drawn = draw(
-                runs,
-                metric,
-                axis=selection.axis,
-                part=selection.part,
-                ranks=ranks,
-                max_points=points,
-            )
+            ranks = sum(len(run.ranks) for run in runs)
+            drawn_lines = max(min(ranks, MAX_LINES), 1) if lines == ALL else FEW_RANKS
+            most = min(MAX_POINTS, _MAX_POINTS_OF_LINES // drawn_lines)
+            drawn = draw(runs, metric, axis=axis, part=part, max_points=most)
+            drawn = _choose_lines(drawn, selection, ranks)
             found = self._curves[key] = curves_with_arrays(drawn)
         return found
 
@@ -194,13 +190,32 @@ def _last_log_s(run: Run) -> float:
     return max((rank.last_log_s or 0.0 for rank in run), default=0.0)
 
 
-def _chosen_ranks(
-    selection: Selection, runs: Sequence[dict[str, Any]]
-) -> tuple[tuple[str, int], ...] | None:
-    """Return the ranks that have lines, None for all."""
-    total = sum(len(run["rows"]) for run in runs)
-    if total <= FEW_RANKS or (selection.lines == ALL and total <= _MAX_LINES):
-        return None
-    most = _MAX_LINES // max(len(runs), 1) if selection.lines == ALL else _WORST
-    worst = [(run["name"], row["rank"]) for run in runs for row in run["rows"][:most]]
-    return tuple(sorted({*worst, *selection.ranks}))
+def _choose_lines(curves: Curves, selection: Selection, ranks: int) -> Curves:
+    """Return curves with the lines that are to be drawn: all, or where there are many, some.
+
+    Args:
+        curves: The curves of all ranks.
+        selection: What a page shows.
+        ranks: How many ranks there are.
+    """
+    if ranks <= FEW_RANKS or (selection.lines == ALL and ranks <= MAX_LINES):
+        return curves
+    most = MAX_LINES if selection.lines == ALL else _WORST * len(curves.bands)
+    chosen = {*selection.ranks, *_farthest(curves, most)}
+    return curves._replace(lines=[line for line in curves.lines if (line.run, line.rank) in chosen])
+
+
+def _farthest(curves: Curves, most: int) -> list[tuple[str, int]]:
+    """Return the ranks that are farthest from the median of their run, lately."""
+    start = len(curves.places) * 3 // 4
+    distances: dict[tuple[str, int], float] = {}
+    for band in curves.bands:
+        median = band.median[start:]
+        for line in curves.lines:
+            if line.run == band.run:
+                away = np.abs(line.mean[start:] - median)
+                known = away[~np.isnan(away)]
+                if len(known):
+                    key = (line.run, line.rank)
+                    distances[key] = max(distances.get(key, 0.0), float(known.mean()))
+    return sorted(distances, key=lambda key: -distances[key])[:most]

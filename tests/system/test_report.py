@@ -1,0 +1,192 @@
+"""``otel-dllogger report``: the values that Prometheus has, and always the same bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from otel_dllogger.http.service_discovery import DiscoveryFile
+from tests.support.command import assert_user_error, otel_dllogger
+from tests.support.past_run import HOSTILE, START_S, write_past_run
+from tests.support.prometheus import Prometheus
+from tests.support.service_discovery import ADDRESS, make_topology
+
+pytestmark = pytest.mark.newest_only
+
+FOREVER = ("--storage.tsdb.retention.time=100y",)
+
+
+def report(*arguments, **options):
+    return otel_dllogger("report", *map(str, arguments), **options)
+
+
+def read_json(folder):
+    done = report(folder, "--format", "json")
+    assert (0, "") == (done.returncode, done.stderr)
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("logs") / "resnet"
+    write_past_run(folder)
+    return folder
+
+
+def test_best_values_are_those_of_promql(logs, tmp_path):
+    """For the same logs, read by a real Prometheus after a backfill."""
+    data = tmp_path / "prometheus" / "data"
+    data.mkdir(parents=True)
+    done = otel_dllogger("backfill", str(logs), "--to", "prometheus", str(data))
+    assert done.returncode == 0, done.stderr
+    (run,) = read_json(logs)["runs"]
+    names = {(best["metric"], best["granularity"]) for best in run["best"]}
+    assert names == {
+        ("train.loss", "iteration"),
+        ("train.loss", "run"),
+        ("train.ips", "iteration"),
+        ("val.accuracy", "epoch"),
+    }
+    configuration = data.parent / "prometheus.yml"
+    configuration.write_text("global:\n  scrape_interval: 1m\n")
+    with Prometheus(
+        data.parent, discovery=data.parent, configuration=configuration, flags=FOREVER
+    ) as server:
+
+        def query(expression):
+            answer = server.get("query", query=expression, time=str(run["end_s"] + 60))
+            return {one["metric"].get("rank"): float(one["value"][1]) for one in answer["result"]}
+
+        of_goal = {"minimize": "min", "maximize": "max"}
+        for best in run["best"]:
+            function = of_goal[best["goal"]]
+            selector = best["series"].replace("{", '{run="resnet",', 1)
+            by_rank = query(f"{function} by (rank) ({function}_over_time({selector}[1d]))")
+            assert by_rank[str(best["rank"])] == best["value"]
+            assert best["value"] == (min if function == "min" else max)(by_rank.values())
+        for goal, function in of_goal.items():
+            found = query(
+                f'{function} by (rank) (last_over_time(dllogger_best{{run="resnet",'
+                f'goal="{goal}",metric=~"train.*"}}[1d]))'
+            )
+            values = [
+                best["value"]
+                for best in run["best"]
+                if best["goal"] == goal and best["metric"].startswith("train")
+            ]
+            least_or_greatest = min if function == "min" else max
+            assert least_or_greatest(found.values()) == least_or_greatest(values)
+
+
+def test_json_says_what_happened(logs):
+    found = read_json(logs)
+    (run,) = found["runs"]
+    assert (found["format"], found["version"]) == ("otel-dllogger report", 1)
+    assert (run["name"], run["state"], run["ranks"], run["attempts"]) == (
+        "resnet",
+        "finished",
+        4,
+        2,
+    )
+    assert (run["begin_s"], run["step"]) == (START_S, 399)
+    assert [each["rank"] for each in run["by_rank"]][:2] == [1, 2]
+    assert [each["rank"] for each in run["by_rank"] if each["is_straggler"]] == [2]
+    (first,) = run["nonfinite"]
+    assert (first["metric"], first["rank"], first["step"]) == ("train.loss", 1, 200)
+    assert (first["count"], first["value"]) == (3, "NaN")
+    (restart,) = run["restarts"]
+    assert (restart["attempt"], restart["ranks"], restart["step"]) == (2, [0, 1, 2, 3], 299)
+    assert {each["alert"] for each in run["findings"]} == {
+        "DLLoggerNonFiniteLoss",
+        "DLLoggerStraggler",
+        "DLLoggerRunFinished",
+    }
+    assert run["parameters"] == {"batch_size": 256, "lr": 0.1, "optimizer": "sgd"}
+    assert any("resnet/resnet_rank1.json" in line for line in found["doubts"])
+
+
+def test_time_is_split_into_what_logs_say(logs):
+    """The gap between the attempts is 90 s, each process takes 5 s before its first step."""
+    (run,) = read_json(logs)["runs"]
+    split = run["time"]
+    assert split["between_attempts_s"] == pytest.approx(90, abs=0.01)
+    # Start-up twice, two seconds for each of eight validations of rank 0, and the first steps.
+    assert split["other_s"] == pytest.approx(10 + 2 * 8 / 4, abs=5)
+    assert math.fsum(list(split.values())[1:]) == pytest.approx(split["wall_s"])
+
+
+@pytest.mark.parametrize("form", ["html", "md", "json"])
+def test_the_same_logs_give_the_same_bytes(tmp_path, form):
+    """In processes with another order of sets, and in other time zones."""
+    write_past_run(tmp_path / "logs", hostile=True)
+    outputs = []
+    for number, (seed, zone) in enumerate([("1", "Asia/Tokyo"), ("2", "America/Lima")]):
+        output = tmp_path / f"{number}.{form}"
+        done = report(
+            tmp_path / "logs", "--format", form, "-o", output, PYTHONHASHSEED=seed, TZ=zone
+        )
+        assert done.returncode == 0, done.stderr
+        outputs.append(output.read_bytes())
+    assert outputs[0] == outputs[1]
+
+
+def test_markdown_goes_to_standard_output_and_shows_names_as_text(tmp_path):
+    write_past_run(tmp_path / "logs", hostile=True)
+    done = report(tmp_path / "logs", "--format", "md")
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "### resnet: finished" in done.stdout
+    assert "| train.loss | 1 | 3 | 200 |" in done.stdout
+    assert r"\<img src=x onerror=alert\(1\)\>" in done.stdout
+    assert HOSTILE not in done.stdout
+
+
+def test_html_goes_to_a_file(logs, tmp_path):
+    done = report(logs, cwd=tmp_path)
+    assert (0, "") == (done.returncode, done.stdout)
+    assert "1 run in report.html" in done.stderr
+    written = (tmp_path / "report.html").read_text()
+    again = report(logs, "-q", cwd=tmp_path)  # over a report, which needs no -f
+    assert (0, "") == (again.returncode, again.stderr)
+    assert (tmp_path / "report.html").read_text() == written
+
+
+def test_another_file_is_not_overwritten(logs, tmp_path):
+    other = tmp_path / "report.html"
+    other.write_text("<p>mine</p>")
+    assert_user_error(report(logs, "-o", other), "is not a report", "-f")
+    assert other.read_text() == "<p>mine</p>"
+    assert report(logs, "-o", other, "-f").returncode == 0
+    assert "resnet" in other.read_text()
+
+
+def test_no_log_is_overwritten(logs):
+    for name in ("resnet_rank0.json", "report.json"):
+        done = report(logs, "--format", "json", "-f", "-o", logs / name)
+        assert_user_error(done, "among the logs")
+    assert not (logs / "report.json").exists()
+
+
+def test_pages_are_refused(tmp_path):
+    assert_user_error(report("127.0.0.1:9464"), "view", "watch", "127.0.0.1:9464")
+    DiscoveryFile(tmp_path, make_topology(), address=ADDRESS)
+    assert_user_error(report(tmp_path), "view", "watch")
+
+
+def test_without_numpy_an_error_says_what_to_install(logs, tmp_path):
+    (tmp_path / "numpy.py").write_text("raise ModuleNotFoundError('no', name='numpy')")
+    assert_user_error(
+        report(logs, PYTHONPATH=f"{tmp_path}"), "numpy", "pip install 'otel-dllogger[view]'"
+    )
+
+
+def test_logs_without_values_give_no_report(tmp_path):
+    (tmp_path / "log.json").write_text(
+        'DLLL {"timestamp": "1.0", "elapsedtime": "0", "datetime": "x", "type": "LOG", '
+        '"step": "PARAMETER", "data": {}}\n'
+    )
+    done = report(tmp_path, cwd=tmp_path)
+    assert (1, "") == (done.returncode, done.stdout)
+    assert "nothing was written" in done.stderr
+    assert not (tmp_path / "report.html").exists()
