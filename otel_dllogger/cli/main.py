@@ -260,9 +260,9 @@ def check(
 )
 @click.option(
     "--token",
-    metavar="TEXT",
-    envvar="OTEL_DLLOGGER_VIEW_TOKEN",
-    help="Show the page only to who has this token, from the link that is printed.",
+    metavar="TEXT|@FILE",
+    help="Show the page only to who has this token, from the link that is printed. Other users of "
+    "this machine can see TEXT in the list of processes; @FILE is a file that holds it.",
 )
 @click.option(
     "--insecure",
@@ -306,7 +306,7 @@ def view(
     \b
     otel-dllogger view
     otel-dllogger view runs/
-    otel-dllogger view runs/ --listen 0.0.0.0:8384 --token "$(openssl rand -hex 16)"
+    otel-dllogger view runs/ --listen 0.0.0.0:8384 --token @token
     ssh -L 8384:127.0.0.1:8384 login-node otel-dllogger view runs/
 
     Exits with 0 on SIGTERM and Ctrl-C, with 2 if it could not start.

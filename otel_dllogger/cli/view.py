@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -33,7 +34,7 @@ class ViewOptions:
     Attributes:
         source: What is shown, and how logs are read.
         listen: The address of the page as HOST:PORT, None for the default.
-        token: What is needed to see it, None for nothing.
+        token: What is needed to see it, or @ and a file that holds it; None for nothing.
         is_insecure: Show it to everybody who reaches it.
         hosts: More names by which it may be called.
         prefix: What a proxy puts before its path.
@@ -80,14 +81,14 @@ def _serve(options: ViewOptions) -> int:
     targets = find_targets(options.source, os.environ.get(DISCOVERY_DIR))
     sources = targets.open(model)
     host, port = ("127.0.0.1", _PORT) if options.listen is None else parse_address(options.listen)
-    if not (is_loopback(host) or options.token or options.is_insecure):
+    if not (is_loopback(host) or options.token is not None or options.is_insecure):
         raise UserError(
             f"--listen {options.listen} can be reached from other machines; pass --token TEXT to "
             "show the page to who has the token, or --insecure to show it to everybody"
         )
+    secret = _read_token(options.token)
     listener = open_listener(host, port, tries=_PORT_TRIES if options.listen is None else 1)
-    bound = listener.getsockname()[1]
-    token = Token(options.token, bound) if options.token else None
+    token = Token(secret, listener.getsockname()[1]) if secret else None
     follower = Follower(sources)
     board = Board(
         model, targets.words, lambda: Reading(*follower.progress, follower.wait_until_current(0))
@@ -95,7 +96,7 @@ def _serve(options: ViewOptions) -> int:
     streams = Streams(board)
     app = Access(make_app(streams), Hosts(host, options.hosts), token, options.prefix)
     server = PageServer(app, streams.end)
-    click.echo(f"otel-dllogger: {targets.words}: {_link(listener, options)}")
+    click.echo(f"otel-dllogger: {targets.words}: {_link(listener, options.prefix, secret)}")
     follower.start()
     try:
         server.serve_on(listener)
@@ -104,10 +105,25 @@ def _serve(options: ViewOptions) -> int:
     return 0
 
 
-def _link(listener: socket.socket, options: ViewOptions) -> str:
+def _read_token(given: str | None) -> str:
+    if given is None:
+        return ""
+    if not given.startswith("@"):
+        token = given.strip()
+    else:
+        try:
+            token = Path(given[1:]).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--token {given} cannot be read ({error}); name a file") from None
+    if not token:
+        raise UserError("--token is empty; pass a text, or @FILE with a file that holds one")
+    return token
+
+
+def _link(listener: socket.socket, path: str, token: str) -> str:
     """Return the address of the page, with its token."""
     host, port = listener.getsockname()[:2]
     literal = f"[{host}]" if ":" in host else host
-    prefix = options.prefix.strip("/")
-    query = f"?token={quote(options.token, safe='')}" if options.token else ""
+    prefix = path.strip("/")
+    query = f"?token={quote(token, safe='')}" if token else ""
     return f"http://{literal}:{port}/{f'{prefix}/' if prefix else ''}{query}"

@@ -28,13 +28,13 @@ class ViewProcess:
 
     Args:
         arguments: What it shows, and its options.
-        variables: Of its environment.
+        listen: Its address.
     """
 
-    def __init__(self, *arguments: object, listen: str = "127.0.0.1:0", **variables: str) -> None:
+    def __init__(self, *arguments: object, listen: str = "127.0.0.1:0") -> None:
         self.process = subprocess.Popen(
             [*COMMAND, "view", *map(str, arguments), "--listen", listen],
-            env=uncovered() | variables,
+            env=uncovered(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )

@@ -273,10 +273,11 @@ def test_an_open_address_needs_a_decision(tmp_path, logs):
     with ViewProcess(logs, "--insecure", listen="0.0.0.0:0") as view:
         assert view.get("/").status == 200
         assert int(view.raw(_request("/", host="evil.example")).split()[1]) == 421
-    with ViewProcess(
-        logs, listen="0.0.0.0:0", OTEL_DLLOGGER_VIEW_TOKEN="of the environment"
-    ) as view:
+    file = tmp_path / "token"
+    file.write_text("of a file\n")
+    with ViewProcess(logs, "--token", f"@{file}", listen="0.0.0.0:0") as view:
         assert view.get("/").status == 401
+        assert view.get("/", Authorization="Bearer of a file").status == 200
 
 
 def test_a_prefix_that_a_proxy_leaves_is_taken_away(logs):
@@ -297,6 +298,8 @@ def test_a_prefix_that_a_proxy_leaves_is_taken_away(logs):
         (["missing/run"], ("missing/run", "no file")),
         ([".", "--listen", "nowhere"], ("--listen nowhere",)),
         ([".", "--listen", "192.0.2.1:0", "--insecure"], ("192.0.2.1", "--listen")),
+        ([".", "--token", " "], ("--token", "empty")),
+        ([".", "--token", "@none"], ("--token @none", "name a file")),
         ([".", "--timezone", "Mars/Base"], ("Mars/Base",)),
     ],
 )

@@ -80,17 +80,25 @@ function metricEntries(runs) {
     words: titleOf(metric),
     more: metric.unit,
   }));
-  /** @type {Map<string, number>} */
-  const times = new Map();
-  for (const { group, words } of entries) {
-    times.set(group + words, (times.get(group + words) ?? 0) + 1);
-  }
+  const withStages = entries.map((entry) => {
+    const stage = metrics.get(entry.id)?.stage;
+    return { ...entry, words: stage ? `${entry.words} (${stage})` : entry.words };
+  });
   return entries
-    .map((entry) => ({
-      ...entry,
-      words: times.get(entry.group + entry.words) === 1 ? entry.words : entry.id,
-    }))
+    .map((entry, index) => {
+      // The shortest words that tell it apart from the others of its group.
+      const short = isOnlyOne(entry, entries) ? entry : withStages[index];
+      return short === entry || isOnlyOne(short, withStages) ? short : { ...entry, words: entry.id };
+    })
     .sort((one, other) => GROUPS.indexOf(one.group) - GROUPS.indexOf(other.group));
+}
+
+/**
+ * @param {{group: string, words: string}} entry
+ * @param {{group: string, words: string}[]} all
+ */
+function isOnlyOne({ group, words }, all) {
+  return all.filter((other) => other.group === group && other.words === words).length === 1;
 }
 
 const GROUPS = ["each iteration", "each epoch", "validation", "whole run", "other"];

@@ -40,10 +40,10 @@ function showFacts(list, run) {
   /** @type {[string, string][]} */
   const facts = [["ranks", ranks]];
   if (run.epoch !== null) {
-    facts.push(["epoch", formatNumber(run.epoch, 9)]);
+    facts.push(["epoch", formatNumber(run.epoch)]);
   }
   if (run.iteration !== null) {
-    facts.push(["iteration", formatNumber(run.iteration, 9)]);
+    facts.push(["iteration", formatNumber(run.iteration)]);
   }
   if (run.step_s !== null) {
     facts.push(["step", writeDuration(run.step_s)]);

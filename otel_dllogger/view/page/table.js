@@ -1,7 +1,7 @@
 "use strict";
 // The table of ranks: who needs help first, or as the user sorts it.
 
-const MOST_ROWS = 64;
+const MOST_ROWS = 32;
 
 /** @typedef {{run: RunInfo, row: RankRow, key: string}} TableEntry */
 
@@ -38,7 +38,7 @@ const TABLE_COLUMNS = [
     text: ({ row }) =>
       [row.epoch, row.iteration]
         .filter((number) => number !== null)
-        .map((number) => formatNumber(number, 9))
+        .map((number) => formatNumber(number))
         .join(" · ") || "–",
   },
   {
