@@ -311,17 +311,13 @@ def view(
 
     Exits with 0 on SIGTERM and Ctrl-C, with 2 if it could not start.
     """  # noqa: D301 - click looks for the character itself
-    from otel_dllogger.cli.view import ViewOptions, run_view  # noqa: PLC0415
+    from otel_dllogger.cli.view import PageOptions, ViewOptions, run_view  # noqa: PLC0415
     from otel_dllogger.logs.source import Source  # noqa: PLC0415
 
     return run_view(
         ViewOptions(
             source=Source(targets, run_name, patterns, zone, conventions),
-            listen=listen,
-            token=token,
-            is_insecure=insecure,
-            hosts=hosts,
-            prefix=prefix,
+            page=PageOptions(listen, token, insecure, hosts, prefix),
         )
     )
 
@@ -399,6 +395,12 @@ def report(
     show_default=True,
     help="Where to serve the page; port 0 means any free port.",
 )
+@click.option(
+    "--view",
+    metavar="HOST:PORT",
+    help="Serve a live page of the logs as well, as otel-dllogger view does; an address of this "
+    "machine only, such as 127.0.0.1:8384.",
+)
 @click.option("--otlp", metavar="URL", help="Send every step to this collector as well.")
 @click.option(
     "--checkpoint",
@@ -421,6 +423,7 @@ def bridge(
     *,
     paths: tuple[str, ...],
     listen: str,
+    view: str | None,
     otlp: str | None,
     checkpoint: Path | None,
     expire_s: float,
@@ -445,7 +448,8 @@ def bridge(
 
     Exits with 0 on SIGTERM and Ctrl-C, with 2 if it could not start.
     """  # noqa: D301 - click looks for the character itself
-    from otel_dllogger.cli.bridge import BridgeOptions, parse_address, run_bridge  # noqa: PLC0415
+    from otel_dllogger.cli.bridge import BridgeOptions, run_bridge  # noqa: PLC0415
+    from otel_dllogger.cli.log_source import parse_address  # noqa: PLC0415
     from otel_dllogger.logs.source import Source  # noqa: PLC0415
 
     host, port = parse_address(listen)
@@ -458,6 +462,7 @@ def bridge(
             checkpoint=checkpoint,
             expire_s=expire_s,
             quiet=quiet,
+            view=view,
         )
     )
 
