@@ -83,7 +83,7 @@ ALERTS = {
     ),
     "DLLoggerRankStalled": Alert(
         CRITICAL,
-        "Rank {rank} of run {run}[ on {host} (local rank {local_rank})] has not logged for "
+        "Rank {rank} of run {run}[ on {host}][ (local rank {local_rank})] has not logged for "
         "{value:duration}, while others go on",
     ),
     "DLLoggerRunStalled": Alert(
@@ -91,8 +91,8 @@ ALERTS = {
     ),
     "DLLoggerRankVanished": Alert(
         CRITICAL,
-        "Rank {rank} of run {run}[ on {host} (local rank {local_rank})], started {value:time}, no "
-        "longer answers at {instance}",
+        "Rank {rank} of run {run}[ on {host}][ (local rank {local_rank})], started {value:time}, "
+        "no longer answers at {instance}",
     ),
     "DLLoggerRunVanished": Alert(
         CRITICAL,
@@ -107,8 +107,8 @@ ALERTS = {
     ),
     "DLLoggerStraggler": Alert(
         WARNING,
-        "Rank {rank} of run {run} on {host} (local rank {local_rank}) is slow: its {metric|step} "
-        "is longer than the median of the ranks by {value:percentage} of a step",
+        "Rank {rank} of run {run}[ on {host}][ (local rank {local_rank})] is slow: its "
+        "{metric|step} is longer than the median of the ranks by {value:percentage} of a step",
     ),
     "DLLoggerThroughputDrop": Alert(
         WARNING, "Run {run} trains at {value:percentage} of its usual speed[, by {metric}]"
