@@ -150,6 +150,19 @@ def test_above_eight_ranks_the_worst_three_and_the_chosen_ones_have_lines(page):
     assert len(choose(page, found, show_all_lines=True)["lines"]) == 20
 
 
+def test_the_worst_three_change_only_if_others_are_clearly_worse(page):
+    """Or a live chart would show other lines each second."""
+    lines = [line(rank, [1.0 + {4: 7, 7: 7, 9: 7, 11: 7.5}.get(rank, 0)] * 4) for rank in range(20)]
+    given = [curves(lines, [0, 1, 2, 3]), SETTINGS, ["a", 4], ["a", 7], ["a", 9]]
+    found = page.evaluate(
+        "([curves, settings, ...before]) => chooseLines(curves, settings,"
+        " new Set(before.map(keyOf))).lines.map((line) => line.rank[1])",
+        given,
+    )
+    assert found == [4, 7, 9]
+    assert 11 in {each["rank"][1] for each in choose(page, given[0])["lines"]}
+
+
 def test_colours_keep_their_ranks_when_others_are_hidden(page):
     found = curves([line(rank, [1, 2]) for rank in range(8)], [0, 1])
     drawing = choose(page, found, hidden=[["a", 0]])

@@ -120,7 +120,8 @@ def test_time_is_split_into_what_logs_say(logs):
 @pytest.mark.parametrize("form", ["html", "md", "json"])
 def test_the_same_logs_give_the_same_bytes(tmp_path, form):
     """In processes with another order of sets, and in other time zones."""
-    write_past_run(tmp_path / "logs", hostile=True)
+    for run in ("one", "two", "three", "four", "five"):
+        write_past_run(tmp_path / "logs", run=run, ranks=2, steps=40, hostile=True)
     outputs = []
     for number, (seed, zone) in enumerate([("1", "Asia/Tokyo"), ("2", "America/Lima")]):
         output = tmp_path / f"{number}.{form}"

@@ -38,7 +38,7 @@ def fill(*, ranks, metrics, steps, segments=1, run="a"):
             history = model.series(rank, f"dl_noise{name}", labels).history
             for step in range(steps):
                 segment = step * segments // steps
-                history.append(chance.random(), float(step), START_S + step, segment)
+                history.append(chance.random(), (float(step), START_S + step, segment))
     return PastRuns([assess_past(run) for run in model.runs.values()], [])
 
 

@@ -55,7 +55,7 @@ class CurveChart {
     /** @type {ChartSettings | null} */
     this.settings = null;
     /** @type {Drawing} */
-    this.drawing = { lines: [], is_many: false, ranks: 0 };
+    this.drawing = { lines: [], is_many: false, ranks: 0, worst: new Set() };
     /** @type {ValueScale} */
     this.scale = chooseScale([], false);
     /** @type {[number, number] | null} */
@@ -87,7 +87,7 @@ class CurveChart {
   update(curves, settings) {
     this.curves = curves;
     this.settings = settings;
-    this.drawing = chooseLines(curves, settings);
+    this.drawing = chooseLines(curves, settings, this.drawing.worst);
     const { lines } = this.drawing;
     const specs = this.makeSeries();
     this.scale = chooseScale(
@@ -193,6 +193,7 @@ class CurveChart {
           series: {
             stroke: () => this.colour(this.bandColour(number)),
             width: 2,
+            dash: dashOf(number, this.printedWidth !== null && curves.bands.length > 1),
             points: { size: 5, filter: isolatedPoints },
           },
         });
@@ -218,13 +219,9 @@ class CurveChart {
       clearTimeout(this.choosing);
       this.zoom(null);
     });
-    let pressedAt = 0;
-    this.plot.over.addEventListener("mousedown", (event) => {
-      pressedAt = event.clientX;
-    });
+    // uPlot keeps the click that ends a drag to itself. A double click needs the same element twice.
     this.plot.over.addEventListener("click", (event) => {
-      // Not after a drag, nor before a double click, which needs the same element twice.
-      if (Math.abs(event.clientX - pressedAt) < DRAG_PIXELS && event.detail === 1) {
+      if (event.detail === 1) {
         this.choosing = setTimeout(this.chooser(), DOUBLE_CLICK_MS);
       }
     });
@@ -346,8 +343,10 @@ class CurveChart {
     for (const line of drawing.lines) {
       ranks.set(line.key, ranks.get(line.key) ?? line);
     }
+    const medians = drawing.is_many && curves.bands.length > 1 ? curves.bands : [];
     this.legend.replaceChildren(
-      ...(ranks.size > MOST_LINES ? [] : makeLegend([...ranks.values()])),
+      ...medians.map((band, number) => legendItem(number, band.run)),
+      ...(ranks.size > MOST_LINES ? [] : makeLegend([...ranks.values()], curves.bands.length <= 1)),
     );
     this.box.setAttribute(
       "aria-label",
@@ -631,15 +630,23 @@ function makePart(name, className) {
 /**
  * Return the items of a legend; the word "rank" stands once before those of one run.
  * @param {DrawnLine[]} lines
+ * @param {boolean} isOneRun
  */
-function makeLegend(lines) {
-  const isOneRun = new Set(lines.map((line) => line.rank[0])).size <= 1;
-  const items = lines.map((line) => {
-    const item = makePart("span", "chart-legend-item");
-    item.append(makeSwatch(line.order), isOneRun ? String(line.rank[1]) : line.words);
-    return item;
-  });
+function makeLegend(lines, isOneRun) {
+  const items = lines.map((line) =>
+    legendItem(line.order, isOneRun ? String(line.rank[1]) : line.words),
+  );
   return isOneRun && lines.length > 0 ? ["rank", ...items] : items;
+}
+
+/**
+ * @param {number} order Of the line.
+ * @param {string} words
+ */
+function legendItem(order, words) {
+  const item = makePart("span", "chart-legend-item");
+  item.append(makeSwatch(order), words);
+  return item;
 }
 
 /** @param {string} type Of an event that charts share: the zoom is left to `on_zoom`. */

@@ -3,6 +3,8 @@
 
 const MOST_LINES = 8;
 const WORST_LINES = 3;
+/** How much farther from the median another rank must be to take the place of a worst one. */
+const KEPT = 1.25;
 
 /** @typedef {(number | null | undefined)[]} Column */
 
@@ -24,6 +26,7 @@ const WORST_LINES = 3;
  * @property {DrawnLine[]} lines
  * @property {boolean} is_many Whether there are more than eight ranks: bands are drawn.
  * @property {number} ranks How many there are.
+ * @property {Set<string>} worst The keys of the worst ranks.
  */
 
 /**
@@ -37,9 +40,10 @@ function keyOf(rank) {
  * Choose the lines of a chart: all of eight ranks or fewer, else the worst and the chosen ones.
  * @param {ChartCurves} curves
  * @param {ChartSettings} settings
+ * @param {Set<string>} [before] The ranks that were the worst, which stay if others are hardly worse.
  * @returns {Drawing}
  */
-function chooseLines(curves, settings) {
+function chooseLines(curves, settings, before = new Set()) {
   const hidden = new Set(settings.hidden.map(keyOf));
   const highlighted = new Set(settings.highlighted.map(keyOf));
   const ranks = new Set(curves.lines.map((line) => keyOf([line.run, line.rank])));
@@ -48,13 +52,15 @@ function chooseLines(curves, settings) {
     curves.bands.reduce((sum, band) => sum + band.ranks, 0),
   );
   const isMany = all > MOST_LINES;
-  const worst = isMany && !settings.show_all_lines ? worstRanks(curves) : ranks;
+  const worst = isMany && !settings.show_all_lines ? worstRanks(curves, before) : ranks;
   /** @type {Map<string, number>} */
   const orders = new Map();
   const drawn = [...ranks].filter((key) => worst.has(key) || highlighted.has(key));
+  // The medians of several runs have the first colours.
+  const first = isMany && curves.bands.length > 1 ? curves.bands.length : 0;
   for (const key of [...(settings.order ?? []).map(keyOf), ...drawn]) {
     if (!orders.has(key)) {
-      orders.set(key, orders.size);
+      orders.set(key, first + orders.size);
     }
   }
   const hasRuns = new Set(curves.lines.map((line) => line.run)).size > 1;
@@ -87,7 +93,7 @@ function chooseLines(curves, settings) {
     lines.push({ ...common, is_redone: false, mean: part(mean, false), shown: part(shown, false) });
     lines.push({ ...common, is_redone: true, mean: part(mean, true), shown: part(shown, true) });
   }
-  return { lines, is_many: isMany, ranks: all };
+  return { lines, is_many: isMany, ranks: all, worst };
 }
 
 /**
@@ -124,8 +130,9 @@ function redoneFrom(curves, line) {
 /**
  * Return the ranks that are farthest from the median of their run, lately.
  * @param {ChartCurves} curves
+ * @param {Set<string>} before
  */
-function worstRanks(curves) {
+function worstRanks(curves, before) {
   const from = Math.floor(curves.places.length * 0.75);
   /** @type {Map<string, number>} */
   const distances = new Map();
@@ -143,7 +150,8 @@ function worstRanks(curves) {
     }
     if (count) {
       const key = keyOf([line.run, line.rank]);
-      distances.set(key, Math.max(distances.get(key) ?? 0, sum / count));
+      const distance = (sum / count) * (before.has(key) ? KEPT : 1);
+      distances.set(key, Math.max(distances.get(key) ?? 0, distance));
     }
   }
   const order = [...distances].sort((one, other) => other[1] - one[1]);
