@@ -12,6 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
+import numpy as np
+
 if TYPE_CHECKING:
     from otel_dllogger.view.model import Model
 
@@ -28,7 +30,7 @@ MEMORY_TARGET_MIB = 400
 OPEN_TARGET_S = 2.0
 
 _STEPS_A_SECOND = 10
-_BUCKETS = 4_000  # a history has about as many, whatever number of steps
+_PER_BUCKET = 256  # values, after a million steps
 
 
 class LivePage(NamedTuple):
@@ -152,23 +154,24 @@ def serve() -> None:
 
 def fill(model: Model) -> None:
     """Put a run into a model as if a million steps of it had been read."""
-    per_bucket = STEPS // _BUCKETS
+    buckets = np.arange(STEPS // _PER_BUCKET)
+    x = (buckets + 1) * _PER_BUCKET - 1.0
     start_s = time.time() - STEPS / _STEPS_A_SECOND
+    noise = np.random.default_rng(0)
     for number in range(RANKS):
         rank = model.rank("bench", number)
         rank.start(start_s, 1)
         rank.host, rank.world_size = f"node{number // 8}", RANKS
         for metric in range(METRICS):
             history = _series(model, rank, metric)
-            history._per_bucket = per_bucket  # noqa: SLF001
-            for bucket in range(_BUCKETS):
-                x = (bucket + 1) * per_bucket - 1
-                value = 1 / (1 + bucket) + number / 100 + bucket % 7 / 50
-                # A bucket as it is after the many values that it stands for.
-                fields = (x, start_s + x / _STEPS_A_SECOND, value - 0.1, value + 0.1, value, value)
-                counts = (per_bucket, 0, rank.axis.segment)
-                for column, field in zip(history._columns, fields + counts, strict=True):  # noqa: SLF001
-                    column.append(field)
+            history._per_bucket = _PER_BUCKET  # noqa: SLF001
+            mean = 1 / (1 + buckets) + number / 100 + noise.random(len(buckets)) / 10
+            # Buckets as they are after the many values that each of them stands for.
+            fields = (x, start_s + x / _STEPS_A_SECOND, mean - 0.1, mean + 0.1, mean, mean)
+            counts = (_PER_BUCKET, 0, rank.axis.segment)
+            for column, field in zip(history._columns, fields + counts, strict=True):  # noqa: SLF001
+                filled = np.broadcast_to(field, len(buckets)).astype(column.typecode)
+                column.frombytes(filled.tobytes())
         rank.iteration, rank.steps, rank.records = float(STEPS), float(STEPS), STEPS
         rank.step_s = STEPS / _STEPS_A_SECOND
         rank.last_log_s = time.time()
@@ -181,10 +184,9 @@ def _go_on(model: Model) -> None:
         with model.lock:
             for rank in model.runs["bench"]:
                 rank.axis.move(None, float(step))
+                place = (float(step), time.time(), rank.axis.segment)
                 for metric in range(METRICS):
-                    _series(model, rank, metric).append(
-                        0.5 + rank.number / 100, float(step), time.time(), rank.axis.segment
-                    )
+                    _series(model, rank, metric).append(0.5 + rank.number / 100, place)
                 rank.iteration = rank.steps = float(step)
                 rank.step_s = step / _STEPS_A_SECOND
                 rank.last_log_s = time.time()

@@ -46,9 +46,8 @@ class LiveRun:
         self._over.set()
         self._thread.join()
         for rank in self.ranks:
-            rank.process.send_signal(signal.SIGCONT)
-            rank.end()
-            rank.process.stdout.close()
+            rank.process.kill()  # one that is stopped would not end otherwise
+            rank.process.communicate()
 
     def _log(self):
         step = 0
