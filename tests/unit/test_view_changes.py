@@ -135,3 +135,18 @@ def test_without_a_choice_the_run_that_logged_last_is_shown() -> None:
     chosen = look(board, SELECTION._replace(runs=("old", "none"))).fields
     assert [run["name"] for run in chosen["shown"]] == ["old"]
     assert [run["name"] for run in chosen["runs"]] == ["old", "new"]
+
+
+def test_places_in_the_middle_are_not_a_tail() -> None:
+    """A rank that logs late what others logged long ago changes the axis: all is sent."""
+    model = Model()
+    board = Board(model, "a test", Reading)
+    for _ in range(9):
+        log(model, "run", 0, 1.0)
+    before = look(board)
+    rank = model.rank("run", 0)
+    rank.series[next(iter(rank.series))].history.append(2.0, (3.5, NOW_S, rank.axis.segment))
+    model.revision += 1
+    (curve,) = changes(before, look(board))["curves"]
+    assert curve["first"] == 0
+    assert 3.5 in curve["places"]
