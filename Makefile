@@ -40,9 +40,9 @@ test: ## Run all tests: newest and oldest OpenTelemetry, PyTorch
 	@$(MAKE) --no-print-directory -j3 .venv/.dev .venv-oldest/.done .venv-torch/.done
 	@$(MAKE) --no-print-directory test-newest test-oldest test-torch
 
-test-newest: .venv/.dev .venv-torch/.done ## Run the tests with the newest versions; ARGS="-k name"
+test-newest: .venv/.dev .venv-torch/.done frontend/node_modules/.done ## Run the tests with the newest versions; ARGS="-k name"
 	@scripts/install-missing prometheus promtool amtool vmagent vmalert victoria-metrics \
-		systemd-analyze prometheus-node-exporter
+		systemd-analyze prometheus-node-exporter chromium
 	@scripts/fetch-victoriametrics
 	@rm -f .coverage .coverage.*
 	.venv/bin/python $(PYTEST) $(ARGS) $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=95)

@@ -10,6 +10,7 @@ from benchmarks import (
     backfill,
     follow,
     import_time,
+    live_page,
     log_call,
     memory,
     otlp,
@@ -46,6 +47,20 @@ def main() -> None:
     print()
     training.main()
     _print_log_files()
+    _print_live_page()
+
+
+def _print_live_page() -> None:
+    """Print the cost of showing a run to many."""
+    page = live_page.run()
+    print(
+        f"\nA live page of {live_page.RANKS} ranks, {live_page.METRICS} metrics and "
+        f"{live_page.STEPS:,} steps opens in {page.open_s:.1f} s (target: under "
+        f"{live_page.OPEN_TARGET_S:g}). While {live_page.PAGES} of them are open: "
+        f"{page.cpu:.2f} cores ({live_page.CPU_TARGET:g}), updates within {page.lag_s:.1f} s "
+        f"({live_page.LAG_TARGET_S:g}), {page.memory_mib:.0f} MiB "
+        f"({live_page.MEMORY_TARGET_MIB:g}), {page.event_kib:.0f} KiB an update."
+    )
 
 
 def _print_log_files() -> None:

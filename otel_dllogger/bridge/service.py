@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from otel_dllogger.bridge.found_report import BridgeReport
 from otel_dllogger.bridge.polling import CheckpointWriter, RetryingPoll
 from otel_dllogger.diagnostics import DIAGNOSTICS, LINE, REASONS
 from otel_dllogger.http.endpoint import MetricsEndpoint
 from otel_dllogger.logs.ingest import LogIngest
-from otel_dllogger.logs.ranks import DROPPED, Ranks
+from otel_dllogger.logs.ranks import DROPPED, LoggedRank, Ranks
 from otel_dllogger.logs.tail.file_state import RESTARTED, FileEvent
 from otel_dllogger.logs.tail.tailer import Tailer
 from otel_dllogger.metrics.exposition import StorePage
@@ -19,8 +19,9 @@ from otel_dllogger.runtime.wakers import Waker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
-    from otel_dllogger.logs.ranks import LoggedRank
+    from otel_dllogger.logs.reader import RankEntry
     from otel_dllogger.logs.source import Source
 
 POLL_INTERVAL_S = 0.5
@@ -35,6 +36,31 @@ ROUND_BYTES = 1 << 20
 _EXPIRE_INTERVAL_S = 1.0
 
 
+class RankFeed(Protocol):
+    """What shows more of the ranks than their last values.
+
+    Attributes:
+        lock: Held while items are taken.
+    """
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """Return what is to be held while items are taken."""
+        ...
+
+    def take(self, logged: LoggedRank, item: RankEntry) -> None:
+        """Take one item of a log, in place of ``LoggedRank.take``."""
+        ...
+
+    def sync(self) -> None:
+        """Show what was taken."""
+        ...
+
+    def forget(self, logged: LoggedRank) -> None:
+        """Stop showing a rank."""
+        ...
+
+
 class Bridge:
     """A service that follows logs and shows the last values of all ranks on one page.
 
@@ -45,6 +71,8 @@ class Bridge:
         checkpoint: The file that stores how far everything was read, and what was read.
         expire_s: Seconds without a new line after which a rank leaves the page.
         tell: Takes lines about what was found, and what makes it doubtful; None to find nothing.
+        feed: Takes all that is read, to show it elsewhere.
+        live_page: The address where ``feed`` is shown.
 
     Raises:
         ConfigurationError: If a path or a pattern is invalid.
@@ -60,13 +88,22 @@ class Bridge:
         checkpoint: str | None,
         expire_s: float,
         tell: Callable[[str], object] | None = None,
+        feed: RankFeed | None = None,
+        live_page: str = "",
     ) -> None:
         self._expire_s = expire_s
         self._ranks = Ranks(max_series=source.max_series)
         self._tailer = Tailer(
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=expire_s
         )
-        self._ingest = LogIngest(source, self._ranks, self._tailer, is_watched=tell is not None)
+        self._feed = feed
+        self._ingest = LogIngest(
+            source,
+            self._ranks,
+            self._tailer,
+            LoggedRank.take if feed is None else feed.take,
+            is_watched=tell is not None,
+        )
         self._report = (
             None
             if tell is None
@@ -80,7 +117,12 @@ class Bridge:
         self._checkpoint = CheckpointWriter(self._ingest.commit)
         self._expire_at_s = 0.0
         self.endpoint = MetricsEndpoint(
-            self._render, host=host, port=port, health=self._health, port_tries=1
+            self._render,
+            host=host,
+            port=port,
+            health=self._health,
+            port_tries=1,
+            live_page=live_page,
         )
 
     def run(self) -> None:
@@ -115,7 +157,12 @@ class Bridge:
         """
         lines = self._ingest.lines
         returned = self._tailer.poll()
-        self._ingest.handle(returned)
+        if self._feed is None:
+            self._ingest.handle(returned)
+        else:
+            with self._feed.lock:
+                self._ingest.handle(returned)
+                self._feed.sync()
         if any(isinstance(event, FileEvent) and event.kind == RESTARTED for event in returned):
             # At this point the checkpoint holds nothing of the file's ranks.
             self._checkpoint.hasten()
@@ -141,6 +188,9 @@ class Bridge:
         hidden = (rank for rank in self._ranks if not self._is_shown(rank, now_s))
         for rank in self._ingest.unfed(hidden):
             self._ranks.forget(rank)
+            if self._feed is not None:
+                with self._feed.lock:
+                    self._feed.forget(rank)
 
     def _render(self, accept: str) -> tuple[str, bytes]:
         now_s = time.time()

@@ -7,12 +7,18 @@ import glob
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from otel_dllogger.cli.log_source import explain, is_among, is_log, open_exporter, say
+from otel_dllogger.cli.log_source import (
+    explain,
+    is_among,
+    is_log,
+    open_exporter,
+    parse_address,
+    say,
+)
 from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.errors import ConfigurationError, EndpointError
-from otel_dllogger.http.listener import MAX_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +26,9 @@ if TYPE_CHECKING:
 
     from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder
     from otel_dllogger.bridge.service import Bridge
+    from otel_dllogger.cli.view import LivePage
     from otel_dllogger.logs.source import Source
+    from otel_dllogger.view.log_source import LogFeed
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _FORWARDER_END_S = 1.0  # for a request under way; if it is not answered, its points are sent again
@@ -38,6 +46,7 @@ class BridgeOptions:
         checkpoint: The file that stores how far logs were read, None for no file.
         expire_s: Seconds without a new line after which a rank leaves the page.
         quiet: Do not print where the page is, nor what was found.
+        view: The address of a live page as HOST:PORT, None for no such page.
     """
 
     source: Source
@@ -47,6 +56,7 @@ class BridgeOptions:
     checkpoint: Path | None
     expire_s: float
     quiet: bool
+    view: str | None = None
 
 
 def run_bridge(options: BridgeOptions) -> int:
@@ -62,7 +72,8 @@ def run_bridge(options: BridgeOptions) -> int:
     _tell_what_is_missing(options.source.paths)
     stopping = threading.Event()  # for the other thread: a signal handler must not set it
     try:
-        bridge = _open_bridge(options)
+        live = None if options.view is None else _open_live(options, options.view)
+        bridge = _open_bridge(options, live)
         forwarder = _open_forwarder(options, stopping)
     except (ConfigurationError, ImportError, EndpointError) as error:
         raise UserError(explain(error)) from None
@@ -71,16 +82,22 @@ def run_bridge(options: BridgeOptions) -> int:
             signal.signal(number, lambda *_: bridge.stop())
     if not options.quiet:
         say(f"metrics of the logs: {bridge.endpoint.url}")
+        if live is not None:
+            say(f"the same, live: {live.page.link}")
     thread = None
     if forwarder is not None:
         thread = threading.Thread(
             target=forwarder.run, args=(stopping,), name="otel-dllogger-forwarder", daemon=True
         )
         thread.start()
+    if live is not None:
+        live.page.start()
     try:
         bridge.run()
     finally:
         stopping.set()
+        if live is not None:
+            live.page.close()
         if thread is not None:
             thread.join(_FORWARDER_END_S)
     for number in _SIGNALS:
@@ -88,7 +105,33 @@ def run_bridge(options: BridgeOptions) -> int:
     return 0
 
 
-def _open_bridge(options: BridgeOptions) -> Bridge:
+class _Live(NamedTuple):
+    page: LivePage
+    feed: LogFeed
+
+
+def _open_live(options: BridgeOptions, listen: str) -> _Live:
+    from otel_dllogger.cli.view import PageOptions, missing_words, open_live_page  # noqa: PLC0415
+
+    try:
+        from otel_dllogger.view.log_source import LogFeed  # noqa: PLC0415 - NumPy takes long
+        from otel_dllogger.view.model import Model  # noqa: PLC0415
+        from otel_dllogger.view.server.access import is_loopback  # noqa: PLC0415
+        from otel_dllogger.view.server.board import Reading  # noqa: PLC0415
+
+        if not is_loopback(parse_address(listen, "--view")[0]):
+            raise UserError(
+                f"--view {listen} can be reached from other machines; use 127.0.0.1, or "
+                "otel-dllogger view with --token"
+            )
+        model = Model()
+        words = ", ".join(options.source.paths)
+        return _Live(open_live_page(PageOptions(listen), model, words, Reading), LogFeed(model))
+    except ModuleNotFoundError as error:
+        raise UserError(missing_words(error)) from None
+
+
+def _open_bridge(options: BridgeOptions, live: _Live | None) -> Bridge:
     from otel_dllogger.bridge.service import Bridge  # noqa: PLC0415 - OpenTelemetry takes long
 
     return Bridge(
@@ -98,6 +141,8 @@ def _open_bridge(options: BridgeOptions) -> Bridge:
         checkpoint=None if options.checkpoint is None else str(options.checkpoint),
         expire_s=options.expire_s,
         tell=None if options.quiet else say,
+        feed=None if live is None else live.feed,
+        live_page="" if live is None else live.page.link,
     )
 
 
@@ -109,21 +154,6 @@ def _open_forwarder(options: BridgeOptions, stopping: threading.Event) -> OTLPFo
     exporter = open_exporter(options.otlp, stopping, say)
     checkpoint = None if options.checkpoint is None else f"{options.checkpoint}.otlp"
     return OTLPForwarder(options.source, exporter, checkpoint=checkpoint, idle_s=options.expire_s)
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Read ``HOST:PORT``, ``[::1]:PORT``, or a port alone, which is on this machine.
-
-    Raises:
-        UserError: If it is none of them.
-    """
-    host, _, port = text.strip().rpartition(":")
-    if not (port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
-        raise UserError(
-            f"--listen {text} is not a HOST:PORT with a port from 0 to {MAX_PORT}; write it as "
-            "127.0.0.1:9464"
-        )
-    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def _check_checkpoint(path: Path | None, paths: Sequence[str]) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from otel_dllogger.cli.terminal import in_options
+from otel_dllogger.cli.terminal import UserError, in_options
 from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.http.listener import MAX_PORT
 
 if TYPE_CHECKING:
     import threading
@@ -41,6 +42,25 @@ def explain(error: ConfigurationError | EndpointError | ImportError) -> str:
         package = f"the package {error.name}" if error.name else "more packages"
         return f"this needs {package}: pip install 'otel-dllogger[otlp]'"
     return in_options(error, _STEPS)
+
+
+def parse_address(text: str, option: str = "--listen") -> tuple[str, int]:
+    """Read ``HOST:PORT``, ``[::1]:PORT``, or a port alone, which is on this machine.
+
+    Args:
+        text: The address.
+        option: The option that has it.
+
+    Raises:
+        UserError: If it is none of them.
+    """
+    host, _, port = text.strip().rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
+        raise UserError(
+            f"{option} {text} is not a HOST:PORT with a port from 0 to {MAX_PORT}; write it as "
+            "127.0.0.1:9464"
+        )
+    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def is_log(path: Path) -> bool:

@@ -37,6 +37,7 @@ def cli(context: click.Context) -> None:
     otel-dllogger run train.py          give your own script a /metrics page
     otel-dllogger check 127.0.0.1:9464  describe that page in words
     otel-dllogger check log.json        or the log file, or a folder of logs
+    otel-dllogger view runs/            curves in a browser, live
     otel-dllogger report runs/          one file that shows what past runs did
     otel-dllogger bridge runs/          metrics from the logs of jobs that you cannot change
     otel-dllogger backfill runs/ --to prometheus DATA_DIR
@@ -250,6 +251,78 @@ def check(
 
 
 @cli.command()
+@click.argument("targets", metavar="[URL_OR_PATH]...", nargs=-1)
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="Where to serve the page; port 0 means any free port.  [default: 127.0.0.1:8384, or the "
+    "next port that is free]",
+)
+@click.option(
+    "--token",
+    metavar="TEXT|@FILE",
+    help="Show the page only to who has this token, from the link that is printed. Other users of "
+    "this machine can see TEXT in the list of processes; @FILE is a file that holds it.",
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Show the page to everybody who reaches an address other than this machine's own.",
+)
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name by which a proxy calls this page. May be given several times.",
+)
+@click.option(
+    "--path-prefix",
+    "prefix",
+    default="",
+    metavar="PATH",
+    help="Path that a proxy puts before the page's own, if it does not take it away.",
+)
+@_reading_options
+def view(
+    *,
+    targets: tuple[str, ...],
+    listen: str | None,
+    token: str | None,
+    insecure: bool,
+    hosts: tuple[str, ...],
+    prefix: str,
+    run_name: str | None,
+    patterns: tuple[str, ...],
+    zone: str | None,
+    conventions: bool,
+) -> int:
+    """Show runs live in a browser: curves of each rank, their states, and what is wrong.
+
+    URL_OR_PATH is a log, a folder or a glob, as for bridge; a discovery folder; or the address of
+    a page (http://host:9464/metrics, host:9464, or 9464 on this machine), which may be that of a
+    bridge. Without any, it is what runs on this machine.
+
+    \b
+    otel-dllogger view
+    otel-dllogger view runs/
+    otel-dllogger view runs/ --listen 0.0.0.0:8384 --token @token
+    ssh -L 8384:127.0.0.1:8384 login-node otel-dllogger view runs/
+
+    Exits with 0 on SIGTERM and Ctrl-C, with 2 if it could not start.
+    """  # noqa: D301 - click looks for the character itself
+    from otel_dllogger.cli.view import PageOptions, ViewOptions, run_view  # noqa: PLC0415
+    from otel_dllogger.logs.source import Source  # noqa: PLC0415
+
+    return run_view(
+        ViewOptions(
+            source=Source(targets, run_name, patterns, zone, conventions),
+            page=PageOptions(listen, token, insecure, hosts, prefix),
+        )
+    )
+
+
+@cli.command()
 @click.argument("paths", metavar="LOGS...", nargs=-1, required=True)
 @click.option(
     "-o",
@@ -322,6 +395,12 @@ def report(
     show_default=True,
     help="Where to serve the page; port 0 means any free port.",
 )
+@click.option(
+    "--view",
+    metavar="HOST:PORT",
+    help="Serve a live page of the logs as well, as otel-dllogger view does; an address of this "
+    "machine only, such as 127.0.0.1:8384.",
+)
 @click.option("--otlp", metavar="URL", help="Send every step to this collector as well.")
 @click.option(
     "--checkpoint",
@@ -344,6 +423,7 @@ def bridge(
     *,
     paths: tuple[str, ...],
     listen: str,
+    view: str | None,
     otlp: str | None,
     checkpoint: Path | None,
     expire_s: float,
@@ -368,7 +448,8 @@ def bridge(
 
     Exits with 0 on SIGTERM and Ctrl-C, with 2 if it could not start.
     """  # noqa: D301 - click looks for the character itself
-    from otel_dllogger.cli.bridge import BridgeOptions, parse_address, run_bridge  # noqa: PLC0415
+    from otel_dllogger.cli.bridge import BridgeOptions, run_bridge  # noqa: PLC0415
+    from otel_dllogger.cli.log_source import parse_address  # noqa: PLC0415
     from otel_dllogger.logs.source import Source  # noqa: PLC0415
 
     host, port = parse_address(listen)
@@ -381,6 +462,7 @@ def bridge(
             checkpoint=checkpoint,
             expire_s=expire_s,
             quiet=quiet,
+            view=view,
         )
     )
 

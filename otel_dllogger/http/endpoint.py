@@ -10,6 +10,7 @@ batch is complete before the rendering of its page begins.
 from __future__ import annotations
 
 import gzip
+import html
 import json
 import os
 import threading
@@ -39,6 +40,7 @@ _INDEX = (
     "<!DOCTYPE html><title>otel_dllogger</title>"
     '<p>Metrics of this rank: <a href="/metrics">/metrics</a>, <a href="/health">/health</a>\n'
 )
+_LIVE = '<p>Curves, live: <a href="{0}">{0}</a>\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class MetricsEndpoint:
         note_read: Takes each request for ``/metrics`` and the monotonic time at which the
             rendering of its page began, before the page is sent.
         port_tries: How many ports to try while they are in use, counting up from ``port``.
+        live_page: The address of another page that shows the same live, for people.
 
     Attributes:
         host: The address that the endpoint listens on.
@@ -92,8 +95,10 @@ class MetricsEndpoint:
         health: Callable[[], Mapping[str, object]] | None = None,
         note_read: Callable[[WSGIEnvironment, float], object] | None = None,
         port_tries: int = 100,
+        live_page: str = "",
     ) -> None:
         self._render = render
+        self._index = _INDEX + (_LIVE.format(html.escape(live_page)) if live_page else "")
         self._health = health or dict
         self._note_read = note_read
         self._pages: dict[tuple[str, bool], _Page] = {}
@@ -182,7 +187,7 @@ class MetricsEndpoint:
         if path == "/health":
             return _guarded("rendering the health page", self._healthy)
         if path == "/":
-            return _Page("200 OK", "text/html; charset=utf-8", _INDEX.encode())
+            return _Page("200 OK", "text/html; charset=utf-8", self._index.encode())
         return _line("404 Not Found", "404: see /metrics and /health")
 
     def _metrics(self, accept: str, *, zipped: bool) -> _Page:

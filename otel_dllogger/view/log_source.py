@@ -14,6 +14,8 @@ from otel_dllogger.view.facts import note
 from otel_dllogger.view.model import TRAIL_S
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from otel_dllogger.logs.ranks import LoggedRank
     from otel_dllogger.logs.reader import RankEntry
     from otel_dllogger.logs.source import Source
@@ -35,6 +37,11 @@ class LogFeed:
         self._model = model
         self._ranks: dict[LoggedRank, _FedRank] = {}
         self._touched: dict[_FedRank, None] = {}
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """Return what is to be held while items are taken."""
+        return self._model.lock
 
     def take(self, logged: LoggedRank, item: RankEntry) -> None:
         """Take one item of a log, in place of ``LoggedRank.take``."""

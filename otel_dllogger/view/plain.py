@@ -14,7 +14,7 @@ from otel_dllogger.view.headline import in_order
 from otel_dllogger.view.table import Row, make_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import numpy as np
     from numpy.typing import NDArray
@@ -65,11 +65,19 @@ def plain_run(status: RunStatus) -> dict[str, Any]:
     }
 
 
-def plain_curves(curves: Curves) -> dict[str, Any]:
-    """Return curves: columns of one length, null where there is no value."""
+def plain_curves(
+    curves: Curves, column: Callable[[NDArray[np.float64]], Any] | None = None
+) -> dict[str, Any]:
+    """Return curves: columns of one length, null where there is no value.
+
+    Args:
+        curves: The curves.
+        column: Makes a column of JSON of an array; by default a list.
+    """
+    column = column or _column
     return {
         "metric": curves.metric.selector,
-        "places": [float(place) for place in curves.places],
+        "places": curves.places.tolist(),
         "is_exact": curves.is_exact,
         "lines": [
             {
@@ -77,9 +85,9 @@ def plain_curves(curves: Curves) -> dict[str, Any]:
                 "rank": line.rank,
                 "segment": line.segment,
                 "is_redone": line.is_redone,
-                "mean": _column(line.mean),
-                "least": _column(line.least),
-                "greatest": _column(line.greatest),
+                "mean": column(line.mean),
+                "least": column(line.least),
+                "greatest": column(line.greatest),
                 "nonfinite": [
                     [int(at), int(line.nonfinite[at])] for at in line.nonfinite.nonzero()[0]
                 ],
@@ -90,9 +98,9 @@ def plain_curves(curves: Curves) -> dict[str, Any]:
             {
                 "run": band.run,
                 "ranks": band.ranks,
-                "least": _column(band.least),
-                "median": _column(band.median),
-                "greatest": _column(band.greatest),
+                "least": column(band.least),
+                "median": column(band.median),
+                "greatest": column(band.greatest),
             }
             for band in curves.bands
         ],

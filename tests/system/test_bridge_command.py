@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_dllogger.cli.bridge import parse_address
+from otel_dllogger.cli.log_source import parse_address
 from otel_dllogger.cli.terminal import UserError
 from tests.support.bridge import BridgeProcess, append, parse_page, steps, value_of
 from tests.support.collector import free_port

@@ -45,7 +45,7 @@ LEVELS = (
     ("bridge",),
     ("backfill",),
     ("view",),
-    ("view.report",),
+    ("view.report", "view.server"),
     ("backends",),
     ("",),  # the face, otel_dllogger/__init__.py
     ("training",),
@@ -62,6 +62,8 @@ LOADED_LATE = (
     "click",
     "rich",
     "numpy",
+    "starlette",
+    "uvicorn",
     "multiprocessing",
     "socket",
 )
