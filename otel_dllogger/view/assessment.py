@@ -263,7 +263,7 @@ def _findings(status: RunStatus, recent_s: float) -> Iterator[Finding]:
     yield from _lost_ranks(status)
     yield from _ends(status)
     yield from _counted(status, recent_s)
-    for each in status.ranks:
+    for each in sorted(status.ranks, key=lambda each: -each.slow_ratio):
         if each.is_straggler:
             labels = {**_labels(each.rank), "metric": each.slow_part}
             yield _finding("DLLoggerStraggler", labels, each.slow_ratio, each.rank)
