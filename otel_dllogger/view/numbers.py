@@ -32,7 +32,7 @@ def format_excess(ratio: float | None) -> str:
     """Return by how much something is longer than it usually is: ``+12%``; ``-`` if not known."""
     if ratio is None:
         return "-"
-    return f"x{1 + ratio:.3g}" if ratio >= 10 else f"{ratio * 100:+.0f}%"
+    return f"x{1 + ratio:.3g}" if ratio >= 10 else f"{round(ratio * 100) or 0:+}%"
 
 
 def format_age(seconds: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_dllogger.cli.terminal import UserError
+from otel_dllogger.cli.terminal import UserError, missing_extra
 from otel_dllogger.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ def run_watch(options: WatchOptions) -> int:
     try:
         from otel_dllogger.cli.watch.session import Session  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise UserError(
-            f"watch needs the package {error.name}: pip install 'otel-dllogger[view]'"
-        ) from None
+        raise UserError(missing_extra(error, "view")) from None
     try:
         session = Session(options)
     except ConfigurationError as error:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from otel_dllogger.view.terminal.frame import Shown, Size
 
 _FRAME_S = 1.0
+_SHARE = 4.0  # a frame of a thousand ranks takes long: it is drawn that much less often
 _SOON_S = 0.2
 """Seconds between two looks while logs are read, or nothing is found yet."""
 
@@ -87,8 +88,9 @@ class Session:
                 screen.show(lines)
                 if self._is_over():
                     break
-                pause_s = _FRAME_S if self._is_current() else _SOON_S
-                happened = events.wait(begun_s + pause_s - time.monotonic())
+                took_s = time.monotonic() - begun_s
+                pause_s = max(_FRAME_S, _SHARE * took_s) if self._is_current() else _SOON_S
+                happened = events.wait(pause_s - took_s)
                 if happened.is_end:
                     break
                 if happened.is_stop:

@@ -43,13 +43,22 @@ class Characters:
         text = printable(text)
         return text.encode("ascii", "replace").decode() if self.is_ascii else text
 
-    def fit(self, text: str, width: int) -> str:
-        """Return clean text that is cut at its end if it is wider than ``width`` cells."""
+    def fit(self, text: str, width: int, *, from_end: bool = False) -> str:
+        """Return clean text that is cut if it is wider than ``width`` cells.
+
+        Args:
+            text: The text.
+            width: The cells.
+            from_end: Keep the end, in which the names of hosts differ, rather than the beginning.
+        """
         if cell_len(text) <= width:
             return text
-        if width <= len(self.cut):
+        room = width - len(self.cut)
+        if room <= 0:
             return set_cell_size(text, max(width, 0))
-        return set_cell_size(text, width - len(self.cut)).rstrip() + self.cut
+        if from_end:
+            return self.cut + set_cell_size(text[::-1], room)[::-1].lstrip()
+        return set_cell_size(text, room).rstrip() + self.cut
 
     def sparkline(self, values: Sequence[float], low: float, high: float) -> str:
         """Return a curve as one character for each value.

@@ -125,8 +125,11 @@ def _run_lines(run: Shown, columns: int, most: int, characters: Characters) -> l
 
 def _other_runs(runs: Iterable[Shown]) -> str:
     counts = Counter(run.status.state for run in runs)
-    states = ", ".join(f"{counts[state]:,} {state}" for state in health.URGENCY if counts[state])
-    return f"{sum(counts.values()):,} more runs: {states}"
+    return f"{sum(counts.values()):,} more runs: {_count_states(counts)}"
+
+
+def _count_states(counts: Counter[str]) -> str:
+    return ", ".join(f"{counts[state]:,} {state}" for state in health.URGENCY if counts[state])
 
 
 def _other_ranks(run: Shown, count: int, columns: int) -> list[str]:
@@ -145,7 +148,7 @@ def _other_ranks(run: Shown, count: int, columns: int) -> list[str]:
 
 def _summary(rows: Sequence[Row], unit: str) -> str:
     counts = Counter(row.status.state for row in rows)
-    states = ", ".join(f"{counts[state]:,} {state}" for state in health.URGENCY if counts[state])
+    states = next(iter(counts)) if len(counts) == 1 else _count_states(counts)
     parts = [
         _spread("step", [row.status.rank.iteration for row in rows], format_step),
         _spread("loss", [row.loss for row in rows], format_value),

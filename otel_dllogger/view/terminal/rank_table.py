@@ -38,7 +38,7 @@ STYLES = {
 """How states are coloured, which their words say as well."""
 
 _MOST_CURVE, _LEAST_CURVE = 24, 6
-_MOST_HOST, _LEAST_HOST = 24, 6
+_MOST_HOST, _LEAST_HOST = 24, 7
 _MOST_STATE = 36
 _MOST_TITLE = 11
 _WIDE = 100  # columns from which on there is room for two spaces between cells
@@ -51,7 +51,7 @@ _DROPPED = (_SPEED_CURVE, _HOST, _LOSS_CURVE, _NAN, _STEP, _EXCESS, _SPEED)
 """The columns that are left out of a narrow terminal, the first one first."""
 
 _FEWEST = 4
-_USUAL = {_STEP: 7, _LOSS: 7, _AGE: 5, _STATE: 10}
+_USUAL = {_STEP: 7, _LOSS: 7, _AGE: 5, _STATE: 9}
 """Widths that most cells fit in, so that columns rarely move."""
 
 
@@ -84,7 +84,7 @@ class RankTable:
             "",
             speed,
             "",
-            "step time",
+            "slower",
             "age",
             "NaN",
             "state",
@@ -191,7 +191,7 @@ class RankTable:
         line = Text()
         for column, width in self._widths.items():
             cell = cells[column]
-            text = self._characters.fit(cell.text, width)
+            text = self._characters.fit(cell.text, width, from_end=column == _HOST)
             space = " " * (width - cell_len(text))
             if line:
                 line.append(" " * self._gap)
