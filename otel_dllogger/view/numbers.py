@@ -21,6 +21,16 @@ def format_rate(value: float | None) -> str:
     return f"{value:,.0f}" if 100 <= value < 1e9 else f"{value:.3g}"
 
 
+def format_throughput(value: float, unit: str) -> str:
+    """Return how much is done in a second, with its unit.
+
+    Args:
+        value: The number.
+        unit: The unit; that of a number of anything is ``1/s``.
+    """
+    return format_rate(value) + ("/s" if unit == "1/s" else f" {unit}")
+
+
 def format_step(value: float | None) -> str:
     """Return an epoch or an iteration; ``-`` if there is none."""
     if value is None or not math.isfinite(value):

@@ -15,7 +15,7 @@ from otel_dllogger.http.scrape import UnreachableError, UnreadablePageError, fet
 from otel_dllogger.http.service_discovery import announced_pages
 from otel_dllogger.record import ITERATION
 from otel_dllogger.view.facts import INFO, note
-from otel_dllogger.view.model import Metric
+from otel_dllogger.view.metric import Metric
 from otel_dllogger.view.page_lines import PageLines, Sample
 
 if TYPE_CHECKING:

@@ -10,13 +10,14 @@ import numpy as np
 
 from otel_dllogger.metrics import health
 from otel_dllogger.view.headline import find_loss, find_throughput
-from otel_dllogger.view.model import Traits
+from otel_dllogger.view.metric import Traits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from otel_dllogger.view.assessment import RankStatus, RunStatus
-    from otel_dllogger.view.model import Metric, Rank
+    from otel_dllogger.view.metric import Metric
+    from otel_dllogger.view.model import Rank
 
 SPARK_POINTS = 24
 """Values of a sparkline."""

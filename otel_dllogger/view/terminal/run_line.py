@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from otel_dllogger.errors import count_of
 from otel_dllogger.metrics import health
 from otel_dllogger.view.curves import begin_s
-from otel_dllogger.view.numbers import format_age, format_rate, format_step, format_value
+from otel_dllogger.view.numbers import format_age, format_step, format_throughput, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +39,7 @@ def run_parts(status: RunStatus, table: Table) -> list[str]:
     if table.mean_loss is not None:
         parts.append(f"loss {format_value(table.mean_loss)}")
     if table.total_throughput is not None:
-        parts.append(f"{format_rate(table.total_throughput)} {table.unit}")
+        parts.append(format_throughput(table.total_throughput, table.unit))
     begun_s = begin_s(status.run)
     if begun_s:
         last_s = _most(rank.last_log_s for rank in status.run)
