@@ -69,12 +69,14 @@ def page_url(target: str) -> str | None:
     )
 
 
-def fetch(url: str, *, timeout_s: float = 10.0) -> Answer:
+def fetch(url: str, *, timeout_s: float = 10.0, is_repeated: bool = False) -> Answer:
     """Fetch a page, without any proxy, since Prometheus does not use one either.
 
     Args:
         url: Its address.
         timeout_s: Seconds to wait for each part of the answer.
+        is_repeated: Whether the page is fetched regularly, so that a rank that ends waits until
+            its end was seen, as it does for Prometheus.
 
     Raises:
         UnreachableError: If nothing answers.
@@ -82,6 +84,8 @@ def fetch(url: str, *, timeout_s: float = 10.0) -> Answer:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         headers = {"Accept": _ACCEPT, "User-Agent": USER_AGENT}
+        if is_repeated:
+            headers["X-Prometheus-Scrape-Timeout-Seconds"] = str(timeout_s)
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 - http only
         with opener.open(request, timeout=timeout_s) as response:
             return _answer(

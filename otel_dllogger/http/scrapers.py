@@ -1,8 +1,9 @@
 """Note who scrapes a page regularly, to know how long to wait until they have seen its end.
 
 Every scrape of Prometheus has the header X-Prometheus-Scrape-Timeout-Seconds, also in agents
-that contain its code, such as the OpenTelemetry Collector, and in vmagent. Browsers, curl, health
-checks and ``otel-dllogger check`` do not send it.
+that contain its code, such as the OpenTelemetry Collector, in vmagent, and in what
+``otel-dllogger watch`` and ``view`` send. Browsers, curl, health checks and ``otel-dllogger check``
+do not send it.
 """
 
 from __future__ import annotations

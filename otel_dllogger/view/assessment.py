@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from otel_dllogger.record import ITERATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from otel_dllogger.view.metric import Metric
     from otel_dllogger.view.model import Rank, Run
@@ -243,8 +245,7 @@ def _durations(ranks: Iterable[RankStatus], since_s: float) -> dict[str, dict[in
             scale = _SECONDS.get(series.traits.unit)
             if scale is None or series.traits.kind != DURATION or metric.granularity != ITERATION:
                 continue
-            columns = series.history.columns()
-            recent = columns.mean[(columns.time_s >= since_s) & (columns.finite > 0)]
+            _times, recent = series.history.means_since(since_s)
             if len(recent):
                 of_metric = found.setdefault(metric.metric, {})
                 of_metric[each.rank.number] = float(np.median(recent)) * scale
@@ -370,33 +371,39 @@ def _changes(status: RunStatus) -> Iterator[Finding]:
             yield _finding("DLLoggerThroughputDrop", run, ratio)
 
 
-def _recent(status: RunStatus, metric: Metric, from_s: float, to_s: float) -> list[float]:
-    """Return the mean of each of the ranks' buckets in a span of time before now."""
-    found: list[float] = []
-    for rank in status.run:
-        series = rank.series.get(metric)
-        if series is not None:
-            columns = series.history.columns()
-            age_s = status.now_s - columns.time_s
-            chosen = (age_s <= from_s) & (age_s > to_s) & (columns.finite > 0)
-            found += columns.mean[chosen].tolist()
-    return found
+class _Recent(NamedTuple):
+    """The means of the ranks' buckets of one metric, and how long ago they ended."""
+
+    age_s: NDArray[np.float64]
+    means: NDArray[np.float32]
+
+    def between(self, from_s: float, to_s: float) -> NDArray[np.float32]:
+        """Return the means of a span of time that begins and ends so long ago."""
+        return self.means[(self.age_s <= from_s) & (self.age_s > to_s)]
+
+
+def _recent(status: RunStatus, metric: Metric, from_s: float) -> _Recent:
+    histories = (rank.series[metric].history for rank in status.run if metric in rank.series)
+    found = [history.means_since(status.now_s - from_s) for history in histories]
+    times, means = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    return _Recent(status.now_s - times, means)
 
 
 def _speed_ratio(status: RunStatus, metric: Metric) -> float | None:
-    lately = _recent(status, metric, RECENT_S, -1.0)
-    before = _recent(status, metric, _HOUR_S, -1.0)
-    usual = statistics.median(before) if before else 0.0
-    return statistics.fmean(lately) / usual if lately and usual > 0 else None
+    recent = _recent(status, metric, _HOUR_S)
+    lately = recent.between(RECENT_S, -math.inf)
+    usual = float(np.median(recent.means)) if len(recent.means) else 0.0
+    return float(lately.mean()) / usual if len(lately) and usual > 0 else None
 
 
 def _diverged(status: RunStatus, metric: Metric, *, sign: float) -> float | None:
-    lately = _recent(status, metric, _TEN_MINUTES_S, -1.0)
-    before = _recent(status, metric, _HOUR_S + _TEN_MINUTES_S, _TEN_MINUTES_S)
-    if not lately or not _recent(status, metric, _HOUR_S + _TEN_MINUTES_S, 2 * _TEN_MINUTES_S):
+    recent = _recent(status, metric, _HOUR_S + _TEN_MINUTES_S)
+    lately = recent.between(_TEN_MINUTES_S, -math.inf)
+    before = recent.between(math.inf, _TEN_MINUTES_S)
+    if not len(lately) or not len(recent.between(math.inf, 2 * _TEN_MINUTES_S)):
         return None
-    value = statistics.median(lately)
-    return value if sign * value > max(sign * each for each in before) else None
+    value = float(np.median(lately))
+    return value if sign * value > float((sign * before).max()) else None
 
 
 def _usual_step_s(status: RunStatus) -> float | None:

@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 INFO = "dllogger_rank_info"
 """The metric that is to be noted first: the others are of the process that it names."""
 
+BESIDE_A_LOG = frozenset(
+    (
+        INFO,
+        "dllogger_run_finished",
+        "dllogger_run_terminated",
+        "dllogger_log_seconds_total",
+        "dllogger_dropped_total",
+    )
+)
+"""What a page says of a rank whose log is read as well; the log has the rest, from its start."""
+
 _SAME_START_S = 0.001
 
 
@@ -37,10 +48,12 @@ def note(rank: Rank, name: str, labels: Mapping[str, str], value: float) -> None
 
 
 def _info(rank: Rank, labels: Mapping[str, str], _value: float) -> None:
+    rank.attempt = int(_number(labels.get("attempt"), 1))
+    if rank.pid and not labels.get("pid"):  # its page knows better than its log
+        return
     rank.host = labels.get("host", "")
     rank.local_rank = labels.get("local_rank", "")
     rank.pid = labels.get("pid", "")
-    rank.attempt = int(_number(labels.get("attempt"), 1))
     rank.world_size = int(_number(labels.get("world_size"), 0))
 
 

@@ -69,6 +69,7 @@ class _FedRank:
         self._series: dict[str, dict[str, Series]] = {}
         self._trail_due_s = 0.0
         self.rank: Rank = model.rank(logged.run, logged.rank)
+        self.rank.is_logged = True
 
     def take(self, item: RankEntry) -> None:
         logged = self._logged
@@ -96,14 +97,14 @@ class _FedRank:
         known = self._series.get(granularity)
         if known is None:
             known = self._series[granularity] = {}
-        x, segment = axis.x, axis.segment
+        place = (axis.x, time_s, axis.segment)
         for key, number in record.numbers.items():
             series = known.get(key)
             if series is None:
                 if key not in state.cells[granularity]:  # beyond the limit, or the rank label
                     continue
                 series = known[key] = self._model.series(rank, *self._labels(key, granularity))
-            series.history.append(number, x, time_s, segment)
+            series.history.append(number, place)
 
     def _labels(self, key: str, granularity: str) -> tuple[str, dict[str, str]]:
         logged = self._logged

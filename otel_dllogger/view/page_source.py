@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from otel_dllogger.http.scrape import UnreachableError, UnreadablePageError, fetch
 from otel_dllogger.http.service_discovery import announced_pages
 from otel_dllogger.record import ITERATION
-from otel_dllogger.view.facts import INFO, note
+from otel_dllogger.view.facts import BESIDE_A_LOG, INFO, note
 from otel_dllogger.view.metric import Metric
 from otel_dllogger.view.page_lines import PageLines, Sample
 
@@ -213,6 +213,9 @@ class _ReadRank:
         """Take what a page says of the rank now."""
         rank = self.rank
         rank.is_gone = rank.is_closed = False
+        if rank.is_logged:
+            self._take_beside_log(samples)
+            return
         logged = []
         samples.sort(key=lambda sample: sample.name != INFO)
         for sample in samples:
@@ -238,9 +241,14 @@ class _ReadRank:
         self._note_gaps(seen, time_s)
         rank.leave_trail(time.time())
 
+    def _take_beside_log(self, samples: Iterable[Sample]) -> None:
+        for name, labels, value in samples:
+            if name in BESIDE_A_LOG:
+                note(self.rank, name, {**labels, "attempt": str(self.rank.attempt)}, value)
+
     def _append(self, series: Series, value: float, time_s: float) -> None:
         axis = self.rank.axis
-        series.history.append(value, axis.x, time_s, axis.segment)
+        series.history.append(value, (axis.x, time_s, axis.segment))
 
     def _note_gaps(self, seen: set[Metric], time_s: float) -> None:
         """Note NaN for what is not on the page any more, since its last value is not finite."""
@@ -254,7 +262,7 @@ class _ReadRank:
 
 def _fetch(url: str) -> str | Exception:
     try:
-        answer = fetch(url, timeout_s=_TIMEOUT_S)
+        answer = fetch(url, timeout_s=_TIMEOUT_S, is_repeated=True)
     except UnreachableError as error:
         return error
     if answer.status != _HTTP_OK:

@@ -90,8 +90,11 @@ class StepAxis:
     def _enter(self, epoch: float) -> None:
         if self.epochs and self.epochs[-1][1] == epoch:
             return
-        while self.epochs and self.epochs[-1][0] >= self.x:
+        while self.epochs and self.epochs[-1][0] > self.x:  # these are done again
             self.epochs.pop()
-        self.epochs.append((self.x, epoch))
+        if self.epochs and self.epochs[-1][0] == self.x:
+            self.epochs[-1] = (self.x, epoch)
+        elif not self.epochs or self.epochs[-1][1] != epoch:
+            self.epochs.append((self.x, epoch))
         if len(self.epochs) > _MAX_EPOCHS:
             del self.epochs[1::2]

@@ -77,9 +77,11 @@ def find_targets(source: Source, discovery: str | None) -> Targets:
         if url is not None:
             urls.append(url)
             words.append(redact_address(url))
-        elif path.is_dir() and announced_pages(path):
+        elif path.is_dir() and (announced_pages(path) or _is_empty(path)):
             places.append(AnnouncedPlaces(path))
             words.append(f"the ranks announced in {target}")
+            if _is_empty(path):  # there is nothing yet that says what it is for
+                logs.append(target)
         elif path.exists() or glob.has_magic(target):
             logs.append(target)
             words.append(target)
@@ -101,3 +103,10 @@ def _here(discovery: str | None) -> Targets:
         places: list[Places] = [AnnouncedPlaces(Path(discovery)), LocalPlaces()]
         return Targets(None, places, f"the ranks announced in {discovery}, and {ports}")
     return Targets(None, [LocalPlaces()], ports)
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return next(folder.iterdir(), None) is None
+    except OSError:
+        return False

@@ -225,7 +225,7 @@ def test_the_oldest_versions_promised_are_those_tested() -> None:
     for line in importlib.metadata.requires("otel-dllogger") or ():
         requirement = Requirement(line)
         marker = requirement.marker
-        if marker is None or any(marker.evaluate({"extra": one}) for one in ("demo", "otlp")):
+        if marker is None or any(marker.evaluate({"extra": one}) for one in ("otlp", "view")):
             (floor,) = (one.version for one in requirement.specifier if one.operator == ">=")
             promised[requirement.name] = floor
     digits = {name: re.sub(r"(\.0)+$", "", version) for name, version in pinned.items()}

@@ -1,0 +1,95 @@
+"""The axis of training steps: it never starts again at 0, and knows what was done again."""
+
+from __future__ import annotations
+
+import pytest
+
+from otel_dllogger.view.step_axis import StepAxis
+
+pytestmark = pytest.mark.newest_only
+
+
+def places(*steps: tuple[float | None, float | None]) -> list[float]:
+    axis = StepAxis()
+    found = []
+    for epoch, iteration in steps:
+        axis.move(epoch, iteration)
+        found.append(axis.x)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        pytest.param([(None, 0), (None, 10), (None, 20)], [0, 10, 20], id="iterations alone"),
+        pytest.param([(0, 0), (0, 1), (1, 2), (1, 3)], [0, 1, 2, 3], id="counted through"),
+        pytest.param([(0, 0), (0, 1), (1, 0), (1, 1)], [0, 1, 2, 3], id="from 0 in each epoch"),
+        pytest.param([(1, 1), (1, 2), (2, 1), (2, 2)], [1, 2, 3, 4], id="from 1 in each epoch"),
+        pytest.param(
+            [(0, 0), (0, 10), (0, 20), (1, 0), (1, 10)], [0, 10, 20, 30, 40], id="each tenth"
+        ),
+        pytest.param([(0, 0), (1, 0), (2, 0)], [0, 1, 2], id="one iteration in each epoch"),
+        pytest.param([(0, None), (1, None), (2, None)], [0, 1, 2], id="epochs alone"),
+        pytest.param(
+            [(0, 0), (0, 1), (0, None), (1, 0), (1, 1), (1, None)],
+            [0, 1, 1, 2, 3, 3],
+            id="with summaries of epochs",
+        ),
+        pytest.param(
+            [(0, 0), (0, 1), (1, None), (1, 0), (1, 1)],
+            [0, 1, 1, 2, 3],
+            id="summary in the name of the next epoch",
+        ),
+        pytest.param(
+            [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (1, 1), (2, 0), (2, 1), (3, 0)],
+            [0, 1, 2, 3, 4, 3, 4, 5, 6],
+            id="continued from a checkpoint",
+        ),
+        pytest.param([(3, 5), (3, 6), (0, 0), (0, 1)], [5, 6, 0, 1], id="from the beginning again"),
+        pytest.param([(0, 10**400), (0, 2)], [1.7976931348623157e308, 2], id="any int"),
+    ],
+)
+def test_places(steps, expected) -> None:
+    """Each record has its place, in whatever way the script counts."""
+    assert places(*steps) == expected
+
+
+def test_going_back_begins_a_segment() -> None:
+    """Steps that are done again are told apart from those of the first time."""
+    axis = StepAxis()
+    for iteration in (0, 1, 2):
+        axis.move(0, iteration)
+    assert axis.segment == 0
+    axis.move(0, 1)
+    assert (axis.x, axis.segment) == (1, 1)
+
+
+def test_an_epoch_that_counts_from_0_is_no_going_back() -> None:
+    """Otherwise each epoch would be an attempt of its own."""
+    axis = StepAxis()
+    for epoch in range(3):
+        for iteration in range(4):
+            axis.move(epoch, iteration)
+    assert axis.segment == 0
+    assert axis.epochs == [(0, 0), (4, 1), (8, 2)]
+
+
+def test_a_process_begins_a_segment() -> None:
+    """Also where it continues exactly where the one before stopped."""
+    axis = StepAxis()
+    axis.start()
+    assert axis.segment == 0  # the first one
+    axis.move(0, 5)
+    axis.start()
+    axis.move(0, 6)
+    assert (axis.x, axis.segment) == (6, 1)
+
+
+def test_epochs_that_are_done_again_are_there_once() -> None:
+    """So that places within epochs ascend."""
+    axis = StepAxis()
+    for epoch, iteration in [(0, 0), (0, 1), (1, 2), (1, 3), (2, 4), (1, 3), (2, 4), (2, 5)]:
+        axis.move(epoch, iteration)
+    starts = [start for start, _epoch in axis.epochs]
+    assert starts == sorted(starts)
+    assert [epoch for _start, epoch in axis.epochs] == [0, 1, 2]
