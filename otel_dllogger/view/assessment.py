@@ -165,7 +165,9 @@ def _state(rank: Rank, now_s: float) -> tuple[str, float | None]:
     if age_s is None or (rank.iteration is None and rank.epoch is None):
         return health.STARTING, age_s
     life_s = max((last_s or 0.0) - (rank.start_s or last_s or 0.0), 0.0)
-    return health.activity(age_s, life_s, rank.records), age_s
+    # What a page said a while ago, since reading all pages takes long, is not silence.
+    unread_s = 0.0 if rank.is_logged or rank.read_s is None else max(now_s - rank.read_s, 0.0)
+    return health.activity(age_s - unread_s, life_s, rank.records), age_s
 
 
 def _run_state(ranks: Sequence[RankStatus]) -> str:

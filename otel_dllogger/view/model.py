@@ -112,6 +112,7 @@ class Rank:
         finished: Whether it has finished.
         terminated: Whether it was told to end.
         is_logged: Whether its log is read, which has more than its page.
+        read_s: When its page was read last, seconds since the Unix epoch.
         is_closed: Whether its page was taken away by its process.
         is_gone: Whether its page does not answer.
         log_s: Seconds that it spent in ``log()``.
@@ -139,6 +140,7 @@ class Rank:
         self.step_s = 0.0
         self.records = 0
         self.finished = self.terminated = False
+        self.read_s: float | None = None
         self.is_logged = self.is_closed = self.is_gone = False
         self.log_s: float | None = None
         self.nonfinite: dict[Counted, float] = {}

@@ -213,6 +213,7 @@ class _ReadRank:
         """Take what a page says of the rank now."""
         rank = self.rank
         rank.is_gone = rank.is_closed = False
+        rank.read_s = time.time()
         if rank.is_logged:
             self._take_beside_log(samples)
             return

@@ -71,8 +71,11 @@ class Screen:
 
     def leave(self) -> None:
         """Give the terminal back."""
-        end = "\r\n" if self._is_inline and self._lines else ""
-        self._write(end + _SHOW_CURSOR if self._is_inline else _SHOW_CURSOR + _LEAVE)
+        if self._is_inline:
+            self._write(("\r\n" if self._lines else "") + _SHOW_CURSOR)
+        else:
+            # Cleared first: tmux may leave some of it if the terminal has grown meanwhile.
+            self._write(_HOME + _CLEAR_BELOW + _SHOW_CURSOR + _LEAVE)
 
     def show(self, lines: Sequence[Text]) -> None:
         """Draw a frame over the one before.
