@@ -50,9 +50,9 @@ def format_age(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     if seconds < 10:
-        return f"{seconds:.1f}s"
+        return f"{int(seconds * 10) / 10}s"
     if seconds < 60:
-        return f"{seconds:.0f}s"
+        return f"{int(seconds)}s"
     minutes, second = divmod(int(seconds), 60)
     if minutes < 60:
         return f"{minutes}m{second:02}s"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from otel_dllogger.view.metric import Metric
     from otel_dllogger.view.model import Rank
 
+_GOING = (health.TRAINING, health.QUIET)
+
 SPARK_POINTS = 24
 """Values of a sparkline."""
 
@@ -67,9 +69,8 @@ class Table(NamedTuple):
 
     @property
     def total_throughput(self) -> float | None:
-        """Return the throughput of the run, to which a rank that is silent adds nothing."""
-        silent = (health.STALLED, health.VANISHED)
-        going = [row for row in self.rows if row.status.state not in silent]
+        """Return the throughput of the run; as long as ranks train, the others add nothing."""
+        going = [row for row in self.rows if row.status.state in _GOING]
         found = [row.throughput for row in going or self.rows if row.throughput is not None]
         finite = [value for value in found if math.isfinite(value)]
         if not finite:

@@ -67,12 +67,17 @@ def draw_runs(runs: Sequence[Shown], size: Size, characters: Characters) -> list
     most = 2 if len(runs) * _ROOM_FOR_RUN <= size.lines else 1
     heads = [_run_lines(run, size.columns, most, characters) for run in runs]
     rows = sum(len(head) + len(run.table.rows) for head, run in zip(heads, runs, strict=True))
-    left = max(size.lines - 1 - rows, int(size.lines * _FINDINGS_SHARE))
-    findings = _findings(runs, size.columns, left - 1, characters)
+    left, least = size.lines - 1 - rows, int(size.lines * _FINDINGS_SHARE)
+    found = [finding for run in runs for finding in run.status.findings]
+    if left < least:  # what only tells of an end is in the line about the run as well
+        found = [finding for finding in found if finding.severity != health.INFO]
+    findings = _findings(found, size.columns, max(left, least) - 1, characters)
     room = size.lines - 1 - (len(findings) + 1 if findings else 0)
-    shown = runs if len(runs) <= room else runs[: max(room - 1, 0)]
+    active = sum(len(run.table.rows) for run in runs if run.status.state not in OVER)
+    most_runs = room - min(active, room // 2)  # lines about runs, which leave some for their ranks
+    shown = runs if len(runs) <= most_runs else runs[: max(most_runs - 1, 0)]
     heads = heads[: len(shown)]
-    counts = _share_out([len(run.table.rows) for run in shown], room - sum(map(len, heads)))
+    counts = _share_out(shown, room - sum(map(len, heads)) - (len(shown) < len(runs)))
     others = [_other_ranks(*each, size.columns) for each in zip(shown, counts, strict=True)]
     # Of the ranks of a run, those are shown that leave room for the line about the others.
     kept = [
@@ -93,18 +98,26 @@ def draw_runs(runs: Sequence[Shown], size: Size, characters: Characters) -> list
     return lines[: size.lines]
 
 
-def _share_out(wanted: Sequence[int], lines: int) -> list[int]:
-    """Return how many lines the ranks of each run get: all, or as many as the others."""
-    counts = [0] * len(wanted)
-    while lines > 0:
-        short = [number for number, count in enumerate(wanted) if counts[number] < count]
-        if not short:
-            break
-        each = max(lines // len(short), 1)
-        for number in short:
-            more = min(each, wanted[number] - counts[number], lines)
-            counts[number] += more
-            lines -= more
+def _share_out(runs: Sequence[Shown], lines: int) -> list[int]:
+    """Return how many lines the ranks of each run get: all, or as many as those of the others.
+
+    Those of runs that are over get what the others leave.
+    """
+    counts = [0] * len(runs)
+    for is_over in (False, True):
+        while lines > 0:
+            short = [
+                number
+                for number, run in enumerate(runs)
+                if (run.status.state in OVER) == is_over and counts[number] < len(run.table.rows)
+            ]
+            if not short:
+                break
+            each = max(lines // len(short), 1)
+            for number in short:
+                more = min(each, len(runs[number].table.rows) - counts[number], lines)
+                counts[number] += more
+                lines -= more
     return counts
 
 
@@ -139,14 +152,15 @@ def _other_ranks(run: Shown, count: int, columns: int) -> list[str]:
         return []
     lines: list[str] = []
     for most in (1, 2) if count >= _ROOM_FOR_TWO else (1,):
-        text = _summary(rows[count - most :], run.table.unit)
+        noun = "others" if count > most else "ranks"
+        text = _summary(rows[count - most :], noun, run.table.unit)
         lines = textwrap.wrap(text, columns, subsequent_indent="  ")
         if len(lines) <= most:
             break
     return lines[:most]
 
 
-def _summary(rows: Sequence[Row], unit: str) -> str:
+def _summary(rows: Sequence[Row], noun: str, unit: str) -> str:
     counts = Counter(row.status.state for row in rows)
     states = next(iter(counts)) if len(counts) == 1 else _count_states(counts)
     parts = [
@@ -155,7 +169,7 @@ def _summary(rows: Sequence[Row], unit: str) -> str:
         _spread(unit, [row.throughput for row in rows], format_rate),
     ]
     spread = "; ".join(filter(None, parts))
-    return f"{len(rows):,} others: {states}" + (f"; min/median/max: {spread}" if spread else "")
+    return f"{len(rows):,} {noun}: {states}" + (f"; min/median/max: {spread}" if spread else "")
 
 
 def _spread(name: str, values: Iterable[float | None], form: Callable[[float | None], str]) -> str:
@@ -166,11 +180,12 @@ def _spread(name: str, values: Iterable[float | None], form: Callable[[float | N
     return f"{name} {'/'.join(map(form, found))}"
 
 
-def _findings(runs: Iterable[Shown], columns: int, most: int, characters: Characters) -> list[Text]:
+def _findings(
+    findings: Iterable[Finding], columns: int, most: int, characters: Characters
+) -> list[Text]:
     """Return lines about what is wrong, the worst first, as many as there may be."""
     order = list(_SEVERITIES)
-    found = [finding for run in runs for finding in run.status.findings]
-    found.sort(key=lambda finding: order.index(finding.severity))
+    found = sorted(findings, key=lambda finding: order.index(finding.severity))
     lines: list[Text] = []
     for number, finding in enumerate(found):
         drawn = _finding(finding, columns, characters)
