@@ -9,6 +9,7 @@ import pytest
 from rich.cells import cell_len
 
 from otel_dllogger.view.model import Counted, Model
+from otel_dllogger.view.table import draw_curve
 from otel_dllogger.view.terminal.characters import ASCII, UNICODE
 from otel_dllogger.view.terminal.frame import Size, draw_runs
 from otel_dllogger.view.terminal.run_line import plain_line
@@ -126,6 +127,18 @@ def test_nan_is_a_mark_in_the_curve_and_in_words():
     for rank in ranks:
         model.series(rank, "dl_loss", LOSS).history.append(math.nan, (20.0, NOW_S, 0))
     assert " · loss NaN · " in draw(model, 160)[1]
+
+
+def test_one_nan_of_many_values_is_seen():
+    """The values of a long history are kept together, and one NaN among them is not averaged."""
+    model = Model()
+    (rank,) = add_run(model, ranks=1)
+    series = model.series(rank, "dl_loss", LOSS)
+    for step in range(20, 10_000):
+        series.history.append(math.nan if step == 7_000 else 1.0, (float(step), NOW_S, 0))
+    curve = draw_curve(rank, series.metric, 10)
+    assert [math.isnan(value) for value in curve].index(True) == 7
+    assert sum(map(math.isnan, curve)) == 1
 
 
 def test_ascii_is_ascii():
