@@ -30,6 +30,7 @@ RECENT_S = 300.0
 """Seconds over which step times, and what is counted, are looked at."""
 
 _HOUR_S = 3600.0
+_UNREAD_S = 10.0  # after that a page is not only slow: nobody knows what its rank does
 _TEN_MINUTES_S = 600.0
 _CRASHES_S = 1800.0
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
@@ -165,8 +166,9 @@ def _state(rank: Rank, now_s: float) -> tuple[str, float | None]:
     if age_s is None or (rank.iteration is None and rank.epoch is None):
         return health.STARTING, age_s
     life_s = max((last_s or 0.0) - (rank.start_s or last_s or 0.0), 0.0)
-    # What a page said a while ago, since reading all pages takes long, is not silence.
+    # That a page was not read for a while, since reading a thousand takes long, is not silence.
     unread_s = 0.0 if rank.is_logged or rank.read_s is None else max(now_s - rank.read_s, 0.0)
+    unread_s = min(unread_s, _UNREAD_S)
     return health.activity(age_s - unread_s, life_s, rank.records), age_s
 
 

@@ -309,13 +309,15 @@ def test_a_process_whose_page_answers_is_never_unfinished() -> None:
 
 
 def test_what_was_not_read_is_not_silence() -> None:
-    """A page tells nothing between two readings, which may be far apart if there are many."""
+    """A page tells nothing between two readings, which may be some seconds apart if many are."""
     training = Training()
     training.train(60)
-    training.now_s += 30.0
+    training.now_s += 15.0
     assert set(training.states()) == {health.QUIET}
     for rank in training.ranks[:2]:
-        rank.read_s = training.now_s - 29.0
+        rank.read_s = training.now_s - 9.0
     training.ranks[1].is_logged = True
     states = [health.TRAINING, health.QUIET, health.QUIET, health.QUIET]
     assert states == training.states()
+    training.now_s += 20.0
+    assert set(training.states()) == {health.QUIET}
