@@ -162,8 +162,8 @@ class Session:
         """Return what to say as long as there is no run."""
         if not self._is_current():
             read, size = self._follower.progress
-            share = read / size if size else 0.0
-            return ["", f"Reading logs: {share:.0%} of {size / 1e6:,.1f} MB"]
+            done = f": {read / size:.0%} of {size / 1e6:,.1f} MB" if size else ""
+            return ["", self._characters.clean(f"reading {self._words}{done}")]
         errors = [
             f"{url}: {error}"
             for source in self._sources
