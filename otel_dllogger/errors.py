@@ -100,3 +100,8 @@ def count_of(count: float, noun: str) -> str:
     """Return a count with its noun, as ``1 line`` and ``1,200 lines``."""
     plural = noun if count == 1 else f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{count:,.0f} {plural}"
+
+
+def printable(text: str) -> str:
+    """Return text that cannot move the terminal's cursor, whatever a log holds."""
+    return "".join(c if c.isprintable() else "?" for c in text)

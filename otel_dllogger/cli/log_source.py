@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from otel_dllogger.cli.terminal import UserError, in_options
+from otel_dllogger.cli.terminal import UserError, in_options, missing_extra
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.http.listener import MAX_PORT
 
@@ -39,8 +39,7 @@ def say(message: str) -> None:
 def explain(error: ConfigurationError | EndpointError | ImportError) -> str:
     """Return what an error says in the words of the command line."""
     if isinstance(error, ImportError):
-        package = f"the package {error.name}" if error.name else "more packages"
-        return f"this needs {package}: pip install 'otel-dllogger[otlp]'"
+        return missing_extra(error, "otlp")
     return in_options(error, _STEPS)
 
 

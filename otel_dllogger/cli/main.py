@@ -37,6 +37,7 @@ def cli(context: click.Context) -> None:
     otel-dllogger run train.py          give your own script a /metrics page
     otel-dllogger check 127.0.0.1:9464  describe that page in words
     otel-dllogger check log.json        or the log file, or a folder of logs
+    otel-dllogger watch runs/           see the runs train, in this terminal
     otel-dllogger view runs/            curves in a browser, live
     otel-dllogger report runs/          one file that shows what past runs did
     otel-dllogger bridge runs/          metrics from the logs of jobs that you cannot change
@@ -248,6 +249,72 @@ def check(
     from otel_dllogger.logs.source import Source  # noqa: PLC0415
 
     return check_targets(Source(targets, run_name, patterns, zone, conventions), details=details)
+
+
+@cli.command()
+@click.argument("targets", metavar="[PATH|URL|FOLDER]...", nargs=-1)
+@click.option(
+    "--sort",
+    type=click.Choice(("need", "rank", "loss", "throughput", "step-time", "age")),
+    default="need",
+    show_default=True,
+    help="What the ranks are sorted by, the worst first; need: vanished, stalled, NaN, stragglers.",
+)
+@click.option("--ascii", "is_ascii", is_flag=True, help="Draw with ASCII characters only.")
+@click.option(
+    "--interval",
+    "interval_s",
+    type=Duration(least_s=0.1),
+    default="10s",
+    show_default=True,
+    metavar="TIME",
+    help="How often to print a line about each run, if the output is not a terminal.",
+)
+@click.option("--until-finished", is_flag=True, help="End once all runs are over.")
+@_reading_options
+def watch(
+    *,
+    targets: tuple[str, ...],
+    sort: str,
+    is_ascii: bool,
+    interval_s: float,
+    until_finished: bool,
+    run_name: str | None,
+    patterns: tuple[str, ...],
+    zone: str | None,
+    conventions: bool,
+) -> int:
+    """Show runs in the terminal while they train: a line for each run and each rank.
+
+    PATH is a log, a folder with logs below it or a glob; URL the /metrics page of a rank or of a
+    bridge (http://host:9464/metrics, host:9464, or 9464 on this machine); FOLDER a discovery
+    folder, in which ranks announce their pages. Without any, ranks of this machine are
+    looked for: in OTEL_DLLOGGER_DISCOVERY_DIR, and on the ports that ranks usually take.
+
+    \b
+    otel-dllogger watch
+    otel-dllogger watch runs/
+    otel-dllogger watch node1:9464 node2:9464
+    otel-dllogger watch runs/ --until-finished | tee progress.txt
+
+    Below the ranks it says what the alert rules would say. The key q or Ctrl-C ends it.
+
+    Exits with 0, with 1 if a run vanished with --until-finished, with 2 if there is nothing
+    where a path points to.
+    """  # noqa: D301 - click looks for the character itself
+    from otel_dllogger.cli.watch.command import run_watch  # noqa: PLC0415
+    from otel_dllogger.cli.watch.options import WatchOptions  # noqa: PLC0415
+    from otel_dllogger.logs.source import Source  # noqa: PLC0415
+
+    return run_watch(
+        WatchOptions(
+            source=Source(targets, run_name, patterns, zone, conventions),
+            sort=sort,
+            is_ascii=is_ascii,
+            interval_s=interval_s,
+            until_finished=until_finished,
+        )
+    )
 
 
 @cli.command()

@@ -35,6 +35,17 @@ def in_options(error: ConfigurationError | EndpointError, steps: Mapping[str, st
     return f"{error.problem}; {step}" if step else error.problem
 
 
+def missing_extra(error: ImportError, extra: str) -> str:
+    """Return what to install, if a package of one of our extras is not there.
+
+    Args:
+        error: What the import said.
+        extra: The extra.
+    """
+    package = f"the package {error.name}" if error.name else "more packages"
+    return f"this needs {package}: pip install 'otel-dllogger[{extra}]'"
+
+
 _PARTS = 1_000
 
 

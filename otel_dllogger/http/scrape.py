@@ -15,10 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from otel_dllogger.version import USER_AGENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from prometheus_client import Metric
-    from prometheus_client.samples import Sample
 
 MAX_PAGE_BYTES = 256 * 2**20
 """Bytes of a page that are read; 10,000 series are about 2 MiB."""
@@ -122,11 +121,6 @@ def parse_page(text: str, content_type: str = "") -> list[Metric]:
         return list(read(text))
     except Exception as error:  # the parser raises whatever its indexing meets
         raise UnreadablePageError(_where(text, error)) from error
-
-
-def samples(families: Iterable[Metric], name: str) -> Iterator[Sample]:
-    """Yield the samples of one name."""
-    return (one for family in families for one in family.samples if one.name == name)
 
 
 def _answer(status: int, content_type: str | None, body: bytes) -> Answer:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_Key = TypeVar("_Key")
 
 STARTING = "starting"
 TRAINING = "training"
@@ -134,15 +137,42 @@ _OPTIONAL = re.compile(r"\[([^\]]*?\{(\w+)\}[^\]]*)\]")
 _FIELD = re.compile(r"\{(\w+)(?:([:|])(\w+))?\}")
 
 
-def is_silent(age_s: float, interval_s: float, least_s: float) -> bool:
-    """Return whether a rank has been silent for too long.
+def activity(age_s: float, life_s: float, records: int) -> str:
+    """Return what a rank that has not ended does: ``TRAINING``, ``QUIET`` or ``STALLED``.
 
     Args:
         age_s: Seconds since it logged last.
-        interval_s: Seconds between two of its records, usually.
-        least_s: ``STALLED_S`` or ``QUIET_S``: seconds that it may be silent in any case.
+        life_s: Seconds from the start of its process until then.
+        records: How many records it logged.
     """
-    return age_s > max(STALLED_INTERVALS * interval_s, least_s)
+    usual_s = life_s / max(records, 1)
+    # As rank:dllogger_log_interval_seconds:max, which is longer for a rank that logged little.
+    interval_s = usual_s + STALLED_S / max(records, 1)
+    if age_s > max(STALLED_INTERVALS * interval_s, STALLED_S):
+        return STALLED
+    if age_s > max(STALLED_INTERVALS * usual_s, QUIET_S):
+        return QUIET
+    return TRAINING
+
+
+def excesses(step_s: Mapping[_Key, float]) -> dict[_Key, float]:
+    """Return by how much longer each rank's step takes than the median, as a share of that.
+
+    Args:
+        step_s: Seconds of a step, by rank.
+    """
+    median_s = statistics.median(step_s.values()) if step_s else 0.0
+    return {key: each_s / median_s - 1 for key, each_s in step_s.items()} if median_s > 0 else {}
+
+
+def is_straggler(excess: float, ranks: int) -> bool:
+    """Return whether an alert calls a rank a straggler, by the time of its steps.
+
+    Args:
+        excess: By how much longer its step takes than the median.
+        ranks: How many ranks there are to compare.
+    """
+    return ranks >= STRAGGLER_RANKS and excess > STRAGGLER_STEP_RATIO
 
 
 def alert_words(

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from otel_dllogger.view.model import Metric, Rank, Run
+    from otel_dllogger.view.metric import Metric
+    from otel_dllogger.view.model import Rank, Run
 
 RECENT_S = 300.0
 """Seconds over which step times, and what is counted, are looked at."""
 
 _HOUR_S = 3600.0
+_UNREAD_S = 10.0  # after that a page is not only slow: nobody knows what its rank does
 _TEN_MINUTES_S = 600.0
 _CRASHES_S = 1800.0
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
@@ -157,24 +159,17 @@ def _state(rank: Rank, now_s: float) -> tuple[str, float | None]:
         return health.TERMINATED, age_s
     if rank.is_gone:
         return health.VANISHED, age_s
-    if rank.is_closed or (age_s is not None and age_s > health.UNFINISHED_S):
+    # A process whose page answers is there, for however long it has been silent.
+    is_log = not rank.pid
+    if rank.is_closed or (is_log and age_s is not None and age_s > health.UNFINISHED_S):
         return health.UNFINISHED, age_s
     if age_s is None or (rank.iteration is None and rank.epoch is None):
         return health.STARTING, age_s
-    interval_s = _interval_s(rank, last_s)
-    if health.is_silent(age_s, interval_s, health.STALLED_S):
-        return health.STALLED, age_s
-    # The mean over the life of the process, without what the rules add for safety.
-    usual_s = interval_s - health.STALLED_S / max(rank.records, 1)
-    if health.is_silent(age_s, usual_s, health.QUIET_S):
-        return health.QUIET, age_s
-    return health.TRAINING, age_s
-
-
-def _interval_s(rank: Rank, last_s: float | None) -> float:
-    """Return how often a rank usually logs, as ``rank:dllogger_log_interval_seconds:max``."""
     life_s = max((last_s or 0.0) - (rank.start_s or last_s or 0.0), 0.0)
-    return (life_s + health.STALLED_S) / max(rank.records, 1)
+    # That a page was not read for a while, since reading a thousand takes long, is not silence.
+    unread_s = 0.0 if rank.is_logged or rank.read_s is None else max(now_s - rank.read_s, 0.0)
+    unread_s = min(unread_s, _UNREAD_S)
+    return health.activity(age_s - unread_s, life_s, rank.records), age_s
 
 
 def _run_state(ranks: Sequence[RankStatus]) -> str:
@@ -202,17 +197,17 @@ def _compare_steps(status: RunStatus, recent_s: float) -> None:
     since_s = status.now_s - recent_s
     for each in status.ranks:
         each.step_s = _recent_step_s(each.rank, since_s)
-    times = [each.step_s for each in status.ranks if each.step_s is not None]
+    times = {each.rank: each.step_s for each in status.ranks if each.step_s is not None}
     if not times:
         return
-    step_s = status.step_s = statistics.median(times)
+    step_s = status.step_s = statistics.median(times.values())
     if step_s <= 0:
         return
+    excesses = health.excesses(times)
     for each in status.ranks:
-        if each.step_s is not None:
-            each.excess = each.step_s / step_s - 1
-            if len(times) >= health.STRAGGLER_RANKS:
-                _note_slow(each, "", each.excess, health.STRAGGLER_STEP_RATIO)
+        each.excess = excesses.get(each.rank)
+        if each.excess is not None and health.is_straggler(each.excess, len(times)):
+            _note_slow(each, "", each.excess)
     for metric, seconds in _durations(status.ranks, since_s).items():
         median = statistics.median(seconds.values())
         if (
@@ -223,11 +218,12 @@ def _compare_steps(status: RunStatus, recent_s: float) -> None:
         for each in status.ranks:
             if each.rank.number in seconds:
                 ratio = (seconds[each.rank.number] - median) / step_s
-                _note_slow(each, metric, ratio, health.STRAGGLER_DURATION_RATIO)
+                if ratio > health.STRAGGLER_DURATION_RATIO:
+                    _note_slow(each, metric, ratio)
 
 
-def _note_slow(each: RankStatus, part: str, ratio: float, threshold: float) -> None:
-    if ratio > threshold and each.state in (*_ACTIVE, health.FINISHED, health.UNFINISHED):
+def _note_slow(each: RankStatus, part: str, ratio: float) -> None:
+    if each.state in (*_ACTIVE, health.FINISHED, health.UNFINISHED):
         # A part explains why a step is longer.
         if not each.is_straggler or not each.slow_part or ratio > each.slow_ratio:
             each.slow_part, each.slow_ratio = part, ratio
@@ -264,7 +260,7 @@ def _findings(status: RunStatus, recent_s: float) -> Iterator[Finding]:
     yield from _lost_ranks(status)
     yield from _ends(status)
     yield from _counted(status, recent_s)
-    for each in status.ranks:
+    for each in sorted(status.ranks, key=lambda each: -each.slow_ratio):
         if each.is_straggler:
             labels = {**_labels(each.rank), "metric": each.slow_part}
             yield _finding("DLLoggerStraggler", labels, each.slow_ratio, each.rank)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from otel_dllogger.view.history import Columns
-    from otel_dllogger.view.model import Metric, Rank, Run
+    from otel_dllogger.view.metric import Metric
+    from otel_dllogger.view.model import Rank, Run
 
     Floats = NDArray[np.float64]
 

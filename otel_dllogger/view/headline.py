@@ -10,7 +10,7 @@ from otel_dllogger.record import EPOCH, ITERATION, RUN, VALIDATION
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_dllogger.view.model import Metric, Traits
+    from otel_dllogger.view.metric import Metric, Traits
 
 _GRANULARITIES = (ITERATION, EPOCH, RUN, VALIDATION)
 _KINDS = (LOSS, SCORE, THROUGHPUT, STEP_RATE)

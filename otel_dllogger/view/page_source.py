@@ -15,7 +15,7 @@ from otel_dllogger.http.scrape import UnreachableError, UnreadablePageError, fet
 from otel_dllogger.http.service_discovery import announced_pages
 from otel_dllogger.record import ITERATION
 from otel_dllogger.view.facts import BESIDE_A_LOG, INFO, note
-from otel_dllogger.view.model import Metric
+from otel_dllogger.view.metric import Metric
 from otel_dllogger.view.page_lines import PageLines, Sample
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 SCRAPE_INTERVAL_S = 1.0
 """Seconds between two readings of a page; more if reading all of them takes long."""
 
-_SHARE = 3.0  # the pause is that many times as long as the readings before it
+_SHARE = 3.0  # the pause is that many times as long as the processor was busy with the readings
+_RETRY_S = 10.0  # seconds until a page that is gone is asked again, for which the others wait
 _TIMEOUT_S = 2.0
 _THREADS = 16
 _MISSES = 2  # failed readings after which a page counts as gone
@@ -90,7 +91,7 @@ class _Page:
     def __init__(self, url: str) -> None:
         self.url = url
         self.misses = 0
-        self.error = ""
+        self.due_s = 0.0
         self.ranks: dict[tuple[str, int], _ReadRank] = {}
         self.lines = PageLines()
 
@@ -122,21 +123,22 @@ class PageSource:
 
     def poll(self) -> bool:
         """Read all pages if that is due; return False, since there is never more at once."""
-        begun_s = time.monotonic()
+        begun_s, busy_s = time.monotonic(), time.process_time()
         if begun_s < self._due_s:
             return False
         urls = dict.fromkeys(url for places in self._places for url in places.urls())
         for url in urls:
             if url not in self._pages:
                 self._pages[url] = _Page(url)
-        texts = self._pool.map(_fetch, urls)
+        asked = [url for url in urls if self._pages[url].due_s <= begun_s]
+        texts = list(self._pool.map(_fetch, asked))  # before the lock, for which views wait
         with self._model.lock:
             self._leave(urls)
-            for url, text in zip(urls, texts, strict=True):
+            for url, text in zip(asked, texts, strict=True):
                 self._take(self._pages[url], text)
             self._model.revision += 1
-        took_s = time.monotonic() - begun_s
-        self._due_s = begun_s + max(SCRAPE_INTERVAL_S, (1 + _SHARE) * took_s)
+        busy_s = time.process_time() - busy_s
+        self._due_s = begun_s + max(SCRAPE_INTERVAL_S, (1 + _SHARE) * busy_s)
         return False
 
     def close(self) -> None:
@@ -165,6 +167,7 @@ class PageSource:
         self.errors[page.url] = str(text)
         page.misses += 1
         if page.misses >= _MISSES:
+            page.due_s = time.monotonic() + _RETRY_S
             for read in page.ranks.values():
                 if self._owners.get(read.rank) is page:
                     read.rank.is_gone = True
@@ -210,6 +213,7 @@ class _ReadRank:
         """Take what a page says of the rank now."""
         rank = self.rank
         rank.is_gone = rank.is_closed = False
+        rank.read_s = time.time()
         if rank.is_logged:
             self._take_beside_log(samples)
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,7 +99,7 @@ def find_targets(source: Source, discovery: str | None) -> Targets:
 
 def _here(discovery: str | None) -> Targets:
     ports = f"ports {SCANNED_PORTS[0]} to {SCANNED_PORTS[-1]} of this machine"
-    if discovery and os.path.isdir(discovery):  # noqa: PTH112 - a setting is text
+    if discovery:  # ranks may make it later
         places: list[Places] = [AnnouncedPlaces(Path(discovery)), LocalPlaces()]
         return Targets(None, places, f"the ranks announced in {discovery}, and {ports}")
     return Targets(None, [LocalPlaces()], ports)

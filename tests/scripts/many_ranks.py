@@ -4,7 +4,8 @@ One page is made by the package itself. The others are the same with other ranks
 and all values move with time: the same moment gives the same page, live or in the history.
 
 usage: many_ranks.py history RANKS START_S END_S   OpenMetrics on stdout, a sample every 15 s
-       many_ranks.py serve RANKS START_S FOLDER    pages on a free port, announced in FOLDER
+       many_ranks.py serve RANKS START_S FOLDER    pages on a free port, announced in FOLDER,
+                                                   and /metrics with all ranks, as of a bridge
 """
 
 from __future__ import annotations
@@ -181,7 +182,9 @@ def serve(ranks: int, start_s: float, folder: Path) -> None:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = page(of_ranks[int(self.path.rpartition("/")[2])], time.time())
+            number, now_s = self.path.rpartition("/")[2], time.time()
+            chosen = of_ranks if number == "metrics" else [of_ranks[int(number)]]
+            body = b"".join(page(series, now_s) for series in chosen)
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.send_header("Content-Length", str(len(body)))

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from otel_dllogger.metrics import health
 from tests.support.check import NOW, assert_said, at_this_moment
 from tests.support.command import COMMAND, assert_user_error, environment, otel_dllogger
 
@@ -79,7 +80,7 @@ def test_a_good_page_is_described(form):
         "text/plain; version=0.0.4",
         "Run r1\n",
         "rank 0 of 2 on node1, process 7\n",
-        "attempt 2, epoch 3, iteration 40, 101 steps of 0.2 s, running, last record",
+        "attempt 2, epoch 3, iteration 40, 101 steps of 0.2 s, training, last record",
         "101 log calls",
         "0     dl_loss  0.25   train  iteration    minimize  train.loss\n",
         "All is well.",
@@ -169,12 +170,18 @@ def test_runs_of_one_page_are_told_apart(check):
             ["rank 0 dropped 5 (disk_full): lines that could not", "1 thing is wrong."],
         ),
         ('reason="torn_line"} 0.0', 'reason="torn_line"} 1.0', 0, ["rank 0 dropped 1 (torn_line)"]),
-        (f"{NOW}", f"{NOW - 7200}", 0, ["rank 0 has logged nothing for 2 h 0 min"]),
+        (f"{NOW}", f"{NOW - 60}", 0, ["rank 0 is quiet: it has logged nothing for more than ten"]),
+        (
+            f"{NOW}",
+            f"{NOW - 7200}",
+            0,
+            [f"rank 0 is stalled: it {health.STATES[health.STALLED]} (2 h 0 min); check"],
+        ),
         (f"{NOW}", f"{NOW + 7200}", 0, ["in the future; compare the clocks"]),
         ("# TYPE dl_loss gauge\n", "dllogger_epoch{run='r1'} x\n", 1, ["line 23 is not a metric"]),
         ("rank_info{", "rank_info {{", 1, ["is not a metric"]),
     ],
-    ids=["nan", "drops", "harmless", "stale", "future", "unparsable", "braces"],
+    ids=["nan", "drops", "harmless", "quiet", "stalled", "future", "unparsable", "braces"],
 )
 def test_what_is_wrong_with_a_page_is_said(check, old, new, code, sentences):
     """NaN, drops, silence and damage of a page are told in words."""

@@ -39,16 +39,29 @@ def test_a_folder_has_a_line_for_each_rank(runs, tmp_path):
     done = otel_dllogger("check", "runs", cwd=tmp_path, TZ="UTC", COLUMNS="80")
     table = done.stdout.splitlines()[:5]
     assert table == [
-        "  run     rank  steps  loss  throughput            first NaN  last record",
-        "  resnet  0     8      0.5   0.5 steps/s                      2023-11-14 22:13",
-        "  resnet  1     8      0.5   0.5 steps/s                      2023-11-14 22:13",
-        "  resnet  2     8      0.5   0.5 steps/s           (0, 5)     2023-11-14 22:13",
-        "  resnet  3     8      0.5   0.4 steps/s, slowest             2023-11-14 22:13",
+        "  run     rank  steps  loss  throughput   slower  first NaN  last record",
+        "  resnet  0     8      0.5   0.5 steps/s  +0%                2023-11-14 22:13",
+        "  resnet  1     8      0.5   0.5 steps/s  +0%                2023-11-14 22:13",
+        "  resnet  2     8      0.5   0.5 steps/s  +0%     (0, 5)     2023-11-14 22:13",
+        "  resnet  3     8      0.5   0.4 steps/s  +25%               2023-11-14 22:13",
     ]
     assert_said(done, 0, "4 files; --details describes each of them", "Nothing is wrong, 1 warning")
     assert "metric" not in done.stdout
     details = otel_dllogger("check", "--details", "runs", cwd=tmp_path)
     assert 4 == details.stdout.count("\nLog runs/resnet/log_rank")
+
+
+def test_a_straggler_is_called_so_as_the_alert_does(runs, tmp_path):
+    """A rank whose steps take more than a quarter longer than the median, of three or more."""
+    (runs / "log_rank3.json").write_text(json_log(step_s=4.0))
+    done = otel_dllogger("check", "runs", cwd=tmp_path)
+    assert_said(done, 0, "0.25 steps/s  +100%, straggler ")
+    assert done.stdout.count("straggler") == 1
+    for rank in range(2):
+        (runs / f"log_rank{rank}.json").unlink()
+    two = otel_dllogger("check", "runs", cwd=tmp_path)
+    assert_said(two, 0, "0.25 steps/s  +33% ")
+    assert "straggler" not in two.stdout
 
 
 def test_one_verdict_is_for_all(runs, tmp_path):

@@ -24,11 +24,11 @@ def test_without_arguments_it_shows_its_help():
     done = otel_dllogger()
     assert done.returncode == 0
     assert otel_dllogger("--help").stdout == done.stdout
-    for command in ("run", "check", "demo"):
+    for command in ("run", "check", "demo", "watch"):
         assert f"otel-dllogger {command}" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "check", "demo"])
+@pytest.mark.parametrize("command", ["run", "check", "demo", "watch"])
 def test_every_command_has_help_that_fits_a_terminal(command):
     """The help of a command fits into 80 columns and names its exit codes."""
     done = otel_dllogger(command, "--help", COLUMNS="80")
@@ -49,6 +49,8 @@ def test_every_command_has_help_that_fits_a_terminal(command):
         (["check", "--timezone"], "--timezone"),
         (["demo", "--ranks", "0"], "0 is not in the range"),
         (["demo", "--seconds", "1"], "1"),
+        (["watch", "--sort", "name"], "'name' is not one of 'need', 'rank'"),
+        (["watch", "--interval", "0s"], "too short"),
     ],
 )
 def test_wrong_usage_is_one_line(arguments, word):

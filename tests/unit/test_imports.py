@@ -45,13 +45,13 @@ LEVELS = (
     ("bridge",),
     ("backfill",),
     ("view",),
-    ("view.report", "view.server"),
+    ("view.report", "view.server", "view.terminal"),
     ("backends",),
     ("",),  # the face, otel_dllogger/__init__.py
     ("training",),
     ("integrations",),
     ("cli.log_source", "cli.parameter_types", "cli.terminal"),
-    ("cli.check", "cli.demo", "cli.run"),
+    ("cli.check", "cli.demo", "cli.run", "cli.watch"),
     ("cli",),
     ("__main__",),
 )

@@ -297,3 +297,27 @@ def test_a_rank_without_a_step_is_starting() -> None:
     assert assess(model.runs["r"], START_S + 10).state == health.STARTING
     rank.last_log_s = START_S
     assert assess(model.runs["r"], START_S + 1_000).state == health.STARTING
+
+
+def test_a_process_whose_page_answers_is_never_unfinished() -> None:
+    """One that hangs over night is stalled; of a log, nobody knows whether somebody writes it."""
+    training = Training()
+    training.ranks[0].pid = "17"
+    training.train(60)
+    training.now_s += 2 * health.UNFINISHED_S
+    assert training.states() == [health.STALLED, *[health.UNFINISHED] * 3]
+
+
+def test_what_was_not_read_is_not_silence() -> None:
+    """A page tells nothing between two readings, which may be some seconds apart if many are."""
+    training = Training()
+    training.train(60)
+    training.now_s += 15.0
+    assert set(training.states()) == {health.QUIET}
+    for rank in training.ranks[:2]:
+        rank.read_s = training.now_s - 9.0
+    training.ranks[1].is_logged = True
+    states = [health.TRAINING, health.QUIET, health.QUIET, health.QUIET]
+    assert states == training.states()
+    training.now_s += 20.0
+    assert set(training.states()) == {health.QUIET}

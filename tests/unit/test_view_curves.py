@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_dllogger.view.curves import EPOCH, MAX_POINTS, PROCESS, RELATIVE, WALL, Range, draw
-from otel_dllogger.view.model import Metric, Model
+from otel_dllogger.view.metric import Metric
+from otel_dllogger.view.model import Model
 
 pytestmark = pytest.mark.newest_only
 

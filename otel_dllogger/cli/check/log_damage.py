@@ -6,8 +6,8 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.cli.check.report import printable
 from otel_dllogger.diagnostics import HARMLESS, LINE, REASONS, TORN
+from otel_dllogger.errors import printable
 from otel_dllogger.logs.parsers.context import FileContext
 
 if TYPE_CHECKING:

@@ -10,15 +10,12 @@ from otel_dllogger.cli.check.report import Report, format_duration, format_numbe
 from otel_dllogger.diagnostics import FILE, LINE, OTLP, PROCESS, REASONS, Reason
 from otel_dllogger.errors import count_of
 from otel_dllogger.http.scrape import UnreadablePageError, parse_page
+from otel_dllogger.metrics import health
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
     from prometheus_client.samples import Sample
 
-STALE_S = 60.0
-"""Seconds without a record after which a rank that is not finished is called silent."""
-
-_STALE_STEPS = 10
 DROPS = {**REASONS[LINE], **REASONS[OTLP], **REASONS[PROCESS]}
 """What each reason of ``dllogger_dropped_total`` means, for a training process or a log."""
 
@@ -114,7 +111,7 @@ class _Page:
         ended = next(
             (
                 word
-                for word in ("finished", "terminated")
+                for word in (health.FINISHED, health.TERMINATED)
                 if self._value(key, f"dllogger_run_{word}") == 1.0
             ),
             "",
@@ -128,18 +125,18 @@ class _Page:
                 parts.append(f"{word} {format_number(value)}")
         if steps:
             parts.append(f"{count_of(steps, 'step')} of {step_s:.3g} s")
-        parts.append(self._last_record(key, ended=ended, step_s=step_s))
+        parts.append(self._last_record(key, ended=ended))
         report.facts.append(f"    {', '.join(parts)}")
         records = self._of(key, "dllogger_records_total")
         counts = [
             f"{count_of(one.value, one.labels.get('type', '?') + ' call')}" for one in records
         ]
         log_s = self._value(key, "dllogger_log_seconds_total")
-        calls = sum(one.value for one in records if one.labels.get("type") == "log")
+        calls = self._records(key)
         cost = f"; a log call takes {log_s / calls * 1e6:.0f} us" if log_s and calls else ""
         report.facts.append(f"    {', '.join(counts)}{cost}")
 
-    def _last_record(self, key: _RankKey, *, ended: str, step_s: float) -> str:
+    def _last_record(self, key: _RankKey, *, ended: str) -> str:
         last_s = self._value(key, "dllogger_last_log_timestamp_seconds")
         if last_s is None:
             if not ended:
@@ -152,17 +149,24 @@ class _Page:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last_s))
         if ended:
             return f"{ended}, last record {format_duration(max(age_s, 0.0))} ago ({when})"
-        if age_s > max(STALE_S, _STALE_STEPS * step_s):
-            self._report.warnings.append(
-                f"{self._named(*key)} has logged nothing for {format_duration(age_s)} and is not "
-                "finished; check whether it hangs"
-            )
-        if age_s < -STALE_S:
+        if age_s < -health.ALIVE_S:
             self._report.warnings.append(
                 f"{self._named(*key)} logged {format_duration(-age_s)} in the future; compare the "
                 "clocks"
             )
-        return f"running, last record {format_duration(max(age_s, 0.0))} ago ({when})"
+        start_s = self._value(key, "dllogger_run_start_timestamp_seconds") or last_s
+        state = health.activity(age_s, max(last_s - start_s, 0.0), self._records(key))
+        if state != health.TRAINING:
+            self._report.warnings.append(
+                f"{self._named(*key)} is {state}: it {health.STATES[state]} "
+                f"({format_duration(age_s)}); check whether it hangs"
+            )
+        return f"{state}, last record {format_duration(max(age_s, 0.0))} ago ({when})"
+
+    def _records(self, key: _RankKey) -> int:
+        """Return how many records a rank logged."""
+        calls = self._of(key, "dllogger_records_total")
+        return int(sum(one.value for one in calls if one.labels.get("type") == "log"))
 
     def _describe_metrics(self) -> None:
         titles = (

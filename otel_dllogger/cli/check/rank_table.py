@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.cli.check.report import format_number, format_table
 from otel_dllogger.logs.rank_trace import find_time
-from otel_dllogger.logs.reader import SEPARATOR
-from otel_dllogger.metrics.kinds import LOSS, THROUGHPUT
-from otel_dllogger.record import EPOCH, ITERATION, RUN, VALIDATION
+from otel_dllogger.metrics import health
+from otel_dllogger.view.headline import find_loss, find_throughput
+from otel_dllogger.view.metric import Metric, Traits
+from otel_dllogger.view.numbers import format_excess, format_throughput, format_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from otel_dllogger.logs.ranks import LoggedRank
 
-_TITLES = ("run", "rank", "steps", "loss", "throughput", "first NaN", "last record")
-_SLOWER = 1.02
+_TITLES = ("run", "rank", "steps", "loss", "throughput", "slower", "first NaN", "last record")
 
 
 def describe_ranks(
@@ -30,21 +29,59 @@ def describe_ranks(
         ranks: The ranks, after all of their logs.
         first_nonfinite: The step of the first NaN or Inf of the ranks that had one.
     """
-    shown = sorted((rank for rank in ranks if rank.state.logs), key=lambda rank: rank.key)
-    slowest = set(_slowest(shown))
-    rows = [
-        (
+    runs: dict[str, list[LoggedRank]] = {}
+    for rank in sorted(ranks, key=lambda rank: rank.key):
+        if rank.state.logs:
+            runs.setdefault(rank.run, []).append(rank)
+    rows = [row for of_run in runs.values() for row in _rows(of_run, first_nonfinite)]
+    return format_table(_TITLES, rows, flexible=("run", "first NaN")) if rows else []
+
+
+def _rows(
+    ranks: Sequence[LoggedRank], first_nonfinite: Mapping[tuple[str, int], str]
+) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of the ranks of one run."""
+    values = [_last_values(rank) for rank in ranks]
+    metrics: dict[Metric, Traits] = {}
+    for of_rank in values:
+        for metric, (traits, _value) in of_rank.items():
+            metrics[metric] = metrics.get(metric, traits).completed_by(traits)
+    loss, throughput = find_loss(metrics), find_throughput(metrics)
+    times = {rank.key: _seconds_per_step(rank) for rank in ranks}
+    known = {key: step_s for key, step_s in times.items() if step_s is not None}
+    excesses = health.excesses(known) if len(known) > 1 else {}
+    for rank, of_rank in zip(ranks, values, strict=True):
+        step_s = times[rank.key]
+        speed = ""
+        if throughput is not None and throughput in of_rank:
+            speed = format_throughput(of_rank[throughput][1], metrics[throughput].unit)
+        elif throughput is None and step_s:
+            speed = format_throughput(1 / step_s, "steps/s")
+        excess = excesses.get(rank.key)
+        slower = "" if excess is None else format_excess(excess)
+        if excess is not None and health.is_straggler(excess, len(known)):
+            slower += ", straggler"
+        yield (
             rank.run,
             str(rank.rank),
             format_number(rank.state.steps),
-            _last_loss(rank),
-            _throughput(rank) + (", slowest" if rank.key in slowest else ""),
+            format_value(of_rank[loss][1]) if loss is not None and loss in of_rank else "",
+            speed,
+            slower,
             first_nonfinite.get(rank.key, ""),
             _last_time(rank),
         )
-        for rank in shown
-    ]
-    return format_table(_TITLES, rows, flexible=("run", "first NaN")) if rows else []
+
+
+def _last_values(rank: LoggedRank) -> dict[Metric, tuple[Traits, float]]:
+    """Return the last value of each of a rank's metrics."""
+    found: dict[Metric, tuple[Traits, float]] = {}
+    for granularity, cells in rank.state.cells.items():
+        for key, value in cells.items():
+            name = rank.mapped(key).prometheus_name
+            labels = rank.series_labels(key, rank.state.rank, granularity)
+            found[Metric.of(name, labels)] = Traits.of(name, labels), value
+    return found
 
 
 def _seconds_per_step(rank: LoggedRank) -> float | None:
@@ -53,51 +90,6 @@ def _seconds_per_step(rank: LoggedRank) -> float | None:
         return state.step_us / 1e6 / (state.steps - 1)
     key = find_time(rank)
     return None if key is None else state.iterations[key]
-
-
-def _slowest(ranks: Iterable[LoggedRank]) -> Iterable[tuple[str, int]]:
-    """Yield the slowest rank of each run, unless all of its ranks take the same time."""
-    runs: dict[str, dict[tuple[str, int], float]] = {}
-    for rank in ranks:
-        seconds = _seconds_per_step(rank)
-        if seconds is not None:
-            runs.setdefault(rank.run, {})[rank.key] = seconds
-    for times in runs.values():
-        key = max(times, key=times.__getitem__)
-        if times[key] > _SLOWER * statistics.median_low(times.values()):
-            yield key
-
-
-def _throughput(rank: LoggedRank) -> str:
-    """Return what a rank does in a second: the first such metric, or else its steps."""
-    for key, value in rank.state.iterations.items():
-        mapped = rank.mapped(key)
-        unit = mapped.unit_label or mapped.unit
-        if mapped.kind == THROUGHPUT and "/" in unit:  # not MFU, or a throughput of anything
-            return _rate(value) + (f" {unit}" if unit != "1/s" else "/s")
-    seconds = _seconds_per_step(rank)
-    return f"{_rate(1 / seconds)} steps/s" if seconds else ""
-
-
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if 100 <= value < 1e9 else f"{value:.3g}"
-
-
-def _last_loss(rank: LoggedRank) -> str:
-    """Return the last loss of training, or else of anything; of several, the whole one."""
-    losses = [
-        (rank.mapped(key).stage not in ("train", None), *_part_of_loss(key), value)
-        for granularity in (ITERATION, EPOCH, RUN, VALIDATION)
-        for key, value in rank.state.cells[granularity].items()
-        if rank.mapped(key).kind == LOSS
-    ]
-    return f"{min(losses)[-1]:.4g}" if losses else ""
-
-
-def _part_of_loss(key: str) -> tuple[bool, int]:
-    """Return what sorts a loss of training behind the whole of it: ``total_loss``, ``loss_cls``."""
-    name = key.partition(SEPARATOR)[0].lower()
-    return not name.endswith("loss"), 0 if "total" in name else len(name)
 
 
 def _last_time(rank: LoggedRank) -> str:

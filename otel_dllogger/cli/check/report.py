@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from otel_dllogger.errors import count_of
+from otel_dllogger.errors import count_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,8 +170,3 @@ def format_duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
-
-
-def printable(text: str) -> str:
-    """Return text that cannot move the terminal's cursor, whatever a log holds."""
-    return "".join(c if c.isprintable() else "?" for c in text)

@@ -15,17 +15,16 @@ import click
 
 from otel_dllogger.cli.demo.prometheus import Prometheus, find_prometheus, format_config
 from otel_dllogger.cli.demo.ranks import Rank, find_pages, start_ranks
-from otel_dllogger.cli.terminal import UserError
+from otel_dllogger.cli.terminal import UserError, missing_extra
+from otel_dllogger.metrics.health import FINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rich.console import Console, RenderableType
-    from rich.live import Live
+    from otel_dllogger.cli.demo.display import Display
 
 _TURN_S = 0.5
-_TABLE_EVERY_S = 5.0
 _STOP_S = 10.0
 _OVERDUE_S = 60.0
 """Seconds beyond the training time after which the ranks are ended."""
@@ -63,14 +62,12 @@ def run_demo(options: DemoOptions) -> int:
         UserError: If something that it needs is missing.
     """
     try:
-        from rich.console import Console  # noqa: PLC0415 - an extra
+        from otel_dllogger.cli.demo.display import Display  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise UserError(
-            "the demo draws with rich, which is missing; pip install 'otel-dllogger[view]'"
-        ) from error
+        raise UserError(missing_extra(error, "view")) from None
     _check_port(options)
     program = find_prometheus() if options.with_prometheus else None
-    demo = _Demo(options, Console(highlight=False))
+    demo = _Demo(options, Display)
     with demo.interrupts():
         demo.start(program)
         demo.watch()
@@ -80,16 +77,15 @@ def run_demo(options: DemoOptions) -> int:
 class _Demo:
     """A running demo, with everything that it started."""
 
-    def __init__(self, options: DemoOptions, console: Console) -> None:
+    def __init__(self, options: DemoOptions, display: type[Display]) -> None:
         self._options = options
-        self._console = console
         self._run = f"demo-{time.strftime('%Y%m%d-%H%M%S')}"
         self._discovery = options.directory / "discovery"
         self._config = options.directory / "prometheus.yml"
         self._ranks: list[Rank] = []
         self._prometheus: Prometheus | None = None
         self._interrupted = threading.Event()
-        self._start_s = self._shown_s = 0.0
+        self._start_s = 0.0
         self._end_s: float | None = None
         self._told = self._stopped_early = False
         try:
@@ -100,6 +96,7 @@ class _Demo:
                 f"{str(options.directory)!r} cannot be written ({error.strerror}); pass "
                 "--directory with a folder that can"
             ) from error
+        self._display = display(self._discovery, self._run)
 
     @contextlib.contextmanager
     def interrupts(self) -> Iterator[None]:
@@ -141,31 +138,27 @@ class _Demo:
 
     def watch(self) -> None:
         """Show the ranks until the last one has ended, or Ctrl-C; then clean up."""
-        from rich.live import Live  # noqa: PLC0415 - an extra
-
-        live = None
+        self._display.start()
         try:
-            if self._console.is_terminal:
-                live = Live(console=self._console, auto_refresh=False)
-                live.start()
             while self._running() and not self._interrupted.is_set():
                 self._look()
-                self._show(live)
+                if self._told:
+                    self._show()
                 self._interrupted.wait(_TURN_S)
         finally:
             self._end_s = time.monotonic()
             self._stop()
-            self._show(live, last=True)
-            if live is not None:
-                live.stop()
+            if self._told:
+                self._show()
+            self._display.close()
 
-    def _show(self, live: Live | None, *, last: bool = False) -> None:
-        if live is not None:
-            live.update(self._picture(), refresh=True)
-        elif last or (self._told and time.monotonic() - self._shown_s >= _TABLE_EVERY_S):
-            self._shown_s = time.monotonic()
-            self._console.print(self._picture())
-            self._console.print()
+    def _show(self) -> None:
+        for rank in self._ranks:
+            if rank.url is not None and rank.state() == FINISHED:
+                self._display.note_finished(rank.number)
+        total_s = self._options.seconds
+        notes = () if self._prometheus is None else self._prometheus.format_summary()
+        self._display.show(f"{min(self._elapsed_s(), total_s):.0f} of {total_s:.0f} s", notes)
 
     def _running(self) -> bool:
         overdue = time.monotonic() - self._start_s > self._options.seconds + _OVERDUE_S
@@ -177,21 +170,8 @@ class _Demo:
             self._told = True
             self._start_s = time.monotonic()
             self._introduce()
-        for rank in self._ranks:
-            rank.scrape()
-        if self._prometheus is not None and not any(r.reading.finished for r in self._ranks):
+        if self._prometheus is not None and not self._display.is_finished:
             self._prometheus.ask()  # a rank that ends takes its series with it
-
-    def _picture(self) -> RenderableType:
-        from otel_dllogger.cli.demo.view import draw  # noqa: PLC0415 - an extra
-
-        return draw(
-            self._ranks,
-            elapsed_s=self._elapsed_s() if self._told else 0.0,
-            total_s=self._options.seconds,
-            notes=() if self._prometheus is None else self._prometheus.format_summary(),
-            bar=self._console.is_terminal,
-        )
 
     def _elapsed_s(self) -> float:
         return (self._end_s or time.monotonic()) - self._start_s
@@ -221,9 +201,8 @@ class _Demo:
         for rank in self._ranks:
             rank.terminate()
         self._interrupted.clear()  # a second Ctrl-C ends them at once
+        # They wait until their pages are read once more.
         while any(rank.runs for rank in self._ranks) and time.monotonic() < deadline_s:
-            for rank in self._ranks:
-                rank.scrape()  # which they wait for
             if self._interrupted.wait(0.05):
                 break
         for rank in self._ranks:
@@ -245,6 +224,8 @@ class _Demo:
             lines += ["", f"Stopped after {self._elapsed_s():.0f} s; nothing is left running."]
         if self._prometheus is not None:
             lines += ["", "What Prometheus answered last:", *self._prometheus.format_answers()]
+        lines += ["", "How the ranks ended:"]
+        lines += [f"  rank {rank.number}  {rank.state()}" for rank in self._ranks]
         lines += ["", f"Logs: {self._options.directory}/log_rank*.json"]
         lines.append(f"Describe one in words: {_program()} check {self._ranks[0].log}")
         self._print(lines)
@@ -260,9 +241,7 @@ class _Demo:
         return 1 if dead or crash is not None else 0
 
     def _print(self, lines: list[str]) -> None:
-        # Not wrapped: an address that is cut cannot be clicked or copied.
-        for line in lines:
-            self._console.print(line, soft_wrap=True, markup=False)
+        click.echo("\n".join(lines))
 
 
 def _check_port(options: DemoOptions) -> None:

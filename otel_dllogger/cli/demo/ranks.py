@@ -1,4 +1,4 @@
-"""The demo's ranks: processes started as torchrun starts them, and what their pages say."""
+"""The demo's ranks: processes started as torchrun starts them, and where their pages are."""
 
 from __future__ import annotations
 
@@ -7,52 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otel_dllogger.http.scrape import (
-    UnreachableError,
-    UnreadablePageError,
-    fetch,
-    parse_page,
-    samples,
-)
+from otel_dllogger.metrics.health import FINISHED, TRAINING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from prometheus_client import Metric
 
-_SCRAPE_TIMEOUT_S = 2.0
 _LABEL_PREFIX = "__meta_dllogger_"
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What a rank's page last said; None for what it does not say.
-
-    Attributes:
-        epoch: Epoch of the last record.
-        iteration: Iteration of the last record.
-        loss: Training loss; also None while it is NaN.
-        samples_per_s: Throughput.
-        last_log_s: When the last record was logged, seconds since the Unix epoch.
-        nonfinite: NaN and Inf seen.
-        finished: Whether the rank said that it is done.
-    """
-
-    epoch: float | None = None
-    iteration: float | None = None
-    loss: float | None = None
-    samples_per_s: float | None = None
-    last_log_s: float | None = None
-    nonfinite: float = 0.0
-    finished: bool = False
-
-
 class Rank:
-    """One rank of the demo: its process, and what its page says.
+    """One rank of the demo: its process.
 
     Args:
         number: Its rank.
@@ -68,7 +35,6 @@ class Rank:
         self.log = directory / f"log_rank{number}.json"
         self.output = directory / f"rank{number}.out"
         self.url: str | None = None
-        self.reading = Reading()
         self._stopped = False
         with self.output.open("wb") as output:
             # A session of its own: Ctrl-C is for the demo, which then ends its ranks.
@@ -104,22 +70,8 @@ class Rank:
         if self.died:
             return f"died: {self.exit_text}"
         if not self.runs:
-            return "stopped" if self._stopped else "finished"
-        if self._stopped:
-            return "stopping"
-        if self.url is None:
-            return "starting"
-        return "finished" if self.reading.finished else "training"
-
-    def scrape(self) -> None:
-        """Read the page; a rank that does not answer keeps its last reading."""
-        if self.url is None or not self.runs:
-            return
-        try:
-            answer = fetch(self.url, timeout_s=_SCRAPE_TIMEOUT_S)
-            self.reading = _read(parse_page(answer.text))
-        except (UnreachableError, UnreadablePageError):
-            pass
+            return "stopped" if self._stopped else FINISHED
+        return "stopping" if self._stopped else TRAINING
 
     def terminate(self) -> None:
         """Ask the process to end after this step, without waiting for it."""
@@ -182,26 +134,3 @@ def find_pages(ranks: list[Rank], folder: Path, run: str) -> None:
                 ranks[number].url = f"http://{group['targets'][0]}/metrics"
         except (OSError, ValueError, LookupError, TypeError):
             continue  # removed meanwhile, or not ours
-
-
-def age_s(reading: Reading) -> float | None:
-    """Return how long ago the last record was, in seconds."""
-    return None if reading.last_log_s is None else max(time.time() - reading.last_log_s, 0.0)
-
-
-def _read(page: list[Metric]) -> Reading:
-    def value(name: str, **labels: str) -> float | None:
-        for sample in samples(page, name):
-            if labels.items() <= sample.labels.items():
-                return float(sample.value)
-        return None
-
-    return Reading(
-        epoch=value("dllogger_epoch"),
-        iteration=value("dllogger_iteration"),
-        loss=value("dl_loss", stage="train", granularity="iteration"),
-        samples_per_s=value("dl_ips_per_second"),
-        last_log_s=value("dllogger_last_log_timestamp_seconds"),
-        nonfinite=sum(sample.value for sample in samples(page, "dllogger_nonfinite_total")),
-        finished=value("dllogger_run_finished") == 1.0,
-    )

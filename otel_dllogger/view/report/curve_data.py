@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from otel_dllogger.view.assessment import RunStatus
     from otel_dllogger.view.curves import Curves
-    from otel_dllogger.view.model import Metric, Traits
+    from otel_dllogger.view.metric import Metric, Traits
 
 MAX_BYTES = 6 << 20
 """The most bytes of packed curves; base64 makes 8 MiB of them."""

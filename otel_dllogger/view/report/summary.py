@@ -21,7 +21,8 @@ from otel_dllogger.view.report.time_split import split_run
 if TYPE_CHECKING:
     from otel_dllogger.view.assessment import RunStatus
     from otel_dllogger.view.history import Moment
-    from otel_dllogger.view.model import Metric, Rank, Run, Traits
+    from otel_dllogger.view.metric import Metric, Traits
+    from otel_dllogger.view.model import Rank, Run
     from otel_dllogger.view.report.past_runs import PastRuns
 
 _VERSION = 1

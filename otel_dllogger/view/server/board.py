@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from otel_dllogger.view.assessment import RunStatus
-    from otel_dllogger.view.model import Metric, Model, Run
+    from otel_dllogger.view.metric import Metric
+    from otel_dllogger.view.model import Model, Run
 
 FEW_RANKS = 8
 """With that many ranks or less, each has its line."""

@@ -1,0 +1,1 @@
+"""Runs on a terminal: lines of text that fit it, and the screen that shows them."""
