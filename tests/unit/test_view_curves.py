@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_dllogger.view.curves import EPOCH, MAX_POINTS, PROCESS, RELATIVE, WALL, Range, draw
@@ -53,6 +53,7 @@ def test_few_values_are_shown_as_they_are() -> None:
     assert band.greatest.tolist() == [5.0, 2.0, 2.0]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.lists(st.integers(1, 4_000), min_size=1, max_size=4),
     st.integers(0, 2**40),

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_dllogger.view.history import MAX_BUCKETS, History, Room
@@ -25,6 +25,7 @@ def small_room(buckets: int) -> Room:
     return room
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.lists(st.floats(width=32, allow_nan=True, allow_infinity=True), min_size=1, max_size=1_500),
     st.sampled_from([4, 8, 64]),
@@ -53,6 +54,7 @@ def test_nothing_is_lost_by_merging(values: list[float], buckets: int) -> None:
         assert mean == pytest.approx(math.fsum(known) / len(known), abs=1e-4 * scale + 1e-30)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(VALUES, min_size=1, max_size=40))
 def test_any_number_can_be_appended(values: list[float]) -> None:
     """Ints beyond a float's range, too: a log may hold them."""
