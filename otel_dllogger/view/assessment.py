@@ -33,6 +33,10 @@ _HOUR_S = 3600.0
 _UNREAD_S = 10.0  # after that a page is not only slow: nobody knows what its rank does
 _TEN_MINUTES_S = 600.0
 _CRASHES_S = 1800.0
+_SIGMA_OF_DEVIATION = 1.4826  # of a normal distribution, by the median of absolute deviations
+_ERROR_OF_MEDIAN = 1.2533  # of its standard deviation, over the root of the number of values
+_ERRORS = 3.0
+_LEAST_VALUES = 5
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _ACTIVE = (health.STARTING, health.TRAINING, health.QUIET, health.STALLED)
 _STEPPING = (health.TRAINING, health.QUIET, health.STALLED)
@@ -209,15 +213,16 @@ def _compare_steps(status: RunStatus, recent_s: float) -> None:
         if each.excess is not None and health.is_straggler(each.excess, len(times)):
             _note_slow(each, "", each.excess)
     for metric, seconds in _durations(status.ranks, since_s).items():
-        median = statistics.median(seconds.values())
+        median = statistics.median(each.median for each in seconds.values())
         if (
             len(seconds) < health.STRAGGLER_RANKS
             or median / step_s - 1 > health.STRAGGLER_STEP_RATIO
         ):
             continue  # a sum over many steps, or a time until the end
         for each in status.ranks:
-            if each.rank.number in seconds:
-                ratio = (seconds[each.rank.number] - median) / step_s
+            own = seconds.get(each.rank.number)
+            if own is not None and own.is_above(median):
+                ratio = (own.median - median) / step_s
                 if ratio > health.STRAGGLER_DURATION_RATIO:
                     _note_slow(each, metric, ratio)
 
@@ -241,9 +246,38 @@ def _recent_step_s(rank: Rank, since_s: float) -> float | None:
     return step_s / steps if steps > 0 and step_s > 0 else None
 
 
-def _durations(ranks: Iterable[RankStatus], since_s: float) -> dict[str, dict[int, float]]:
-    """Return the seconds of every duration that is logged per iteration, by metric and rank."""
-    found: dict[str, dict[int, float]] = {}
+class _Duration(NamedTuple):
+    """How long something takes on one rank, in seconds.
+
+    The alert waits five minutes, by when chance is out of it. Here the values themselves have to
+    show that the difference is more than their noise.
+
+    Attributes:
+        median: The median of its values.
+        error: The standard error of that median, as for values with a normal distribution.
+        values: How many values there are.
+    """
+
+    median: float
+    error: float
+    values: int
+
+    @classmethod
+    def of(cls, values: NDArray[np.float32], scale: float) -> _Duration:
+        """Return the duration that values show, in units of ``scale`` seconds."""
+        median = float(np.median(values))
+        spread = _SIGMA_OF_DEVIATION * float(np.median(np.abs(values - median)))
+        error = _ERROR_OF_MEDIAN * spread / math.sqrt(len(values))
+        return cls(median * scale, error * scale, len(values))
+
+    def is_above(self, median: float) -> bool:
+        """Return whether it is longer than the median of the ranks, and not by chance."""
+        return self.values >= _LEAST_VALUES and self.median - median > _ERRORS * self.error
+
+
+def _durations(ranks: Iterable[RankStatus], since_s: float) -> dict[str, dict[int, _Duration]]:
+    """Return every duration that is logged per iteration, by metric and rank."""
+    found: dict[str, dict[int, _Duration]] = {}
     for each in ranks:
         for metric, series in each.rank.series.items():
             scale = _SECONDS.get(series.traits.unit)
@@ -252,7 +286,7 @@ def _durations(ranks: Iterable[RankStatus], since_s: float) -> dict[str, dict[in
             _times, recent = series.history.means_since(since_s)
             if len(recent):
                 of_metric = found.setdefault(metric.metric, {})
-                of_metric[each.rank.number] = float(np.median(recent)) * scale
+                of_metric[each.rank.number] = _Duration.of(recent, scale)
     return found
 
 

@@ -177,6 +177,16 @@ def test_a_slow_rank_by_a_part_of_its_step() -> None:
     assert [each.is_straggler for each in run.status().ranks[:3]] == [False] * 3
 
 
+def test_noise_is_not_a_straggler() -> None:
+    """Of a few values that vary by half, the median of one rank is higher by chance."""
+    run = Training()
+    for number in range(9):
+        run.train(1, data_time={-1: 0.5 + 0.25 * (number % 3), 3: 0.5 + 0.25 * ((number + 1) % 4)})
+    assert "Straggler" not in run.alerts()
+    run.train(200, data_time={-1: 0.75, 3: 0.95})
+    assert [each.is_straggler for each in run.status().ranks] == [False, False, False, True]
+
+
 def test_two_ranks_do_not_say_which_is_slow() -> None:
     """A median of two is not one."""
     run = Training(2)
