@@ -22,11 +22,11 @@ PYTEST := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 # What draws the pictures of the dashboards.
 RENDERER := grafana/pictures/renderer
 
-.PHONY: help demo check test test-newest test-oldest test-torch soak bench dashboards kubernetes pictures frontend lint clean
+.PHONY: help demo check test test-newest test-oldest test-torch soak bench dashboards kubernetes pictures view-pictures frontend lint clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
-		while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+		while IFS='|' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
 
 demo: .venv/.demo ## Show a training run live; options in ARGS="..."
 	@scripts/install-missing prometheus || echo 'make: continuing without Prometheus'
@@ -79,6 +79,10 @@ pictures: .venv/.dev $(RENDERER)/node_modules/.done ## Train, and draw docs/imag
 	@scripts/install-missing prometheus promtool chromium
 	npm --prefix $(RENDERER) run --silent check
 	.venv/bin/python -m grafana.pictures $(ARGS)
+
+view-pictures: .venv/.dev ## Train, and take the pictures of watch and of the live page for docs/images
+	@scripts/install-missing chromium tmux
+	PICTURES=$(CURDIR)/docs/images .venv/bin/python -m pytest -q tests/system/test_view_pictures.py
 
 frontend: frontend/node_modules/.done ## Check the types of the live page's and the report's scripts
 	npm --prefix frontend run --silent check

@@ -15,6 +15,7 @@ from tests.support.http import Answer, ask, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from typing_extensions import Self
 
@@ -29,12 +30,16 @@ class ViewProcess:
     Args:
         arguments: What it shows, and its options.
         listen: Its address.
+        cwd: Its folder.
     """
 
-    def __init__(self, *arguments: object, listen: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self, *arguments: object, listen: str = "127.0.0.1:0", cwd: Path | None = None
+    ) -> None:
         self.process = subprocess.Popen(
             [*COMMAND, "view", *map(str, arguments), "--listen", listen],
             env=uncovered(),
+            cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
