@@ -13,7 +13,7 @@ import click
 
 from otel_dllogger.cli.log_source import explain, parse_address
 from otel_dllogger.cli.terminal import UserError
-from otel_dllogger.errors import ConfigurationError, EndpointError
+from otel_dllogger.errors import ConfigurationError, EndpointError, printable
 from otel_dllogger.http.listener import open_listener
 from otel_dllogger.settings import DISCOVERY_DIR
 
@@ -100,7 +100,7 @@ def _serve(options: ViewOptions) -> int:
         targets.words,
         lambda: Reading(*follower.progress, follower.wait_until_current(0)),
     )
-    click.echo(f"otel-dllogger: {targets.words}: {page.link}")
+    click.echo(f"otel-dllogger: {printable(targets.words)}: {page.link}")
     follower.start()
     try:
         page.serve()
