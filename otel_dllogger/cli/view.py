@@ -193,6 +193,6 @@ def _link(listener: socket.socket, path: str, token: str) -> str:
     """Return the address of the page, with its token."""
     host, port = listener.getsockname()[:2]
     literal = f"[{host}]" if ":" in host else host
-    prefix = path.strip("/")
+    prefix = quote(path.strip("/"))
     query = f"?token={quote(token, safe='')}" if token else ""
     return f"http://{literal}:{port}/{f'{prefix}/' if prefix else ''}{query}"

@@ -66,6 +66,14 @@ def test_names_that_are_not_text_are_shown_all_the_same(tmp_path):
         assert b"\x1b" not in view.said
 
 
+def test_every_address_is_one_that_a_proxy_and_a_browser_can_use(logs):
+    """No redirect names a host, and a prefix is written as a browser writes it."""
+    with ViewProcess(logs, "--path-prefix", "/a b?") as view:
+        assert view.link.endswith("/a%20b%3F/")
+        assert view.get("/a%20b%3F/runs.json").status == 200
+        assert view.get("/runs.json/").status == 404
+
+
 def test_a_page_gets_what_changes_and_no_more(logs):
     """After the whole, an event has the end of a curve; together they are the whole again."""
     with ViewProcess(logs) as view:

@@ -309,6 +309,20 @@ def test_a_reader_that_leaves_ends_it_quietly(tmp_path):
     assert time.monotonic() - begun_s < TIMEOUT_S
 
 
+def test_closed_standard_output_is_an_error_in_one_line(tmp_path):
+    """As some schedulers start programs."""
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "watch", str(tmp_path)],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "standard output is closed" in done.stderr
+
+
 def test_it_waits_for_the_end_of_a_run_if_asked(tmp_path):
     """A run that is over ends it; the last state is printed."""
     log = write_log(tmp_path / "resnet_rank0.json", is_finished=True)
