@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
 
 import pytest
 
 from otel_dllogger.http.service_discovery import DiscoveryFile
 from tests.support.bridge import log_line
-from tests.support.command import assert_user_error, otel_dllogger
+from tests.support.command import COMMAND, assert_user_error, environment, otel_dllogger
 from tests.support.past_run import HOSTILE, START_S, write_past_run
 from tests.support.prometheus import Prometheus
 from tests.support.service_discovery import ADDRESS, make_topology
@@ -171,6 +172,13 @@ def test_metrics_beyond_the_limit_are_not_left_out_silently(tmp_path):
     left_out = 12_000 - len(summary["runs"][0]["metrics"])
     assert left_out > 0
     assert any(f"{left_out:,} values of series beyond the limit" in s for s in summary["doubts"])
+
+
+def test_it_is_written_without_a_standard_error(logs, tmp_path):
+    """As some schedulers start programs: there is no place for a progress bar."""
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, "report", logs, "-o", "r.html"]
+    assert subprocess.run(command, cwd=tmp_path, env=environment(), check=False).returncode == 0
+    assert (tmp_path / "r.html").stat().st_size
 
 
 def test_html_goes_to_a_file(logs, tmp_path):
