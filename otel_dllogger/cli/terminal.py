@@ -57,7 +57,7 @@ class Bar:
     """
 
     def __init__(self, *, hidden: bool) -> None:
-        self._hidden = hidden or not sys.stderr.isatty()
+        self._hidden = hidden or sys.stderr is None or not sys.stderr.isatty()
         self._bar: Any = None
         self._name = ""
 

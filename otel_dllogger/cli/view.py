@@ -13,7 +13,7 @@ import click
 
 from otel_dllogger.cli.log_source import explain, parse_address
 from otel_dllogger.cli.terminal import UserError
-from otel_dllogger.errors import ConfigurationError, EndpointError
+from otel_dllogger.errors import ConfigurationError, EndpointError, printable
 from otel_dllogger.http.listener import open_listener
 from otel_dllogger.settings import DISCOVERY_DIR
 
@@ -100,7 +100,7 @@ def _serve(options: ViewOptions) -> int:
         targets.words,
         lambda: Reading(*follower.progress, follower.wait_until_current(0)),
     )
-    click.echo(f"otel-dllogger: {targets.words}: {page.link}")
+    click.echo(f"otel-dllogger: {printable(targets.words)}: {page.link}")
     follower.start()
     try:
         page.serve()
@@ -193,6 +193,6 @@ def _link(listener: socket.socket, path: str, token: str) -> str:
     """Return the address of the page, with its token."""
     host, port = listener.getsockname()[:2]
     literal = f"[{host}]" if ":" in host else host
-    prefix = path.strip("/")
+    prefix = quote(path.strip("/"))
     query = f"?token={quote(token, safe='')}" if token else ""
     return f"http://{literal}:{port}/{f'{prefix}/' if prefix else ''}{query}"

@@ -5,6 +5,7 @@ They are the same in a log that was read here and on a page: both sources use th
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from otel_dllogger.view.model import Counted
@@ -30,6 +31,7 @@ BESIDE_A_LOG = frozenset(
 )
 """What a page says of a rank whose log is read as well; the log has the rest, from its start."""
 
+_MOST = 2.0**48  # of what is counted
 _SAME_START_S = 0.001
 
 
@@ -43,18 +45,19 @@ def note(rank: Rank, name: str, labels: Mapping[str, str], value: float) -> None
         value: Its value.
     """
     found = _NOTES.get(name)
-    if found is not None:
+    # Only a parameter can be NaN or infinite; on a page of something else anything can.
+    if found is not None and (math.isfinite(value) or found is _parameter):
         found(rank, labels, value)
 
 
 def _info(rank: Rank, labels: Mapping[str, str], _value: float) -> None:
-    rank.attempt = int(_number(labels.get("attempt"), 1))
+    rank.attempt = _count(labels.get("attempt"), 1)
     if rank.pid and not labels.get("pid"):  # its page knows better than its log
         return
     rank.host = labels.get("host", "")
     rank.local_rank = labels.get("local_rank", "")
     rank.pid = labels.get("pid", "")
-    rank.world_size = int(_number(labels.get("world_size"), 0))
+    rank.world_size = _count(labels.get("world_size"), 0)
 
 
 def _started(rank: Rank, _labels: Mapping[str, str], value: float) -> None:
@@ -82,7 +85,7 @@ def _records(rank: Rank, labels: Mapping[str, str], value: float) -> None:
 
 
 def _nonfinite(rank: Rank, labels: Mapping[str, str], value: float) -> None:
-    rank.nonfinite[_counted(labels, "kind")] = value
+    rank.nonfinite[_counted(labels, "kind")] = min(max(value, 0.0), _MOST)
 
 
 def _best(rank: Rank, labels: Mapping[str, str], value: float) -> None:
@@ -101,11 +104,12 @@ def _dropped(rank: Rank, labels: Mapping[str, str], value: float) -> None:
     rank.dropped[labels.get("reason", "")] = value
 
 
-def _number(text: str | None, default: float) -> float:
+def _count(text: str | None, default: int) -> int:
     try:
-        return float(text or default)
+        count = float(text or default)
     except ValueError:
         return default
+    return int(count) if abs(count) <= _MOST else default
 
 
 _NOTES: dict[str, _Note] = {

@@ -9,6 +9,7 @@ from otel_dllogger.logs.ranks import DROPPED, Ranks
 from otel_dllogger.logs.reader import ProcessStart
 from otel_dllogger.logs.tail.tailer import Tailer
 from otel_dllogger.metrics.internal import RANK_METRICS
+from otel_dllogger.metrics.naming import label_text
 from otel_dllogger.record import EPOCH, ITERATION, Record
 from otel_dllogger.view.facts import note
 from otel_dllogger.view.model import TRAIL_S
@@ -133,7 +134,8 @@ class _FedRank:
             for labels, value in metric.observe(logged):
                 if value or not name.startswith("dllogger_run_start"):  # 0: not known yet
                     note(rank, name, labels, value)
-        rank.parameters.update(logged.state.texts)
+        for name, text in logged.state.texts.items():
+            rank.parameters[label_text(name)] = text
 
 
 class LogSource:

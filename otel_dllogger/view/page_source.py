@@ -37,6 +37,7 @@ SCANNED_PORTS = range(9464, 9464 + 64)
 
 _SCAN_INTERVAL_S = 5.0
 _HTTP_OK = 200
+_MOST_DIGITS = 9  # of a rank
 
 
 class Places(Protocol):
@@ -177,7 +178,8 @@ class PageSource:
         for sample in samples:
             labels = sample.labels
             number = labels.get("rank", "")
-            if number.isdecimal() and sample.name.startswith(("dl_", "dllogger_")):
+            is_rank = number.isdecimal() and len(number) <= _MOST_DIGITS
+            if is_rank and sample.name.startswith(("dl_", "dllogger_")):
                 key = (labels.get("run", ""), int(number))
                 by_rank.setdefault(key, []).append(sample)
         for key, found in by_rank.items():

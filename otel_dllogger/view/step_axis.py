@@ -10,6 +10,8 @@ from __future__ import annotations
 from otel_dllogger.metrics.internal import in_range
 
 _MAX_EPOCHS = 10_000
+_GREATEST = 1e300
+"""The greatest step, so that the difference of any two is a float; plots take many of them."""
 
 
 class StepAxis:
@@ -50,14 +52,14 @@ class StepAxis:
             epoch: Its epoch, None if it has none.
             iteration: Its iteration, None if it has none.
         """
-        epoch = None if epoch is None else in_range(epoch)  # steps may be ints of any size
+        epoch = None if epoch is None else _bounded(epoch)
         if iteration is None:
             if epoch is not None:
                 self._enter(epoch)
                 if self._iteration is None:
                     self._go_to(epoch)
             return
-        iteration = in_range(iteration)
+        iteration = _bounded(iteration)
         last = self._iteration
         if last is not None:
             self._choose_offset(epoch, iteration, last)
@@ -83,6 +85,7 @@ class StepAxis:
             self._offset = min(self._offsets.values(), default=0.0)
 
     def _go_to(self, x: float) -> None:
+        x = _bounded(x)
         if x < self.x:
             self.segment += 1
         self.x = x
@@ -98,3 +101,8 @@ class StepAxis:
             self.epochs.append((self.x, epoch))
         if len(self.epochs) > _MAX_EPOCHS:
             del self.epochs[1::2]
+
+
+def _bounded(step: float) -> float:
+    """Return a step, which may be an int of any size, as a float within the bounds of the axis."""
+    return min(max(in_range(step), -_GREATEST), _GREATEST)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
 
 import pytest
 
 from otel_dllogger.http.service_discovery import DiscoveryFile
-from tests.support.command import assert_user_error, otel_dllogger
+from tests.support.bridge import log_line
+from tests.support.command import COMMAND, assert_user_error, environment, otel_dllogger
 from tests.support.past_run import HOSTILE, START_S, write_past_run
 from tests.support.prometheus import Prometheus
 from tests.support.service_discovery import ADDRESS, make_topology
 
 pytestmark = pytest.mark.newest_only
 
+START_US = 1_700_000_000_000_000
 FOREVER = ("--storage.tsdb.retention.time=100y",)
 
 
@@ -141,6 +145,40 @@ def test_markdown_goes_to_standard_output_and_shows_names_as_text(tmp_path):
     assert "| train.loss | 1 | 3 | 200 |" in done.stdout
     assert r"\<img src=x onerror=alert\(1\)\>" in done.stdout
     assert HOSTILE not in done.stdout
+
+
+def test_names_hold_nothing_that_a_terminal_or_a_reader_of_json_chokes_on(tmp_path):
+    """Control characters, lone surrogates and text that runs backwards; in names of files too."""
+    name = "\x1b[31m\ud800\u202e"
+    log = os.fsencode(tmp_path) + b"/\x1b[31m\xff_rank0.json"
+    with open(log, "wb") as file:  # noqa: PTH123 - its name is not text
+        file.write(log_line("PARAMETER", {name: name}, time_us=START_US))
+        file.write(log_line([0, 0], {"loss": 0.5, name: 1}, time_us=START_US) * 3)  # doubtful
+    done = report(tmp_path, "--format", "md")
+    assert "Doubtful" in done.stdout
+    assert not set(done.stdout) & {"\x1b", "\u202e", "\ufffd"}
+    done = report(tmp_path, "--format", "json")
+    text = json.dumps(json.loads(done.stdout), ensure_ascii=False)
+    assert "\x1b" not in text
+    text.encode()  # which lone surrogates cannot be
+
+
+def test_metrics_beyond_the_limit_are_not_left_out_silently(tmp_path):
+    """The report says how many values it does not have."""
+    data = {f"metric{number}": 1.0 for number in range(12_000)}
+    (tmp_path / "log.json").write_bytes(log_line([0, 0], data, time_us=START_US))
+    done = report(tmp_path, "--format", "json")
+    summary = json.loads(done.stdout)
+    left_out = 12_000 - len(summary["runs"][0]["metrics"])
+    assert left_out > 0
+    assert any(f"{left_out:,} values of series beyond the limit" in s for s in summary["doubts"])
+
+
+def test_it_is_written_without_a_standard_error(logs, tmp_path):
+    """As some schedulers start programs: there is no place for a progress bar."""
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, "report", logs, "-o", "r.html"]
+    assert subprocess.run(command, cwd=tmp_path, env=environment(), check=False).returncode == 0
+    assert (tmp_path / "r.html").stat().st_size
 
 
 def test_html_goes_to_a_file(logs, tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
-from tests.support.bridge import append, steps
+from tests.support.bridge import append, log_line, steps
 from tests.support.command import assert_user_error, otel_dllogger
 from tests.support.http import connect, wait_until
 from tests.support.view import ViewProcess, merge
@@ -47,6 +49,29 @@ def test_it_tells_what_runs_do(logs):
         assert curve["lines"][1]["mean"] == pytest.approx([8 / (1 + n) for n in range(20)])
         (part,) = view.json("/curves.json", ("metric", LOSS), ("from", "5"), ("to", "7"))
         assert part["places"] == [5, 6, 7]
+
+
+def test_names_that_are_not_text_are_shown_all_the_same(tmp_path):
+    """JSON has no lone surrogates, of which names of files and of parameters may be made."""
+    folder = os.fsencode(tmp_path) + b"/\x1b\xff"
+    os.mkdir(folder)  # noqa: PTH102 - its name is not text
+    path = Path(os.fsdecode(folder + b"/log_rank0.json"))
+    time_us = 1_700_000_000_000_000
+    append(path, log_line("PARAMETER", {"\ud800name": "\ud800text"}, time_us=time_us))
+    append(path, steps(0, 2))
+    with ViewProcess(os.fsdecode(folder)) as view:
+        (run,) = view.wait_for_ranks(1)
+        assert [name for name in run["parameters"] if "name" in name]
+        assert "??" in view.json("/state.json")["words"]
+        assert b"\x1b" not in view.said
+
+
+def test_every_address_is_one_that_a_proxy_and_a_browser_can_use(logs):
+    """No redirect names a host, and a prefix is written as a browser writes it."""
+    with ViewProcess(logs, "--path-prefix", "/a b?") as view:
+        assert view.link.endswith("/a%20b%3F/")
+        assert view.get("/a%20b%3F/runs.json").status == 200
+        assert view.get("/runs.json/").status == 404
 
 
 def test_a_page_gets_what_changes_and_no_more(logs):

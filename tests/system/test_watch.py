@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import math
 import re
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.bridge import append, steps
 from tests.support.command import COMMAND, TIMEOUT_S, assert_user_error, environment, otel_dllogger
 from tests.support.paths import TESTS
 from tests.support.tmux import Tmux
@@ -307,12 +309,35 @@ def test_a_reader_that_leaves_ends_it_quietly(tmp_path):
     assert time.monotonic() - begun_s < TIMEOUT_S
 
 
+def test_closed_standard_output_is_an_error_in_one_line(tmp_path):
+    """As some schedulers start programs."""
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "watch", str(tmp_path)],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "standard output is closed" in done.stderr
+
+
 def test_it_waits_for_the_end_of_a_run_if_asked(tmp_path):
     """A run that is over ends it; the last state is printed."""
     log = write_log(tmp_path / "resnet_rank0.json", is_finished=True)
     done = otel_dllogger("watch", log, "--until-finished", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(r"\S+ \S+ resnet: finished, 1 rank, .*\n", done.stdout)
+
+
+def test_of_a_run_that_is_over_all_is_told(tmp_path):
+    """Not only what happened in its last minutes, which may be years ago."""
+    log = tmp_path / "resnet_rank0.json"
+    append(log, steps(0, 50) + steps(50, 51, loss=math.nan) + steps(51, 1_000))
+    done = otel_dllogger("watch", log, "--until-finished", cwd=tmp_path)
+    assert "1 finding, 1 with NaN" in done.stdout
+    assert "loss of run resnet, rank 0 was NaN or Inf once" in done.stdout
 
 
 def test_a_run_that_vanishes_is_an_error_if_its_end_was_waited_for(ranks, tmp_path):

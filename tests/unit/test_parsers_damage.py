@@ -44,6 +44,13 @@ def test_every_reason_has_a_line_and_the_harmless_ones_lose_nothing():
     assert {"blank", "not_a_record", "noise"} == HARMLESS
 
 
+def test_an_int_beyond_the_range_of_floats_is_read_beside_floats():
+    """They cannot be added up, which is how most lines are found to hold only numbers."""
+    line = log_line(f'{{"seed": 1{"0" * 400}, "lr": 0.1}}')
+    (record,) = parse_line(line.encode(), FileContext())
+    assert record.data == {"seed": 10**400, "lr": 0.1}
+
+
 MIX = """
 import itertools, json, pathlib, re, sys
 from tests.support.parsers import BAD, TEXT, log_line, tcap_line

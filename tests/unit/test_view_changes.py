@@ -91,7 +91,7 @@ def test_nothing_new_is_nothing() -> None:
     model.rank("run", 0).finished = True
     before = look(board)
     found = changes(before, look(board))
-    assert set(found) == {"is_whole", "now_s", "curves"}
+    assert set(found) - {"now_s"} == {"is_whole", "curves"}  # in the same millisecond without it
     assert found["curves"] == []
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_dllogger.view.curves import EPOCH, MAX_POINTS, PROCESS, RELATIVE, WALL, Range, draw
+from otel_dllogger.view.curves import EPOCH, MAX_POINTS, PROCESS, RELATIVE, STEP, WALL, Range, draw
 from otel_dllogger.view.metric import Metric
 from otel_dllogger.view.model import Model
 
@@ -181,3 +181,21 @@ def test_a_plot_has_a_limit() -> None:
     model = Model()
     fill(model, 0, [(n * 7.3, 1.0) for n in range(4_000)])
     assert MAX_POINTS // 4 < len(curves_of(model).places) <= MAX_POINTS
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("axis", [STEP, EPOCH])
+@pytest.mark.parametrize("unit", [1e305, 1e-320])
+def test_steps_may_be_of_any_size(unit: float, axis: str) -> None:
+    """Even where their difference is beyond the range of floats, or below their precision."""
+    model = Model()
+    rank = model.rank("r", 0)
+    rank.start(1000.0, 1)
+    history = model.series(rank, "dl_loss", LABELS).history
+    for n in range(-1_790, 1_790):
+        rank.axis.move(n * unit, n * unit)
+        history.append(1.0, (rank.axis.x, 2000.0 + n, rank.axis.segment))
+    curves = curves_of(model, axis=axis)
+    assert 0 < len(curves.places) <= MAX_POINTS
+    assert np.isfinite(curves.places).all()
+    assert np.isfinite(curves.bands[0].median).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from otel_dllogger.cli.terminal import UserError, missing_extra
@@ -20,6 +21,8 @@ def run_watch(options: WatchOptions) -> int:
     Raises:
         UserError: If there is nothing where a path points to, or a package is missing.
     """
+    if sys.stdout is None:
+        raise UserError("standard output is closed; let it go to a terminal, a pipe or a file")
     try:
         from otel_dllogger.cli.watch.session import Session  # noqa: PLC0415 - an extra
     except ImportError as error:

@@ -177,6 +177,8 @@ def _log(step: Any, data: Any, raw: bytes, log_format: str) -> FileRecord:
             record.values = (data, data, True, True)  # what convert() would find out again
     except (AttributeError, TypeError):  # not a dict, or text, lists or None among the values
         pass
+    except OverflowError:  # an int beyond the range of floats among them
+        pass
     if log_format is not DLLOGGER_JSON:
         record.log_format = log_format
     elif (record.values is None or not record.is_pair) and _LONG_DIGITS.search(raw):

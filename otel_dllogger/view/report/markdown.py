@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.errors import count_of
+from otel_dllogger.errors import count_of, printable
 from otel_dllogger.metrics import health
 from otel_dllogger.view.report import FORMAT, words
 from otel_dllogger.view.report.curve_data import title_of
@@ -137,7 +137,7 @@ def _title(each: Plain) -> str:
 
 def _text(text: str) -> str:
     """Return text that Markdown shows as it is, in one line."""
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))  # a terminal may show it
     if len(line) > _MOST_TEXT:
         line = f"{line[:_MOST_TEXT]}…"
     return _SPECIAL.sub(r"\\\1", line)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from otel_dllogger.diagnostics import DIAGNOSTICS
+from otel_dllogger.errors import count_of, printable
 from otel_dllogger.logs.findings import Announcements, merge_warnings
 from otel_dllogger.logs.whole_logs import WholeLogs
 from otel_dllogger.view.assessment import assess_past
@@ -49,6 +51,7 @@ def read_past(
     Raises:
         ConfigurationError: If a log cannot be read.
     """
+    beyond_before = DIAGNOSTICS.dropped["series_limit"]
     model = Model()
     feed = LogFeed(model)
     whole = WholeLogs(source, progress=progress)
@@ -56,7 +59,13 @@ def read_past(
         feed.take(rank, item)
     feed.sync()
     runs = [assess_past(model.runs[name]) for name in sorted(model.runs)]
-    return PastRuns([status for status in runs if _has_values(status)], _doubts(whole.found))
+    doubts = _doubts(whole.found)
+    if beyond := DIAGNOSTICS.dropped["series_limit"] - beyond_before:
+        doubts.append(
+            f"{count_of(beyond, 'value')} of series beyond the limit of {source.max_series:,} for "
+            "one rank: not read, so that this report does not have them"
+        )
+    return PastRuns([status for status in runs if _has_values(status)], doubts)
 
 
 def _has_values(status: RunStatus) -> bool:
@@ -73,4 +82,4 @@ def _doubts(found: ReadLogs) -> list[str]:
         lines.append(damage)
     folders = [os.path.dirname(os.path.abspath(path)) for path, _one in found.findings]  # noqa: PTH100, PTH120 - paths are text
     above = os.path.dirname(os.path.commonpath(folders)) if folders else ""  # noqa: PTH120
-    return [line.replace(f"{above.rstrip('/')}/", "") for line in lines]
+    return [printable(line.replace(f"{above.rstrip('/')}/", "")) for line in lines]

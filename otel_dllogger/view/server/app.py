@@ -90,7 +90,7 @@ def make_app(streams: Streams) -> Starlette:
         ("/state.json", state),
         ("/events", events),
     )
-    return Starlette(
+    app = Starlette(
         routes=[
             *_files(),
             *(Route(path, answer, methods=["GET"]) for path, answer in answers),
@@ -102,6 +102,8 @@ def make_app(streams: Streams) -> Starlette:
         },
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # its redirects are not relative: a proxy breaks them
+    return app
 
 
 def _files() -> list[Route]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from otel_dllogger.errors import printable
 from otel_dllogger.metrics import health
 from otel_dllogger.view.assessment import assess, assess_past
 from otel_dllogger.view.curves import MAX_POINTS, Curves, draw
@@ -80,7 +81,7 @@ class Board:
 
     def __init__(self, model: Model, words: str, reading: Callable[[], Reading]) -> None:
         self._model = model
-        self._words = words
+        self._words = printable(words)  # they may have names of files, which JSON cannot have
         self._reading = reading
         self._runs: dict[str, _Known] = {}
         self._curves: dict[tuple[object, ...], dict[str, Any]] = {}

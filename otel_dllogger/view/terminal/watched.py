@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from otel_dllogger.view.assessment import assess
 from otel_dllogger.view.table import make_table
 from otel_dllogger.view.terminal.frame import Shown
 from otel_dllogger.view.terminal.order import SteadyOrder
+from otel_dllogger.view.terminal.run_line import OVER
 
 if TYPE_CHECKING:
     from otel_dllogger.view.model import Model
@@ -34,7 +36,10 @@ class WatchedRuns:
             order = self._orders.get(name)
             if order is None:
                 order = self._orders[name] = SteadyOrder(self._sort)
-            status = assess(run, time.time())
+            now_s = time.time()
+            status = assess(run, now_s)
+            if status.state in OVER:  # then it is not the last minutes that matter
+                status = assess(run, now_s, recent_s=math.inf)
             table = make_table(status, points=0)
             rows = order.apply(table.rows, time.monotonic())
             found.append(Shown(status, table._replace(rows=rows)))
