@@ -68,8 +68,8 @@ interface RunInfo {
     goal: string;
     value: number;
     rank: number;
-    x: number;
-    time_s: number;
+    x: number | null;
+    time_s: number | null;
   }[];
   rows: RankRow[];
 }

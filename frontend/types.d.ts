@@ -61,6 +61,8 @@ interface ChartSettings {
   show_all_lines: boolean;
   highlighted: RankKey[];
   hidden: RankKey[];
+  /** Whether several runs are shown; by default whether a chart has lines of several. */
+  has_runs?: boolean;
   /** The ranks that have the same colour in all charts, in the order of the colours; by default
    * each chart gives the ranks that it draws the colours in their order. */
   order?: RankKey[];

@@ -15,6 +15,7 @@ from otel_dllogger.cli.log_source import explain, parse_address
 from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.errors import ConfigurationError, EndpointError, printable
 from otel_dllogger.http.listener import open_listener
+from otel_dllogger.identity import host_name
 from otel_dllogger.settings import DISCOVERY_DIR
 
 if TYPE_CHECKING:
@@ -192,6 +193,8 @@ def _read_token(given: str | None) -> str:
 def _link(listener: socket.socket, path: str, token: str) -> str:
     """Return the address of the page, with its token."""
     host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - it is compared with
+        host = host_name()
     literal = f"[{host}]" if ":" in host else host
     prefix = quote(path.strip("/"))
     query = f"?token={quote(token, safe='')}" if token else ""

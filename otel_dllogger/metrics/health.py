@@ -39,6 +39,9 @@ STATES = {
 }
 """What a rank or a run is doing, with what that means."""
 
+OVER = (FINISHED, TERMINATED, UNFINISHED, VANISHED)
+"""The states of a run of which nothing more is to come."""
+
 URGENCY = (VANISHED, STALLED, QUIET, STARTING, TRAINING, UNFINISHED, TERMINATED, FINISHED)
 """The states in the order in which somebody has to look."""
 

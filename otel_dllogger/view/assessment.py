@@ -37,6 +37,7 @@ _SIGMA_OF_DEVIATION = 1.4826  # of a normal distribution, by the median of absol
 _ERROR_OF_MEDIAN = 1.2533  # of its standard deviation, over the root of the number of values
 _ERRORS = 3.0
 _LEAST_VALUES = 5
+_WHOLE_STEP = 0.75  # the share of a step from which on a part is the step itself
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _ACTIVE = (health.STARTING, health.TRAINING, health.QUIET, health.STALLED)
 _STEPPING = (health.TRAINING, health.QUIET, health.STALLED)
@@ -122,10 +123,28 @@ class RunStatus:
     findings: list[Finding] = dataclasses.field(default_factory=list)
 
 
-def assess_past(run: Run) -> RunStatus:
-    """Say how a run went that is over, from all that there was of it."""
-    now_s = max((rank.last_log_s or 0.0 for rank in run), default=0.0)
+def assess_past(run: Run, now_s: float | None = None) -> RunStatus:
+    """Say how a run went that is over, from all that there was of it.
+
+    Args:
+        run: The run.
+        now_s: The time from which ages count, seconds since the Unix epoch; by default when it
+            logged last.
+    """
+    if now_s is None:
+        now_s = max((rank.last_log_s or 0.0 for rank in run), default=0.0)
     return assess(run, now_s, recent_s=math.inf, is_over=True)
+
+
+def assess_now(run: Run, now_s: float) -> RunStatus:
+    """Say what a run is doing; of one that is over, how it went.
+
+    Args:
+        run: The run.
+        now_s: The current time, seconds since the Unix epoch.
+    """
+    status = assess(run, now_s)
+    return assess_past(run, now_s) if status.state in health.OVER else status
 
 
 def assess(
@@ -221,6 +240,8 @@ def _compare_steps(status: RunStatus, recent_s: float) -> None:
             continue  # a sum over many steps, or a time until the end
         for each in status.ranks:
             own = seconds.get(each.rank.number)
+            if each.is_straggler and median / step_s > _WHOLE_STEP:
+                continue  # it is the step, which is known to be slow
             if own is not None and own.is_above(median):
                 ratio = (own.median - median) / step_s
                 if ratio > health.STRAGGLER_DURATION_RATIO:

@@ -208,7 +208,7 @@ class _ReadRank:
         self._model = model
         self.rank = rank
         self._last_log_s = -math.inf
-        self._values: dict[Metric, float] = {}
+        self._values: dict[Metric, tuple[float, float | None]] = {}  # and the epoch of each
         self._nonfinite = 0.0
 
     def take(self, samples: list[Sample]) -> None:
@@ -229,16 +229,18 @@ class _ReadRank:
         is_new = rank.last_log_s is not None and rank.last_log_s > self._last_log_s
         if is_new:
             self._last_log_s = rank.last_log_s or 0.0
-            rank.axis.move(rank.epoch, rank.iteration)
+            rank.axis.follow(rank.epoch, rank.iteration, rank.steps)
         time_s = rank.last_log_s or time.time()
         seen = set()
         for sample in logged:
             metric = Metric.of(sample.name, sample.labels)
             seen.add(metric)
-            # Of what is not logged with each step the page does not say when it was logged.
-            is_iteration = sample.labels.get("granularity") == ITERATION
-            if is_new and (is_iteration or self._values.get(metric) != sample.value):
-                self._values[metric] = sample.value
+            # Of what is not logged with each step the page does not say when it was logged: when
+            # it changes, and once in each epoch.
+            value = (sample.value, rank.epoch)
+            is_iteration = metric.granularity == ITERATION
+            if is_new and (is_iteration or self._values.get(metric) != value):
+                self._values[metric] = value
                 series = self._model.series(rank, sample.name, sample.labels)
                 self._append(series, sample.value, time_s)
         self._note_gaps(seen, time_s)

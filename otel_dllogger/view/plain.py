@@ -9,19 +9,22 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.metrics import health
+from otel_dllogger.record import ITERATION
 from otel_dllogger.view.curves import AXES, begin_s
 from otel_dllogger.view.headline import in_order
+from otel_dllogger.view.history import Moment
+from otel_dllogger.view.model import Counted
 from otel_dllogger.view.table import Row, make_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     import numpy as np
     from numpy.typing import NDArray
 
     from otel_dllogger.view.assessment import RunStatus
     from otel_dllogger.view.curves import Curves
-    from otel_dllogger.view.history import Moment
+    from otel_dllogger.view.metric import Metric
     from otel_dllogger.view.model import Rank, Run
 
 _DIGITS = 7  # of values that are 32 bits wide
@@ -34,6 +37,7 @@ def plain_run(status: RunStatus) -> dict[str, Any]:
         status: What the run is doing.
     """
     run, table = status.run, make_table(status)
+    first = max(run, key=lambda rank: (rank.epoch or 0.0, rank.iteration or 0.0))
     return {
         "name": run.name,
         "state": status.state,
@@ -42,8 +46,8 @@ def plain_run(status: RunStatus) -> dict[str, Any]:
         "begin_s": begin_s(run) or None,
         "last_log_s": max((rank.last_log_s or 0.0 for rank in run), default=0.0) or None,
         "world_size": max((rank.world_size for rank in run), default=0),
-        "epoch": _most(rank.epoch for rank in run),
-        "iteration": _most(rank.iteration for rank in run),
+        "epoch": _number(first.epoch),
+        "iteration": _number(first.iteration),
         "step_s": _number(status.step_s),
         "loss": None if table.loss is None else table.loss.selector,
         "throughput": None if table.throughput is None else table.throughput.selector,
@@ -168,16 +172,32 @@ def _best(run: Run) -> list[dict[str, Any]]:
                     "goal": goal,
                     "value": best.value,
                     "rank": rank.number,
-                    "x": best.x,
-                    "time_s": best.time_s,
+                    "x": _number(best.x),
+                    "time_s": _number(best.time_s),
                 }
             )
     return found
 
 
-def _best_of(rank: Rank, metric: Any, goal: str) -> Moment | None:
+def _best_of(rank: Rank, metric: Metric, goal: str) -> Moment | None:
+    """Return the best value of a rank.
+
+    That of a page may be from before the page was first read; where it was is not known then. It
+    counts for the iterations if the metric is logged at several kinds of step.
+    """
     history = rank.series[metric].history
-    return history.least if goal == "minimize" else history.greatest
+    found = history.least if goal == "minimize" else history.greatest
+    counted = rank.best.get(Counted(metric.metric, metric.stage, goal))
+    if rank.is_logged or counted is None or not _is_main(metric, rank):
+        return found
+    sign = 1.0 if goal == "minimize" else -1.0
+    is_earlier = found is None or sign * counted < sign * found.value
+    return Moment(counted, math.nan, math.nan) if is_earlier else found
+
+
+def _is_main(metric: Metric, rank: Rank) -> bool:
+    same = [one for one in rank.series if (one.metric, one.stage) == (metric.metric, metric.stage)]
+    return metric.granularity == ITERATION or len(same) == 1
 
 
 def _row(row: Row) -> dict[str, Any]:
@@ -215,10 +235,6 @@ def _row(row: Row) -> dict[str, Any]:
 
 def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
-
-
-def _most(values: Iterable[float | None]) -> float | None:
-    return _number(max((value for value in values if value is not None), default=None))
 
 
 def _column(values: NDArray[np.float64]) -> list[float | None]:

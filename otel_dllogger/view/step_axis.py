@@ -23,7 +23,17 @@ class StepAxis:
         epochs: Where each epoch begins: its first place, and its number.
     """
 
-    __slots__ = ("_epoch", "_iteration", "_offset", "_offsets", "_stride", "epochs", "segment", "x")
+    __slots__ = (
+        "_base",
+        "_epoch",
+        "_iteration",
+        "_offset",
+        "_offsets",
+        "_stride",
+        "epochs",
+        "segment",
+        "x",
+    )
 
     def __init__(self) -> None:
         self._epoch: float | None = None
@@ -31,6 +41,7 @@ class StepAxis:
         self._stride = 1.0
         self._offset = 0.0
         self._offsets: dict[float, float] = {}  # of the iterations of each epoch
+        self._base: float | None = None  # the place of the first step of this process
         self.x = 0.0
         self.segment = 0
         self.epochs: list[tuple[float, float]] = []
@@ -42,6 +53,7 @@ class StepAxis:
 
     def start(self) -> None:
         """Note that another process begins."""
+        self._base = None
         if self._iteration is not None or self.epochs:
             self.segment += 1
 
@@ -65,6 +77,33 @@ class StepAxis:
             self._choose_offset(epoch, iteration, last)
             if iteration > last:
                 self._stride = iteration - last
+        self._place(epoch, iteration)
+
+    def follow(self, epoch: float | None, iteration: float | None, steps: float) -> None:
+        """Note the step of a page, which is read now and then and not from the beginning.
+
+        Whole epochs may pass between two readings, so what the process counted says how far it is.
+
+        Args:
+            epoch: Its epoch, None if it has none.
+            iteration: Its iteration, None if it has none.
+            steps: How many steps its process has made.
+        """
+        if epoch is None or iteration is None:
+            self.move(epoch, iteration)
+            return
+        epoch, iteration = _bounded(epoch), _bounded(iteration)
+        known = self._offsets.get(epoch)
+        if known is not None:
+            self._offset = known
+        else:
+            base = self.x if self._base is None else self._base
+            self._offset = max(base + _bounded(steps) - 1 - iteration, 0.0)
+        self._place(epoch, iteration)
+        if self._base is None:
+            self._base = self.x - (_bounded(steps) - 1)
+
+    def _place(self, epoch: float | None, iteration: float) -> None:
         self._go_to(self._offset + iteration)
         if epoch is not None:
             self._enter(epoch)

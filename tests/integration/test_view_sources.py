@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ from otel_dllogger.logs.source import Source
 from otel_dllogger.metrics import health
 from otel_dllogger.view.assessment import assess
 from otel_dllogger.view.model import Model
+from otel_dllogger.view.plain import plain_run
 from otel_dllogger.view.targets import find_targets
+from tests.support.command import COMMAND
 from tests.support.prometheus import wait_for
 from tests.support.rank import Rank
 
@@ -164,6 +167,62 @@ def test_a_rank_that_ends_is_not_gone(tmp_path: Path, start, watching) -> None:
 
     wait_for(has_ended, lambda state: state == health.FINISHED)
     assert rank.process.wait(30) == 0
+
+
+def test_everybody_who_looks_sees_the_end(tmp_path: Path, start, watching) -> None:
+    """A rank waits for each of those who read its page regularly, not for the first of them."""
+    (rank,) = start(tmp_path, 0)
+    page = f"127.0.0.1:{rank.port}"
+    rank.call("log", [0, 0], {"train.loss": 1.0})
+    watched = watching(page)
+    command = [*COMMAND, "watch", page, "--until-finished", "--interval", "1s"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        for _ in range(3):
+            watched.poll()
+            assert RUN in other.stdout.readline()
+        rank.process.stdin.close()
+
+        def have_ended() -> tuple[str, int | None]:
+            watched.poll()
+            return watched.states()[0], other.poll()
+
+        wait_for(have_ended, lambda found: found[1] is not None and found[0] != health.TRAINING)
+        assert have_ended() == (health.FINISHED, 0)
+
+
+def test_a_page_that_is_read_late(tmp_path: Path, start, watching) -> None:
+    """Places are by what the rank counted, and its best value is that of all its steps."""
+    (rank,) = start(tmp_path, 0)
+    rank.call("metadata", "train.loss", {"GOAL": "MINIMIZE"})
+    for epoch in range(3):
+        for iteration in range(5):
+            rank.call("log", [epoch, iteration], {"train.loss": 9.0 - epoch if epoch < 2 else 8.5})
+    watched = watching(f"127.0.0.1:{rank.port}")
+    watched.poll()
+    (series,) = watched.rank().series.values()
+    assert series.history.columns().x.tolist() == [14]
+    run = plain_run(assess(watched.model.runs[RUN], time.time()))
+    (best,) = run["best"]
+    assert (best["value"], best["x"]) == (8.0, None)
+    rank.call("log", [3, 0], {"train.loss": 7.0})
+    watched.poll()
+    (best,) = plain_run(assess(watched.model.runs[RUN], time.time()))["best"]
+    assert (best["value"], best["x"]) == (7.0, 15)
+
+
+def test_a_value_that_stays_the_same_is_there_in_each_epoch(
+    tmp_path: Path, start, watching
+) -> None:
+    """Otherwise it looks as if nobody validated any more."""
+    (rank,) = start(tmp_path, 0)
+    watched = watching(f"127.0.0.1:{rank.port}")
+    for epoch in range(4):
+        rank.call("log", [epoch, 0], {"train.loss": 1.0})
+        watched.poll()
+        rank.call("log", [epoch], {"val.acc": 0.5})
+        watched.poll()
+    counts = {metric.metric: one.history.count for metric, one in watched.rank().series.items()}
+    assert counts["val.acc"] == 4
 
 
 def test_a_rank_that_is_stopped_is_quiet(tmp_path: Path, start, watching) -> None:

@@ -70,7 +70,9 @@ def test_watch(training, pictures) -> None:
     console.print(text)
     html = console.export_html(inline_styles=True, theme=MONOKAI)
     html = html.replace("<body>", '<body style="margin:0;width:max-content">')
-    html = html.replace('<pre style="', '<pre style="margin:0;padding:16px;font-size:15px;line-height:1.3;')
+    html = html.replace(
+        '<pre style="', '<pre style="margin:0;padding:16px;font-size:15px;line-height:1.3;'
+    )
     with open_browser() as browser:
         page = browser.new_page(viewport={"width": 400, "height": 100}, device_scale_factor=1.5)
         page.set_content(html)

@@ -93,3 +93,37 @@ def test_epochs_that_are_done_again_are_there_once() -> None:
     starts = [start for start, _epoch in axis.epochs]
     assert starts == sorted(starts)
     assert [epoch for _start, epoch in axis.epochs] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("readings", "expected"),
+    [
+        pytest.param([(0, 3, 4), (0, 9, 10), (2, 5, 26)], [3, 9, 25], id="epochs between readings"),
+        pytest.param([(20, 38, 2039), (35, 10, 3511)], [2038, 3510], id="read late"),
+        pytest.param([(20, 2000, 2001), (21, 2100, 2101)], [2000, 2100], id="counted through"),
+        pytest.param([(20, 2000, 5), (21, 2100, 105)], [2000, 2100], id="continued and through"),
+        pytest.param([(0, 10, 1), (0, 20, 11), (1, 10, 101)], [10, 20, 110], id="each tenth"),
+        pytest.param([(None, 5, 6), (None, 9, 10)], [5, 9], id="without epochs"),
+        pytest.param([(3, None, 0), (4, None, 0)], [3, 4], id="epochs alone"),
+    ],
+)
+def test_a_page_that_is_read_now_and_then(readings, expected) -> None:
+    """What the process counted says how many steps were made in between."""
+    axis = StepAxis()
+    found = []
+    for epoch, iteration, steps in readings:
+        axis.follow(epoch, iteration, steps)
+        found.append(axis.x)
+    assert found == expected
+
+
+def test_a_page_of_another_process_goes_on_where_its_epoch_was() -> None:
+    """A restart goes back to the steps that it does again."""
+    axis = StepAxis()
+    for epoch, iteration, steps in [(0, 0, 1), (1, 0, 101), (2, 50, 251)]:
+        axis.follow(epoch, iteration, steps)
+    axis.start()
+    axis.follow(2, 0, 1)
+    assert (axis.x, axis.segment) == (200, 2)
+    axis.follow(3, 10, 111)
+    assert axis.x == 310

@@ -120,7 +120,7 @@ class _Demo:
         """
         options = self._options
         if prometheus is not None:
-            log = options.directory / "prometheus.log"
+            log = options.directory / "prometheus.out"
             self._prometheus = Prometheus(prometheus, self._config, log)
         try:
             self._ranks = start_ranks(

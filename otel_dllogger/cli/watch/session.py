@@ -19,7 +19,7 @@ from otel_dllogger.view.targets import find_targets
 from otel_dllogger.view.terminal.characters import ASCII, choose_characters
 from otel_dllogger.view.terminal.events import Events
 from otel_dllogger.view.terminal.frame import draw_runs
-from otel_dllogger.view.terminal.run_line import OVER, plain_line
+from otel_dllogger.view.terminal.run_line import plain_line
 from otel_dllogger.view.terminal.screen import Screen, is_screen
 from otel_dllogger.view.terminal.watched import WatchedRuns
 
@@ -136,7 +136,7 @@ class Session:
 
     def _is_over(self) -> bool:
         states = self._states
-        return self._options.until_finished and bool(states) and set(states) <= set(OVER)
+        return self._options.until_finished and bool(states) and set(states) <= set(health.OVER)
 
     def _line(self, run: Shown) -> str:
         return self._characters.clean(plain_line(*run))

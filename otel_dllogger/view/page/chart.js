@@ -346,7 +346,7 @@ class CurveChart {
     const medians = drawing.is_many && curves.bands.length > 1 ? curves.bands : [];
     this.legend.replaceChildren(
       ...medians.map((band, number) => legendItem(number, band.run)),
-      ...(ranks.size > MOST_LINES ? [] : makeLegend([...ranks.values()], curves.bands.length <= 1)),
+      ...(ranks.size > MOST_LINES ? [] : makeLegend([...ranks.values()], settings.has_runs ?? false)),
     );
     this.box.setAttribute(
       "aria-label",
@@ -628,15 +628,17 @@ function makePart(name, className) {
 }
 
 /**
- * Return the items of a legend; the word "rank" stands once before those of one run.
+ * Return the items of a legend; what is the same of all lines stands once before them.
  * @param {DrawnLine[]} lines
- * @param {boolean} isOneRun
+ * @param {boolean} hasRuns Whether several runs are shown, here or in other charts.
  */
-function makeLegend(lines, isOneRun) {
+function makeLegend(lines, hasRuns) {
+  const [run, ...others] = new Set(lines.map((line) => line.rank[0]));
+  const isOneRun = run !== undefined && others.length === 0;
   const items = lines.map((line) =>
     legendItem(line.order, isOneRun ? String(line.rank[1]) : line.words),
   );
-  return isOneRun && lines.length > 0 ? ["rank", ...items] : items;
+  return isOneRun ? [hasRuns ? `${run} · rank` : "rank", ...items] : items;
 }
 
 /**

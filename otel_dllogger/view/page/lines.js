@@ -63,7 +63,8 @@ function chooseLines(curves, settings, before = new Set()) {
       orders.set(key, first + orders.size);
     }
   }
-  const hasRuns = new Set(curves.lines.map((line) => line.run)).size > 1;
+  // Where several runs are shown, a line has its run even if no other run has the metric.
+  const hasRuns = settings.has_runs ?? new Set(curves.lines.map((line) => line.run)).size > 1;
   const lines = [];
   for (const line of curves.lines) {
     /** @type {RankKey} */

@@ -153,7 +153,9 @@ class Page {
     if (!run) {
       return [];
     }
-    const first = [run.loss, run.throughput, ...run.metrics.map(({ id }) => id)];
+    // What is logged once for the whole run is one point: the table of best values has it.
+    const curves = run.metrics.filter(({ granularity }) => granularity !== "run");
+    const first = [run.loss, run.throughput, ...curves.map(({ id }) => id)];
     return [...new Set(first)].filter((id) => id !== null).slice(0, FIRST_CHARTS);
   }
 
@@ -328,6 +330,7 @@ class Page {
       show_all_lines: view.has_all_lines,
       highlighted: view.ranks,
       hidden: [],
+      has_runs: runs.length > 1,
       order: ranks.length > MOST_LINES ? view.ranks : ranks,
       part: view.part,
     };

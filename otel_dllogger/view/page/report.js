@@ -207,6 +207,7 @@
       },
       { rootMargin: NEAR },
     );
+    settings.has_runs = new Set(charts.flatMap(({ bands }) => bands.map(({ run }) => run))).size > 1;
     for (const curves of charts) {
       const element = document.createElement("div");
       element.className = "chart-place";

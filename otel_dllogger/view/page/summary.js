@@ -104,7 +104,7 @@ function showBest(section, runs) {
         metric ? [titleOf(metric), noteOf(metric)].filter(Boolean).join(" · ") : best.metric,
         best.goal === "minimize" ? "least" : "greatest",
         formatNumber(best.value, 6),
-        `rank ${best.rank}, ${formatPlace("step", best.x)}`,
+        `rank ${best.rank}, ${best.x === null ? "before its page was read" : formatPlace("step", best.x)}`,
       ];
     }),
   );

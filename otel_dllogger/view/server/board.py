@@ -12,7 +12,7 @@ import numpy as np
 
 from otel_dllogger.errors import printable
 from otel_dllogger.metrics import health
-from otel_dllogger.view.assessment import assess, assess_past
+from otel_dllogger.view.assessment import assess_now
 from otel_dllogger.view.curves import MAX_POINTS, Curves, draw
 from otel_dllogger.view.plain import plain_curves, plain_run
 from otel_dllogger.view.server.selection import ALL, Selection
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from otel_dllogger.view.assessment import RunStatus
     from otel_dllogger.view.metric import Metric
     from otel_dllogger.view.model import Model, Run
 
@@ -35,7 +34,6 @@ MAX_LINES = 256
 _WORST = 3  # ranks of a run that have a line where there are many
 _MAX_POINTS_OF_LINES = 128_000
 _OLD_STATE_S = 10.0  # the state of a run that no page shows may be that old
-_OVER = (health.FINISHED, health.TERMINATED, health.UNFINISHED, health.VANISHED)
 
 
 class Reading(NamedTuple):
@@ -125,10 +123,10 @@ class Board:
         known = self._runs.get(run.name)
         is_same = known is not None and known.revision == self._model.revision
         if known is not None and is_same:
-            is_over = known.plain["state"] in _OVER
+            is_over = known.plain["state"] in health.OVER
             if is_over or self._now_s == known.at_s:
                 return known.plain
-        plain = plain_run(status_of(run, self._now_s))
+        plain = plain_run(assess_now(run, self._now_s))
         self._runs[run.name] = _Known(self._model.revision, self._now_s, plain)
         return plain
 
@@ -171,12 +169,6 @@ class Board:
             drawn = _choose_lines(drawn, selection, ranks)
             found = self._curves[key] = curves_with_arrays(drawn)
         return found
-
-
-def status_of(run: Run, now_s: float) -> RunStatus:
-    """Return what a run is doing; of one that is over, how it went, from all there was of it."""
-    status = assess(run, now_s)
-    return assess_past(run) if status.state in _OVER else status
 
 
 def curves_with_arrays(curves: Curves) -> dict[str, Any]:

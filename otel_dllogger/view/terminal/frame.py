@@ -14,7 +14,7 @@ from rich.text import Text
 from otel_dllogger.metrics import health
 from otel_dllogger.view.numbers import format_rate, format_step, format_value
 from otel_dllogger.view.terminal.rank_table import STYLES, RankTable
-from otel_dllogger.view.terminal.run_line import OVER, run_parts
+from otel_dllogger.view.terminal.run_line import run_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -63,7 +63,7 @@ def draw_runs(runs: Sequence[Shown], size: Size, characters: Characters) -> list
         size: How much room there is.
         characters: What the terminal can show.
     """
-    runs = sorted(runs, key=lambda run: run.status.state in OVER)
+    runs = sorted(runs, key=lambda run: run.status.state in health.OVER)
     most = 2 if len(runs) * _ROOM_FOR_RUN <= size.lines else 1
     heads = [_run_lines(run, size.columns, most, characters) for run in runs]
     rows = sum(len(head) + len(run.table.rows) for head, run in zip(heads, runs, strict=True))
@@ -73,7 +73,7 @@ def draw_runs(runs: Sequence[Shown], size: Size, characters: Characters) -> list
         found = [finding for finding in found if finding.severity != health.INFO]
     findings = _findings(found, size.columns, max(left, least) - 1, characters)
     room = size.lines - 1 - (len(findings) + 1 if findings else 0)
-    active = sum(len(run.table.rows) for run in runs if run.status.state not in OVER)
+    active = sum(len(run.table.rows) for run in runs if run.status.state not in health.OVER)
     most_runs = room - min(active, room // 2)  # lines about runs, which leave some for their ranks
     shown = runs if len(runs) <= most_runs else runs[: max(most_runs - 1, 0)]
     heads = heads[: len(shown)]
@@ -109,7 +109,8 @@ def _share_out(runs: Sequence[Shown], lines: int) -> list[int]:
             short = [
                 number
                 for number, run in enumerate(runs)
-                if (run.status.state in OVER) == is_over and counts[number] < len(run.table.rows)
+                if (run.status.state in health.OVER) == is_over
+                and counts[number] < len(run.table.rows)
             ]
             if not short:
                 break

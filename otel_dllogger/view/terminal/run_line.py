@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from otel_dllogger.view.assessment import RunStatus
     from otel_dllogger.view.table import Table
 
-OVER = (health.FINISHED, health.TERMINATED, health.UNFINISHED, health.VANISHED)
-"""The states of a run of which nothing more is to come."""
-
 
 def run_parts(status: RunStatus, table: Table) -> list[str]:
     """Return what a run is doing, as short texts; the last ones are the least important.
@@ -43,7 +40,7 @@ def run_parts(status: RunStatus, table: Table) -> list[str]:
     begun_s = begin_s(status.run)
     if begun_s:
         last_s = _most(rank.last_log_s for rank in status.run)
-        end_s = last_s if status.state in OVER and last_s is not None else status.now_s
+        end_s = last_s if status.state in health.OVER and last_s is not None else status.now_s
         parts.append(format_age(max(end_s - begun_s, 0.0)))
     wrong = [found for found in status.findings if found.severity != health.INFO]
     if wrong:

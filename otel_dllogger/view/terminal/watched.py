@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.view.assessment import assess
+from otel_dllogger.view.assessment import assess_now
 from otel_dllogger.view.table import make_table
 from otel_dllogger.view.terminal.frame import Shown
 from otel_dllogger.view.terminal.order import SteadyOrder
-from otel_dllogger.view.terminal.run_line import OVER
 
 if TYPE_CHECKING:
     from otel_dllogger.view.model import Model
@@ -36,10 +34,7 @@ class WatchedRuns:
             order = self._orders.get(name)
             if order is None:
                 order = self._orders[name] = SteadyOrder(self._sort)
-            now_s = time.time()
-            status = assess(run, now_s)
-            if status.state in OVER:  # then it is not the last minutes that matter
-                status = assess(run, now_s, recent_s=math.inf)
+            status = assess_now(run, time.time())
             table = make_table(status, points=0)
             rows = order.apply(table.rows, time.monotonic())
             found.append(Shown(status, table._replace(rows=rows)))
