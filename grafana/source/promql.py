@@ -129,9 +129,13 @@ def logged_step() -> str:
     """Return how far each run is: its iteration, or the steps of its furthest process, or epochs.
 
     The iteration is that of the script, and a run that continues from a checkpoint continues it.
-    Where iterations begin again with each epoch, fewer were logged than steps were made.
+    Where iterations begin again with each epoch, fewer were logged than steps were made. For a
+    moment after a restart there may be an epoch and no step yet: that is not a run that logs
+    nothing but epochs.
     """
     made, iteration = (
         f"run:dllogger_{what}:max{{{RUNS}}}" for what in ("steps_total", "iteration")
     )
-    return f"({iteration} > on ({RUN}) {made} or {made} > 0 or run:dllogger_epoch:max{{{RUNS}}})"
+    has_steps = f"max_over_time({made}[$__range]) > 0"
+    epoch = f"run:dllogger_epoch:max{{{RUNS}}} unless on ({RUN}) ({has_steps})"
+    return f"({iteration} > on ({RUN}) {made} or {made} > 0 or ({epoch}))"
