@@ -16,6 +16,7 @@ from benchmarks import (
     otlp,
     page,
     parsers,
+    reading,
     training,
 )
 
@@ -47,6 +48,8 @@ def main() -> None:
     print()
     training.main()
     _print_log_files()
+    print()
+    reading.main()
     _print_live_page()
 
 
