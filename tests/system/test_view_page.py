@@ -295,7 +295,7 @@ def test_a_rank_that_stops_is_marked(browser, live):
 
 
 def test_a_page_without_a_run_says_what_it_looks_at(browser, tmp_path):
-    """It is no error, and the run appears by itself."""
+    """It is not an error, and the run appears by itself."""
     logs = tmp_path / "run"
     logs.mkdir()
     with ViewProcess(logs) as view, open_page(browser, view.link, viewport=NARROW) as page:

@@ -64,7 +64,7 @@ def test_going_back_begins_a_segment() -> None:
     assert (axis.x, axis.segment) == (1, 1)
 
 
-def test_an_epoch_that_counts_from_0_is_no_going_back() -> None:
+def test_an_epoch_that_counts_from_0_does_not_go_back() -> None:
     """Otherwise each epoch would be an attempt of its own."""
     axis = StepAxis()
     for epoch in range(3):
