@@ -17,7 +17,7 @@ from otel_dllogger.cli.log_source import (
     parse_address,
     say,
 )
-from otel_dllogger.cli.terminal import UserError
+from otel_dllogger.cli.terminal import UserError, missing_extra
 from otel_dllogger.errors import ConfigurationError, EndpointError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class _Live(NamedTuple):
 
 
 def _open_live(options: BridgeOptions, listen: str) -> _Live:
-    from otel_dllogger.cli.view import PageOptions, missing_words, open_live_page  # noqa: PLC0415
+    from otel_dllogger.cli.view import PageOptions, open_live_page  # noqa: PLC0415
 
     try:
         from otel_dllogger.view.log_source import LogFeed  # noqa: PLC0415 - NumPy takes long
@@ -128,7 +128,7 @@ def _open_live(options: BridgeOptions, listen: str) -> _Live:
         words = ", ".join(options.source.paths)
         return _Live(open_live_page(PageOptions(listen), model, words, Reading), LogFeed(model))
     except ModuleNotFoundError as error:
-        raise UserError(missing_words(error)) from None
+        raise UserError(missing_extra(error, "view")) from None
 
 
 def _open_bridge(options: BridgeOptions, live: _Live | None) -> Bridge:

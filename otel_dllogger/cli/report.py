@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.backfill.output_file import STDOUT, writing
 from otel_dllogger.cli.log_source import explain, is_among, say
-from otel_dllogger.cli.terminal import Bar, UserError
+from otel_dllogger.cli.terminal import Bar, UserError, missing_extra
 from otel_dllogger.errors import BackfillError, ConfigurationError, count_of
 from otel_dllogger.http.scrape import page_url
 from otel_dllogger.http.service_discovery import announced_pages
@@ -82,9 +82,7 @@ def _read(options: ReportOptions) -> PastRuns:
     try:
         from otel_dllogger.view.report.past_runs import read_past  # noqa: PLC0415 - needs NumPy
     except ImportError as error:
-        raise UserError(
-            f"this needs the package {error.name}: pip install 'otel-dllogger[view]'"
-        ) from None
+        raise UserError(missing_extra(error, "view")) from None
     logs = find_logs(options.source)
     with Bar(hidden=options.quiet) as bar:
         progress = bar.advance("reading logs", sum(log.size_bytes for log in logs))

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import click
 
 from otel_dllogger.cli.log_source import explain, parse_address
-from otel_dllogger.cli.terminal import UserError
+from otel_dllogger.cli.terminal import UserError, missing_extra
 from otel_dllogger.errors import ConfigurationError, EndpointError, printable
 from otel_dllogger.http.listener import open_listener
 from otel_dllogger.identity import host_name
@@ -76,14 +76,9 @@ def run_view(options: ViewOptions) -> int:
     try:
         return _serve(options)
     except ModuleNotFoundError as error:
-        raise UserError(missing_words(error)) from None
+        raise UserError(missing_extra(error, "view")) from None
     except (ConfigurationError, EndpointError) as error:
         raise UserError(explain(error)) from None
-
-
-def missing_words(error: ModuleNotFoundError) -> str:
-    """Return what to do about a package that is not installed."""
-    return f"this needs the package {error.name}: pip install 'otel-dllogger[view]'"
 
 
 def _serve(options: ViewOptions) -> int:

@@ -9,11 +9,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.metrics import health
-from otel_dllogger.record import ITERATION
-from otel_dllogger.view.curves import AXES, begin_s
+from otel_dllogger.view.curves import begin_s
+from otel_dllogger.view.extremes import best_values
 from otel_dllogger.view.headline import in_order
-from otel_dllogger.view.history import Moment
-from otel_dllogger.view.model import Counted
 from otel_dllogger.view.table import Row, make_table
 
 if TYPE_CHECKING:
@@ -24,10 +22,7 @@ if TYPE_CHECKING:
 
     from otel_dllogger.view.assessment import RunStatus
     from otel_dllogger.view.curves import Curves
-    from otel_dllogger.view.metric import Metric
-    from otel_dllogger.view.model import Rank, Run
-
-_DIGITS = 7  # of values that are 32 bits wide
+    from otel_dllogger.view.model import Run
 
 
 def plain_run(status: RunStatus) -> dict[str, Any]:
@@ -69,19 +64,15 @@ def plain_run(status: RunStatus) -> dict[str, Any]:
     }
 
 
-def plain_curves(
-    curves: Curves, column: Callable[[NDArray[np.float64]], Any] | None = None
-) -> dict[str, Any]:
-    """Return curves: columns of one length, null where there is no value.
+def plain_curves(curves: Curves, column: Callable[[NDArray[np.float64]], Any]) -> dict[str, Any]:
+    """Return curves without their places: columns of one length, in which NaN is not a value.
 
     Args:
         curves: The curves.
-        column: Makes a column of JSON of an array; by default a list.
+        column: Makes what stands for a column.
     """
-    column = column or _column
     return {
         "metric": curves.metric.selector,
-        "places": curves.places.tolist(),
         "is_exact": curves.is_exact,
         "lines": [
             {
@@ -109,11 +100,6 @@ def plain_curves(
             for band in curves.bands
         ],
     }
-
-
-def axes() -> dict[str, str]:
-    """Return what can be on the axis of places, with its title."""
-    return dict(AXES)
 
 
 def _metrics(run: Run) -> list[dict[str, Any]]:
@@ -151,53 +137,18 @@ def _starts(run: Run) -> list[dict[str, Any]]:
 
 
 def _best(run: Run) -> list[dict[str, Any]]:
-    """Return the best value of each metric with a goal, and where it was."""
-    found = []
-    metrics = run.metrics()
-    for metric in in_order(metrics):
-        goal = metrics[metric].goal
-        if goal not in ("minimize", "maximize"):
-            continue
-        moments = [
-            (rank, moment)
-            for rank in run
-            if metric in rank.series and (moment := _best_of(rank, metric, goal)) is not None
-        ]
-        if moments:
-            sign = 1.0 if goal == "minimize" else -1.0
-            rank, best = min(moments, key=lambda each: (sign * each[1].value, each[0].number))
-            found.append(
-                {
-                    "metric": metric.selector,
-                    "goal": goal,
-                    "value": best.value,
-                    "rank": rank.number,
-                    "x": _number(best.x),
-                    "time_s": _number(best.time_s),
-                }
-            )
-    return found
-
-
-def _best_of(rank: Rank, metric: Metric, goal: str) -> Moment | None:
-    """Return the best value of a rank.
-
-    That of a page may be from before the page was first read; where it was is not known then. It
-    counts for the iterations if the metric is logged at several kinds of step.
-    """
-    history = rank.series[metric].history
-    found = history.least if goal == "minimize" else history.greatest
-    counted = rank.best.get(Counted(metric.metric, metric.stage, goal))
-    if rank.is_logged or counted is None or not _is_main(metric, rank):
-        return found
-    sign = 1.0 if goal == "minimize" else -1.0
-    is_earlier = found is None or sign * counted < sign * found.value
-    return Moment(counted, math.nan, math.nan) if is_earlier else found
-
-
-def _is_main(metric: Metric, rank: Rank) -> bool:
-    same = [one for one in rank.series if (one.metric, one.stage) == (metric.metric, metric.stage)]
-    return metric.granularity == ITERATION or len(same) == 1
+    """Return the best value of each metric with a goal, and where it was if that is known."""
+    return [
+        {
+            "metric": metric.selector,
+            "goal": traits.goal,
+            "value": best.moment.value,
+            "rank": best.rank.number,
+            "x": _number(best.moment.x),
+            "time_s": _number(best.moment.time_s),
+        }
+        for metric, traits, best in best_values(run)
+    ]
 
 
 def _row(row: Row) -> dict[str, Any]:
@@ -235,9 +186,3 @@ def _row(row: Row) -> dict[str, Any]:
 
 def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
-
-
-def _column(values: NDArray[np.float64]) -> list[float | None]:
-    return [
-        float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None for value in values.tolist()
-    ]

@@ -16,6 +16,7 @@ import numpy as np
 
 from otel_dllogger.view.curves import AXES, STEP, draw
 from otel_dllogger.view.headline import in_order
+from otel_dllogger.view.plain import plain_curves
 from otel_dllogger.view.table import make_table
 
 if TYPE_CHECKING:
@@ -168,34 +169,8 @@ def _pack(
 def _chart(curves: Curves, places: _Columns, values: _Columns) -> dict[str, Any]:
     with np.errstate(over="ignore"):
         return {
-            "metric": curves.metric.selector,
             "places": [places.add(curves.places), len(curves.places)],
-            "is_exact": curves.is_exact,
-            "lines": [
-                {
-                    "run": line.run,
-                    "rank": line.rank,
-                    "segment": line.segment,
-                    "is_redone": line.is_redone,
-                    "mean": values.add(line.mean),
-                    "least": values.add(line.least),
-                    "greatest": values.add(line.greatest),
-                    "nonfinite": [
-                        [int(at), int(line.nonfinite[at])] for at in line.nonfinite.nonzero()[0]
-                    ],
-                }
-                for line in curves.lines
-            ],
-            "bands": [
-                {
-                    "run": band.run,
-                    "ranks": band.ranks,
-                    "least": values.add(band.least),
-                    "median": values.add(band.median),
-                    "greatest": values.add(band.greatest),
-                }
-                for band in curves.bands
-            ],
+            **plain_curves(curves, values.add),
         }
 
 

@@ -13,6 +13,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING, Any
 
+from otel_dllogger.view.extremes import best_values, find_extreme
 from otel_dllogger.view.headline import in_order
 from otel_dllogger.view.plain import plain_run
 from otel_dllogger.view.report import FORMAT
@@ -20,9 +21,9 @@ from otel_dllogger.view.report.time_split import split_run
 
 if TYPE_CHECKING:
     from otel_dllogger.view.assessment import RunStatus
-    from otel_dllogger.view.history import Moment
+    from otel_dllogger.view.extremes import Extreme
     from otel_dllogger.view.metric import Metric, Traits
-    from otel_dllogger.view.model import Rank, Run
+    from otel_dllogger.view.model import Run
     from otel_dllogger.view.report.past_runs import PastRuns
 
 _VERSION = 1
@@ -101,15 +102,10 @@ def _run(status: RunStatus) -> dict[str, Any]:
 
 
 def _best(run: Run) -> list[dict[str, Any]]:
-    found = []
-    metrics = run.metrics()
-    for metric in in_order(metrics):
-        traits = metrics[metric]
-        if traits.goal in ("minimize", "maximize"):
-            place = _extreme(run, metric, is_least=traits.goal == "minimize")
-            if place is not None:
-                found.append({**_names(metric, traits), "goal": traits.goal, **place})
-    return found
+    return [
+        {**_names(metric, traits), "goal": traits.goal, **_place(best)}
+        for metric, traits, best in best_values(run)
+    ]
 
 
 def _metrics(run: Run) -> list[dict[str, Any]]:
@@ -146,21 +142,12 @@ def _names(metric: Metric, traits: Traits) -> dict[str, str]:
 
 
 def _extreme(run: Run, metric: Metric, *, is_least: bool) -> dict[str, Any] | None:
-    """Return the least or the greatest value of any rank, exactly, and where it was first."""
-    best: tuple[Moment, Rank] | None = None
-    for rank in run:
-        series = rank.series.get(metric)
-        moment = None
-        if series is not None:
-            moment = series.history.least if is_least else series.history.greatest
-        if moment is not None and (
-            best is None
-            or (moment.value < best[0].value if is_least else moment.value > best[0].value)
-        ):
-            best = moment, rank
-    if best is None:
-        return None
-    moment, rank = best
+    found = find_extreme(run, metric, is_least=is_least)
+    return None if found is None else _place(found)
+
+
+def _place(extreme: Extreme) -> dict[str, Any]:
+    moment, rank = extreme
     return {
         "value": moment.value,
         "rank": rank.number,

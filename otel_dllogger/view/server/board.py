@@ -173,7 +173,7 @@ class Board:
 
 def curves_with_arrays(curves: Curves) -> dict[str, Any]:
     """Return curves as ``plain_curves`` does, with arrays, which orjson writes fast."""
-    return {**plain_curves(curves, _narrow), "places": curves.places}
+    return {"places": curves.places, **plain_curves(curves, _narrow)}
 
 
 def _narrow(values: NDArray[np.float64]) -> NDArray[np.float32]:
