@@ -69,7 +69,8 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--discovery-dir",
     type=click.Path(path_type=Path),
-    help="Folder for one Prometheus file_sd file per rank.",
+    help="Folder for one Prometheus file_sd file per rank; none writes no file.  [default: "
+    "OTEL_DLLOGGER_DISCOVERY_DIR, else $XDG_RUNTIME_DIR/otel-dllogger or /tmp/otel-dllogger-UID]",
 )
 @click.option(
     "--linger",
@@ -289,7 +290,8 @@ def watch(
     PATH is a log, a folder with logs below it or a glob; URL the /metrics page of a rank or of a
     bridge (http://host:9464/metrics, host:9464, or 9464 on this machine); FOLDER a discovery
     folder, in which ranks announce their pages. Without any, ranks of this machine are
-    looked for: in OTEL_DLLOGGER_DISCOVERY_DIR, and on the ports that ranks usually take.
+    looked for: in OTEL_DLLOGGER_DISCOVERY_DIR or the default discovery folders, and on the ports
+    that ranks usually take.
 
     \b
     otel-dllogger watch

@@ -135,7 +135,7 @@ def test_every_variable_is_in_the_one_table_and_in_the_readme():
         ("MAXSERIES", "set OTEL_DLLOGGER_MAX_SERIES instead"),
         ("RUNS", "set OTEL_DLLOGGER_RUN instead"),
         ("PORTS", "set OTEL_EXPORTER_PROMETHEUS_PORT instead"),
-        ("XQZJ", 'see the table under "Settings" in the README'),
+        ("XQZJ", "see docs/reference/settings.md"),
     ],
 )
 def test_an_unknown_variable_names_the_nearest_known_one(monkeypatch, name, meant):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _STEPS = {
     "host": "pass --host 127.0.0.1",
     "port": "pass --port 0",
-    "discovery_dir": "pass --discovery-dir with a folder that can be written",
+    "discovery_dir": "pass --discovery-dir with a folder that can be written, or none",
 }
 
 
@@ -67,18 +67,21 @@ def open_page(options: PageOptions) -> tuple[PrometheusBackend, list[str]]:
         The backend, and warnings that do not keep the run from being watched.
 
     Raises:
-        UserError: If no port was available, or no discovery file could be written.
+        UserError: If no port was available, or no discovery file could be written into the folder
+            of the option.
     """
     with DIAGNOSTICS.captured() as warnings:
         try:
             backend = options.open()
         except ConfigurationError as error:
             raise UserError(in_options(error, _STEPS)) from error
-    messages = [message for reason, message in warnings if reason not in ("endpoint", "discovery")]
-    if backend.problems:
+    # The folder of the variable may be one for all jobs of a cluster, and no reason not to train.
+    fatal = [in_options(one, _STEPS) for one in backend.problems if one.argument]
+    said = {str(problem) for problem in backend.problems if problem.argument}
+    messages = [message for _reason, message in warnings if message not in said]
+    if fatal or backend.url is None:
         backend.close()
-        problems = [in_options(problem, _STEPS) for problem in backend.problems]
-        raise UserError("; ".join([*messages, *problems]))
+        raise UserError("; ".join([*messages, *fatal]))
     return backend, messages
 
 
