@@ -3,7 +3,7 @@
 The data are scikit-learn's own: nothing is downloaded. Each rank writes its JSON log
 and serves its metrics; rank 0 prints.
 
-    pip install 'otel-dllogger[examples]'
+    pip install '.[examples]'
     torchrun --nproc-per-node 4 examples/train_digits_ddp.py --epochs 20
 
 Then look at http://127.0.0.1:9464/metrics for rank 0, port 9465 for rank 1 and so on, and at

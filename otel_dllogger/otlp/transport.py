@@ -12,13 +12,14 @@ import dataclasses
 import email.utils
 import enum
 import gzip
+import importlib.util
 import math
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from otel_dllogger.errors import in_words, one_line
-from otel_dllogger.otlp.settings import GRPC, METRICS_PATH
+from otel_dllogger.errors import in_words, installing, one_line
+from otel_dllogger.otlp.settings import GRPC, HTTP, METRICS_PATH
 from otel_dllogger.redaction import REDACTED, redact
 from otel_dllogger.version import USER_AGENT
 
@@ -37,6 +38,7 @@ _RETRYABLE_CODES = frozenset(
 _BAD_REQUEST = 400
 _NO_SUCH_PATH = (404, 405)
 _NO_SUCH_PATH_OF_VICTORIAMETRICS = b"unsupported path"  # with status 400
+_PACKAGES = {GRPC: ("grpc", "google.rpc"), HTTP: ("requests",)}
 _BASES = ("/opentelemetry", "/api/v1/otlp")  # of VictoriaMetrics and Prometheus
 _EXPORT = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 
@@ -77,6 +79,24 @@ class Transport(Protocol):
         """Abort the current request, if that is possible, and free all resources."""
 
 
+def check_packages(protocol: str) -> None:
+    """Check that the packages for a protocol are installed, without importing them.
+
+    Args:
+        protocol: One of ``settings.PROTOCOLS``.
+
+    Raises:
+        ImportError: If one is missing, with the next step.
+    """
+    for name in ("opentelemetry.proto", *_PACKAGES[protocol]):
+        try:
+            is_there = importlib.util.find_spec(name) is not None
+        except ImportError:  # the package that it is a part of
+            is_there = False
+        if not is_there:
+            raise _missing(name)
+
+
 def open_transport(options: OTLPOptions) -> Transport:
     """Return the transport for the protocol, which does not connect yet.
 
@@ -92,10 +112,12 @@ def open_transport(options: OTLPOptions) -> Transport:
 
         return _GRPCTransport(options) if options.protocol == GRPC else _HTTPTransport(options)
     except ImportError as error:
-        raise ImportError(
-            f"OTLPBackend needs the package {error.name or error}: "
-            "pip install 'otel-dllogger[otlp]'"
-        ) from None
+        raise _missing(error.name or str(error)) from None
+
+
+def _missing(package: str) -> ImportError:
+    message = f"OTLPBackend needs the package {package}: {installing('otlp')}"
+    return ImportError(message, name=package)
 
 
 class _HTTPTransport:
