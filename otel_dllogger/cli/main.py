@@ -23,7 +23,28 @@ EXIT_WRONG = 1
 EXIT_INTERRUPTED = 130
 
 
+class _Command(click.Command):
+    """A command whose errors know it, those of its parser as well: the help to see is its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments, and leave the rest.
+
+        Raises:
+            click.UsageError: If they are wrong.
+        """
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
+
+class _Group(click.Group):
+    command_class = _Command
+
+
 @click.group(
+    cls=_Group,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -652,5 +673,7 @@ def _one_line(error: click.ClickException) -> str:
     message = " ".join(error.format_message().split())
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else PROGRAM
+        if message.endswith("?"):  # click suggests an option
+            return f"{message} See {path} --help"
         return f"{message.rstrip('.')}; see {path} --help"
     return message

@@ -16,6 +16,7 @@ import click
 from otel_dllogger.cli.demo.prometheus import Prometheus, find_prometheus, format_config
 from otel_dllogger.cli.demo.ranks import Rank, find_pages, start_ranks
 from otel_dllogger.cli.terminal import UserError, missing_extra
+from otel_dllogger.errors import count_of
 from otel_dllogger.metrics.health import FINISHED
 
 if TYPE_CHECKING:
@@ -178,9 +179,9 @@ class _Demo:
 
     def _introduce(self) -> None:
         """Print where everything is."""
-        lines = [
-            f"Run {self._run}: {len(self._ranks)} ranks train for {self._options.seconds:g} s."
-        ]
+        trains = "trains" if len(self._ranks) == 1 else "train"
+        ranks = f"{count_of(len(self._ranks), 'rank')} {trains}"
+        lines = [f"Run {self._run}: {ranks} for {self._options.seconds:g} s."]
         lines += ["", "Metrics and log of each rank:"]
         for rank in self._ranks:
             lines.append(f"  rank {rank.number}  {rank.url or 'no page'}  {rank.log}")
@@ -253,7 +254,8 @@ def _check_port(options: DemoOptions) -> None:
     last = options.port + options.ranks - 1
     if last > 65535:
         raise UserError(
-            f"--port {options.port} leaves no room for {options.ranks} ranks; pass a lower one"
+            f"--port {options.port} leaves no room for {count_of(options.ranks, 'rank')}; "
+            "pass a lower one"
         )
     try:
         with socket.socket() as probe:
