@@ -66,7 +66,7 @@ soak: .venv/.dev ## Attack real ranks at random for 10 minutes; ARGS="--minutes 
 	@scripts/install-missing promtool
 	.venv/bin/python -m tests.soak $(ARGS)
 
-bench: .venv/.dev ## Run the benchmarks; options in ARGS="..."
+bench: .venv/.dev ## Run the benchmarks; some of them: ARGS="log-call otlp"
 	.venv/bin/python -m benchmarks $(ARGS)
 
 dashboards: .venv/.dev ## Generate grafana/dashboards from grafana/source
