@@ -19,6 +19,7 @@ from otel_dllogger.cli.log_source import (
 )
 from otel_dllogger.cli.terminal import UserError, missing_extra
 from otel_dllogger.errors import ConfigurationError, EndpointError
+from otel_dllogger.logs.not_logs import refuse_not_logs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +73,7 @@ def run_bridge(options: BridgeOptions) -> int:
     _tell_what_is_missing(options.source.paths)
     stopping = threading.Event()  # for the other thread: a signal handler must not set it
     try:
+        refuse_not_logs(options.source.paths)
         live = None if options.view is None else _open_live(options, options.view)
         bridge = _open_bridge(options, live)
         forwarder = _open_forwarder(options, stopping)

@@ -11,6 +11,7 @@ from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.http.discovery_folder import folders_to_read
 from otel_dllogger.http.scrape import page_url
 from otel_dllogger.http.service_discovery import announced_pages
+from otel_dllogger.logs.not_logs import refuse_not_logs
 from otel_dllogger.redaction import redact_address
 from otel_dllogger.view.log_source import LogSource
 from otel_dllogger.view.page_source import (
@@ -91,6 +92,8 @@ def find_targets(source: Source) -> Targets:
                 f"no file {target!r}; pass a log, a folder, a discovery folder, or the address of "
                 "a page such as 127.0.0.1:9464"
             )
+    if not places and not urls:
+        refuse_not_logs(logs)
     if urls:
         places.append(FixedPlaces(urls))
     return Targets(
