@@ -185,5 +185,5 @@ def _may_be_checkpoint(path: Path) -> bool:
 def _tell_what_is_missing(paths: Sequence[str]) -> None:
     for path in paths:
         found = glob.iglob(path, recursive=True)  # noqa: PTH207 - it need not begin with a folder
-        if not os.path.lexists(path) and next(found, None) is None:
+        if path and not os.path.lexists(path) and next(found, None) is None:
             say(f"{path} is not there yet; waiting for it")

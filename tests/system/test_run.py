@@ -462,6 +462,14 @@ def test_ranks_announce_themselves_without_any_setting(tmp_path):
     assert [] == list((runtime / "otel-dllogger").iterdir())
 
 
+def test_a_module_that_is_not_there_announces_nothing(tmp_path):
+    """Its page was open for a moment; an alert must not say that a run vanished."""
+    options = ("--port", "0", "--discovery-dir", "discovery")
+    done = otel_dllogger("run", *options, "-m", "no.such", cwd=tmp_path)
+    assert_user_error(done, "no module 'no.such'")
+    assert [] == list((tmp_path / "discovery").iterdir())
+
+
 def test_a_wrong_setting_is_warned_of_in_a_line(tmp_path):
     """A variable that makes no sense does not keep the script from running."""
     (tmp_path / "train.py").write_text("print('ran')")

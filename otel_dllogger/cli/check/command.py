@@ -138,7 +138,7 @@ def _check_url(url: str) -> Report:
 
 
 def _where_ports_are() -> str:
-    folders = " and ".join(str(folder.path) for folder in folders_to_read())
+    folders = " and ".join(str(one.path) for one in folders_to_read() if one.path.is_dir())
     if not folders:
         return "otel-dllogger watch looks for ranks on the usual ports"
     return f"Files in {folders} have the ports of this machine's ranks"

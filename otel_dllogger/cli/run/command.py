@@ -14,6 +14,7 @@ from otel_dllogger.cli.run.aliases import install_aliases, put_shadows_on_path
 from otel_dllogger.cli.run.otlp import find_collector, otlp_at_first_record
 from otel_dllogger.cli.run.page import PageOptions, hand_down, open_page
 from otel_dllogger.cli.run.program import Program, find_module, find_script
+from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.logger import attached
 
 if TYPE_CHECKING:
@@ -53,7 +54,12 @@ def prepare(
     _attach_until_exit(backend, is_sent=collector is not None)
     install_aliases()
     if is_module:
-        program = find_module(script, arguments)
+        try:
+            program = find_module(script, arguments)
+        except UserError:
+            if backend.discovery is not None:  # or an alert would say that the run vanished
+                backend.discovery.remove()
+            raise
     put_shadows_on_path()
     for warning in warnings + otlp_warnings:
         click.echo(f"otel-dllogger: {warning}", err=True)
