@@ -503,8 +503,8 @@ def bridge(
     """Follow other people's logs, and serve the metrics of all their ranks on one page.
 
     PATH is a log file, a folder with all below it, or a glob; it need not exist yet. Logs of
-    DLLogger, TCAP DLLogger, MMEngine, TensorBoard and many other tools are read; docs/logs.md
-    lists them. The job that writes them is not touched.
+    DLLogger, TCAP DLLogger, MMEngine, TensorBoard and many other tools are read;
+    docs/how-to/logs.md lists them. The job that writes them is not touched.
 
     \b
     otel-dllogger bridge runs/
