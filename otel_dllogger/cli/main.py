@@ -458,9 +458,8 @@ def report(
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    default="127.0.0.1:9464",
-    show_default=True,
-    help="Where to serve the page; port 0 means any free port.",
+    help="Where to serve the page; port 0 means any free port.  [default: 127.0.0.1:9464, or the "
+    "next port that is free]",
 )
 @click.option(
     "--view",
@@ -489,7 +488,7 @@ def report(
 def bridge(
     *,
     paths: tuple[str, ...],
-    listen: str,
+    listen: str | None,
     view: str | None,
     otlp: str | None,
     checkpoint: Path | None,
@@ -519,12 +518,13 @@ def bridge(
     from otel_dllogger.cli.log_source import parse_address  # noqa: PLC0415
     from otel_dllogger.logs.source import Source  # noqa: PLC0415
 
-    host, port = parse_address(listen)
+    host, port = parse_address(listen or "127.0.0.1:9464")
     return run_bridge(
         BridgeOptions(
             source=Source(paths, run_name, patterns, zone, conventions),
             host=host,
             port=port,
+            port_tries=1 if listen else 100,
             otlp=otlp,
             checkpoint=checkpoint,
             expire_s=expire_s,
