@@ -40,7 +40,8 @@ def rules_loaded() -> Builder[models.Panel]:
         About(
             "Recording rules",
             "The panels show what Prometheus computes by the rules in prometheus/rules. If these "
-            "are not loaded, most panels are empty: add them to rule_files, see docs/stack.md.",
+            "are not loaded, most panels are empty: add them to rule_files, see "
+            "docs/how-to/stack.md.",
             steps=((None, RED), (1, GREEN)),
             names=(("0", "NOT LOADED", RED), ("1", "loaded", GREEN)),
         ),
@@ -63,8 +64,8 @@ def alert_list(*, width: int = 24, height: int = 6) -> Builder[models.Panel]:
     return rows(
         About(
             "Alerts",
-            "The alerts that fire at the end of the time range, and since when. docs/alerts.md "
-            "says what each alert means and what to do.",
+            "The alerts that fire at the end of the time range, and since when. "
+            "docs/reference/alerts.md says what each alert means and what to do.",
             nothing="No alert fires",
         ),
         [Query(f"1000 * ALERTS_FOR_STATE{{{RUNS}}} and ignoring (alertstate) ALERTS{alerts}")],

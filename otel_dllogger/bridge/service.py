@@ -68,6 +68,7 @@ class Bridge:
         source: What to follow.
         host: The address to listen on.
         port: The port, 0 for any free one.
+        port_tries: How many ports to try while they are in use, counting up.
         checkpoint: The file that stores how far everything was read, and what was read.
         expire_s: Seconds without a new line after which a rank leaves the page.
         tell: Takes lines about what was found, and what makes it doubtful; None to find nothing.
@@ -90,6 +91,7 @@ class Bridge:
         tell: Callable[[str], object] | None = None,
         feed: RankFeed | None = None,
         live_page: str = "",
+        port_tries: int = 1,
     ) -> None:
         self._expire_s = expire_s
         self._ranks = Ranks(max_series=source.max_series)
@@ -121,7 +123,7 @@ class Bridge:
             host=host,
             port=port,
             health=self._health,
-            port_tries=1,
+            port_tries=port_tries,
             live_page=live_page,
         )
 

@@ -43,6 +43,7 @@ class BridgeOptions:
         source: What is followed.
         host: The address of the page.
         port: Its port, 0 for any free one.
+        port_tries: How many ports to try while they are in use, counting up.
         otlp: The URL of a collector, None for no collector.
         checkpoint: The file that stores how far logs were read, None for no file.
         expire_s: Seconds without a new line after which a rank leaves the page.
@@ -53,6 +54,7 @@ class BridgeOptions:
     source: Source
     host: str
     port: int
+    port_tries: int
     otlp: str | None
     checkpoint: Path | None
     expire_s: float
@@ -82,6 +84,11 @@ def run_bridge(options: BridgeOptions) -> int:
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, lambda *_: bridge.stop())
+    if options.port not in (0, bridge.endpoint.port):
+        say(
+            f"port {options.port} is taken; the page is at {bridge.endpoint.port}; where a scraper "
+            "expects one port, pass --listen"
+        )
     if not options.quiet:
         say(f"metrics of the logs: {bridge.endpoint.url}")
         if live is not None:
@@ -140,6 +147,7 @@ def _open_bridge(options: BridgeOptions, live: _Live | None) -> Bridge:
         options.source,
         host=options.host,
         port=options.port,
+        port_tries=options.port_tries,
         checkpoint=None if options.checkpoint is None else str(options.checkpoint),
         expire_s=options.expire_s,
         tell=None if options.quiet else say,

@@ -481,9 +481,8 @@ def report(
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    default="127.0.0.1:9464",
-    show_default=True,
-    help="Where to serve the page; port 0 means any free port.",
+    help="Where to serve the page; port 0 means any free port.  [default: 127.0.0.1:9464, or the "
+    "next port that is free]",
 )
 @click.option(
     "--view",
@@ -512,7 +511,7 @@ def report(
 def bridge(
     *,
     paths: tuple[str, ...],
-    listen: str,
+    listen: str | None,
     view: str | None,
     otlp: str | None,
     checkpoint: Path | None,
@@ -526,8 +525,8 @@ def bridge(
     """Follow other people's logs, and serve the metrics of all their ranks on one page.
 
     PATH is a log file, a folder with all below it, or a glob; it need not exist yet. Logs of
-    DLLogger, TCAP DLLogger, MMEngine, TensorBoard and many other tools are read; docs/logs.md
-    lists them. The job that writes them is not touched.
+    DLLogger, TCAP DLLogger, MMEngine, TensorBoard and many other tools are read;
+    docs/how-to/logs.md lists them. The job that writes them is not touched.
 
     \b
     otel-dllogger bridge runs/
@@ -542,12 +541,13 @@ def bridge(
     from otel_dllogger.cli.log_source import parse_address  # noqa: PLC0415
     from otel_dllogger.logs.source import Source  # noqa: PLC0415
 
-    host, port = parse_address(listen)
+    host, port = parse_address(listen or "127.0.0.1:9464")
     return run_bridge(
         BridgeOptions(
             source=Source(paths, run_name, patterns, zone, conventions),
             host=host,
             port=port,
+            port_tries=1 if listen else 100,
             otlp=otlp,
             checkpoint=checkpoint,
             expire_s=expire_s,

@@ -143,7 +143,7 @@ def test_the_text_of_a_message_has_all_that_one_needs(tmp_path):
         "summary": "Run r is gone",
         "description": "It crashed.",
         "dashboard": "/d/x?var-run=r",
-        "runbook_url": "docs/alerts.md#x",
+        "runbook_url": "docs/reference/alerts.md#x",
     }
     labels = {"alertname": "DLLoggerRunVanished", "run": "r", "severity": "critical"}
     one = {"labels": labels, "annotations": annotations, "generatorURL": "http://p/graph"}
@@ -169,7 +169,7 @@ def test_the_text_of_a_message_has_all_that_one_needs(tmp_path):
         "[firing, critical] Run r is gone",
         "It crashed.",
         "Dashboard: http://127.0.0.1:3000/d/x?var-run=r",
-        "What to do: docs/alerts.md#x",
+        "What to do: docs/reference/alerts.md#x",
         "Query: http://p/graph",
         "",
         "[resolved, critical] Run r is gone",

@@ -157,6 +157,7 @@ class BridgeProcess:
         folder: Where it runs, and where its standard error goes.
         variables: The environment; by default one without settings, and without coverage.
         commit_interval_s: Seconds between two checkpoints, instead of the default.
+        listen: Where its page is, None for the default.
     """
 
     def __init__(
@@ -165,14 +166,16 @@ class BridgeProcess:
         folder: Path,
         variables: Mapping[str, str] | None = None,
         commit_interval_s: float | None = None,
+        listen: str | None = "127.0.0.1:0",
     ) -> None:
+        given = [] if listen is None else ["--listen", listen]
         command = COMMAND
         if commit_interval_s is not None:
             command = (sys.executable, "-c", _COMMITTING.format(commit_interval_s))
         self.stderr = folder / f"stderr_{time.monotonic_ns()}"
         with self.stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [*command, "bridge", "--listen", "127.0.0.1:0", *map(str, arguments)],
+                [*command, "bridge", *given, *map(str, arguments)],
                 cwd=folder,
                 env=uncovered() if variables is None else variables,
                 stdin=subprocess.DEVNULL,

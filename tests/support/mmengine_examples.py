@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from otel_dllogger.identity import host_name
 from tests.support.paths import ROOT
 
-DOC = ROOT / "docs" / "mmengine.md"
+DOC = ROOT / "docs" / "reference" / "mmengine.md"
 TEXT = DOC.read_text(encoding="utf-8")
 
 _MARK = "=== the end of an example ==="

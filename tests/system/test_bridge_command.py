@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -64,6 +65,18 @@ def test_a_log_with_a_banner_is_no_checkpoint(tmp_path):
     given = ("--listen", "127.0.0.1:0", "--checkpoint", "train.log")
     assert_user_error(otel_dllogger("bridge", ".", *given, cwd=tmp_path), "train.log", "is a log")
     assert log.read_bytes() == before
+
+
+def test_beside_a_rank_it_takes_the_next_port(tmp_path):
+    """Whose page has the usual one; what expects the bridge there is told of."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # something else may have it
+            stack.enter_context(socket.create_server(("127.0.0.1", 9464)))
+        bridge = stack.enter_context(BridgeProcess(".", folder=tmp_path, listen=None))
+        assert bridge.port > 9464
+        assert re.search(
+            r"^otel-dllogger: port 9464 is taken; .*--listen$", bridge.errors(), re.MULTILINE
+        )
 
 
 def test_a_taken_port_is_one_line(tmp_path):

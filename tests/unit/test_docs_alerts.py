@@ -11,7 +11,7 @@ from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.newest_only
 
-PAGE = "docs/alerts.md"
+PAGE = "docs/reference/alerts.md"
 TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
 RULES = [
     rule
@@ -55,7 +55,7 @@ def test_links_of_the_page_lead_somewhere():
     """Files exist, and anchors have a heading."""
     for target in re.findall(r"\]\(([^)]+)\)", TEXT):
         name, _, fragment = target.partition("#")
-        path = ROOT / "docs" / name if name else ROOT / PAGE
+        path = ROOT / "docs" / "reference" / name if name else ROOT / PAGE
         assert path.is_file(), target
         headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
         assert not fragment or fragment in {anchor(heading) for heading in headings}, target

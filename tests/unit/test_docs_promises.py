@@ -12,7 +12,7 @@ from tests.support.paths import ROOT, TESTS
 
 pytestmark = pytest.mark.newest_only
 
-TEXT = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "reference" / "promises.md").read_text(encoding="utf-8")
 
 _QUOTED = re.compile(r"`([^`\n]+)`")
 _TEST = re.compile(r"(test_\w+\.py)(?:::(test_\w+))?")
@@ -127,7 +127,7 @@ def test_links_lead_somewhere():
         for title in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
     }
     for path, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", TEXT):
-        assert (ROOT / "docs" / path).exists(), path
+        assert (ROOT / "docs" / "reference" / path).exists(), path
         assert path or anchor in anchors, anchor
     for name in ("README.md", "CONTRIBUTING.md"):
-        assert "](docs/promises.md)" in (ROOT / name).read_text(encoding="utf-8"), name
+        assert "](docs/reference/promises.md)" in (ROOT / name).read_text(encoding="utf-8"), name

@@ -154,7 +154,7 @@ def test_every_reason_is_documented() -> None:
     readme = (ROOT / "README.md").read_text()
     failures = readme.partition("## When things fail")[2].partition("\n## ")[0]
     assert [] == sorted(TABLES["DIAGNOSTICS"] - {*names_in(failures)})
-    logs = (ROOT / "docs" / "logs.md").read_text()
+    logs = (ROOT / "docs" / "how-to" / "logs.md").read_text()
     table = logs.partition("| of | reasons |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| (.+?) \| (.*) \|$", table, re.MULTILINE)
     of_lines = {name: names_in(names) for name, names in rows if name.startswith("lines")}

@@ -116,7 +116,12 @@ def read(path: Path) -> str:
 def test_every_variable_is_in_the_one_table_and_in_the_readme():
     """What the code or a document mentions is known, and what is known is documented."""
     mentioned = names_in(
-        "otel_dllogger/**/*.py", "*.md", "docs/*.md", "deploy/**/*", "*.yml", "prometheus/**/*.yml"
+        "otel_dllogger/**/*.py",
+        "*.md",
+        "docs/**/*.md",
+        "deploy/**/*",
+        "*.yml",
+        "prometheus/**/*.yml",
     )
     assert set(settings.VARIABLES) == mentioned
     rows = re.findall(r"^\| `(OTEL_DLLOGGER_[A-Z_]+)` \|", read(ROOT / "README.md"), re.MULTILINE)

@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 
 EXAMPLES = re.findall(
     r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?",
-    (ROOT / "docs" / "backends.md").read_text(encoding="utf-8"),
+    (ROOT / "docs" / "how-to" / "backends.md").read_text(encoding="utf-8"),
     re.DOTALL,
 )
 
