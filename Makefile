@@ -111,13 +111,13 @@ dist: .venv-dist/.done ## Build sdist and wheel, and test the wheel as installed
 
 # pip-audit compares versions with those that have known vulnerabilities, over the network.
 audit: .venv-runtime/.done .venv-audit/.done ## Look for known vulnerabilities in what the package needs
-	.venv-runtime/bin/python -m pip freeze --exclude otel-dllogger > .venv-runtime/requirements.txt
 	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps -r .venv-runtime/requirements.txt
 
 sbom: .venv-runtime/.done .venv-audit/.done ## List what the package needs, in dist/otel-dllogger.cdx.json (CycloneDX)
 	mkdir -p dist
-	.venv-audit/bin/cyclonedx-py environment --validate --output-reproducible \
-		--output-format JSON --output-file dist/otel-dllogger.cdx.json .venv-runtime/bin/python
+	.venv-audit/bin/cyclonedx-py environment --validate --output-reproducible --mc-type library \
+		--pyproject pyproject.toml --output-format JSON --output-file dist/otel-dllogger.cdx.json \
+		.venv-runtime/bin/python
 
 clean: ## Remove environments, caches and results
 	rm -rf .venv .venv-* build dist demo-run .coverage .coverage.* \
@@ -137,10 +137,12 @@ clean: ## Remove environments, caches and results
 	scripts/environment .venv-dist --upgrade build twine
 	@touch $@
 
-# What users install, without what only the project's tests need.
+# What the package brings along for its users: neither itself, nor what installed it.
 .venv-runtime/.done: pyproject.toml scripts/environment
 	scripts/environment .venv-runtime --upgrade --upgrade-strategy eager \
 		'.[otlp,tensorboard,training,view]'
+	.venv-runtime/bin/python -m pip freeze --exclude otel-dllogger > .venv-runtime/requirements.txt
+	.venv-runtime/bin/python -m pip uninstall --quiet --yes otel-dllogger setuptools pip
 	@touch $@
 
 .venv-audit/.done: scripts/environment
