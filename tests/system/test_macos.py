@@ -137,8 +137,8 @@ def test_check_and_watch_read_pages_and_logs(training, tmp_path):
     assert re.search(rf"{RUN}.*finished", done.stdout)
 
 
-def test_the_live_page_and_the_report_show_the_run(training, tmp_path):
-    """What a browser gets from ``view``, and the one file of ``report``."""
+def test_the_live_page_the_report_and_backfill_have_the_run(training, tmp_path):
+    """What a browser gets from ``view``, and the files of ``report`` and ``backfill``."""
     view = subprocess.Popen(
         [*COMMAND, "view", "logs", "--listen", "127.0.0.1:0"],
         cwd=tmp_path,
@@ -158,6 +158,9 @@ def test_the_live_page_and_the_report_show_the_run(training, tmp_path):
     done = command(tmp_path, "report", "logs", "--format", "json", "-o", "-")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["runs"][0]["name"] == RUN
+    done = command(tmp_path, "backfill", "logs", "--to", "openmetrics", "past.om")
+    assert done.returncode == 0, done.stderr
+    assert f'run="{RUN}"' in (tmp_path / "past.om").read_text()
 
 
 @pytest.mark.parametrize("world_size", ["1", "2"])

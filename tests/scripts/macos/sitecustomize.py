@@ -22,34 +22,43 @@ import sys
 import sysconfig
 import types
 
+# A name that ends in "_" stands for all that begin with it.
 _ONLY_ON_LINUX = {
     fcntl: "F_OFD_ F_ADD_SEALS F_GET_SEALS F_SEAL_ F_SETPIPE_SZ F_GETPIPE_SZ F_SETSIG F_GETSIG "
     "F_NOTIFY F_SETLEASE F_GETLEASE DN_",
     os: "sched_ SCHED_ O_TMPFILE O_PATH O_DIRECT O_LARGEFILE O_NOATIME memfd_create MFD_ pidfd_ "
-    "PIDFD_ P_PIDFD eventfd EFD_ timerfd_ TFD_ splice SPLICE_ copy_file_range posix_fallocate "
-    "posix_fadvise POSIX_FADV_ fdatasync pipe2 getxattr setxattr listxattr removexattr XATTR_ "
-    "getrandom GRND_ setns unshare CLONE_ setresuid setresgid getresuid getresgid RTLD_DEEPBIND "
-    "O_RSYNC preadv2 pwritev2 RWF_ EX_NOTFOUND",
-    select: "epoll EPOLL POLLRDHUP",
+    "PIDFD_ P_PIDFD eventfd eventfd_ EFD_ timerfd_ TFD_ splice SPLICE_ copy_file_range "
+    "posix_fallocate posix_fadvise POSIX_FADV_ fdatasync pipe2 getxattr setxattr listxattr "
+    "removexattr XATTR_ getrandom GRND_ setns unshare CLONE_ setresuid setresgid getresuid "
+    "getresgid RTLD_DEEPBIND O_RSYNC preadv2 pwritev2 RWF_",
+    select: "epoll EPOLL_ EPOLLIN EPOLLOUT EPOLLERR EPOLLHUP EPOLLET EPOLLONESHOT EPOLLEXCLUSIVE "
+    "EPOLLPRI EPOLLRDHUP POLLRDHUP",
     _signal: "SIGRTMIN SIGRTMAX SIGPWR SIGSTKFLT SIGPOLL SIGCLD sigtimedwait sigwaitinfo "
     "pidfd_send_signal",
     _socket: "SO_PEERCRED SO_PASSCRED SO_PEERSEC SO_BINDTODEVICE SO_DOMAIN SO_PROTOCOL SO_MARK "
     "SO_INCOMING_CPU SO_PRIORITY MSG_NOSIGNAL MSG_CMSG_CLOEXEC MSG_ERRQUEUE MSG_MORE MSG_CONFIRM "
     "SOCK_CLOEXEC SOCK_NONBLOCK TCP_USER_TIMEOUT TCP_QUICKACK TCP_CORK TCP_DEFER_ACCEPT "
     "TCP_KEEPIDLE TCP_LINGER2 TCP_SYNCNT TCP_WINDOW_CLAMP TCP_INFO AF_NETLINK AF_PACKET AF_VSOCK "
-    "AF_ALG AF_CAN AF_TIPC AF_QIPCRTR AF_RDS PF_ CAN_ NETLINK_ ALG_ SOL_ALG SOL_CAN SOL_TIPC "
-    "TIPC_ VM SO_VM VMADDR",
+    "AF_ALG AF_CAN AF_TIPC AF_QIPCRTR AF_RDS PF_ CAN_ NETLINK_ ALG_ SOL_ALG SOL_CAN_ SOL_TIPC "
+    "TIPC_ VM_ SO_VM_ VMADDR_",
     errno: "ECHRNG EL2NSYNC EL3HLT EL3RST ELNRNG EUNATCH ENOCSI EL2HLT EBADE EBADR EXFULL ENOANO "
-    "EBADRQC EBADSLT EBFONT ENONET ENOPKG EADV ESRMNT ECOMM EDOTDOT ENOTUNIQ EBADFD EREMCHG ELIB "
-    "ERESTART ESTRPIPE EUCLEAN ENOTNAM ENAVAIL EISNAM EREMOTEIO ENOMEDIUM EMEDIUMTYPE ENOKEY EKEY "
-    "ERFKILL EHWPOISON",
+    "EBADRQC EBADSLT EBFONT ENONET ENOPKG EADV ESRMNT ECOMM EDOTDOT ENOTUNIQ EBADFD EREMCHG "
+    "ELIBACC ELIBBAD ELIBSCN ELIBMAX ELIBEXEC ERESTART ESTRPIPE EUCLEAN ENOTNAM ENAVAIL "
+    "EISNAM EREMOTEIO ENOMEDIUM EMEDIUMTYPE "
+    "ENOKEY EKEYEXPIRED EKEYREVOKED EKEYREJECTED ERFKILL EHWPOISON",
 }
+
+
+def _is_among(name, names):
+    return any(name.startswith(one) if one.endswith("_") else name == one for one in names.split())
+
+
 for _module, _names in _ONLY_ON_LINUX.items():
     for _name in [*vars(_module)]:
-        if _name.startswith(tuple(_names.split())):
+        if _is_among(_name, _names):
             delattr(_module, _name)
 for _name in [*vars(signal)]:  # its enumeration is made of what _signal has
-    if _name.startswith(tuple(_ONLY_ON_LINUX[_signal].split())):
+    if _is_among(_name, _ONLY_ON_LINUX[_signal]):
         delattr(signal, _name)
 
 
