@@ -134,7 +134,7 @@ def run(
 @click.option(
     "--ranks",
     type=click.IntRange(1, 64),
-    default=4,
+    default=8,
     show_default=True,
     help="Number of processes that train.",
 )
@@ -148,9 +148,7 @@ def run(
 @click.option(
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path("demo-run"),
-    show_default=True,
-    help="Folder for the logs and the discovery files.",
+    help="Folder for logs, checkpoints and discovery files.  [default: demo-run/<run>]",
 )
 @click.option(
     "--port",
@@ -161,16 +159,20 @@ def run(
 @click.option(
     "--with-prometheus",
     is_flag=True,
-    help="Start a Prometheus that scrapes the ranks, and send it some queries.",
+    help="Start a Prometheus that scrapes the ranks, and send it a query.",
 )
-def demo(*, ranks: int, seconds: float, directory: Path, port: int, with_prometheus: bool) -> int:
+def demo(
+    *, ranks: int, seconds: float, directory: Path | None, port: int, with_prometheus: bool
+) -> int:
     """Train a small network in several processes, and watch them.
 
-    Every rank is a separate process with its own /metrics page; the table is read from those
-    pages. The training is real, in plain Python. One rank is slow on purpose, and one
-    meets a broken sample, whose loss is NaN.
+    Every rank is a separate process with a log and a /metrics page of its own. The terminal
+    and the live page, whose address is printed first, show all of them. The network is really
+    trained; reading data and computing on an accelerator are waits. On purpose, one rank reads
+    its data slowly, one meets a broken sample, whose loss is NaN, and one is killed and
+    restarted from its checkpoint. At the end it says what was seen of that.
 
-    Exits with 0, also after Ctrl-C, or with 1 if one of its processes died.
+    Exits with 0, also after Ctrl-C, or with 1 if a process died that should not have.
     """
     from otel_dllogger.cli.demo.command import DemoOptions, run_demo  # noqa: PLC0415
 
