@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import signal
 import socket
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,9 +21,10 @@ from otel_dllogger.cli.log_source import explain
 from otel_dllogger.cli.terminal import UserError, missing_extra
 from otel_dllogger.cli.view import PageOptions, open_live_page
 from otel_dllogger.errors import EndpointError, count_of
+from otel_dllogger.view.terminal.events import Events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 _TURN_S = 0.5
@@ -65,12 +64,13 @@ def run_demo(options: DemoOptions) -> int:
     Raises:
         UserError: If something that it needs is missing.
     """
-    interrupted = threading.Event()
-    with _interrupts(interrupted):
+    if sys.stdout is None:
+        raise UserError("standard output is closed; let it go to a terminal, a pipe or a file")
+    with Events(has_keys=False).opened() as events:
         try:
             _check_port(options)
             program = find_prometheus() if options.with_prometheus else None
-            demo = _Demo(options, interrupted)
+            demo = _Demo(options, events)
             demo.run(program)
         except ImportError as error:
             raise UserError(missing_extra(error, "view")) from None
@@ -79,26 +79,14 @@ def run_demo(options: DemoOptions) -> int:
         return demo.conclude()
 
 
-@contextlib.contextmanager
-def _interrupts(interrupted: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and a closed terminal end the demo cleanly."""
-    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: interrupted.set()) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 class _Demo:
     """A demo, with everything that it starts."""
 
-    def __init__(self, options: DemoOptions, interrupted: threading.Event) -> None:
+    def __init__(self, options: DemoOptions, events: Events) -> None:
         from otel_dllogger.cli.demo.observer import Observer  # noqa: PLC0415 - an extra
 
         self._options = options
-        self._interrupted = interrupted
+        self._events = events
         self._folder = folder = DemoFolder(options.directory)
         self._ranks: list[Rank] = []
         self._prometheus: Prometheus | None = None
@@ -109,7 +97,7 @@ class _Demo:
         )
         self._start_s = 0.0
         self._end_s: float | None = None
-        self._trains = self._stopped_early = False
+        self._trains = self._stopped_early = self._is_unread = False
 
     def run(self, prometheus: str | None) -> None:
         """Start the processes, show the ranks until the last has ended, and clean up.
@@ -160,7 +148,7 @@ class _Demo:
         """Show the ranks until the last one has ended, or Ctrl-C."""
         failure = Failure(self._ranks, self._options.seconds)
         try:
-            while self._is_running() and not self._interrupted.is_set():
+            while self._is_running() and not self._is_unread:
                 if self._trains:
                     failure.advance(self._elapsed_s())
                 else:
@@ -168,7 +156,8 @@ class _Demo:
                 if self._prometheus is not None and all(rank.runs for rank in self._ranks):
                     self._prometheus.ask()  # a rank that ends takes its series with it
                 self._say(self._show)
-                self._interrupted.wait(_TURN_S)
+                if self._wait(_TURN_S):
+                    break
         finally:
             self._end_s = time.monotonic()
             self._stop_ranks()
@@ -186,6 +175,7 @@ class _Demo:
         if self._observer.count_training() + over >= len(self._ranks):
             self._trains = True
             self._start_s = time.monotonic()
+            self._display.renew()
 
     def _show(self) -> None:
         notes = [] if self._prometheus is None else [self._prometheus.format_answer()]
@@ -193,21 +183,32 @@ class _Demo:
         progress = f"{min(self._elapsed_s(), seconds):.0f} of {seconds:.0f} s"
         if not self._trains:
             ready, of = self._observer.count_training(), count_of(len(self._ranks), "rank")
-            progress = f"starting: {ready} of {of} trained"
+            progress = f"starting: {ready} of {of} train"
         self._display.show(progress, notes)
 
     def _elapsed_s(self) -> float:
         return (self._end_s or time.monotonic()) - self._start_s
 
+    def _wait(self, seconds: float) -> bool:
+        """Wait, and return whether somebody or something ended that."""
+        happened = self._events.wait(seconds)
+        if happened.is_unread:
+            self._fall_silent()
+        return happened.is_end
+
     def _say(self, show: Callable[[], object]) -> None:
-        """Show something; if nobody can see it any more, end the demo."""
+        """Show something, unless nobody can see it any more."""
         try:
             show()
-        except OSError:  # a closed terminal or pipe
-            self._interrupted.set()
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
-            os.close(nowhere)
+        except OSError:
+            self._fall_silent()
+
+    def _fall_silent(self) -> None:
+        """Write to nowhere: the terminal is closed, or nobody reads the pipe."""
+        self._is_unread = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
     def _stop_ranks(self) -> None:
         """End all ranks that are left, and remove what they leave."""
@@ -215,10 +216,9 @@ class _Demo:
         deadline_s = time.monotonic() + _STOP_S
         for rank in self._ranks:
             rank.terminate()
-        self._interrupted.clear()  # a second Ctrl-C ends them at once
-        # They wait until their pages are read once more.
+        # They wait until their pages are read once more; a second Ctrl-C ends them at once.
         while any(rank.runs for rank in self._ranks) and time.monotonic() < deadline_s:
-            if self._interrupted.wait(0.05):
+            if self._wait(0.05):
                 break
         for rank in self._ranks:
             rank.kill()

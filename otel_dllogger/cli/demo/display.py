@@ -65,6 +65,10 @@ class Display:
             self._line_due_s = time.monotonic() + _LINE_EVERY_S
             self._print_lines(progress)
 
+    def renew(self) -> None:
+        """Note that something else begins, which is to be shown at once."""
+        self._line_due_s = 0.0
+
     def close(self) -> None:
         """Leave the terminal below what was shown last."""
         if self._screen is None:

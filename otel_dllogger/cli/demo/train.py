@@ -122,11 +122,12 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> float:
         losses = []
+        order = self._reading.permutation(STEPS_PER_EPOCH)
         for iteration in range(STEPS_PER_EPOCH):
             if self._time_is_up():
                 break
             start_s = time.monotonic()
-            batch = self._read_batch(iteration)
+            batch = self._read_batch(order[iteration])
             read_s = time.monotonic() - start_s
             gradient = self._network.gradient(batch)
             learning_rate = self._learning_rate()
@@ -149,9 +150,9 @@ class Trainer:
             )
         return math.fsum(losses) / len(losses) if losses else math.nan
 
-    def _read_batch(self, iteration: int) -> Samples:
+    def _read_batch(self, number: int) -> Samples:
         time.sleep(self._read_s * self._reading.uniform(0.8, 1.2))
-        batch = self._share.batch(iteration * BATCH_SIZE, BATCH_SIZE)
+        batch = self._share.batch(number * BATCH_SIZE, BATCH_SIZE)
         if self._meets_broken_sample and self._share_of_time() > BROKEN_SAMPLE_AT:
             self._meets_broken_sample = False
             return batch.with_broken_sample()
@@ -171,9 +172,10 @@ class Trainer:
         time.sleep(STORE_S)
         unfinished.replace(self._checkpoint)
         end_s = time.monotonic()
-        self._step_ends_s.clear()  # the throughput is that of the steps
-        self._step_ends_s.append(end_s)
-        return end_s - start_s
+        saved_s = end_s - start_s
+        for number, time_s in enumerate(self._step_ends_s):  # the throughput is that of the steps
+            self._step_ends_s[number] = time_s + saved_s
+        return saved_s
 
     def _samples_per_s(self) -> float:
         times = self._step_ends_s

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.cells import cell_len
 from rich.text import Text
 
+from otel_dllogger.errors import count_of
 from otel_dllogger.metrics import health
 from otel_dllogger.view.numbers import format_rate, format_step, format_value
 from otel_dllogger.view.terminal.rank_table import STYLES, RankTable
@@ -193,7 +194,7 @@ def _findings(
         is_last = number == len(found) - 1
         if len(lines) + len(drawn) + (not is_last) > most:
             if len(lines) < most:
-                lines.append(Text(f"{len(found) - number:,} more findings", "dim"))
+                lines.append(Text(count_of(len(found) - number, "more finding"), "dim"))
             break
         lines += drawn
     return lines
