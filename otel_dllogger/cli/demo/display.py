@@ -51,13 +51,13 @@ class Display:
             if not self._is_drawing:
                 self._is_drawing = True
                 self._screen.enter()
-            below = [Text(self._characters.clean(line)) for line in ("", progress, *notes)]
+            below = [Text(self._characters.clean(line)) for line in (progress, *notes)]
             size = self._screen.size
             lines = max(size.lines - self._lines_above, 0)
-            room = size._replace(lines=max(lines - len(below), 0))
+            room = size._replace(lines=max(lines - len(below) - 1, 0))
             with self._model.lock:
                 runs = self._watched.look()
-                drawn = draw_runs(runs, room, self._characters) if runs else []
+                drawn = [*draw_runs(runs, room, self._characters), Text()] if runs else []
             for line in below:
                 line.truncate(size.columns)
             self._screen.show([*drawn, *below][: size.lines])

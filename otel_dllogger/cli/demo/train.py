@@ -33,6 +33,9 @@ READ_S = 0.008
 COMPUTE_S = 0.01
 """Seconds that an accelerator takes for a batch."""
 
+MOST_AT_FULL_SPEED = 16
+"""Ranks that one machine serves without delay; more of them read and compute more slowly."""
+
 STORE_S = 0.12
 """Seconds that it takes to store a checkpoint."""
 
@@ -46,18 +49,25 @@ class Fate(NamedTuple):
     """What happens to a rank on purpose.
 
     Attributes:
-        reads_slowly: Whether it waits longer for its data than the others.
+        read_s: Seconds that it takes to read a batch.
+        compute_s: Seconds that its accelerator takes for a batch.
         meets_broken_sample: Whether it meets a sample that is broken.
     """
 
-    reads_slowly: bool
+    read_s: float
+    compute_s: float
     meets_broken_sample: bool
 
     @classmethod
     def of(cls, rank: int, world_size: int, restarts: int) -> Fate:
         """Return what happens to a rank: the last one is slow, the second one meets the sample."""
-        reads_slowly = rank == world_size - 1 and world_size > 1
-        return cls(reads_slowly, restarts == 0 and rank == min(1, world_size - 1))
+        share = max(world_size / MOST_AT_FULL_SPEED, 1.0)
+        is_slow = rank == world_size - 1 and world_size > 1
+        return cls(
+            (2 if is_slow else 1) * READ_S * share,
+            COMPUTE_S * share,
+            restarts == 0 and rank == min(1, world_size - 1),
+        )
 
 
 class Trainer:
@@ -78,7 +88,7 @@ class Trainer:
         self._share = make_samples(BATCH_SIZE * STEPS_PER_EPOCH, seed=100 + rank)
         self._validation = make_samples(2 * BATCH_SIZE, seed=99)
         self._reading = np.random.default_rng(rank)
-        self._read_s = 2 * READ_S if fate.reads_slowly else READ_S
+        self._fate = fate
         self._meets_broken_sample = fate.meets_broken_sample
         self._seconds = seconds
         self._passed_s = passed_s
@@ -134,7 +144,7 @@ class Trainer:
             if math.isfinite(gradient.loss):
                 self._network.descend(gradient, learning_rate)
                 losses.append(gradient.loss)
-            time.sleep(COMPUTE_S)
+            time.sleep(self._fate.compute_s)
             end_s = time.monotonic()
             self._step_ends_s.append(end_s)
             self.steps += 1
@@ -151,7 +161,7 @@ class Trainer:
         return math.fsum(losses) / len(losses) if losses else math.nan
 
     def _read_batch(self, number: int) -> Samples:
-        time.sleep(self._read_s * self._reading.uniform(0.8, 1.2))
+        time.sleep(self._fate.read_s * self._reading.uniform(0.8, 1.2))
         batch = self._share.batch(number * BATCH_SIZE, BATCH_SIZE)
         if self._meets_broken_sample and self._share_of_time() > BROKEN_SAMPLE_AT:
             self._meets_broken_sample = False
