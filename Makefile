@@ -30,7 +30,7 @@ help: ## List the targets
 
 demo: .venv/.demo ## Show a training run live; options in ARGS="..."
 	@scripts/install-missing prometheus || echo 'make: continuing without Prometheus'
-	.venv/bin/otel-dllogger demo $$(command -v prometheus >/dev/null && echo --with-prometheus) $(ARGS)
+	@.venv/bin/otel-dllogger demo $$(command -v prometheus >/dev/null && echo --with-prometheus) $(ARGS)
 
 check: .venv/.dev lint ## Run the fast loop: style, types and the quick unit tests; ARGS="-k name"
 	.venv/bin/python $(PYTEST) $(ARGS) -q -m 'not slow' tests/unit

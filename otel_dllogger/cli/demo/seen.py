@@ -61,8 +61,8 @@ def _first(lines: Iterable[str]) -> Iterator[str]:
 def _slow(each: RankStatus) -> str:
     rank = f"rank {each.rank.number}"
     if each.excess is not None and each.excess > health.STRAGGLER_STEP_RATIO:
-        part = f", by its {each.slow_part}" if each.slow_part else ""
-        return f"{rank} was slow: its steps took {each.excess:.0%} longer{part}"
+        part = f", because of {each.slow_part}" if each.slow_part else ""
+        return f"{rank} was {each.excess:.0%} slower than the median{part}"
     return f"{rank} was slow: its {each.slow_part} took {each.slow_ratio:.0%} of a step longer"
 
 
