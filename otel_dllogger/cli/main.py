@@ -503,7 +503,7 @@ def bridge(
 
     PATH is a log file, a folder with all below it, or a glob; it need not exist yet. Logs of
     DLLogger, TCAP DLLogger, MMEngine, TensorBoard and many other tools are read;
-    docs/how-to/logs.md lists them. The job that writes them is not touched.
+    docs/reference/formats.md lists them. The job that writes them is not touched.
 
     \b
     otel-dllogger bridge runs/
