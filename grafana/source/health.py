@@ -24,7 +24,7 @@ def run_state() -> Builder[models.Panel]:
             "closed; terminated if SIGTERM or SIGINT told them to end, as scancel, preemption and "
             "Ctrl-C do; vanished if no rank answers and one of them did neither; stalled if no "
             "rank logs any more. What happens between two scrapes is not seen: see linger_s in "
-            "the README.",
+            "docs/reference/settings.md.",
             steps=((None, BLUE),),
             names=STATES,
             nothing="unknown",
