@@ -22,7 +22,7 @@ PYTEST := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 # What draws the pictures of the dashboards.
 RENDERER := grafana/pictures/renderer
 
-.PHONY: help demo check test test-newest test-oldest test-torch soak bench dashboards kubernetes pictures view-pictures frontend lint clean
+.PHONY: help demo check test test-newest test-oldest test-torch soak bench dashboards docs docs-serve kubernetes pictures view-pictures frontend lint clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
@@ -72,6 +72,13 @@ bench: .venv/.dev ## Run the benchmarks; options in ARGS="..."
 dashboards: .venv/.dev ## Generate grafana/dashboards from grafana/source
 	.venv/bin/python -m grafana.source
 
+# Material announces at each start that MkDocs 2 would not run it.
+docs: .venv/.dev ## Build the site of the documentation into site/; options in ARGS="..."
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict $(ARGS)
+
+docs-serve: .venv/.dev ## Show the documentation at 127.0.0.1:8000, and follow changes to it
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs serve $(ARGS)
+
 kubernetes: .venv/.dev ## Generate deploy/kubernetes/prometheus-rule.yaml from prometheus/rules
 	.venv/bin/python deploy/kubernetes/generate.py
 
@@ -94,7 +101,7 @@ lint: .venv/.dev ## Check style and types
 	.venv/bin/mypy --python-version 3.11 -p grafana.source -p grafana.queries -p grafana.pictures
 
 clean: ## Remove environments, caches and results
-	rm -rf .venv .venv-oldest .venv-torch build dist demo-run .coverage .coverage.* \
+	rm -rf .venv .venv-oldest .venv-torch build dist demo-run site .coverage .coverage.* \
 		.mypy_cache .pytest_cache .ruff_cache .hypothesis $(RENDERER)/node_modules \
 		frontend/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Measure and print the tables of the README: ``python -m benchmarks``."""
+"""Measure and print the tables of docs/explanation/performance.md: ``python -m benchmarks``."""
 
 from __future__ import annotations
 

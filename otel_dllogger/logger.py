@@ -27,7 +27,15 @@ MAX_NAME_CHARACTERS = 1_000
 
 
 class Verbosity:
-    """DLLogger's verbosity levels, which are plain ints; scripts pass 2 as well."""
+    """DLLogger's verbosity levels, which are plain ints; scripts pass 2 as well.
+
+    A backend takes the ``log`` calls whose verbosity is at most its own.
+
+    Attributes:
+        OFF: -1: a backend that takes no call of the levels below.
+        DEFAULT: 0.
+        VERBOSE: 1: the level of a ``Logger.log`` call that names none.
+    """
 
     OFF = -1
     DEFAULT = 0

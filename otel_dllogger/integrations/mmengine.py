@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mmengine.config import Config
     from mmengine.runner import Runner
 
+__all__ = ["DLLoggerHook", "DLLoggerVisBackend"]
 
 _NO_RUNNERS_HUB = "mmengine"
 """The hub that MMEngine makes where there is none."""
