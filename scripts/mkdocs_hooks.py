@@ -29,6 +29,8 @@ REPOSITORY_LABELS = ("repository", "source", "source code")
 
 _LOG = get_plugin_logger("links")
 _LINK = re.compile(r"(!?)\[((?:[^][`]|`[^`]*`)+)\]\(([^()\s]+)\)")
+_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
+_SPAN = re.compile(r"`[^`\n]*`")
 _DIRECTIVE = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
 _KEPT_LINES = re.compile(r"^\x08\n((?:.+\n?)+)", re.MULTILINE)  # after the \b of click
 _PAGE_NAMED = re.compile(r"\bdocs/reference/([\w-]+)\.md\b")
@@ -81,7 +83,12 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
             else (f"{text} (`{path}`)")
         )
 
-    return _LINK.sub(mend, markdown)
+    return _ROW.sub(_show_bars, _LINK.sub(mend, markdown))
+
+
+def _show_bars(row: re.Match[str]) -> str:
+    r"""Return a row of a table without the backslash of ``\|`` in code, as Git hosts show it."""
+    return _SPAN.sub(lambda code: code[0].replace(r"\|", "|"), row[0])
 
 
 def on_page_content(content: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -91,6 +91,22 @@ def test_a_link_to_a_file_that_does_not_exist_fails_the_build(tmp_path: Path) ->
     assert "index.md links to ../nowhere.yml, which does not exist" in done.stderr
 
 
+TABLE = """\
+# Table
+
+| a | b |
+|---|---|
+| `x \\| y` | z |
+"""
+
+
+def test_a_bar_in_a_table_is_shown_as_on_a_git_host(tmp_path: Path) -> None:
+    """The backslash only keeps it from ending the cell."""
+    done = build(tmp_path, {"index.md": TABLE})
+    assert done.returncode == 0, done.stderr
+    assert "<td><code>x | y</code></td>" in article(tmp_path, "index.html")
+
+
 COMMANDS = """\
 # Commands
 
