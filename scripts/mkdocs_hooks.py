@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 API = "reference/api/"
-REPOSITORY_LABELS = ("repository", "source", "source code")
+REPOSITORY_LABELS = ("repository", "source", "homepage")
 
 _LOG = get_plugin_logger("links")
 _LINK = re.compile(r"(!?)\[((?:[^][`]|`[^`]*`)+)\]\(([^()\s]+)\)")
@@ -39,10 +39,10 @@ _CODE = re.compile(r"<code>([A-Za-z_]\w*)((?:\.\w+)?)(?:\(\))?</code>")
 
 def on_config(config: MkDocsConfig) -> None:
     """Take the address of the repository, if there is one, from the package's metadata."""
-    for line in importlib.metadata.metadata("otel-dllogger").get_all("Project-URL") or ():
-        label, _, address = line.partition(", ")
-        if label.lower() in REPOSITORY_LABELS:
-            config.repo_url = address.rstrip("/")
+    lines = importlib.metadata.metadata("otel-dllogger").get_all("Project-URL") or ()
+    addresses = {label.lower(): url for label, _, url in (line.partition(", ") for line in lines)}
+    config.repo_url = next(filter(None, map(addresses.get, REPOSITORY_LABELS)), None)
+    config.repo_name = config.repo_url and urlsplit(config.repo_url).path.strip("/")
     for command in (cli, *cli.commands.values()):
         command.help = _markdown_of_help(command.help or "")
 
@@ -109,6 +109,11 @@ def on_page_content(content: str, *, page: Page, config: MkDocsConfig, files: Fi
 
     content = _PAGE_NAMED.sub(r'<a href="../\1.html">\1.md</a>', content)
     return _CODE.sub(link, content)
+
+
+def on_post_page(output: str, **_others: object) -> str:
+    """Keep browsers from asking the Git host how many stars the repository has."""
+    return output.replace(' data-md-component="source"', "")
 
 
 def _api_names(docs: Path) -> dict[str, str]:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.newest_only
 CONFIGURATION = """\
 site_name: small
 hooks: [{hooks}]
-{more}
+theme: {{name: material, font: false}}
 plugins:
   - mkdocstrings: {{handlers: {{python: {{paths: [{root}]}}}}}}
 markdown_extensions: [mkdocs-click, attr_list, fenced_code]
@@ -27,18 +27,38 @@ validation: {{links: {{not_found: warn}}}}
 """
 
 
-def build(folder: Path, pages: dict[str, str], more: str = "") -> subprocess.CompletedProcess[str]:
-    """Build a site of some pages, strictly, into the folder ``site``."""
+REPOSITORY = "https://github.com/example/repository"
+
+
+def build(
+    folder: Path, pages: dict[str, str], *, address: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Build a site of some pages, strictly, into the folder ``site``.
+
+    Args:
+        folder: An empty folder.
+        pages: The text of each page, by name.
+        address: That of the repository, in the metadata of the package.
+    """
     for name, text in pages.items():
         path = folder / "docs" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    installed = folder / "installed" / "otel_dllogger-1.dist-info"
+    installed.mkdir(parents=True)
+    urls = f"Project-URL: Issues, {address}/issues\nProject-URL: Homepage, {address}\n"
+    metadata = "Metadata-Version: 2.1\nName: otel-dllogger\nVersion: 1\n"
+    (installed / "METADATA").write_text(metadata + urls * bool(address))
     hooks = ROOT / "scripts" / "mkdocs_hooks.py"
-    (folder / "mkdocs.yml").write_text(CONFIGURATION.format(hooks=hooks, root=ROOT, more=more))
+    (folder / "mkdocs.yml").write_text(CONFIGURATION.format(hooks=hooks, root=ROOT))
     return subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--no-directory-urls"],
         cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": f"{installed.parent}:{ROOT}",
+            "NO_MKDOCS_2_WARNING": "1",
+        },
         capture_output=True,
         text=True,
         timeout=120,
@@ -62,15 +82,17 @@ LINKS = """\
 def test_links_to_the_repository_are_links_if_it_has_an_address(tmp_path: Path) -> None:
     """To its files and folders; links within the site and to elsewhere stay."""
     pages = {"index.md": "# Home", "guides/links.md": LINKS, "guides/other.md": "# Other"}
-    done = build(tmp_path, pages, "repo_url: https://example.org/repository")
+    done = build(tmp_path, pages, address=REPOSITORY)
     assert done.returncode == 0, done.stderr
     found = re.findall(r'href="([^"]*)"[^>]*>(.*?)</a>', article(tmp_path, "guides/links.html"))
     links = {text: target for target, text in found}
-    base = "https://example.org/repository"
-    assert links["<code>deploy/bridge</code>"] == f"{base}/tree/main/deploy/bridge"
-    assert links["a guide"] == f"{base}/blob/main/SECURITY.md#x"
+    assert links["<code>deploy/bridge</code>"] == f"{REPOSITORY}/tree/main/deploy/bridge"
+    assert links["a guide"] == f"{REPOSITORY}/blob/main/SECURITY.md#x"
     assert links["here"] == "other.html"
     assert links["there"] == "https://example.org/a"
+    page = article(tmp_path, "guides/links.html")
+    assert "example/repository" in page
+    assert 'data-md-component="source"' not in page  # the browser would ask the Git host
 
 
 def test_links_to_a_repository_without_an_address_are_text(tmp_path: Path) -> None:
