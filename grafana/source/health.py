@@ -41,7 +41,7 @@ def rules_loaded() -> Builder[models.Panel]:
             "Recording rules",
             "The panels show what Prometheus computes by the rules in prometheus/rules. If these "
             "are not loaded, most panels are empty: add them to rule_files, see "
-            "docs/how-to/grafana.md.",
+            "docs/how-to/prometheus.md.",
             steps=((None, RED), (1, GREEN)),
             names=(("0", "NOT LOADED", RED), ("1", "loaded", GREEN)),
         ),
