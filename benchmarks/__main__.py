@@ -1,10 +1,12 @@
-"""Measure and print the tables of the README: ``python -m benchmarks``."""
+"""Measure and print the tables of the documentation: ``python -m benchmarks [TABLE]...``."""
 
 from __future__ import annotations
 
+import argparse
 import platform
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks import (
     backfill,
@@ -18,14 +20,40 @@ from benchmarks import (
     parsers,
     reading,
     training,
+    training_rate,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def main() -> None:
-    """Run every benchmark and print Markdown."""
-    print(
-        f"Python {platform.python_version()}, {platform.machine()}; medians of interleaved rounds\n"
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmarks that were asked for, and print Markdown."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure what logging, reading logs and showing runs cost, and print Markdown.",
     )
+    parser.add_argument(
+        "tables",
+        metavar="TABLE",
+        nargs="*",
+        help=f"what to measure, by default everything: {', '.join(TABLES)}",
+    )
+    tables = parser.parse_args(arguments).tables
+    for table in tables:
+        if table not in TABLES:
+            parser.error(f"there is no table {table!r}; choose from {', '.join(TABLES)}")
+    print(
+        f"Python {platform.python_version()}, {platform.machine()}; medians of interleaved rounds"
+    )
+    for name, measure in TABLES.items():
+        if not tables or name in tables:
+            print()
+            measure()
+
+
+def _print_log_call() -> None:
+    """Print the cost of logging and of the import."""
     with tempfile.TemporaryDirectory() as folder:
         rows, faster = log_call.run(Path(folder))
     print("| one `log` of ten values | us a call | of the baseline | target |")
@@ -43,21 +71,13 @@ def main() -> None:
         f"`import otel_dllogger`: {import_time.import_ms():.0f} ms "
         f"(target: under {import_time.TARGET_MS:g})."
     )
-    print()
-    otlp.main()
-    print()
-    training.main()
-    _print_log_files()
-    print()
-    reading.main()
-    _print_live_page()
 
 
 def _print_live_page() -> None:
     """Print the cost of showing a run to many."""
     page = live_page.run()
     print(
-        f"\nA live page of {live_page.RANKS} ranks, {live_page.METRICS} metrics and "
+        f"A live page of {live_page.RANKS} ranks, {live_page.METRICS} metrics and "
         f"{live_page.STEPS:,} steps opens in {page.open_s:.1f} s (target: under "
         f"{live_page.OPEN_TARGET_S:g}). While {live_page.PAGES} of them are open: "
         f"{page.cpu:.2f} cores ({live_page.CPU_TARGET:g}), updates within {page.lag_s:.1f} s "
@@ -68,7 +88,7 @@ def _print_live_page() -> None:
 
 def _print_log_files() -> None:
     """Print the cost of reading and following other people's logs."""
-    print("\n| log lines read | lines/s | target |")
+    print("| log lines read | lines/s | target |")
     print("|---|---:|---:|")
     for name, rate, target in parsers.run():
         print(f"| {name} | {rate:,.0f} | {'' if target is None else f'at least {target:,}'} |")
@@ -98,8 +118,20 @@ def _print_log_files() -> None:
         f"{follow.DELIVERED_LINES_A_SECOND} times a second: {kib_a_second:,.0f} KiB/s written, "
         f"{kib_a_line:,.0f} KiB a line."
     )
-    page.main()
-    backfill.main()
+
+
+TABLES = {
+    "training-rate": training_rate.main,
+    "log-call": _print_log_call,
+    "otlp": otlp.main,
+    "training": training.main,
+    "log-files": _print_log_files,
+    "page": page.main,
+    "backfill": backfill.main,
+    "reading": reading.main,
+    "live-page": _print_live_page,
+}
+"""What can be measured, in the order of the whole output."""
 
 
 if __name__ == "__main__":

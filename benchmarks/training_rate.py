@@ -1,4 +1,4 @@
-"""The time of one ``log`` call between two training steps: ``python -m benchmarks.training_rate``.
+"""The time of one ``log`` call between two training steps.
 
 In a tight loop, the caches of the processor hold nothing but the call's own code and data. A
 training step of some ten milliseconds puts megabytes of others there, so that the same call takes
@@ -73,7 +73,3 @@ def main() -> None:
     print("|---|---:|---:|---:|")
     for name, us in times_us.items():
         print(f"| {name} | {us:.0f} | {us / base_us:.2f} | {us / STEP_MS / 10:.2f} % |")
-
-
-if __name__ == "__main__":
-    main()

@@ -3,11 +3,12 @@
 The data are scikit-learn's own: nothing is downloaded. Each rank writes its JSON log
 and serves its metrics; rank 0 prints.
 
-    pip install 'otel-dllogger[examples]'
-    torchrun --nproc-per-node 4 examples/train_digits_ddp.py --epochs 20
+    pip install '.[examples,view]'    # from a checkout
+    torchrun --nproc-per-node 4 examples/train_digits_ddp.py
 
-Then look at http://127.0.0.1:9464/metrics for rank 0, port 9465 for rank 1 and so on, and at
-log_rank0.json to log_rank3.json. otel-dllogger check says what is in any of them.
+It trains for three minutes, slowly enough to be watched, and says how: otel-dllogger watch
+shows all ranks, and curl the metrics of one. otel-dllogger report log_rank*.json tells
+afterwards how it went.
 """
 
 from __future__ import annotations
@@ -26,24 +27,43 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 import otel_dllogger as dllogger
 
 
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=180, help="how long to train (180)")
+    parser.add_argument("--batch-size", type=int, default=32, help="images per rank and step")
+    parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument(
+        "--step-seconds", type=float, default=0.1, help="the least that a step takes (0.1)"
+    )
+    parser.add_argument("--port", type=int, help="of local rank 0, the others count up (9464)")
+    return parser.parse_args()
+
+
+def load_data() -> tuple[TensorDataset, torch.Tensor, torch.Tensor]:
+    """Return the digits to train with, and those to validate with and their labels."""
+    images, labels = load_digits(return_X_y=True)
+    images = torch.tensor(images / 16, dtype=torch.float32)
+    train_x, val_x, train_y, val_y = train_test_split(
+        images, torch.tensor(labels), test_size=0.2, random_state=0
+    )
+    return TensorDataset(train_x, train_y), val_x, val_y
+
+
 def main() -> None:
     """Train, validate after each epoch, and log both from every rank."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--batch-size", type=int, default=32, help="images per rank and step")
-    parser.add_argument("--lr", type=float, default=0.05)
-    parser.add_argument("--port", type=int, help="of local rank 0, the others count up (9464)")
-    arguments = parser.parse_args()
-
+    arguments = parse_arguments()
     dist.init_process_group("gloo")
     rank, world_size = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(0)
 
-    backends = [
-        dllogger.JSONStreamBackend(dllogger.Verbosity.VERBOSE, "log_rank{rank}.json"),
-        dllogger.PrometheusBackend(dllogger.Verbosity.VERBOSE, port=arguments.port),
-    ]
+    page = dllogger.PrometheusBackend(dllogger.Verbosity.VERBOSE, port=arguments.port)
+    log = dllogger.JSONStreamBackend(dllogger.Verbosity.VERBOSE, "log_rank{rank}.json")
+    backends = [log, page]
     if rank == 0:
+        print(f"Training for {arguments.seconds:g} s. Meanwhile, in another terminal:")
+        print("  otel-dllogger watch")
+        print(f"  curl -s {page.url} | grep -E '^dl_(loss|accuracy)'", flush=True)
         backends.append(dllogger.StdOutBackend(dllogger.Verbosity.DEFAULT))
     dllogger.init(backends)
     # Before the first log, so that units are in the metrics' names from the first scrape.
@@ -52,12 +72,7 @@ def main() -> None:
     dllogger.metadata("val.accuracy", {"unit": "%", "GOAL": "MAXIMIZE", "STAGE": "VAL"})
     dllogger.log("PARAMETER", vars(arguments))
 
-    images, labels = load_digits(return_X_y=True)
-    images = torch.tensor(images / 16, dtype=torch.float32)
-    train_x, val_x, train_y, val_y = train_test_split(
-        images, torch.tensor(labels), test_size=0.2, random_state=0
-    )
-    train_set = TensorDataset(train_x, train_y)
+    train_set, val_x, val_y = load_data()
     sampler = DistributedSampler(train_set)
     loader = DataLoader(train_set, batch_size=arguments.batch_size, sampler=sampler)
 
@@ -65,16 +80,19 @@ def main() -> None:
     model = DistributedDataParallel(network)
     optimizer = torch.optim.SGD(model.parameters(), lr=arguments.lr, momentum=0.9)
     best_accuracy = 0.0
+    epoch, is_over = 0, False
+    end_s = time.monotonic() + arguments.seconds
 
-    for epoch in range(arguments.epochs):
+    while not is_over:
         sampler.set_epoch(epoch)
         for iteration, (x, y) in enumerate(loader):
-            start_s = time.perf_counter()
+            start_s = time.monotonic()
             loss = nn.functional.cross_entropy(model(x), y)
             optimizer.zero_grad()
             loss.backward()  # waits for the other ranks
             optimizer.step()
-            ips = len(x) / (time.perf_counter() - start_s)
+            time.sleep(max(start_s + arguments.step_seconds - time.monotonic(), 0.0))
+            ips = len(x) / (time.monotonic() - start_s)
             # The loss is a tensor: backends convert it. VERBOSE keeps it off the screen.
             dllogger.log(
                 (epoch, iteration), {"train.loss": loss.detach(), "train.ips": ips}, verbosity=1
@@ -82,10 +100,13 @@ def main() -> None:
         # Each rank evaluates its share; the mean over all ranks is the same everywhere.
         with torch.no_grad():
             hits = (network(val_x[rank::world_size]).argmax(1) == val_y[rank::world_size]).sum()
-        dist.all_reduce(hits)
-        accuracy = 100 * hits.item() / len(val_y)
+        # The ranks end together, when the first of them says that the time is up.
+        totals = torch.stack([hits, torch.tensor(int(time.monotonic() > end_s))])
+        dist.all_reduce(totals)
+        accuracy = 100 * totals[0].item() / len(val_y)
         best_accuracy = max(best_accuracy, accuracy)
         dllogger.log((epoch,), {"val.accuracy": accuracy})
+        epoch, is_over = epoch + 1, totals[1].item() > 0
 
     dllogger.log((), {"val.accuracy": best_accuracy})
     dllogger.shutdown()

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from otel_dllogger.runtime.platforms import require_posix
+
+require_posix()  # first, since most of what follows needs modules that Windows lacks
+
 from otel_dllogger.backends.json_stream import JSONStreamBackend
 from otel_dllogger.backends.otel import OTelBackend
 from otel_dllogger.backends.otlp import OTLPBackend

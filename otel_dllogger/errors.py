@@ -96,6 +96,15 @@ def in_words(error: BaseException, *, named: bool = False) -> str:
     return name + (words or type(error).__name__)
 
 
+def installing(extra: str) -> str:
+    """Return the commands that install the packages of one of our extras.
+
+    Args:
+        extra: The extra.
+    """
+    return f"pip install 'otel-dllogger[{extra}]', or pip install '.[{extra}]' in a checkout"
+
+
 def count_of(count: float, noun: str) -> str:
     """Return a count with its noun, as ``1 line`` and ``1,200 lines``."""
     plural = noun if count == 1 else f"{noun}es" if noun.endswith("s") else f"{noun}s"

@@ -125,7 +125,9 @@ def detect_topology(
       without these two, each host has a run of its own, with a warning;
     - else ``<script>-<start>``, such as ``train-20261128-171447``: when the launcher started, in
       local time, or the process itself if it has no launcher. The second of two that one parent
-      started in the same second, with the same program, adds its pid.
+      started in the same second, with the same program, adds its pid;
+    - without ``/proc``, as on macOS, ``<script>-<host>-<pid>`` of the parent of this rank, with a
+      warning if there are several ranks, or of the process itself if it has no launcher.
 
     Args:
         environ: The variables to read; by default those of the process.
@@ -157,7 +159,9 @@ def detect_topology(
         run=clean_run(run or "")
         or _run_from_environment(environ)
         or _run_on_several_hosts(environ, variables, world_size or 1)
-        or _run_from_process(host, _launcher_pid(variables, rank_given=rank is not None)),
+        or _run_from_process(
+            host, _launcher_pid(variables, world_size or 1, rank_given=rank is not None)
+        ),
         rank=own_rank,
         local_rank=local_rank or 0,
         world_size=max(world_size or 0, own_rank + 1),
@@ -360,13 +364,20 @@ def _boot_unix_s() -> int | None:
         return None
 
 
-def _launcher_pid(variables: RankVariables | None, *, rank_given: bool) -> int:
+def _launcher_pid(variables: RankVariables | None, world_size: int, *, rank_given: bool) -> int:
     if variables is None:
         # Without a rank, a child of multiprocessing is just as likely a trial of its own.
         return (rank_given and _multiprocessing_parent_pid()) or os.getpid()
     # A wrapper script between launcher and rank has the rank in its environment too: the launcher
     # is the first ancestor that does not. The first process of a container has no ancestor.
     pid = os.getppid() or os.getpid()
+    if world_size > 1 and read_process(os.getpid()) is None:  # macOS has no /proc
+        DIAGNOSTICS.warn(
+            "launcher without /proc",
+            "the run is named after the process that started this rank, since this system does not "
+            "show which started that; if it is not the launcher of all ranks, as with a script in "
+            f"between, set {settings.RUN} to the same name on all ranks",
+        )
     while _was_started_with(variables.rank, pid):
         process = read_process(pid)
         if process is None or process.parent_pid == 0:

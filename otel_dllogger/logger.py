@@ -27,7 +27,15 @@ MAX_NAME_CHARACTERS = 1_000
 
 
 class Verbosity:
-    """DLLogger's verbosity levels, which are plain ints; scripts pass 2 as well."""
+    """DLLogger's verbosity levels, which are plain ints; scripts pass 2 as well.
+
+    A backend takes the ``log`` calls whose verbosity is at most its own.
+
+    Attributes:
+        OFF: -1: a backend that takes no call of the levels below.
+        DEFAULT: 0.
+        VERBOSE: 1: the level of a ``Logger.log`` call that names none.
+    """
 
     OFF = -1
     DEFAULT = 0
@@ -162,11 +170,11 @@ class RecordBackend(Backend):
         self.write_info(Info(microseconds(timestamp), 0, data))
 
 
-_attached: list[Backend] = []
+_attached: list[tuple[Backend, type[Backend]]] = []
 
 
 @contextlib.contextmanager
-def attached(backend: Backend) -> Iterator[Backend]:
+def attached(backend: Backend, *, as_one_of: type[Backend] | None = None) -> Iterator[Backend]:
     """Attach one more backend to every Logger of this process while the block runs.
 
     A Logger that already has a backend of the same class is left alone: one process must not
@@ -174,12 +182,14 @@ def attached(backend: Backend) -> Iterator[Backend]:
 
     Args:
         backend: The backend; it is used in addition to ``Logger.backends``, but is not in it.
+        as_one_of: The class that counts as its own; None for its own.
     """
-    _attached.append(backend)
+    entry = (backend, as_one_of or type(backend))
+    _attached.append(entry)
     try:
         yield backend
     finally:
-        _attached.remove(backend)
+        _attached.remove(entry)
 
 
 class Logger:
@@ -362,7 +372,7 @@ class Logger:
     def _receivers(self) -> list[Any]:
         own = list(self.backends or ())
         own_types = set(map(type, own))
-        return own + [backend for backend in _attached if type(backend) not in own_types]
+        return own + [backend for backend, kind in _attached if kind not in own_types]
 
 
 def _level(verbosity: object) -> float:

@@ -115,9 +115,9 @@ class Timed:
 class Record(Timed):
     """One ``log`` call.
 
-    The class is not frozen, since freezing alone costs a microsecond. The data are converted
-    once for all backends, when the first of them asks. The result belongs to the record alone:
-    the user may go on changing the data, and no method of a logged value is called later.
+    The data are converted once for all backends, when the first of them asks. The result belongs
+    to the record alone: the user may go on changing the data, and no method of a logged value is
+    called later.
 
     Args:
         time_us: Microseconds since the Unix epoch, by the wall clock.
@@ -127,13 +127,14 @@ class Record(Timed):
 
     Attributes:
         is_pair: Whether the step is what it nearly always is, two ints: epoch and iteration.
-        values: The fields of ``Values``, once ``convert`` has been called. It is a bare tuple,
-            since an instance of a class takes several times as long to create.
-        encoded: The data as JSON, once ``encode_record`` has been called.
     """
 
+    # The class is not frozen, since freezing alone costs a microsecond.
+    #
     # Class attributes until they are known, and so no slots: setting eight attributes would cost
-    # more than setting five.
+    # more than setting five. ``values`` has the fields of ``Values``, once ``convert`` has been
+    # called: a bare tuple, since an instance of a class takes several times as long to create.
+    # ``encoded`` is the data as JSON, once ``encode_record`` has been called.
     values: tuple[Any, Mapping[str, float], bool, bool] | None = None
     encoded: bytes | None = None
     _position: Position | None = None

@@ -100,7 +100,7 @@ def _known_as(name: str) -> str:
     near = get_close_matches(name.removeprefix(PREFIX), meant_by, n=1)
     if near:
         return f"set {meant_by[near[0]]} instead"
-    return 'see the table under "Settings" in the README'
+    return "see docs/reference/settings.md"
 
 
 def text(variable: str, default: str) -> str:

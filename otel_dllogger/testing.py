@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from otel_dllogger.record import Info, Metadata, Record
 
 
+__all__ = ["RecordingBackend"]
+
+
 class RecordingBackend(RecordBackend):
     """A backend that keeps everything a Logger is given, in order, for a test to look at.
 

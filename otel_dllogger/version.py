@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-__version__: Final = "0.1.0"
+__version__: Final = "0.2.0.dev0"
+"""The only place of the version; a release is the same without ``.dev0``."""
 
 USER_AGENT: Final = (
     f"otel-dllogger/{__version__} (Python {'.'.join(map(str, sys.version_info[:3]))})"

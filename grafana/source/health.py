@@ -24,7 +24,7 @@ def run_state() -> Builder[models.Panel]:
             "closed; terminated if SIGTERM or SIGINT told them to end, as scancel, preemption and "
             "Ctrl-C do; vanished if no rank answers and one of them did neither; stalled if no "
             "rank logs any more. What happens between two scrapes is not seen: see linger_s in "
-            "the README.",
+            "docs/reference/settings.md.",
             steps=((None, BLUE),),
             names=STATES,
             nothing="unknown",
@@ -41,7 +41,7 @@ def rules_loaded() -> Builder[models.Panel]:
             "Recording rules",
             "The panels show what Prometheus computes by the rules in prometheus/rules. If these "
             "are not loaded, most panels are empty: add them to rule_files, see "
-            "docs/how-to/stack.md.",
+            "docs/how-to/prometheus.md.",
             steps=((None, RED), (1, GREEN)),
             names=(("0", "NOT LOADED", RED), ("1", "loaded", GREEN)),
         ),

@@ -237,7 +237,7 @@ def _learning() -> list[Builder[models.Panel]]:
                 "Best so far",
                 "The best finite value of each metric with a GOAL, over all ranks and attempts, "
                 "and its last value, as the median over ranks.",
-                nothing="No metric has a GOAL: see metadata() in the README",
+                nothing="No metric has a GOAL: see docs/reference/metrics.md",
             ),
             [
                 Query(promql.best(_COUNTED, by=goals)),

@@ -464,8 +464,8 @@ def _logging() -> list[Builder[models.Panel]]:
         tally(
             "Dropped",
             "How many records and values were not written or not exported since the processes "
-            "began: in total, and by reason if there are any. The README says what each reason "
-            "means.",
+            "began: in total, and by reason if there are any. docs/reference/failures.md says "
+            "what each reason means.",
             f"rank:dllogger_dropped_total:nonzero{{{RUNS}}}",
             by="reason",
             name="{{reason}}",

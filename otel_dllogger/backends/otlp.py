@@ -52,7 +52,7 @@ class OTLPBackend(RecordBackend):
 
     Args:
         verbosity: The highest verbosity of a ``log`` call that is sent.
-        endpoint: The collector's URL. For HTTP, one without a path gets ``/v1/metrics``.
+        endpoint: The collector's URL. For HTTP, ``/v1/metrics`` is appended unless it is there.
         protocol: ``http/protobuf`` or ``grpc``.
         headers: Headers of each request, for example for authorization.
         timeout_s: Seconds that one request may take.

@@ -44,8 +44,9 @@ class PrometheusBackend(OTelBackend):
         host: The address to listen on; by default OTEL_EXPORTER_PROMETHEUS_HOST, else 127.0.0.1.
         port: The port of local rank 0; the other ranks count up from it. A port that is in use
             is skipped; 0 means any free one. By default OTEL_EXPORTER_PROMETHEUS_PORT, else 9464.
-        discovery_dir: A folder for a Prometheus file_sd file of this rank; by default
-            OTEL_DLLOGGER_DISCOVERY_DIR, else no file is written.
+        discovery_dir: A folder for a Prometheus file_sd file of this rank, "none" for no file; by
+            default OTEL_DLLOGGER_DISCOVERY_DIR, else ``$XDG_RUNTIME_DIR/otel-dllogger``, else
+            ``/tmp/otel-dllogger-<uid>``.
         linger_s: Seconds that ``close`` waits until somebody reads the page once more, so that
             Prometheus sees the last values and the end; by default OTEL_DLLOGGER_LINGER_SECONDS.
             If neither is set, a clean close waits for whoever has scraped the page regularly,
@@ -81,7 +82,7 @@ class PrometheusBackend(OTelBackend):
             step = "pass port=0 for any free port"
             port = arguments.whole("port", port, least=0, most=_MAX_PORT, step=step)
         if discovery_dir is not None:
-            step = "pass a folder, or None for no file"
+            step = "pass a folder, or 'none' for no file"
             arguments.path("discovery_dir", discovery_dir, step=step)
         if linger_s is None:
             linger_s = settings.number(settings.LINGER, None, least=0.0, most=_MAX_LINGER_S)
@@ -172,13 +173,16 @@ class PrometheusBackend(OTelBackend):
         return endpoint
 
     def _announce(self, directory: str | os.PathLike[str] | None) -> DiscoveryFile | None:
+        from otel_dllogger.http.discovery_folder import folder_to_write  # noqa: PLC0415
         from otel_dllogger.http.service_discovery import DiscoveryFile  # noqa: PLC0415
 
-        directory = directory or settings.text(settings.DISCOVERY_DIR, "")
-        if not directory or self.endpoint is None:
+        folder = None if self.endpoint is None else folder_to_write(directory)
+        if folder is None or self.endpoint is None:
             return None
         address = self.endpoint.url.removeprefix("http://").removesuffix("/metrics")
-        discovery = DiscoveryFile(directory, self.topology, address=address)
+        discovery = DiscoveryFile(
+            folder.path, self.topology, address=address, given_by=folder.given_by
+        )
         if discovery.problem is not None:
             self.problems.append(discovery.problem)
         return discovery

@@ -29,7 +29,7 @@ from otel_dllogger.backfill import alone
 from otel_dllogger.backfill.installed import Installed
 from otel_dllogger.backfill.openmetrics import write_to
 from otel_dllogger.backfill.sorting import Chunk, SampleSorter, finite_only
-from otel_dllogger.errors import BackfillError, in_words
+from otel_dllogger.errors import BackfillError, count_of, in_words
 from otel_dllogger.runtime.files import read_regular
 
 if TYPE_CHECKING:
@@ -235,10 +235,10 @@ class _Backfill:
             return ""
         after_s = math.ceil((self._newest_ms + RECENT_MS) / 1000)
         after = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(after_s))
-        samples = "1 sample" if self._recent == 1 else f"{self._recent:,} samples"
         return (
-            f"{samples} from the last 3 hours left out, since Prometheus itself may still be "
-            f"writing to that time range: run the same command again after {after}"
+            f"{count_of(self._recent, 'sample')} from the last 3 hours left out, since Prometheus "
+            "itself may still be writing to that time range: run the same command again after "
+            f"{after}"
         )
 
     def _make_blocks(self, sorter: SampleSorter) -> list[str]:
@@ -307,7 +307,7 @@ class _Backfill:
         found = sum(meta["stats"].get("numSamples", 0) for meta in metas if meta is not None)
         if found != samples:
             raise BackfillError(
-                f"promtool put {found:,} of {samples:,} samples into blocks; nothing was "
+                f"promtool put {found:,} of {count_of(samples, 'sample')} into blocks; nothing was "
                 "installed: use the promtool of Prometheus 2.42 or newer"
             )
 

@@ -18,7 +18,7 @@ import orjson
 
 from otel_dllogger.backfill.openmetrics import format_series
 from otel_dllogger.backfill.sorting import Chunk, finite_only, keep
-from otel_dllogger.errors import BackfillError, in_words, one_line
+from otel_dllogger.errors import BackfillError, in_words, installing, one_line
 from otel_dllogger.version import USER_AGENT
 
 if TYPE_CHECKING:
@@ -221,8 +221,7 @@ class _Server:
             import requests  # noqa: PLC0415 - optional, and 60 ms
         except ImportError:
             raise BackfillError(
-                "a backfill to VictoriaMetrics needs the package requests: "
-                "pip install 'otel-dllogger[otlp]'"
+                "a backfill to VictoriaMetrics needs the package requests: " + installing("otlp")
             ) from None
         self._errors = requests.RequestException
         self._url, self._auth = _parse_url(url)

@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import FILE, PATH_MISSING, REASONS
+from otel_dllogger.errors import count_of
 from otel_dllogger.logs.findings import Announcements, merge_warnings
 
 if TYPE_CHECKING:
@@ -76,11 +77,11 @@ class BridgeReport:
     def _tell_files(self) -> None:
         """Say which files were found, and which of them are not read."""
         files, idle = self._tailer.files, sorted(self._tailer.idle)
-        self._tell(f"{_count(len(files), 'log')} found")
+        self._tell(f"{count_of(len(files), 'log')} found")
         if idle:
             are = "is" if len(idle) == 1 else "are"
             self._tell(
-                f"{_count(len(idle), 'log')} {are} not read, since nothing was added within "
+                f"{count_of(len(idle), 'log')} {are} not read, since nothing was added within "
                 f"--expire {self._expire_s / 60:g}m: {_listed(idle)}; otel-dllogger backfill reads "
                 "logs of any age"
             )
@@ -94,10 +95,10 @@ class BridgeReport:
         for rank in self._ranks:
             runs.setdefault(rank.run, []).append(rank.rank)
         if runs:
-            ranks = _count(sum(map(len, runs.values())), "rank")
+            ranks = count_of(sum(map(len, runs.values())), "rank")
             self._tell(
-                f"{ranks} of {_count(len(runs), 'run')}: "
-                + _listed(f"{run} ({_count(len(runs[run]), 'rank')})" for run in sorted(runs))
+                f"{ranks} of {count_of(len(runs), 'run')}: "
+                + _listed(f"{run} ({count_of(len(runs[run]), 'rank')})" for run in sorted(runs))
             )
 
 
@@ -106,7 +107,3 @@ def _listed(words: Iterable[str]) -> str:
     shown = ", ".join(itertools.islice(words, _MAX_SHOWN))
     more = len(words) - _MAX_SHOWN
     return f"{shown} and {more:,} more" if more > 0 else shown
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

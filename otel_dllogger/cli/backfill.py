@@ -133,7 +133,7 @@ def _fill(options: BackfillOptions, logs: list[FoundLog]) -> int:
     with Bar(hidden=options.quiet) as bar:
         read = _read_rows if options.kind == "csv" else _read_samples
         found, written = read(options, logs, bar)
-    _report(options, logs, found, written.words)
+    _report(options, logs, found, written.words if written.present else "")
     if written.present:
         return 0
     if written.not_finite:
@@ -311,11 +311,12 @@ def _report(
         _warn(options, warning)
     if damage := found.damage():
         _tell(options, damage)
-    _tell(
-        options,
-        f"{written}; {count_of(found.lines, 'line')} of "
-        f"{count_of(len(logs), 'file')}, {count_of(found.ranks, 'rank')}",
-    )
+    if written:
+        _tell(
+            options,
+            f"{written}; {count_of(found.lines, 'line')} of "
+            f"{count_of(len(logs), 'file')}, {count_of(found.ranks, 'rank')}",
+        )
 
 
 def _warn(options: BackfillOptions, message: str) -> None:

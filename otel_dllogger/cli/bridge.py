@@ -19,6 +19,7 @@ from otel_dllogger.cli.log_source import (
 )
 from otel_dllogger.cli.terminal import UserError, missing_extra
 from otel_dllogger.errors import ConfigurationError, EndpointError
+from otel_dllogger.logs.not_logs import refuse_not_logs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +75,7 @@ def run_bridge(options: BridgeOptions) -> int:
     _tell_what_is_missing(options.source.paths)
     stopping = threading.Event()  # for the other thread: a signal handler must not set it
     try:
+        refuse_not_logs(options.source.paths)
         live = None if options.view is None else _open_live(options, options.view)
         bridge = _open_bridge(options, live)
         forwarder = _open_forwarder(options, stopping)
@@ -191,5 +193,5 @@ def _may_be_checkpoint(path: Path) -> bool:
 def _tell_what_is_missing(paths: Sequence[str]) -> None:
     for path in paths:
         found = glob.iglob(path, recursive=True)  # noqa: PTH207 - it need not begin with a folder
-        if not os.path.lexists(path) and next(found, None) is None:
+        if path and not os.path.lexists(path) and next(found, None) is None:
             say(f"{path} is not there yet; waiting for it")

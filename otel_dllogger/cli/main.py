@@ -23,7 +23,28 @@ EXIT_WRONG = 1
 EXIT_INTERRUPTED = 130
 
 
+class _Command(click.Command):
+    """A command whose errors know it, those of its parser as well: the help to see is its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments, and leave the rest.
+
+        Raises:
+            click.UsageError: If they are wrong.
+        """
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
+
+class _Group(click.Group):
+    command_class = _Command
+
+
 @click.group(
+    cls=_Group,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -69,7 +90,8 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--discovery-dir",
     type=click.Path(path_type=Path),
-    help="Folder for one Prometheus file_sd file per rank.",
+    help="Folder for one Prometheus file_sd file per rank; none writes no file.  [default: "
+    "OTEL_DLLOGGER_DISCOVERY_DIR, else $XDG_RUNTIME_DIR/otel-dllogger or /tmp/otel-dllogger-UID]",
 )
 @click.option(
     "--linger",
@@ -134,7 +156,7 @@ def run(
 @click.option(
     "--ranks",
     type=click.IntRange(1, 64),
-    default=4,
+    default=8,
     show_default=True,
     help="Number of processes that train.",
 )
@@ -148,9 +170,7 @@ def run(
 @click.option(
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path("demo-run"),
-    show_default=True,
-    help="Folder for the logs and the discovery files.",
+    help="Folder for logs, checkpoints and discovery files.  [default: demo-run/<run>]",
 )
 @click.option(
     "--port",
@@ -161,16 +181,20 @@ def run(
 @click.option(
     "--with-prometheus",
     is_flag=True,
-    help="Start a Prometheus that scrapes the ranks, and send it some queries.",
+    help="Start a Prometheus that scrapes the ranks, and send it a query.",
 )
-def demo(*, ranks: int, seconds: float, directory: Path, port: int, with_prometheus: bool) -> int:
+def demo(
+    *, ranks: int, seconds: float, directory: Path | None, port: int, with_prometheus: bool
+) -> int:
     """Train a small network in several processes, and watch them.
 
-    Every rank is a separate process with its own /metrics page; the table is read from those
-    pages. The training is real, in plain Python. One rank is slow on purpose, and one
-    meets a broken sample, whose loss is NaN.
+    Every rank is a separate process with a log and a /metrics page of its own. The terminal
+    and the live page, whose address is printed first, show all of them. The network is really
+    trained; reading data and computing on an accelerator are waits. On purpose, one rank reads
+    its data slowly, one meets a broken sample, whose loss is NaN, and one is killed and
+    restarted from its checkpoint. At the end it says what was seen of that.
 
-    Exits with 0, also after Ctrl-C, or with 1 if one of its processes died.
+    Exits with 0, also after Ctrl-C, or with 1 if a process died that should not have.
     """
     from otel_dllogger.cli.demo.command import DemoOptions, run_demo  # noqa: PLC0415
 
@@ -289,7 +313,8 @@ def watch(
     PATH is a log, a folder with logs below it or a glob; URL the /metrics page of a rank or of a
     bridge (http://host:9464/metrics, host:9464, or 9464 on this machine); FOLDER a discovery
     folder, in which ranks announce their pages. Without any, ranks of this machine are
-    looked for: in OTEL_DLLOGGER_DISCOVERY_DIR, and on the ports that ranks usually take.
+    looked for: in OTEL_DLLOGGER_DISCOVERY_DIR or the default discovery folders, and on the ports
+    that ranks usually take.
 
     \b
     otel-dllogger watch
@@ -503,7 +528,7 @@ def bridge(
 
     PATH is a log file, a folder with all below it, or a glob; it need not exist yet. Logs of
     DLLogger, TCAP DLLogger, MMEngine, TensorBoard and many other tools are read;
-    docs/how-to/logs.md lists them. The job that writes them is not touched.
+    docs/reference/formats.md lists them. The job that writes them is not touched.
 
     \b
     otel-dllogger bridge runs/
@@ -650,5 +675,7 @@ def _one_line(error: click.ClickException) -> str:
     message = " ".join(error.format_message().split())
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else PROGRAM
+        if message.endswith("?"):  # click suggests an option
+            return f"{message} See {path} --help"
         return f"{message.rstrip('.')}; see {path} --help"
     return message

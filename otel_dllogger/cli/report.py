@@ -13,6 +13,7 @@ from otel_dllogger.cli.terminal import Bar, UserError, missing_extra
 from otel_dllogger.errors import BackfillError, ConfigurationError, count_of
 from otel_dllogger.http.scrape import page_url
 from otel_dllogger.http.service_discovery import announced_pages
+from otel_dllogger.logs.not_logs import refuse_not_logs
 from otel_dllogger.logs.whole_logs import NO_VALUE, find_logs
 from otel_dllogger.view.report import FORMAT
 
@@ -61,9 +62,12 @@ def run_report(options: ReportOptions) -> int:
     output = options.output or (_DEFAULT_FILE if options.form == HTML else STDOUT)
     _refuse_pages(options.source)
     try:
+        refuse_not_logs(options.source.paths)
         _check_output(options, output)
         past = _read(options)
         if not past.runs:
+            for doubt in past.doubts:
+                say(doubt)
             say(f"nothing was written: {NO_VALUE}")
             return _EXIT_EMPTY
         content = _render(past, options.form)

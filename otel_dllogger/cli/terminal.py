@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from otel_dllogger.errors import installing
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -43,7 +45,7 @@ def missing_extra(error: ImportError, extra: str) -> str:
         extra: The extra.
     """
     package = f"the package {error.name}" if error.name else "more packages"
-    return f"this needs {package}: pip install 'otel-dllogger[{extra}]'"
+    return f"this needs {package}: {installing(extra)}"
 
 
 _PARTS = 1_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,6 @@ from otel_dllogger.cli.terminal import UserError, missing_extra
 from otel_dllogger.errors import ConfigurationError, EndpointError, printable
 from otel_dllogger.http.listener import open_listener
 from otel_dllogger.identity import host_name
-from otel_dllogger.settings import DISCOVERY_DIR
 
 if TYPE_CHECKING:
     import socket
@@ -88,7 +86,7 @@ def _serve(options: ViewOptions) -> int:
     from otel_dllogger.view.targets import find_targets  # noqa: PLC0415
 
     model = Model()
-    targets = find_targets(options.source, os.environ.get(DISCOVERY_DIR))
+    targets = find_targets(options.source)
     follower = Follower(targets.open(model))
     page = open_live_page(
         options.page,

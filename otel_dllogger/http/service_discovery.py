@@ -19,11 +19,17 @@ import secrets
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.errors import EndpointError
+from otel_dllogger.errors import EndpointError, in_words
+from otel_dllogger.http.discovery_folder import NONE, GivenBy
 from otel_dllogger.identity import Topology, host_name, read_process
 from otel_dllogger.runtime.files import read_regular, replacing
+from otel_dllogger.settings import DISCOVERY_DIR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _LABEL_PREFIX = "__meta_dllogger_"
 _FILE_SIZE_BYTES_MAX = 65536
@@ -71,21 +77,28 @@ class DiscoveryFile:
     """A file that announces a metrics endpoint to Prometheus while this process lives.
 
     The folder is created if it is missing, and files of ranks of this host that were seen dead
-    ten minutes ago are removed from it. A failure to write is counted and never raised.
+    ten minutes ago are removed from it. A failure to write is never raised. It is counted, except
+    for a default folder, which nobody asked for.
 
     Args:
         directory: The folder that Prometheus watches, as ``<directory>/*.json``.
         topology: The identity of this process, from which the file gets its name.
         address: ``host:port`` where the endpoint listens. A wildcard host (0.0.0.0 or ::) is
             announced as the host's name.
+        given_by: Who chose the folder.
 
     Attributes:
         path: The file.
-        problem: Why it could not be written, None if it was.
+        problem: Why it could not be written where somebody asked for it, else None.
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], topology: Topology, *, address: str
+        self,
+        directory: str | os.PathLike[str],
+        topology: Topology,
+        *,
+        address: str,
+        given_by: GivenBy = GivenBy.ARGUMENT,
     ) -> None:
         self.path = Path(directory, _file_name(topology))
         self._pid = os.getpid()
@@ -98,17 +111,36 @@ class DiscoveryFile:
             _write(self.path, content)
             _unmark(self.path)
         except (OSError, ValueError) as error:
-            self.problem = EndpointError(
-                f"no discovery file in {str(directory)!r} ({error}): {address} must be added to "
-                "Prometheus by hand",
-                step="pass discovery_dir or OTEL_DLLOGGER_DISCOVERY_DIR with a folder that can be "
-                "written",
-                argument="discovery_dir",
-            )
-            DIAGNOSTICS.count("discovery", str(self.problem))
+            self._fail(directory, address, error, given_by)
         else:
             self._content = content
             sweep_stale(directory, grace_s=GRACE_S, taken=announced)
+
+    def _fail(
+        self,
+        directory: str | os.PathLike[str],
+        address: str,
+        error: Exception,
+        given_by: GivenBy,
+    ) -> None:
+        """Account for a file that could not be written."""
+        problem = (
+            f"no discovery file in {str(directory)!r} ({in_words(error)}): {address} must be added "
+            "to Prometheus by hand"
+        )
+        if given_by is GivenBy.DEFAULT:
+            import logging  # noqa: PLC0415 - rarely needed
+
+            logging.getLogger("otel_dllogger").info("%s", problem)
+            return
+        is_argument = given_by is GivenBy.ARGUMENT
+        where = "pass discovery_dir with" if is_argument else f"set {DISCOVERY_DIR} to"
+        self.problem = EndpointError(
+            problem,
+            step=f"{where} a folder that can be written, or {NONE!r} for no file",
+            argument="discovery_dir" if is_argument else "",
+        )
+        DIAGNOSTICS.count("discovery", str(self.problem))
 
     def remove(self) -> None:
         """Remove the file, unless another process has taken it over.
@@ -139,18 +171,30 @@ def announced_pages(directory: str | os.PathLike[str]) -> list[str]:
     Args:
         directory: The folder; may be missing.
     """
+    return [address for address, _owner in _announced_in(directory)]
+
+
+def live_pages(directory: str | os.PathLike[str]) -> list[str]:
+    """Return those of the announced addresses whose process is not known to be dead.
+
+    Args:
+        directory: The folder; may be missing.
+    """
+    here = _this_process()
+    return [address for address, owner in _announced_in(directory) if not _is_dead(owner, here)]
+
+
+def _announced_in(directory: str | os.PathLike[str]) -> Iterator[tuple[str, _Owner]]:
     try:
         names = sorted(os.listdir(directory))  # noqa: PTH208 - as in ``sweep_stale``
     except (OSError, ValueError):
-        return []
-    found = []
+        return
     for name in names:
         if name.startswith("dllogger_") and name.endswith(".json"):
             with contextlib.suppress(OSError):
                 announcement = _parse_content(_read(Path(directory, name)))
                 if announcement is not None and isinstance(announcement.address, str):
-                    found.append(announcement.address)
-    return found
+                    yield announcement.address, announcement.owner
 
 
 def sweep_stale(

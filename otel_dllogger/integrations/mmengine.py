@@ -15,6 +15,8 @@ import os
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
+from otel_dllogger.errors import installing
+
 try:
     from mmengine.dist import get_rank, is_main_process
     from mmengine.hooks import Hook
@@ -26,7 +28,7 @@ try:
 except ImportError as error:
     raise ImportError(
         f"otel_dllogger.integrations.mmengine needs {error.name}: install PyTorch, and "
-        "pip install 'otel-dllogger[mmengine]'"
+        + installing("mmengine")
     ) from error
 
 from otel_dllogger import (
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from mmengine.config import Config
     from mmengine.runner import Runner
 
+__all__ = ["DLLoggerHook", "DLLoggerVisBackend"]
 
 _NO_RUNNERS_HUB = "mmengine"
 """The hub that MMEngine makes where there is none."""

@@ -24,14 +24,14 @@ def read(
     """Read the values of logs, in the order of their times.
 
     It reads what ``otel-dllogger bridge`` and ``backfill`` read: logs of DLLogger, MMEngine,
-    TensorBoard and the other tools in docs/how-to/logs.md. A record that is there twice, as in two
-    copies of a log of one rank, counts once. Text is left out, hyper-parameters that are numbers
-    are rows of their own granularity. Logs may be larger than memory; they are read when the first
-    row is asked for.
+    TensorBoard and the other tools in docs/reference/formats.md. A record that is there twice, as
+    in two copies of a log of one rank, counts once. Text is left out, hyper-parameters that are
+    numbers are rows of their own granularity. Logs may be larger than memory; they are read when
+    the first row is asked for.
 
     What has to be guessed, and how much is damaged, is said in a ``UserWarning`` each.
 
-    Example::
+    For example:
 
         import otel_dllogger.logs
         import pandas

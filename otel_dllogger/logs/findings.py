@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DAMAGE, LINE, REASONS
+from otel_dllogger.errors import count_of
 from otel_dllogger.logs.parsers.event_names import path_stage
 from otel_dllogger.logs.parsers.formats import REPEATING, FileRecord
 from otel_dllogger.logs.parsers.other_tools import name_tool
@@ -180,19 +181,19 @@ class LogFindings:
         warnings += self._jumps()
         if context.glued:
             warnings.append(
-                f"{_count(context.glued, 'line')} with more than one record: several writers share "
-                "this file and tear each other's lines; give each rank its own file"
+                f"{count_of(context.glued, 'line')} with more than one record: several writers "
+                "share this file and tear each other's lines; give each rank its own file"
             )
         warnings += self._misread_steps()
         warnings += self._odd_names()
         warnings += self._odd_times()
         warnings += [
-            f"{_quoted(key)} was NaN or Inf {_count(count, 'time')}, first at step {step}; look at "
-            "what came before it"
+            f"{_quoted(key)} was NaN or Inf {count_of(count, 'time')}, first at step {step}; look "
+            "at what came before it"
             for key, (count, step) in self._nonfinite.items()
         ]
         warnings += [
-            f"{_count(count, 'line')} of {tool}: not read, so that what {_it_says(count)} is not "
+            f"{count_of(count, 'line')} of {tool}: not read, so that what {_it_says(count)} is not "
             "exported"
             for tool, count in self._tools.items()
         ]
@@ -268,7 +269,7 @@ class LogFindings:
         jumps = sum(trace.jumps for trace in self._traces.values())
         if jumps:
             yield (
-                f"elapsed times jump back {_count(jumps, 'time')}: this file contains several "
+                f"elapsed times jump back {count_of(jumps, 'time')}: this file contains several "
                 "processes that ran at once, or one part twice; give each process its own file"
             )
 
@@ -479,10 +480,6 @@ def _date(time_us: int) -> str:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:,.1f} s"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _it_says(count: int) -> str:

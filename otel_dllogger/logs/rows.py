@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.errors import ConfigurationError, count_of
 from otel_dllogger.logs.ranks import time_within_range
 from otel_dllogger.logs.row import PARAMETER, LogRow
 from otel_dllogger.logs.scratch import describe_full_disk, open_scratch
@@ -259,7 +259,11 @@ def read_source(source: Source) -> Iterator[LogRow]:
 def _rows(source: Source, logs: list[FoundLog]) -> Iterator[LogRow]:
     with RowReader(source) as reader:
         found = reader.run(logs)
-        more = f" (and {len(found.made_up) - 1} more logs)" if len(found.made_up) > 1 else ""
+        more = (
+            f" (and {count_of(len(found.made_up) - 1, 'more log')})"
+            if len(found.made_up) > 1
+            else ""
+        )
         made_up = [f"{said}{more}" for said in found.made_up[:1]]
         for line in (*made_up, *found.guesses("pattern='log_{rank}.json'"), found.damage()):
             if line:

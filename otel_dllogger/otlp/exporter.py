@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
+from otel_dllogger.errors import count_of
 from otel_dllogger.otlp.batches import MAX_POINTS, Batch
 from otel_dllogger.otlp.transport import Answer, Outcome
 
@@ -235,6 +236,8 @@ class PatientExporter:
         if refused and now_s >= self._told_at_s + _TELL_INTERVAL_S:
             self._told_at_s = now_s
             why = answer.message.rstrip(": ")
-            self._tell(f"a collector refused {self.refused + refused} points so far: {why}")
+            self._tell(
+                f"a collector refused {count_of(self.refused + refused, 'point')} so far: {why}"
+            )
         self.refused += refused
         self.sent += points - refused

@@ -27,7 +27,8 @@ COMPRESSIONS = ("none", "gzip")
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _HTTP_DEFAULT = "http://localhost:4318"
 _GRPC_DEFAULT = "http://localhost:4317"
-_METRICS_PATH = "/v1/metrics"
+METRICS_PATH = "/v1/metrics"
+_WHOLE_PATHS = (METRICS_PATH, "/api/v1/push")  # VictoriaMetrics has two names for the same
 _TIMEOUT_DEFAULT_S = 10.0
 _TIMEOUT_MAX_S = 300.0
 
@@ -73,7 +74,7 @@ def read_options(
     """Combine arguments and variables.
 
     Args:
-        endpoint: A URL; for HTTP one without a path gets ``/v1/metrics``.
+        endpoint: A URL; for HTTP, ``/v1/metrics`` is appended unless it is there.
         protocol: One of ``PROTOCOLS``.
         headers: Headers in addition to those of the environment, which they override.
         timeout_s: Seconds that one request may take.
@@ -129,15 +130,18 @@ def _http_address(endpoint: str | None) -> tuple[str, bool]:
     """Return the URL to post to.
 
     OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is used as it is. The path of the signal is appended to
-    OTEL_EXPORTER_OTLP_ENDPOINT, and to an argument without a path.
+    OTEL_EXPORTER_OTLP_ENDPOINT. An argument may be either, since people pass what they would set.
     """
     variable = None if endpoint else _set_variable("ENDPOINT")
     url = endpoint or _variable("ENDPOINT") or _HTTP_DEFAULT
     parts = _split(url)
     if parts is None or parts.scheme not in ("http", "https"):
         raise _not_an_address(variable, url, _HTTP_DEFAULT)
-    is_base = variable == _ENDPOINT if variable else not parts.path.strip("/")
-    return url.rstrip("/") + _METRICS_PATH if is_base else url, parts.scheme == "https"
+    path = parts.path.rstrip("/")
+    is_base = variable == _ENDPOINT if variable else not path.endswith(_WHOLE_PATHS)
+    if is_base:
+        url = urlsplit(url)._replace(path=path + METRICS_PATH).geturl()
+    return url, parts.scheme == "https"
 
 
 def _grpc_address(endpoint: str | None) -> tuple[str, bool]:

@@ -12,12 +12,14 @@ import dataclasses
 import email.utils
 import enum
 import gzip
+import importlib.util
 import math
 import time
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
-from otel_dllogger.errors import in_words, one_line
-from otel_dllogger.otlp.settings import GRPC
+from otel_dllogger.errors import in_words, installing, one_line
+from otel_dllogger.otlp.settings import GRPC, HTTP, METRICS_PATH
 from otel_dllogger.redaction import REDACTED, redact
 from otel_dllogger.version import USER_AGENT
 
@@ -33,6 +35,11 @@ _MISDIRECTED_CODES = frozenset(("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLE
 _RETRYABLE_CODES = frozenset(
     ("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS")
 )
+_BAD_REQUEST = 400
+_NO_SUCH_PATH = (404, 405)
+_NO_SUCH_PATH_OF_VICTORIAMETRICS = b"unsupported path"  # with status 400
+_PACKAGES = {GRPC: ("grpc", "google.rpc"), HTTP: ("requests",)}
+_BASES = ("/opentelemetry", "/api/v1/otlp")  # of VictoriaMetrics and Prometheus
 _EXPORT = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 
 
@@ -72,6 +79,24 @@ class Transport(Protocol):
         """Abort the current request, if that is possible, and free all resources."""
 
 
+def check_packages(protocol: str) -> None:
+    """Check that the packages for a protocol are installed, without importing them.
+
+    Args:
+        protocol: One of ``settings.PROTOCOLS``.
+
+    Raises:
+        ImportError: If one is missing, with the next step.
+    """
+    for name in ("opentelemetry.proto", *_PACKAGES[protocol]):
+        try:
+            is_there = importlib.util.find_spec(name) is not None
+        except ImportError:  # the package that it is a part of
+            is_there = False
+        if not is_there:
+            raise _missing(name)
+
+
 def open_transport(options: OTLPOptions) -> Transport:
     """Return the transport for the protocol, which does not connect yet.
 
@@ -87,10 +112,12 @@ def open_transport(options: OTLPOptions) -> Transport:
 
         return _GRPCTransport(options) if options.protocol == GRPC else _HTTPTransport(options)
     except ImportError as error:
-        raise ImportError(
-            f"OTLPBackend needs the package {error.name or error}: "
-            "pip install 'otel-dllogger[otlp]'"
-        ) from None
+        raise _missing(error.name or str(error)) from None
+
+
+def _missing(package: str) -> ImportError:
+    message = f"OTLPBackend needs the package {package}: {installing('otlp')}"
+    return ImportError(message, name=package)
 
 
 class _HTTPTransport:
@@ -133,15 +160,28 @@ class _HTTPTransport:
             return Answer(Outcome.RETRY, message=self._safe(in_words(error, named=True)))
         if 200 <= status < 300:
             return _partly(body, self._safe)
+        is_wrong_path = status in _NO_SUCH_PATH or (
+            status == _BAD_REQUEST and _NO_SUCH_PATH_OF_VICTORIAMETRICS in body
+        )
         outcome = Outcome.REFUSED
         if status in _RETRYABLE_STATUSES:
             outcome = Outcome.RETRY
-        elif 300 <= status < 400 or status in _MISDIRECTED_STATUSES:
+        elif 300 <= status < 400 or status in _MISDIRECTED_STATUSES or is_wrong_path:
             outcome = Outcome.MISDIRECTED
+        said = self._safe(f"HTTP status {status} {response.reason or ''}: {one_line(body)}")
         return Answer(
             outcome,
             retry_after_s=parse_retry_after(headers.get("retry-after")),
-            message=self._safe(f"HTTP status {status} {response.reason or ''}: {one_line(body)}"),
+            message=f"{said.rstrip(': ')}; {self._right_path()}" if is_wrong_path else said,
+        )
+
+    def _right_path(self) -> str:
+        """Return what to do if nothing takes OTLP at the URL's path."""
+        if urlsplit(self._url).path.rstrip("/").endswith(_BASES):
+            return f"add {METRICS_PATH} to OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+        return (
+            "the endpoint of VictoriaMetrics is http://HOST:8428/opentelemetry, that of "
+            "Prometheus, with --web.enable-otlp-receiver, http://HOST:9090/api/v1/otlp"
         )
 
     def close(self) -> None:

@@ -7,12 +7,12 @@ statistic is a metric like any other.
 
 from __future__ import annotations
 
+from otel_dllogger.errors import installing
+
 try:
     import numpy  # noqa: F401, ICN001 - the only dependency
 except ImportError as error:
-    raise ImportError(
-        "otel_dllogger.training needs numpy: pip install 'otel-dllogger[training]'"
-    ) from error
+    raise ImportError(f"otel_dllogger.training needs numpy: {installing('training')}") from error
 
 from otel_dllogger.errors import MisuseError
 from otel_dllogger.training.history_buffer import HistoryBuffer

@@ -77,6 +77,8 @@ class _FedRank:
         self._series: dict[str, dict[str, Series]] = {}
         self._trail_due_s = 0.0
         self.rank: Rank = model.rank(logged.run, logged.rank)
+        if not self.rank.is_logged:  # what its page said of its past is in the log as well
+            model.clear(self.rank)
         self.rank.is_logged = True
 
     def take(self, item: RankEntry) -> None:

@@ -152,6 +152,16 @@ class Rank:
         self.starts: deque[ProcessStart] = deque(maxlen=_MAX_STARTS)
         self.trail: deque[TrailEntry] = deque(maxlen=_TRAIL_ENTRIES)
 
+    def clear(self) -> None:
+        """Forget its past; what its source says next replaces the rest."""
+        self.start_s = None
+        self.series.clear()
+        self.axis = StepAxis()
+        self.starts.clear()
+        self.trail.clear()
+        self.nonfinite.clear()
+        self.best.clear()
+
     def start(self, time_s: float, attempt: int) -> None:
         """Note that a process of the rank started.
 
@@ -273,6 +283,12 @@ class Model:
             rank.series.pop(series.metric, None)
             series.metric = metric
             rank.series[metric] = series
+
+    def clear(self, rank: Rank) -> None:
+        """Forget what is known of a rank, since a source with all of its past begins."""
+        for _series in rank.series:
+            self._room.release()
+        rank.clear()
 
     def forget(self, rank: Rank) -> None:
         """Stop keeping a rank, and its run if it has no other."""

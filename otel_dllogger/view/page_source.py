@@ -11,8 +11,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
+from otel_dllogger.http.discovery_folder import is_readable
 from otel_dllogger.http.scrape import UnreachableError, UnreadablePageError, fetch
-from otel_dllogger.http.service_discovery import announced_pages
+from otel_dllogger.http.service_discovery import announced_pages, live_pages
 from otel_dllogger.record import ITERATION
 from otel_dllogger.view.facts import BESIDE_A_LOG, INFO, note
 from otel_dllogger.view.metric import Metric
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from otel_dllogger.http.discovery_folder import DiscoveryFolder
     from otel_dllogger.view.model import Model, Rank, Series
 
 SCRAPE_INTERVAL_S = 1.0
@@ -68,6 +70,25 @@ class AnnouncedPlaces:
     def urls(self) -> Iterable[str]:
         """Return the addresses in the folder's files."""
         return [f"http://{address}/metrics" for address in announced_pages(self._folder)]
+
+
+class HerePlaces:
+    """Pages of ranks that were alive since we look, in a discovery folder of this machine.
+
+    Files of runs that died before stay in it until a rank starts; nobody asked for those.
+    """
+
+    def __init__(self, folder: DiscoveryFolder) -> None:
+        self._folder = folder
+        self._alive: set[str] = set()
+
+    def urls(self) -> Iterable[str]:
+        """Return the addresses in the folder's files."""
+        if not is_readable(self._folder):  # ranks may make it later
+            return []
+        self._alive.update(live_pages(self._folder.path))
+        announced = announced_pages(self._folder.path)
+        return [f"http://{address}/metrics" for address in announced if address in self._alive]
 
 
 class LocalPlaces:

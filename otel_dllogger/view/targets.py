@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.http.discovery_folder import folders_to_read
 from otel_dllogger.http.scrape import page_url
 from otel_dllogger.http.service_discovery import announced_pages
+from otel_dllogger.logs.not_logs import refuse_not_logs
 from otel_dllogger.redaction import redact_address
 from otel_dllogger.view.log_source import LogSource
 from otel_dllogger.view.page_source import (
     SCANNED_PORTS,
     AnnouncedPlaces,
     FixedPlaces,
+    HerePlaces,
     LocalPlaces,
     PageSource,
 )
@@ -55,20 +58,19 @@ class Targets:
         return sources
 
 
-def find_targets(source: Source, discovery: str | None) -> Targets:
+def find_targets(source: Source) -> Targets:
     """Return what to show.
 
     Args:
         source: How to read logs. Its paths may also be discovery folders and addresses: a URL,
             ``host:port`` or a port of this machine. Without any, it is what this machine has: the
-            discovery folder, and the ports that ranks take.
-        discovery: The discovery folder of this machine, None if none is set.
+            discovery folders, and the ports that ranks take.
 
     Raises:
         ConfigurationError: If there is nothing where a path points to.
     """
     if not source.paths:
-        return _here(discovery)
+        return _here()
     logs, urls, words = [], [], []
     places: list[Places] = []
     for target in source.paths:
@@ -90,6 +92,8 @@ def find_targets(source: Source, discovery: str | None) -> Targets:
                 f"no file {target!r}; pass a log, a folder, a discovery folder, or the address of "
                 "a page such as 127.0.0.1:9464"
             )
+    if not places and not urls:
+        refuse_not_logs(logs)
     if urls:
         places.append(FixedPlaces(urls))
     return Targets(
@@ -97,12 +101,14 @@ def find_targets(source: Source, discovery: str | None) -> Targets:
     )
 
 
-def _here(discovery: str | None) -> Targets:
+def _here() -> Targets:
     ports = f"ports {SCANNED_PORTS[0]} to {SCANNED_PORTS[-1]} of this machine"
-    if discovery:  # ranks may make it later
-        places: list[Places] = [AnnouncedPlaces(Path(discovery)), LocalPlaces()]
-        return Targets(None, places, f"the ranks announced in {discovery}, and {ports}")
-    return Targets(None, [LocalPlaces()], ports)
+    folders = folders_to_read()
+    if not folders:
+        return Targets(None, [LocalPlaces()], ports)
+    places: list[Places] = [*map(HerePlaces, folders), LocalPlaces()]
+    names = " or ".join(str(folder.path) for folder in folders)
+    return Targets(None, places, f"the ranks announced in {names}, and {ports}")
 
 
 def _is_empty(folder: Path) -> bool:

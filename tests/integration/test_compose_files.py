@@ -15,12 +15,14 @@ import pytest
 import yaml
 from jsonschema.validators import validator_for
 
+from otel_dllogger.http.discovery_folder import folder_to_write
 from tests.support.compose import (
     COLLECTOR,
     COMPOSE,
     DESKTOP,
     LOOPBACK,
     STACKS,
+    MissingError,
     Stack,
     addresses,
     collector,
@@ -50,6 +52,7 @@ def test_interpolation_is_that_of_compose() -> None:
     cases = {
         "$A ${A} ${NONE} $$A": "a a  $A",
         "${A:-b}${NONE:-b}${EMPTY:-b}${EMPTY-b}": "abb",
+        "${A:?b}${NONE:-${A:?b}/c}": "aa/c",
         "${NONE:-x${A}y}${NONE:-${NONE:-z}}": "xayz",
         "${NONE:---flag}": "--flag",
     }
@@ -81,6 +84,7 @@ def test_each_stack_runs_what_it_should() -> None:
 @EVERY_STACK
 def test_everything_that_is_mounted_exists(stack: Stack) -> None:
     """No bind mount is missing, writable or made by Compose; each named volume is declared."""
+    folder_to_write(None)  # a first training makes it
     model = stack.model()
     for name, service in model["services"].items():
         for volume in service.get("volumes", []):
@@ -93,12 +97,22 @@ def test_everything_that_is_mounted_exists(stack: Stack) -> None:
 
 
 def test_the_discovery_folder_is_the_one_that_ranks_use() -> None:
-    """The variable that ranks read moves the mount; without it there is a folder, for no commit."""
-    for name in ("prometheus", "vmagent"):
-        default = on_host(STACKS["default"].model()["services"][name], "/var/run/dllogger")
-        assert "*\n!.gitignore\n" == (default / ".gitignore").read_text()
-        model = STACKS["default"].model(OTEL_DLLOGGER_DISCOVERY_DIR="/elsewhere")
-        assert Path("/elsewhere") == on_host(model["services"][name], "/var/run/dllogger")
+    """The variable that ranks read moves the mount; without it, both have the same default."""
+    default = folder_to_write(None)
+    assert default is not None
+    for expected, variables in (
+        (default.path, {}),
+        (Path("/elsewhere"), {"OTEL_DLLOGGER_DISCOVERY_DIR": "/elsewhere"}),
+    ):
+        services = STACKS["default"].model(**variables)["services"]
+        for name in ("prometheus", "vmagent"):
+            assert expected == on_host(services[name], "/var/run/dllogger")
+
+
+def test_compose_says_what_to_do_without_a_folder() -> None:
+    """Over SSH without PAM, and on macOS, there is no XDG_RUNTIME_DIR."""
+    with pytest.raises(MissingError, match="set OTEL_DLLOGGER_DISCOVERY_DIR to a folder"):
+        STACKS["default"].services(XDG_RUNTIME_DIR="")
 
 
 @EVERY_STACK
@@ -363,11 +377,12 @@ def test_the_collectors_pipelines_use_what_is_defined() -> None:
 
 
 def test_every_variable_is_documented_and_used() -> None:
-    """docs/how-to/stack.md names each variable, and no file sets one that Compose does not read."""
+    """The pages in docs/how-to name each variable, and no file sets one that Compose ignores."""
     text = "".join((ROOT / file).read_text() for file in (COMPOSE, DESKTOP))
     code = "\n".join(line.partition(" #")[0] for line in text.splitlines() if line[:1] != "#")
     used = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", code))
-    documented = set(re.findall(r"`([A-Z_]+)`", (ROOT / "docs/how-to/stack.md").read_text()))
-    assert used - documented == set()
+    pages = "".join(page.read_text() for page in (ROOT / "docs/how-to").glob("*.md"))
+    documented = set(re.findall(r"`([A-Z_]+)`", pages))
+    assert used - documented - {"XDG_RUNTIME_DIR"} == set()  # it is the session's
     for stack in STACKS.values():
         assert stack.variables().keys() - used <= {"COMPOSE_PROFILES"}

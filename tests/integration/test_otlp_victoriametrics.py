@@ -11,6 +11,8 @@ from otel_dllogger import Logger, PrometheusBackend
 from otel_dllogger.backends.otlp import OTLPBackend
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics import naming
+from otel_dllogger.otlp.settings import read_options
+from otel_dllogger.otlp.transport import Outcome, open_transport
 from otel_dllogger.record import Record
 from tests.support.http import ask
 from tests.support.victoriametrics import VictoriaMetrics
@@ -52,6 +54,40 @@ def test_every_step_is_stored_with_its_own_time(victoria_metrics: VictoriaMetric
         (place,) = victoria_metrics.export(f'dllogger_iteration{{run="steps",rank="{rank}"}}')
         assert list(steps) == place["values"][: len(steps)]
     assert 0 == sum(DIAGNOSTICS.dropped.values())
+
+
+@pytest.mark.parametrize(
+    ("path", "step"),
+    [
+        ("", "the endpoint of VictoriaMetrics is http://HOST:8428/opentelemetry, that of"),
+        ("/api/v1/otlp", "the endpoint of VictoriaMetrics is http://HOST:8428/opentelemetry, that"),
+        ("/opentelemetry/", None),
+        ("/opentelemetry/v1/metrics", None),
+        ("/opentelemetry/api/v1/push", None),
+    ],
+)
+def test_an_endpoint_that_is_given_in_any_way_is_right_or_says_what_is(
+    victoria_metrics: VictoriaMetrics, caplog: Any, path: str, step: str | None
+) -> None:
+    """What the environment variable takes, an argument takes as well."""
+    backend = OTLPBackend(1, endpoint=victoria_metrics.url + path, run="endpoint", rank=0)
+    backend.write_record(Record(START_US, 0, (0, 0), {"loss": 1.0}))
+    backend.close()
+    refused = DIAGNOSTICS.dropped["otlp_refused"]
+    told = " ".join(record.message for record in caplog.records)
+    if step is None:
+        assert (0, "") == (refused, told)
+    else:
+        assert refused > 0
+        assert "HTTP status 400" in told
+        assert step in told
+
+
+def test_a_bridge_waits_until_a_wrong_path_is_mended(victoria_metrics: VictoriaMetrics) -> None:
+    """VictoriaMetrics answers 400 where others answer 404; the points are not lost."""
+    transport = open_transport(read_options(endpoint=victoria_metrics.url))
+    assert Outcome.MISDIRECTED is transport.send(b"", 30).outcome
+    transport.close()
 
 
 def names_and_labels(samples: Any) -> set[tuple[str, ...]]:

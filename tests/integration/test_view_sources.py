@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from otel_dllogger import JSONStreamBackend, Logger, Verbosity
+from otel_dllogger import JSONStreamBackend, Logger, PrometheusBackend, Verbosity
 from otel_dllogger.logs.source import Source
 from otel_dllogger.metrics import health
 from otel_dllogger.view.assessment import assess
@@ -44,7 +44,7 @@ class Watched:
         self.model = Model()
         # A page has no goals by convention.
         source = Source([str(target) for target in targets], run, conventions=False)
-        self.sources = find_targets(source, None).open(self.model)
+        self.sources = find_targets(source).open(self.model)
 
     def poll(self) -> None:
         for source in self.sources:
@@ -167,6 +167,37 @@ def test_a_rank_that_ends_is_not_gone(tmp_path: Path, start, watching) -> None:
 
     wait_for(has_ended, lambda state: state == health.FINISHED)
     assert rank.process.wait(30) == 0
+
+
+def test_ranks_of_this_machine_are_found_wherever_they_announced_themselves(
+    tmp_path: Path, start, watching, monkeypatch
+) -> None:
+    """A job without an XDG_RUNTIME_DIR, by a login with one; by its port as well, it is one."""
+    (tmp_path / "runtime").mkdir(mode=0o700)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (killed, alive) = start(tmp_path, 1, 2)
+    killed.process.kill()
+    killed.process.wait()
+    (tmp_path / "discovery").rename(tmp_path / "tmp" / f"otel-dllogger-{os.geteuid()}")
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    backend = PrometheusBackend(1, run=RUN, rank=0)  # on the first usual port that is free
+    logger = Logger([backend])
+    logger.log((0, 0), {"train.loss": 1.0})
+    alive.call("log", [0, 0], {"train.loss": 1.0})
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    watched = watching()
+    watched.poll()
+    assert {0: health.TRAINING, 2: health.TRAINING} == watched.states()
+    (source,) = watched.sources
+    assert f"http://127.0.0.1:{killed.port}/metrics" not in source._pages  # it died before
+    assert 1 == sum(page.url == backend.url for page in source._pages.values())
+    alive.process.kill()
+    alive.process.wait()
+    for _twice in range(2):
+        watched.poll()
+    assert {0: health.TRAINING, 2: health.VANISHED} == watched.states()
+    logger.close()
 
 
 def test_everybody_who_looks_sees_the_end(tmp_path: Path, start, watching) -> None:

@@ -6,6 +6,7 @@ one file into the other and follows the mounts.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,8 +27,12 @@ LOOPBACK = "127.0.0.1"
 # The steps of Compose.
 
 
+class MissingError(Exception):
+    """A variable is not set that must be."""
+
+
 def interpolate(text: str, variables: Mapping[str, str]) -> str:
-    """Fill in variables as Compose does: ``$A``, ``${A}``, ``${A:-b}``, ``${A-b}``, ``$$``.
+    """Fill in variables as Compose does: ``$A``, ``${A}``, ``${A:-b}``, ``$$`` and the like.
 
     A default may contain further variables. ``https://docs.docker.com/reference/compose-file/interpolation/``
     """
@@ -40,11 +45,13 @@ def interpolate(text: str, variables: Mapping[str, str]) -> str:
             done, position = done + variables.get(plain[1], ""), plain.end()
         else:
             end = _closing_brace(text, dollar)
-            inner = re.fullmatch(r"([A-Za-z_]\w*)(:?-)?(.*)", text[dollar + 2 : end], re.DOTALL)
+            inner = re.fullmatch(r"([A-Za-z_]\w*)(:?[-?])?(.*)", text[dollar + 2 : end], re.DOTALL)
             assert inner, f"not understood: {text!r}"
             name, operator, default = inner.groups()
             assert operator or not default, f"not understood: {text!r}"
-            is_set = bool(variables.get(name)) if operator == ":-" else name in variables
+            is_set = bool(variables.get(name)) if operator in (":-", ":?") else name in variables
+            if operator in (":?", "?") and not is_set:
+                raise MissingError(f"required variable {name} is missing a value: {default}")
             done += variables.get(name, "") if is_set else interpolate(default, variables)
             position = end + 1
     return done + text[position:]
@@ -95,7 +102,8 @@ class Stack:
         merged: Any = None
         for file in self.files:
             merged = lay_over(merged, yaml.safe_load((ROOT / file).read_text()))
-        return fill_in(merged, {**self.variables(), **variables})
+        session = {"XDG_RUNTIME_DIR": os.environ["XDG_RUNTIME_DIR"]}
+        return fill_in(merged, {**session, **self.variables(), **variables})
 
     def services(self, **variables: str) -> dict[str, dict[str, Any]]:
         """Return the services that run."""

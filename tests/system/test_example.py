@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EXAMPLE = ROOT / "examples" / "train_digits_ddp.py"
 TORCHRUN = ROOT / ".venv-torch" / "bin" / "torchrun"
 RANKS = 4
-EPOCHS = 2
+SECONDS = 3
 
 pytestmark = [
     pytest.mark.newest_only,
@@ -40,7 +40,8 @@ def training(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
                 "--standalone",
                 f"--nproc-per-node={RANKS}",
                 EXAMPLE,
-                f"--epochs={EPOCHS}",
+                f"--seconds={SECONDS}",
+                "--step-seconds=0.01",
                 "--port=0",
             ],
             cwd=tmp_path,
@@ -89,7 +90,8 @@ def test_the_example_trains_and_every_rank_is_seen(
     steps = [[(entry["type"], entry.get("step")) for entry in log] for log in logs]
     assert [steps[0]] * RANKS == steps
     epochs = [step for _, step in steps[0] if isinstance(step, list) and len(step) == 1]
-    assert [[epoch] for epoch in range(EPOCHS)] == epochs
+    assert [[epoch] for epoch in range(len(epochs))] == epochs
+    assert len(epochs) > 1
     assert ("LOG", []) == steps[0][-1]
     for rank, log in enumerate(logs):
         values = [entry["data"]["train.loss"] for entry in log if len(entry.get("step", ())) == 2]
@@ -98,8 +100,11 @@ def test_the_example_trains_and_every_rank_is_seen(
         assert log[-1]["data"]["val.accuracy"] > 60
     assert 1 == len({log[-1]["data"]["val.accuracy"] for log in logs})
     # Rank 0 alone prints: the parameters, the epochs and the summary.
-    printed = [line for line in training.stdout if line.startswith("DLL ")]
-    assert 1 + EPOCHS + 1 == len(printed)
+    said = list(training.stdout)
+    assert 1 + len(epochs) + 1 == len([line for line in said if line.startswith("DLL ")])
+    assert "  otel-dllogger watch\n" in said
+    (curl,) = [line for line in said if line.startswith("  curl ")]
+    assert f"http://127.0.0.1:{ports['0']}/metrics" in curl
 
 
 def watch_to_the_end(port: int, rank: str) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from otel_dllogger.identity import host_name
 from tests.support.command import COMMAND, TIMEOUT_S, assert_user_error, environment, otel_dllogger
 
 NOT_OF_THIS_MACHINE = "192.0.2.1"  # RFC 5737: for documentation
@@ -426,6 +427,47 @@ def test_settings_of_the_environment_hold_where_no_option_is_given(tmp_path):
         OTEL_DLLOGGER_DISCOVERY_DIR="elsewhere", OTEL_DLLOGGER_RUN="r9",
     )  # fmt: skip
     assert 'run="r9"' in assert_ok(done)
+
+
+def test_a_discovery_folder_of_the_environment_that_cannot_be_is_no_reason_not_to_train(tmp_path):
+    """It may be set for all jobs of a cluster; the page is served, and one line says the rest."""
+    (tmp_path / "train.py").write_text("print('ran')")
+    done = otel_dllogger(
+        "run", "--port", "0", "train.py", cwd=tmp_path, OTEL_DLLOGGER_DISCOVERY_DIR="/proc/x"
+    )
+    assert (0, "ran\n") == (done.returncode, done.stdout)
+    warning, page = done.stderr.splitlines()
+    assert warning.startswith("otel-dllogger: no discovery file in '/proc/x'")
+    assert "set OTEL_DLLOGGER_DISCOVERY_DIR to a folder that can be written, or 'none'" in warning
+    assert page.startswith("otel-dllogger: metrics of rank 0")
+
+
+def test_ranks_announce_themselves_without_any_setting(tmp_path):
+    """In the user's runtime folder, readable for a Prometheus in a container; or not at all."""
+    (tmp_path / "train.py").write_text(
+        "import os, pathlib\n"
+        "folder = pathlib.Path(os.environ['XDG_RUNTIME_DIR'], 'otel-dllogger')\n"
+        "files = list(folder.iterdir()) if folder.exists() else []\n"
+        "print(*[f'{path.name} {path.stat().st_mode & 0o777:o}' for path in files])"
+    )
+    runtime = tmp_path / "runtime"
+    runtime.mkdir()
+    options = ("--port", "0", "-q", "--run", "r")
+    file = f"dllogger_r_0_{host_name()}.json 644"
+    for more, expected in ((("--discovery-dir", "none"), ""), ((), file)):
+        done = otel_dllogger(
+            "run", *options, *more, "train.py", cwd=tmp_path, XDG_RUNTIME_DIR=str(runtime)
+        )
+        assert f"{expected}\n" == assert_ok(done)
+    assert [] == list((runtime / "otel-dllogger").iterdir())
+
+
+def test_a_module_that_is_not_there_announces_nothing(tmp_path):
+    """Its page was open for a moment; an alert must not say that a run vanished."""
+    options = ("--port", "0", "--discovery-dir", "discovery")
+    done = otel_dllogger("run", *options, "-m", "no.such", cwd=tmp_path)
+    assert_user_error(done, "no module 'no.such'")
+    assert [] == list((tmp_path / "discovery").iterdir())
 
 
 def test_a_wrong_setting_is_warned_of_in_a_line(tmp_path):

@@ -42,15 +42,15 @@ def training(tmp_path_factory) -> Iterator[tuple[Path, list[str], str]]:
     """Train in the demo until it is nearly over; yield its folder, and its last screen."""
     folder = tmp_path_factory.mktemp("training")
     (folder / "demo" / "discovery").mkdir(parents=True)
-    command = [*COMMAND, "watch", "demo/discovery"]
+    command = [*COMMAND, "watch", "demo"]
     demo = [*COMMAND, "demo", "--seconds", str(SECONDS), "--directory", "demo"]
     values = environment(LC_ALL="C.UTF-8", COLORTERM="truecolor")
     with (
         Tmux(demo, environ=values, cwd=folder, columns=COLUMNS, lines=40) as trained,
-        Tmux(command, environ=values, cwd=folder, columns=COLUMNS, lines=14) as watched,
+        Tmux(command, environ=values, cwd=folder, columns=COLUMNS, lines=18) as watched,
     ):
         trained.wait_for(lambda lines: any(f"{SECONDS - 4} of " in line for line in lines))
-        watched.wait_for(lambda lines: any("4 ranks" in line for line in lines))
+        watched.wait_for(lambda lines: any("8 ranks" in line for line in lines))
         yield folder, watched.lines("-e")
 
 
@@ -85,8 +85,8 @@ def test_live_page(training, pictures) -> None:
     folder, _lines = training
     path = pictures / "live-page.png"
     with ViewProcess("demo", cwd=folder) as view, open_browser() as browser:
-        view.wait_for_ranks(4)
-        options = {"viewport": {"width": 1_320, "height": 1_500}, "color_scheme": "light"}
+        view.wait_for_ranks(8)
+        options = {"viewport": {"width": 1_320, "height": 1_640}, "color_scheme": "light"}
         with open_page(browser, view.link, **options) as page:
             page.wait_for_selector(DRAWN)
             page.wait_for_function(f"document.querySelectorAll('{DRAWN}').length >= 4")

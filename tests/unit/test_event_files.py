@@ -108,7 +108,7 @@ def test_the_two_folders_of_keras_are_one_run():
 @pytest.mark.parametrize("folder", [*ROWS, "keras"])
 def test_the_samples_are_in_the_documentation(folder):
     """With the name of the format."""
-    table = (ROOT / "docs" / "how-to" / "logs.md").read_text()
+    table = (ROOT / "docs" / "reference" / "formats.md").read_text()
     assert TENSORBOARD in table
     assert f"`tensorboard/{folder}`" in table
 

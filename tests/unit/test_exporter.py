@@ -171,4 +171,4 @@ def test_points_that_were_refused_of_a_request_are_told():
     exporter.add(("r", 0), [(series(), START_US + i, 1.0) for i in range(3)])
     exporter.flush()
     assert (2, 1) == (exporter.sent, exporter.refused)
-    assert ["a collector refused 1 points so far: too old"] == told
+    assert ["a collector refused 1 point so far: too old"] == told

@@ -51,6 +51,7 @@ LEVELS = (
     ("training",),
     ("integrations",),
     ("cli.log_source", "cli.parameter_types", "cli.terminal"),
+    ("cli.view",),
     ("cli.check", "cli.demo", "cli.run", "cli.watch"),
     ("cli",),
     ("__main__",),

@@ -355,7 +355,9 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(
     message = str(caught.value)
     assert "\n" not in message
     assert missing in message
-    assert message.endswith("pip install 'otel-dllogger[otlp]'")
+    assert message.endswith(
+        "pip install 'otel-dllogger[otlp]', or pip install '.[otlp]' in a checkout"
+    )
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,10 @@ def options(
         ({"METRICS_ENDPOINT": "http://b/x"}, "http://c:3", "http://c:3/v1/metrics"),
         ({}, "http://c:3/", "http://c:3/v1/metrics"),
         ({}, "https://c/opentelemetry/v1/metrics", "https://c/opentelemetry/v1/metrics"),
+        ({}, "http://c/opentelemetry", "http://c/opentelemetry/v1/metrics"),
+        ({}, "http://c/api/v1/otlp/", "http://c/api/v1/otlp/v1/metrics"),
+        ({}, "http://c/opentelemetry/api/v1/push", "http://c/opentelemetry/api/v1/push"),
+        ({"ENDPOINT": "http://a/b?extra_label=x=y"}, None, "http://a/b/v1/metrics?extra_label=x=y"),
     ],
 )
 def test_the_address_for_http(

@@ -190,7 +190,7 @@ def test_a_sample_is_read(name):
 def test_every_format_is_in_the_documentation(name):
     """With its name, and a sample in the tests."""
     _, context = read_sample(name)
-    table = (ROOT / "docs" / "how-to" / "logs.md").read_text()
+    table = (ROOT / "docs" / "reference" / "formats.md").read_text()
     for log_format in context.entries:
         assert log_format in table
     assert f"`{name}`" in table

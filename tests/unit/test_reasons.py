@@ -150,9 +150,8 @@ def names_in(text: str) -> list[str]:
 
 
 def test_every_reason_is_documented() -> None:
-    """Where a user looks for it: of training in the README, of logs in their own document."""
-    readme = (ROOT / "README.md").read_text()
-    failures = readme.partition("## When things fail")[2].partition("\n## ")[0]
+    """Where a user looks for it: of training with the failures, of logs with the bridge."""
+    failures = (ROOT / "docs" / "reference" / "failures.md").read_text()
     assert [] == sorted(TABLES["DIAGNOSTICS"] - {*names_in(failures)})
     logs = (ROOT / "docs" / "how-to" / "logs.md").read_text()
     table = logs.partition("| of | reasons |")[2].partition("\n\n")[0]

@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from datetime import datetime, timezone
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -18,6 +17,7 @@ from otel_dllogger.logs.run_identity import RunIdentities, RunIdentity
 from otel_dllogger.logs.run_start import find_start_us
 from otel_dllogger.logs.twins import find_twins
 from tests.support.parsers import DATA
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.newest_only
 
@@ -356,14 +356,16 @@ LIVE = [
 
 @pytest.mark.parametrize("environ", LIVE, ids=lambda environ: " ".join(environ) or "none")
 @pytest.mark.parametrize("script", ["train.py", "train_r3.py", "my_rank3_run.py"])
-def test_the_name_that_the_readme_recommends_is_read_as_the_live_run(environ, script, monkeypatch):
+def test_the_name_that_the_reference_recommends_is_read_as_the_live_run(
+    environ, script, monkeypatch
+):
     """``{run}_rank{rank}.json`` gives the run and the rank that the metrics page has."""
     monkeypatch.setattr(sys, "argv", [script])
     live = detect_topology({"RANK": "3", **environ})
     path = f"/w/logs/{live.run}_rank{live.rank}.json"
     assert (live.run, 3, None, "the file name") == RunIdentities(["/w"]).of(path)[:4]
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert {"{run}_rank{rank}.json"} == set(re.findall(r'"([^"\n]*\{rank\}[^"\n]*)"', readme))
+    page = (ROOT / "docs" / "reference" / "settings.md").read_text()
+    assert {"{run}_rank{rank}.json"} == set(re.findall(r'"([^"\n]*\{rank\}[^"\n]*)"', page))
 
 
 @pytest.mark.parametrize("job", ["4242", "4242_7"])

@@ -29,7 +29,7 @@ def said(monkeypatch, caplog):
 
 
 def test_the_names_are_those_of_the_contract():
-    """They stand in the README's table and in OpenTelemetry's specification."""
+    """They stand in the reference's table and in OpenTelemetry's specification."""
     names = [
         settings.HOST,
         settings.PORT,
@@ -113,7 +113,7 @@ def read(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
 
 
-def test_every_variable_is_in_the_one_table_and_in_the_readme():
+def test_every_variable_is_in_the_one_table_and_in_the_reference():
     """What the code or a document mentions is known, and what is known is documented."""
     mentioned = names_in(
         "otel_dllogger/**/*.py",
@@ -124,7 +124,8 @@ def test_every_variable_is_in_the_one_table_and_in_the_readme():
         "prometheus/**/*.yml",
     )
     assert set(settings.VARIABLES) == mentioned
-    rows = re.findall(r"^\| `(OTEL_DLLOGGER_[A-Z_]+)` \|", read(ROOT / "README.md"), re.MULTILINE)
+    page = read(ROOT / "docs" / "reference" / "settings.md")
+    rows = re.findall(r"^\| `(OTEL_DLLOGGER_[A-Z_]+)` \|", page, re.MULTILINE)
     assert sorted(settings.VARIABLES) == sorted(rows)
 
 
@@ -140,7 +141,7 @@ def test_every_variable_is_in_the_one_table_and_in_the_readme():
         ("MAXSERIES", "set OTEL_DLLOGGER_MAX_SERIES instead"),
         ("RUNS", "set OTEL_DLLOGGER_RUN instead"),
         ("PORTS", "set OTEL_EXPORTER_PROMETHEUS_PORT instead"),
-        ("XQZJ", 'see the table under "Settings" in the README'),
+        ("XQZJ", "see docs/reference/settings.md"),
     ],
 )
 def test_an_unknown_variable_names_the_nearest_known_one(monkeypatch, name, meant):

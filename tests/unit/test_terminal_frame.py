@@ -104,6 +104,18 @@ def test_what_a_silent_rank_did_is_not_counted():
     assert " · 1 finding · 1 vanished" in run
 
 
+def test_restarts_are_counted_by_attempt():
+    """Ranks that a launcher restarts together are one restart."""
+    model = Model()
+    ranks = add_run(model)
+    assert "restart" not in draw(model, 160)[1]
+    for rank in ranks:
+        rank.start(NOW_S - 1, 2)
+    assert " · 1 restart · " in draw(model, 160)[1]
+    ranks[0].start(NOW_S, 3)
+    assert " · 2 restarts · " in draw(model, 160)[1]
+
+
 def test_all_ranks_have_one_scale():
     """A rank whose loss is higher than that of the others has a higher curve."""
     model = Model()

@@ -114,7 +114,7 @@ hub = MessageHub.get_instance("lonely")
 for _ in track([1, 2], hub=hub, max_epochs=1):
     hub.update_scalar("train/loss", 0.5)
 import otel_dllogger.logger as logger
-print(urlopen(logger._attached[0].url).read().decode())
+print(urlopen(logger._attached[0][0].url).read().decode())
 """
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from otel_dllogger.logs.source import Source
 from otel_dllogger.view.assessment import assess_past
+from otel_dllogger.view.facts import note
 from otel_dllogger.view.log_source import LogSource
 from otel_dllogger.view.model import Model
 from tests.support.bridge import append, log_line, steps
@@ -151,3 +152,24 @@ def test_epochs_alone(tmp_path: Path) -> None:
     model, source = read(path)
     assert history_of(only_rank(model), "loss").columns().x.tolist() == [0, 1, 2, 3, 4]
     source.close()
+
+
+def test_a_log_replaces_what_its_page_said_before(tmp_path: Path) -> None:
+    """A page that is read first has the same start to the second only, and the same values."""
+    path = tmp_path / "run" / "log.json"
+    append(path, steps(0, 50))
+    known, _source = read(path)
+    expected = only_rank(known)
+    model = Model()
+    rank = model.rank("run", 0)
+    note(rank, "dllogger_run_start_timestamp_seconds", {}, (expected.start_s or 0.0) - 0.5)
+    rank.axis.follow(None, 30.0, 31.0)
+    labels = {"metric": "loss", "granularity": "iteration"}
+    model.series(rank, "dl_loss", labels).history.append(1.0, (30.0, 0.0, 0))
+    rank.leave_trail(0.0)
+    source = LogSource(Source([str(path)]), model)
+    poll(source)
+    assert only_rank(model) is rank
+    assert list(rank.starts) == list(expected.starts)
+    assert history_of(rank, "loss").count == 50
+    assert (rank.axis.segment, len(rank.trail)) == (0, len(expected.trail))

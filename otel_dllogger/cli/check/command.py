@@ -22,6 +22,7 @@ from otel_dllogger.cli.check.rank_table import describe_ranks
 from otel_dllogger.cli.check.report import Report
 from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.errors import ConfigurationError, count_of, in_words
+from otel_dllogger.http.discovery_folder import folders_to_read
 from otel_dllogger.http.scrape import MAX_PAGE_BYTES, UnreachableError, fetch, page_url
 from otel_dllogger.logs.findings import SHARED, grouped, merge_warnings
 from otel_dllogger.logs.ranks import Ranks
@@ -122,7 +123,7 @@ def _check_url(url: str) -> Report:
     except UnreachableError as error:
         raise UserError(
             f"{redact_address(url)} cannot be reached: {error}; is the run still going, and is "
-            "this its port? The discovery folder has the ports of all ranks"
+            f"this its port? {_where_ports_are()}"
         ) from error
     if answer.status != _HTTP_OK:
         report = Report([f"{redact_address(url)} answers with HTTP status {answer.status}."])
@@ -134,6 +135,13 @@ def _check_url(url: str) -> Report:
         answer.content_type,
         read_at_s=time.time(),
     )
+
+
+def _where_ports_are() -> str:
+    folders = " and ".join(str(one.path) for one in folders_to_read() if one.path.is_dir())
+    if not folders:
+        return "otel-dllogger watch looks for ranks on the usual ports"
+    return f"Files in {folders} have the ports of this machine's ranks"
 
 
 def _check_file(path: Path) -> Report | None:

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.diagnostics import HARMLESS, LINE, REASONS, TORN
-from otel_dllogger.errors import printable
+from otel_dllogger.errors import count_of, printable
 from otel_dllogger.logs.parsers.context import FileContext
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Damage:
         if len(shown) == MAX_LINES_SHOWN:
             self._left[reason] = left + count
             return
-        times = f", {count} times" if count > 1 else ""
+        times = f", {count_of(count, 'time')}" if count > 1 else ""
         if reason == TORN and not line.endswith(b"\n"):
             shown.append(
                 f"line {number:,}, the last{times}: the run was killed in the middle of it, or its "

@@ -1,28 +1,31 @@
-"""``otel-dllogger demo``: train in several processes, and watch their metrics pages."""
+"""``otel-dllogger demo``: train in several processes, show them, and say what was seen."""
 
 from __future__ import annotations
 
 import contextlib
-import signal
+import os
+import shlex
 import socket
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from otel_dllogger.cli.demo.prometheus import Prometheus, find_prometheus, format_config
-from otel_dllogger.cli.demo.ranks import Rank, find_pages, start_ranks
+from otel_dllogger.cli.demo.failure import Failure
+from otel_dllogger.cli.demo.folder import DemoFolder
+from otel_dllogger.cli.demo.prometheus import Prometheus, find_prometheus
+from otel_dllogger.cli.demo.ranks import Rank, start_ranks
+from otel_dllogger.cli.log_source import explain
 from otel_dllogger.cli.terminal import UserError, missing_extra
-from otel_dllogger.metrics.health import FINISHED
+from otel_dllogger.cli.view import PageOptions, open_live_page
+from otel_dllogger.errors import EndpointError, count_of
+from otel_dllogger.view.terminal.events import Events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
-
-    from otel_dllogger.cli.demo.display import Display
 
 _TURN_S = 0.5
 _STOP_S = 10.0
@@ -37,20 +40,20 @@ class DemoOptions:
     Attributes:
         ranks: How many processes train.
         seconds: How long.
-        directory: Where logs and discovery files go.
+        directory: Where logs, checkpoints and discovery files go; None for a folder of its own.
         port: Port of rank 0, 0 for any free one.
         with_prometheus: Whether to start a Prometheus as well.
     """
 
     ranks: int
     seconds: float
-    directory: Path
+    directory: Path | None
     port: int
     with_prometheus: bool
 
 
 def run_demo(options: DemoOptions) -> int:
-    """Train, watch, and clean up.
+    """Train, show it, clean up, and say what was seen.
 
     Args:
         options: How many, how long, and where.
@@ -61,187 +64,211 @@ def run_demo(options: DemoOptions) -> int:
     Raises:
         UserError: If something that it needs is missing.
     """
-    try:
-        from otel_dllogger.cli.demo.display import Display  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise UserError(missing_extra(error, "view")) from None
-    _check_port(options)
-    program = find_prometheus() if options.with_prometheus else None
-    demo = _Demo(options, Display)
-    with demo.interrupts():
-        demo.start(program)
-        demo.watch()
-    return demo.conclude()
+    if sys.stdout is None:
+        raise UserError("standard output is closed; let it go to a terminal, a pipe or a file")
+    with Events(has_keys=False).opened() as events:
+        try:
+            _check_port(options)
+            program = find_prometheus() if options.with_prometheus else None
+            demo = _Demo(options, events)
+            demo.run(program)
+        except ImportError as error:
+            raise UserError(missing_extra(error, "view")) from None
+        except EndpointError as error:
+            raise UserError(explain(error)) from None
+        return demo.conclude()
 
 
 class _Demo:
-    """A running demo, with everything that it started."""
+    """A demo, with everything that it starts."""
 
-    def __init__(self, options: DemoOptions, display: type[Display]) -> None:
+    def __init__(self, options: DemoOptions, events: Events) -> None:
+        from otel_dllogger.cli.demo.observer import Observer  # noqa: PLC0415 - an extra
+
         self._options = options
-        self._run = f"demo-{time.strftime('%Y%m%d-%H%M%S')}"
-        self._discovery = options.directory / "discovery"
-        self._config = options.directory / "prometheus.yml"
+        self._events = events
+        self._folder = folder = DemoFolder(options.directory)
         self._ranks: list[Rank] = []
         self._prometheus: Prometheus | None = None
-        self._interrupted = threading.Event()
+        logs = [folder.path / f"log_rank{number}.json" for number in range(options.ranks)]
+        self._observer = Observer(logs, folder.discovery, folder.run)
+        self._page = open_live_page(
+            PageOptions(), self._observer.model, folder.run, lambda: self._observer.reading
+        )
         self._start_s = 0.0
         self._end_s: float | None = None
-        self._told = self._stopped_early = False
-        try:
-            self._discovery.mkdir(parents=True, exist_ok=True)
-            self._config.write_text(format_config(self._discovery), encoding="utf-8")
-        except OSError as error:
-            raise UserError(
-                f"{str(options.directory)!r} cannot be written ({error.strerror}); pass "
-                "--directory with a folder that can"
-            ) from error
-        self._display = display(self._discovery, self._run)
+        self._trains = self._stopped_early = self._is_unread = False
 
-    @contextlib.contextmanager
-    def interrupts(self) -> Iterator[None]:
-        """Let Ctrl-C, SIGTERM and a closed terminal end the demo cleanly."""
-        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = {number: signal.signal(number, self._interrupt) for number in wanted}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _interrupt(self, *_signal: object) -> None:
-        self._interrupted.set()
-
-    def start(self, prometheus: str | None) -> None:
-        """Start the processes.
+    def run(self, prometheus: str | None) -> None:
+        """Start the processes, show the ranks until the last has ended, and clean up.
 
         Args:
             prometheus: The path of Prometheus, None for none.
+
+        Raises:
+            UserError: If they cannot be started.
         """
+        from otel_dllogger.cli.demo.display import Display  # noqa: PLC0415 - an extra
+
+        self._page.start()
+        try:
+            if prometheus is not None:
+                log = self._folder.path / "prometheus.out"
+                self._prometheus = Prometheus(prometheus, self._folder.config, log)
+            lines = self._introduction()
+            self._say(lambda: click.echo("\n".join(lines)))
+            self._start_ranks()
+            self._observer.start()
+            self._display = Display(self._observer.model, len(lines))
+            self._watch()
+        finally:
+            self._stop()
+
+    def _introduction(self) -> list[str]:
+        lines = [f"Live page:  {self._page.link}", f"Logs:       {self._folder.path}"]
+        if self._prometheus is not None:
+            lines.append(f"Prometheus: {self._prometheus.url}")
+        return [*lines, ""]
+
+    def _start_ranks(self) -> None:
         options = self._options
-        if prometheus is not None:
-            log = options.directory / "prometheus.out"
-            self._prometheus = Prometheus(prometheus, self._config, log)
         try:
             self._ranks = start_ranks(
                 count=options.ranks,
                 seconds=options.seconds,
-                directory=options.directory,
+                directory=self._folder.path,
                 port=options.port,
-                run=self._run,
+                run=self._folder.run,
             )
         except OSError as error:
-            if self._prometheus is not None:
-                self._prometheus.stop()
             raise UserError(f"the ranks cannot be started: {error}; pass fewer --ranks") from error
         self._start_s = time.monotonic()
 
-    def watch(self) -> None:
-        """Show the ranks until the last one has ended, or Ctrl-C; then clean up."""
-        self._display.start()
+    def _watch(self) -> None:
+        """Show the ranks until the last one has ended, or Ctrl-C."""
+        failure = Failure(self._ranks, self._options.seconds)
         try:
-            while self._running() and not self._interrupted.is_set():
-                self._look()
-                if self._told:
-                    self._show()
-                self._interrupted.wait(_TURN_S)
+            while self._is_running() and not self._is_unread:
+                if self._trains:
+                    failure.advance(self._elapsed_s())
+                else:
+                    self._note_training()
+                if self._prometheus is not None and all(rank.runs for rank in self._ranks):
+                    self._prometheus.ask()  # a rank that ends takes its series with it
+                self._say(self._show)
+                if self._wait(_TURN_S):
+                    break
         finally:
             self._end_s = time.monotonic()
-            self._stop()
-            if self._told:
-                self._show()
-            self._display.close()
+            self._stop_ranks()
+            self._observer.wait_for_end()
+            self._say(self._show)
+            self._say(self._display.close)
+
+    def _is_running(self) -> bool:
+        overdue = time.monotonic() - self._start_s > self._options.seconds + _OVERDUE_S
+        return not overdue and not all(rank.is_over for rank in self._ranks)
+
+    def _note_training(self) -> None:
+        """Begin to count the time once all ranks train, which takes a while to start."""
+        over = sum(rank.is_over for rank in self._ranks)
+        if self._observer.count_training() + over >= len(self._ranks):
+            self._trains = True
+            self._start_s = time.monotonic()
+            self._display.renew()
 
     def _show(self) -> None:
-        for rank in self._ranks:
-            if rank.url is not None and rank.state() == FINISHED:
-                self._display.note_finished(rank.number)
-        total_s = self._options.seconds
-        notes = () if self._prometheus is None else self._prometheus.format_summary()
-        self._display.show(f"{min(self._elapsed_s(), total_s):.0f} of {total_s:.0f} s", notes)
-
-    def _running(self) -> bool:
-        overdue = time.monotonic() - self._start_s > self._options.seconds + _OVERDUE_S
-        return any(rank.runs for rank in self._ranks) and not overdue
-
-    def _look(self) -> None:
-        find_pages(self._ranks, self._discovery, self._run)
-        if not self._told and all(rank.url or not rank.runs for rank in self._ranks):
-            self._told = True
-            self._start_s = time.monotonic()
-            self._introduce()
-        if self._prometheus is not None and not self._display.is_finished:
-            self._prometheus.ask()  # a rank that ends takes its series with it
+        notes = [] if self._prometheus is None else [self._prometheus.format_answer()]
+        seconds = self._options.seconds
+        progress = f"{min(self._elapsed_s(), seconds):.0f} of {seconds:.0f} s"
+        if not self._trains:
+            ready, of = self._observer.count_training(), count_of(len(self._ranks), "rank")
+            progress = f"starting: {ready} of {of} train"
+        self._display.show(progress, notes)
 
     def _elapsed_s(self) -> float:
         return (self._end_s or time.monotonic()) - self._start_s
 
-    def _introduce(self) -> None:
-        """Print where everything is."""
-        lines = [
-            f"Run {self._run}: {len(self._ranks)} ranks train for {self._options.seconds:g} s."
-        ]
-        lines += ["", "Metrics and log of each rank:"]
-        for rank in self._ranks:
-            lines.append(f"  rank {rank.number}  {rank.url or 'no page'}  {rank.log}")
-        lines.append("")
-        if self._prometheus is not None:
-            lines.append(f"Prometheus, with all of them: {self._prometheus.url}")
-        else:
-            lines.append(f"For Prometheus, as in {self._config}:")
-            snippet = self._config.read_text(encoding="utf-8").partition("scrape_configs:\n")[2]
-            lines += ["  scrape_configs:", *(f"  {line}" for line in snippet.splitlines())]
-        lines.append("")
-        self._print(lines)
+    def _wait(self, seconds: float) -> bool:
+        """Wait, and return whether somebody or something ended that."""
+        happened = self._events.wait(seconds)
+        if happened.is_unread:
+            self._fall_silent()
+        return happened.is_end
 
-    def _stop(self) -> None:
-        """End all processes that are left, and remove what they leave."""
-        self._stopped_early = any(rank.runs for rank in self._ranks)
+    def _say(self, show: Callable[[], object]) -> None:
+        """Show something, unless nobody can see it any more."""
+        try:
+            show()
+        except OSError:
+            self._fall_silent()
+
+    def _fall_silent(self) -> None:
+        """Write to nowhere: the terminal is closed, or nobody reads the pipe."""
+        self._is_unread = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+    def _stop_ranks(self) -> None:
+        """End all ranks that are left, and remove what they leave."""
+        self._stopped_early = not all(rank.is_over for rank in self._ranks)
         deadline_s = time.monotonic() + _STOP_S
         for rank in self._ranks:
             rank.terminate()
-        self._interrupted.clear()  # a second Ctrl-C ends them at once
-        # They wait until their pages are read once more.
+        # They wait until their pages are read once more; a second Ctrl-C ends them at once.
         while any(rank.runs for rank in self._ranks) and time.monotonic() < deadline_s:
-            if self._interrupted.wait(0.05):
+            if self._wait(0.05):
                 break
         for rank in self._ranks:
             rank.kill()
-        if self._prometheus is not None:
-            self._prometheus.stop()
+
+    def _stop(self) -> None:
+        """End everything else."""
         from otel_dllogger.http.service_discovery import sweep_stale  # noqa: PLC0415 - when needed
 
-        sweep_stale(self._discovery)
+        if self._prometheus is not None:
+            self._prometheus.stop()
+        sweep_stale(self._folder.discovery)
+        self._observer.close()
+        self._page.close()
 
     def conclude(self) -> int:
-        """Print how it went.
+        """Say what was seen, and how to go on.
 
         Returns:
             The exit code.
         """
-        lines = []
-        if self._stopped_early:
-            lines += ["", f"Stopped after {self._elapsed_s():.0f} s; nothing is left running."]
-        if self._prometheus is not None:
-            lines += ["", "What Prometheus answered last:", *self._prometheus.format_answers()]
-        lines += ["", "How the ranks ended:"]
-        lines += [f"  rank {rank.number}  {rank.state()}" for rank in self._ranks]
-        lines += ["", f"Logs: {self._options.directory}/log_rank*.json"]
-        lines.append(f"Describe one in words: {_program()} check {self._ranks[0].log}")
-        self._print(lines)
-        dead = [rank for rank in self._ranks if rank.died]
-        for rank in dead:
-            click.echo(
-                f"otel-dllogger: rank {rank.number} died ({rank.exit_text}); read {rank.output}",
-                err=True,
-            )
-        crash = None if self._prometheus is None else self._prometheus.failure
-        if crash is not None:
-            click.echo(f"otel-dllogger: {crash}", err=True)
-        return 1 if dead or crash is not None else 0
+        from otel_dllogger.cli.demo.seen import describe  # noqa: PLC0415 - an extra
 
-    def _print(self, lines: list[str]) -> None:
-        click.echo("\n".join(lines))
+        status = self._observer.assess()
+        seen = [] if status is None else describe(status)
+        lines = [""]
+        if self._stopped_early:
+            lines += [f"Stopped after {self._elapsed_s():.0f} s; nothing is left running.", ""]
+        if seen:
+            lines += [f"Seen of {count_of(len(self._ranks), 'rank')} in {self._elapsed_s():.0f} s:"]
+            lines += [f"  {line}" for line in seen]
+            lines += [""]
+        folder = shlex.quote(str(self._folder.path))
+        program = shlex.quote(_program())
+        lines += [
+            "Look at it again, or make one file of it:",
+            f"  {program} view {folder}",
+            f"  {program} report {folder}",
+            "The same for a training of yours, and beside it:",
+            f"  {program} run your_train.py",
+            f"  {program} watch",
+        ]
+        self._say(lambda: click.echo("\n".join(lines)))
+        dead = [rank for rank in self._ranks if rank.died]
+        wrong = [f"rank {one.number} died ({one.exit_text}); read {one.output}" for one in dead]
+        if self._prometheus is not None and self._prometheus.failure is not None:
+            wrong.append(self._prometheus.failure)
+        for line in wrong:
+            with contextlib.suppress(OSError):
+                click.echo(f"otel-dllogger: {line}", err=True)
+        return 1 if wrong else 0
 
 
 def _check_port(options: DemoOptions) -> None:

@@ -1,32 +1,42 @@
-"""A small network and its data in plain Python, enough to watch a real loss."""
+"""A small network and its data, enough to watch a real loss."""
 
 from __future__ import annotations
 
 import math
-import random
-from dataclasses import dataclass
-from operator import mul
+from typing import TYPE_CHECKING, NamedTuple
 
-FEATURES = 8
-HIDDEN = 16
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+_FEATURES = 8
+_HIDDEN = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Samples:
+class Samples(NamedTuple):
     """Labelled samples.
 
     Attributes:
-        features: ``FEATURES`` numbers for each sample.
+        features: A row of numbers for each sample.
         labels: 0.0 or 1.0 for each sample.
     """
 
-    features: list[list[float]]
-    labels: list[float]
+    features: Floats
+    labels: Floats
 
     def batch(self, start: int, size: int) -> Samples:
         """Return ``size`` samples from ``start`` on."""
-        end = start + size
-        return Samples(self.features[start:end], self.labels[start:end])
+        chosen = slice(start, start + size)
+        return Samples(self.features[chosen], self.labels[chosen])
+
+    def with_broken_sample(self) -> Samples:
+        """Return the samples with one whose measurements are missing, which reads as NaN."""
+        features = self.features.copy()
+        features[0] = math.nan
+        return self._replace(features=features)
 
 
 def make_samples(count: int, seed: int) -> Samples:
@@ -36,30 +46,23 @@ def make_samples(count: int, seed: int) -> Samples:
         count: How many.
         seed: Another seed draws other samples of the same task.
     """
-    source = random.Random(seed)  # noqa: S311 - a data set, not a secret
-    features, labels = [], []
-    for _ in range(count):
-        x = [source.gauss(0.0, 1.0) for _ in range(FEATURES)]
-        score = x[0] * x[1] + 0.8 * math.sin(2.0 * x[2]) + 0.5 * x[3] + source.gauss(0.0, 0.1)
-        features.append(x)
-        labels.append(1.0 if score > 0.0 else 0.0)
-    return Samples(features, labels)
+    source = np.random.default_rng(seed)
+    x = source.normal(size=(count, _FEATURES))
+    noise = source.normal(scale=0.1, size=count)
+    score = x[:, 0] * x[:, 1] + 0.8 * np.sin(2.0 * x[:, 2]) + 0.5 * x[:, 3] + noise
+    return Samples(x, (score > 0.0).astype(np.float64))
 
 
-def with_broken_sample(samples: Samples) -> Samples:
-    """Return the samples with one whose measurements are missing, which reads as NaN."""
-    return Samples([[math.nan] * FEATURES, *samples.features[1:]], samples.labels)
+class Gradient(NamedTuple):
+    """The loss of a batch, and its derivatives.
 
-
-@dataclass(slots=True)
-class Gradient:
-    """The derivatives of the loss with respect to every weight, and the loss itself."""
+    Attributes:
+        loss: The mean cross-entropy.
+        slopes: Its derivatives with respect to each of ``Network.weights``.
+    """
 
     loss: float
-    hidden: list[list[float]]
-    hidden_bias: list[float]
-    output: list[float]
-    output_bias: float
+    slopes: dict[str, Floats]
 
 
 class Network:
@@ -67,64 +70,54 @@ class Network:
 
     Args:
         seed: Determines the weights it starts with.
+
+    Attributes:
+        weights: Its weights by name.
     """
 
     def __init__(self, seed: int) -> None:
-        source = random.Random(seed)  # noqa: S311 - weights, not a secret
-        self._hidden = [[source.gauss(0.0, 0.5) for _ in range(FEATURES)] for _ in range(HIDDEN)]
-        self._hidden_bias = [0.0] * HIDDEN
-        self._output = [source.gauss(0.0, 0.3) for _ in range(HIDDEN)]
-        self._output_bias = 0.0
+        source = np.random.default_rng(seed)
+        self.weights: dict[str, Floats] = {
+            "hidden": source.normal(scale=0.5, size=(_FEATURES, _HIDDEN)),
+            "hidden_bias": np.zeros(_HIDDEN),
+            "output": source.normal(scale=0.3, size=_HIDDEN),
+            "output_bias": np.zeros(1),
+        }
 
     def gradient(self, batch: Samples) -> Gradient:
         """Return the mean cross-entropy of a batch and its derivatives."""
-        size = len(batch.labels)
-        total = Gradient(0.0, [[0.0] * FEATURES for _ in range(HIDDEN)], [0.0] * HIDDEN, [], 0.0)
-        total.output = [0.0] * HIDDEN
-        for x, label in zip(batch.features, batch.labels, strict=True):
-            activations, logit = self._forward(x)
-            total.loss += _cross_entropy(logit, label) / size
-            slope = (_sigmoid(logit) - label) / size
-            total.output_bias += slope
-            for unit, activation in enumerate(activations):
-                total.output[unit] += slope * activation
-                inner = slope * self._output[unit] * (1.0 - activation * activation)
-                total.hidden_bias[unit] += inner
-                row = total.hidden[unit]
-                for index, feature in enumerate(x):
-                    row[index] += inner * feature
-        return total
+        activations, logits = self._forward(batch.features)
+        outer = (_sigmoid(logits) - batch.labels) / len(logits)
+        inner = np.outer(outer, self.weights["output"]) * (1.0 - activations**2)
+        slopes = {
+            "hidden": batch.features.T @ inner,
+            "hidden_bias": inner.sum(axis=0),
+            "output": outer @ activations,
+            "output_bias": outer.sum(keepdims=True),
+        }
+        return Gradient(_cross_entropy(logits, batch.labels), slopes)
 
     def descend(self, gradient: Gradient, learning_rate: float) -> None:
         """Take one step of gradient descent."""
-        for unit in range(HIDDEN):
-            weights, slopes = self._hidden[unit], gradient.hidden[unit]
-            for index in range(FEATURES):
-                weights[index] -= learning_rate * slopes[index]
-            self._hidden_bias[unit] -= learning_rate * gradient.hidden_bias[unit]
-            self._output[unit] -= learning_rate * gradient.output[unit]
-        self._output_bias -= learning_rate * gradient.output_bias
+        for name, slope in gradient.slopes.items():
+            self.weights[name] -= learning_rate * slope
 
     def evaluate(self, samples: Samples) -> tuple[float, float]:
         """Return the mean cross-entropy of samples, and the share of right answers."""
-        loss = right = 0.0
-        for x, label in zip(samples.features, samples.labels, strict=True):
-            _, logit = self._forward(x)
-            loss += _cross_entropy(logit, label)
-            right += (logit > 0.0) == (label > 0.0)
-        return loss / len(samples.labels), right / len(samples.labels)
+        _activations, logits = self._forward(samples.features)
+        right = (logits > 0.0) == (samples.labels > 0.0)
+        return _cross_entropy(logits, samples.labels), float(right.mean())
 
-    def _forward(self, x: list[float]) -> tuple[list[float], float]:
-        activations = [
-            math.tanh(sum(map(mul, weights, x)) + bias)
-            for weights, bias in zip(self._hidden, self._hidden_bias, strict=True)
-        ]
-        return activations, sum(map(mul, self._output, activations)) + self._output_bias
+    def _forward(self, features: Floats) -> tuple[Floats, Floats]:
+        weights = self.weights
+        activations = np.tanh(features @ weights["hidden"] + weights["hidden_bias"])
+        return activations, activations @ weights["output"] + weights["output_bias"]
 
 
-def _sigmoid(logit: float) -> float:
-    return 0.5 * (1.0 + math.tanh(0.5 * logit))
+def _sigmoid(logits: Floats) -> Floats:
+    return 0.5 * (1.0 + np.tanh(0.5 * logits))
 
 
-def _cross_entropy(logit: float, label: float) -> float:
-    return max(logit, 0.0) - logit * label + math.log1p(math.exp(-abs(logit)))
+def _cross_entropy(logits: Floats, labels: Floats) -> float:
+    each = np.maximum(logits, 0.0) - logits * labels + np.log1p(np.exp(-np.abs(logits)))
+    return float(each.mean())

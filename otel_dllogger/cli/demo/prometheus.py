@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import urllib.parse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.http.scrape import UnreachableError, fetch
@@ -16,14 +16,8 @@ from otel_dllogger.http.scrape import UnreachableError, fetch
 if TYPE_CHECKING:
     from pathlib import Path
 
-_OF_ALL = "sum(dl_ips_per_second)"
-
-QUERIES = (
-    'dl_loss{stage="train", granularity="iteration"}',
-    _OF_ALL,
-    "rate(dllogger_step_seconds_total[30s]) / rate(dllogger_steps_total[30s])",
-)
-"""The loss of each rank, the throughput of all, the seconds per step of each rank."""
+QUERY = "sum(dl_ips_per_second)"
+"""The throughput of all ranks."""
 
 _STOP_S = 5.0
 _TIMEOUT_S = 2.0
@@ -74,7 +68,7 @@ class Prometheus:
     def __init__(self, program: str, config: Path, log: Path) -> None:
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.answers: dict[str, list[tuple[dict[str, str], str]]] = {}
+        self._answer: float | None = None
         self._log = log
         self._crash: str | None = None
         self._stopped = False
@@ -108,43 +102,21 @@ class Prometheus:
         return f"prometheus ended with {code}; read {self._log}"
 
     def ask(self) -> None:
-        """Send the queries; answers are kept until there are newer ones for as many ranks.
+        """Send the query; the answer is kept until there is a newer one."""
+        try:
+            encoded = urllib.parse.urlencode({"query": QUERY})
+            answer = fetch(f"{self.url}/api/v1/query?{encoded}", timeout_s=_TIMEOUT_S)
+            for one in json.loads(answer.text)["data"]["result"]:
+                self._answer = float(one["value"][1])
+        except (UnreachableError, ValueError, LookupError, TypeError):
+            pass  # not ready yet
 
-        Ranks do not all end at the same time, and an answer for the last one alone is useless.
-        """
-        answers = {}
-        for query in QUERIES:
-            try:
-                encoded = urllib.parse.urlencode({"query": query})
-                answer = fetch(f"{self.url}/api/v1/query?{encoded}", timeout_s=_TIMEOUT_S)
-                result = json.loads(answer.text)["data"]["result"]
-                if result:
-                    answers[query] = [(one["metric"], one["value"][1]) for one in result]
-            except (UnreachableError, ValueError, LookupError, TypeError):
-                return  # not ready yet
-        if sum(map(len, answers.values())) >= sum(map(len, self.answers.values())):
-            self.answers = answers
-
-    def format_answers(self) -> list[str]:
-        """Return the queries with their last answers, one line for each value."""
-        lines = []
-        for query in QUERIES:
-            lines.append(query)
-            answers = sorted(self.answers.get(query, []), key=_rank_of)
-            for labels, value in answers:
-                rank = f"rank {labels['rank']}" if "rank" in labels else "all ranks"
-                lines.append(f"    {rank:<10} {float(value):.6g}")
-            if not answers:
-                lines.append(
-                    "    no answer yet: Prometheus looks for ranks every 5 s; train for longer"
-                )
-        return lines
-
-    def format_summary(self) -> list[str]:
-        """Return one line to show below the table: the throughput of all, as Prometheus has it."""
-        answers = self.answers.get(_OF_ALL)
-        value = f"{float(answers[0][1]):,.0f}" if answers else "no answer yet"
-        return [self.failure or f"Prometheus at {self.url}: {_OF_ALL} = {value}"]
+    def format_answer(self) -> str:
+        """Return the query with its last answer."""
+        if self.failure is not None:
+            return self.failure
+        answer = "no answer yet" if self._answer is None else f"{self._answer:,.0f} samples/s"
+        return f"Prometheus: {QUERY} = {answer}"
 
     def stop(self) -> None:
         """End the process and remove its data."""
@@ -157,11 +129,6 @@ class Prometheus:
             self._process.kill()
             self._process.wait()
         self._data.cleanup()
-
-
-def _rank_of(answer: tuple[dict[str, Any], str]) -> int:
-    rank = str(answer[0].get("rank", ""))
-    return int(rank) if rank.isdigit() else -1
 
 
 def _free_port() -> int:

@@ -1,29 +1,28 @@
-"""The demo's ranks: processes started as torchrun starts them, and where their pages are."""
+"""The demo's ranks: processes started as torchrun starts them."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from otel_dllogger.identity import RESTART_VARIABLES
 from otel_dllogger.metrics.health import FINISHED, TRAINING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-_LABEL_PREFIX = "__meta_dllogger_"
+_RESTARTS = RESTART_VARIABLES[0]
 
 
 class Rank:
-    """One rank of the demo: its process.
+    """One rank of the demo: its process, and those that replace it.
 
     Args:
         number: Its rank.
-        directory: Where it writes its log and its discovery file.
+        directory: Where it writes its log, its checkpoint and its discovery file.
         command: What to start.
         environ: Its environment.
     """
@@ -34,13 +33,21 @@ class Rank:
         self.number = number
         self.log = directory / f"log_rank{number}.json"
         self.output = directory / f"rank{number}.out"
-        self.url: str | None = None
-        self._stopped = False
-        with self.output.open("wb") as output:
+        self.checkpoint = directory / f"rank{number}.npz"
+        self.restarts = 0
+        self._command = command
+        self._environ = environ
+        self._stopped = self._is_failing = False
+        for path in (self.log, self.output, self.checkpoint):
+            path.unlink(missing_ok=True)  # of a demo before this one
+        self._process = self._start(command)
+
+    def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
+        with self.output.open("ab") as output:
             # A session of its own: Ctrl-C is for the demo, which then ends its ranks.
-            self._process = subprocess.Popen(  # noqa: S603 - our own module
+            return subprocess.Popen(  # noqa: S603 - our own module
                 command,
-                env=environ,
+                env={**self._environ, _RESTARTS: str(self.restarts)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -53,9 +60,14 @@ class Rank:
         return self._process.poll() is None
 
     @property
+    def is_over(self) -> bool:
+        """Return whether the process has ended, and no other will replace it."""
+        return not self.runs and not self._is_failing
+
+    @property
     def died(self) -> bool:
         """Return whether the process failed without being told to stop."""
-        return self._process.poll() not in (None, 0) and not self._stopped
+        return self._process.poll() not in (None, 0) and not (self._stopped or self._is_failing)
 
     @property
     def exit_text(self) -> str:
@@ -73,10 +85,27 @@ class Rank:
             return "stopped" if self._stopped else FINISHED
         return "stopping" if self._stopped else TRAINING
 
+    def fail(self) -> None:
+        """Kill the process as the kernel does when memory runs out; ``restart`` replaces it."""
+        self._is_failing = True
+        self._process.kill()
+        self._process.wait()
+
+    def restart(self, passed_s: float) -> None:
+        """Start the process anew, as a launcher does; it goes on from its checkpoint.
+
+        Args:
+            passed_s: How many seconds of the training are over.
+        """
+        self.restarts += 1
+        self._process = self._start([*self._command, "--passed", f"{passed_s:.3f}"])
+        self._is_failing = False
+
     def terminate(self) -> None:
         """Ask the process to end after this step, without waiting for it."""
-        if self.runs:
+        if not self.is_over:
             self._stopped = True
+            self._is_failing = False
             self._process.terminate()
 
     def kill(self) -> None:
@@ -93,20 +122,23 @@ def start_ranks(*, count: int, seconds: float, directory: Path, port: int, run: 
     Args:
         count: How many.
         seconds: How long each trains.
-        directory: Where they write their logs and discovery files.
+        directory: Where they write their logs, checkpoints and discovery files.
         port: Port of rank 0, 0 for any free one.
         run: The run's name.
     """
     command = [sys.executable, "-m", "otel_dllogger.cli.demo.train"]
     command += ["--directory", str(directory), "--port", str(port), "--seconds", str(seconds)]
+    inherited = {name: text for name, text in os.environ.items() if name not in RESTART_VARIABLES}
     ranks: list[Rank] = []
     try:
         for number in range(count):
             environ = {
-                **os.environ,
+                **inherited,
                 "RANK": str(number),
                 "LOCAL_RANK": str(number),
                 "WORLD_SIZE": str(count),
+                "OMP_NUM_THREADS": "1",  # as torchrun sets it
+                "OPENBLAS_NUM_THREADS": "1",
                 "OTEL_DLLOGGER_RUN": run,
             }
             ranks.append(Rank(number, directory, command, environ))
@@ -115,22 +147,3 @@ def start_ranks(*, count: int, seconds: float, directory: Path, port: int, run: 
             rank.kill()
         raise
     return ranks
-
-
-def find_pages(ranks: list[Rank], folder: Path, run: str) -> None:
-    """Look up in the discovery folder where the ranks' pages are.
-
-    Args:
-        ranks: The ranks; those that are new in the folder get their ``url``.
-        folder: The discovery folder.
-        run: The run's name.
-    """
-    for path in folder.glob("*.json"):
-        try:
-            group = json.loads(path.read_text(encoding="utf-8"))[0]
-            labels = group["labels"]
-            if labels[f"{_LABEL_PREFIX}run"] == run:
-                number = int(labels[f"{_LABEL_PREFIX}rank"])
-                ranks[number].url = f"http://{group['targets'][0]}/metrics"
-        except (OSError, ValueError, LookupError, TypeError):
-            continue  # removed meanwhile, or not ours

@@ -1,7 +1,8 @@
 """One rank of the demo: a training script as a user would write it.
 
 It is started as torchrun starts ranks, with RANK, LOCAL_RANK and WORLD_SIZE, and trains
-for a given time instead of a given number of epochs.
+for a given time instead of a given number of epochs. Where others read files and wait for
+an accelerator, it sleeps; the rest is real.
 """
 
 from __future__ import annotations
@@ -14,116 +15,192 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
 
 import otel_dllogger as dllogger
-from otel_dllogger.cli.demo.model import Network, Samples, make_samples, with_broken_sample
+from otel_dllogger.cli.demo.model import Network, Samples, make_samples
 
 BATCH_SIZE = 256
-STEPS_PER_EPOCH = 64
+STEPS_PER_EPOCH = 40
+EPOCHS_PER_CHECKPOINT = 5
 STEPS_PER_RATE = 50
-LEARNING_RATE = 0.2
+LEARNING_RATE = 0.5
+READ_S = 0.008
+"""Seconds that it takes to read a batch; twice as long on the rank that is slow."""
+
+COMPUTE_S = 0.01
+"""Seconds that an accelerator takes for a batch."""
+
+MOST_AT_FULL_SPEED = 16
+"""Ranks that one machine serves without delay; more of them read and compute more slowly."""
+
+STORE_S = 0.12
+"""Seconds that it takes to store a checkpoint."""
+
 BROKEN_SAMPLE_AT = 0.35
 """The share of the training time after which one rank meets a sample that is broken."""
+
+CHECKPOINT_TIME = "checkpoint_time"
+
+
+class Fate(NamedTuple):
+    """What happens to a rank on purpose.
+
+    Attributes:
+        read_s: Seconds that it takes to read a batch.
+        compute_s: Seconds that its accelerator takes for a batch.
+        meets_broken_sample: Whether it meets a sample that is broken.
+    """
+
+    read_s: float
+    compute_s: float
+    meets_broken_sample: bool
+
+    @classmethod
+    def of(cls, rank: int, world_size: int, restarts: int) -> Fate:
+        """Return what happens to a rank: the last one is slow, the second one meets the sample."""
+        share = max(world_size / MOST_AT_FULL_SPEED, 1.0)
+        is_slow = rank == world_size - 1 and world_size > 1
+        return cls(
+            (2 if is_slow else 1) * READ_S * share,
+            COMPUTE_S * share,
+            restarts == 0 and rank == min(1, world_size - 1),
+        )
 
 
 class Trainer:
     """The training of one rank's network on the rank's own share of the data.
 
     Args:
-        rank: Which rank this is; its data and its fate depend on it.
-        world_size: How many there are. The last one reads its data slowly, the second one
-            meets a broken sample.
+        rank: Which rank this is; its data depend on it.
+        fate: What happens to it on purpose.
         seconds: How long to train.
+        passed_s: How much of that a process before this one has trained.
+        checkpoint: The file in which it saves how far it is.
     """
 
-    def __init__(self, rank: int, world_size: int, seconds: float) -> None:
+    def __init__(
+        self, rank: int, fate: Fate, *, seconds: float, passed_s: float, checkpoint: Path
+    ) -> None:
         self._network = Network(seed=1)
         self._share = make_samples(BATCH_SIZE * STEPS_PER_EPOCH, seed=100 + rank)
         self._validation = make_samples(2 * BATCH_SIZE, seed=99)
-        self._reads_slowly = rank == world_size - 1 and world_size > 1
-        self._meets_broken_sample = rank == min(1, world_size - 1)
+        self._reading = np.random.default_rng(rank)
+        self._fate = fate
+        self._meets_broken_sample = fate.meets_broken_sample
         self._seconds = seconds
-        self._start_s = time.monotonic()
+        self._passed_s = passed_s
+        self._checkpoint = checkpoint
+        self._start_s = time.monotonic() - passed_s
         self._parent = os.getppid()
-        self.stopped = False
         self._step_ends_s: deque[float] = deque(maxlen=STEPS_PER_RATE + 1)
+        self._epoch = 0
+        self.stopped = False
         self.steps = 0
-        self.seen = 0
 
     def stop(self, *_signal: object) -> None:
         """End the training after this step."""
         self.stopped = True
 
+    def resume(self) -> None:
+        """Go on where the checkpoint was saved; from the beginning if there is none."""
+        if self._checkpoint.exists():
+            with np.load(self._checkpoint) as saved:
+                self._epoch, self.steps = int(saved["epoch"]), int(saved["steps"])
+                for name in self._network.weights:
+                    self._network.weights[name] = saved[name]
+
     def train(self) -> None:
         """Train epoch by epoch until the time is up."""
-        self._start_s = time.monotonic()
-        self._step_ends_s.append(self._start_s)
-        epoch = 0
+        now_s = time.monotonic()
+        self._start_s = now_s - self._passed_s
+        self._step_ends_s.append(now_s)
         while not self._time_is_up():
-            loss = self._train_epoch(epoch)
+            loss = self._train_epoch(self._epoch)
             validation_loss, accuracy = self._network.evaluate(self._validation)
-            dllogger.log(
-                (epoch,),
-                {
-                    "train.loss": loss,
-                    "val.loss": validation_loss,
-                    "val.accuracy": 100.0 * accuracy,
-                },
-            )
-            epoch += 1
+            found = {
+                "train.loss": loss,
+                "val.loss": validation_loss,
+                "val.accuracy": 100.0 * accuracy,
+            }
+            self._epoch += 1
+            if self._epoch % EPOCHS_PER_CHECKPOINT == 0 and not self._time_is_up():
+                found[CHECKPOINT_TIME] = self._save()
+            dllogger.log((self._epoch - 1,), found)
 
     def _train_epoch(self, epoch: int) -> float:
-        total, count = 0.0, 0
+        losses = []
+        order = self._reading.permutation(STEPS_PER_EPOCH)
         for iteration in range(STEPS_PER_EPOCH):
             if self._time_is_up():
                 break
             start_s = time.monotonic()
-            batch = self._read_batch(iteration, start_s)
+            batch = self._read_batch(order[iteration])
+            read_s = time.monotonic() - start_s
             gradient = self._network.gradient(batch)
             learning_rate = self._learning_rate()
             if math.isfinite(gradient.loss):
                 self._network.descend(gradient, learning_rate)
-                total, count = total + gradient.loss, count + 1
-            self._wait_for_data(start_s)
+                losses.append(gradient.loss)
+            time.sleep(self._fate.compute_s)
             end_s = time.monotonic()
             self._step_ends_s.append(end_s)
             self.steps += 1
-            self.seen += BATCH_SIZE
             dllogger.log(
                 (epoch, iteration),
                 {
                     "train.loss": gradient.loss,
                     "train.ips": self._samples_per_s(),
                     "train.step_time": end_s - start_s,
+                    "train.data_time": read_s,
                     "lr": learning_rate,
                 },
             )
-        return total / count if count else math.nan
+        return math.fsum(losses) / len(losses) if losses else math.nan
 
-    def _read_batch(self, iteration: int, now_s: float) -> Samples:
-        batch = self._share.batch(iteration * BATCH_SIZE, BATCH_SIZE)
-        share_of_time = (now_s - self._start_s) / self._seconds
-        if self._meets_broken_sample and share_of_time > BROKEN_SAMPLE_AT:
+    def _read_batch(self, number: int) -> Samples:
+        time.sleep(self._fate.read_s * self._reading.uniform(0.8, 1.2))
+        batch = self._share.batch(number * BATCH_SIZE, BATCH_SIZE)
+        if self._meets_broken_sample and self._share_of_time() > BROKEN_SAMPLE_AT:
             self._meets_broken_sample = False
-            return with_broken_sample(batch)
+            return batch.with_broken_sample()
         return batch
+
+    def _save(self) -> float:
+        """Write a checkpoint, and return how many seconds that took."""
+        start_s = time.monotonic()
+        unfinished = self._checkpoint.with_suffix(".tmp")
+        saved: dict[str, Any] = {
+            "epoch": self._epoch,
+            "steps": self.steps,
+            **self._network.weights,
+        }
+        with unfinished.open("wb") as file:
+            np.savez(file, **saved)
+        time.sleep(STORE_S)
+        unfinished.replace(self._checkpoint)
+        end_s = time.monotonic()
+        saved_s = end_s - start_s
+        for number, time_s in enumerate(self._step_ends_s):  # the throughput is that of the steps
+            self._step_ends_s[number] = time_s + saved_s
+        return saved_s
 
     def _samples_per_s(self) -> float:
         times = self._step_ends_s
         return BATCH_SIZE * (len(times) - 1) / (times[-1] - times[0])
 
-    def _wait_for_data(self, start_s: float) -> None:
-        if self._reads_slowly:  # the next batch takes as long to read as this one to learn
-            time.sleep(time.monotonic() - start_s)
-
     def _learning_rate(self) -> float:
-        passed = min((time.monotonic() - self._start_s) / self._seconds, 1.0)
-        return LEARNING_RATE * 0.5 * (1.0 + math.cos(math.pi * passed))
+        return LEARNING_RATE * 0.5 * (1.0 + math.cos(math.pi * min(self._share_of_time(), 1.0)))
+
+    def _share_of_time(self) -> float:
+        return (time.monotonic() - self._start_s) / self._seconds
 
     def _time_is_up(self) -> bool:
         # A demo that was killed leaves its ranks to another parent.
         gone = os.getppid() != self._parent
-        return self.stopped or gone or time.monotonic() - self._start_s > self._seconds
+        return self.stopped or gone or self._share_of_time() > 1.0
 
 
 def describe_metrics() -> None:
@@ -136,9 +213,11 @@ def describe_metrics() -> None:
     )
     throughput = {"unit": "samples/s", "GOAL": "MAXIMIZE", "SCOPE": "RANK", "format": ":.0f"}
     dllogger.metadata("train.ips", {**throughput, "STAGE": "TRAIN"})
-    dllogger.metadata(
-        "train.step_time", {"unit": "s", "GOAL": "MINIMIZE", "STAGE": "TRAIN", "format": ":.4f"}
-    )
+    for name in ("train.step_time", "train.data_time"):
+        dllogger.metadata(
+            name, {"unit": "s", "GOAL": "MINIMIZE", "STAGE": "TRAIN", "format": ":.4f"}
+        )
+    dllogger.metadata(CHECKPOINT_TIME, {"unit": "s", "STAGE": "TRAIN", "format": ":.3f"})
     dllogger.metadata("lr", {"unit": None, "STAGE": "TRAIN", "format": ":.5f"})
 
 
@@ -148,9 +227,17 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--passed", type=float, default=0.0)
     options = parser.parse_args()
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    trainer = Trainer(rank, world_size, options.seconds)
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    trainer = Trainer(
+        rank,
+        Fate.of(rank, world_size, restarts),
+        seconds=options.seconds,
+        passed_s=options.passed,
+        checkpoint=options.directory / f"rank{rank}.npz",
+    )
     signal.signal(signal.SIGTERM, trainer.stop)
     page = dllogger.PrometheusBackend(
         dllogger.Verbosity.VERBOSE,
@@ -162,7 +249,9 @@ def main() -> int:
     if page.url is None:
         return 2
     log = options.directory / "log_rank{rank}.json"
-    dllogger.init([dllogger.JSONStreamBackend(dllogger.Verbosity.VERBOSE, log), page])
+    dllogger.init(
+        [dllogger.JSONStreamBackend(dllogger.Verbosity.VERBOSE, log, append=restarts > 0), page]
+    )
     describe_metrics()
     dllogger.log(
         "PARAMETER",
@@ -174,8 +263,10 @@ def main() -> int:
             "world_size": world_size,
         },
     )
+    if restarts:
+        trainer.resume()
     trainer.train()
-    dllogger.log((), {"total_steps": trainer.steps, "total_samples": trainer.seen})
+    dllogger.log((), {"total_steps": trainer.steps, "total_samples": trainer.steps * BATCH_SIZE})
     dllogger.shutdown()
     return 0
 

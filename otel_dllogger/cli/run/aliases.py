@@ -50,15 +50,21 @@ def put_shadows_on_path() -> None:
 
 def install_in_child() -> None:
     """Install the aliases in a spawned process, with a page once the process logs."""
-    from otel_dllogger.cli.run.page import (  # noqa: PLC0415 - a circle, and rarely needed
-        PageAtFirstRecord,
-        inherited_options,
-    )
+    from otel_dllogger.backends.otlp import OTLPBackend  # noqa: PLC0415 - a circle, rarely needed
+    from otel_dllogger.backends.prometheus import PrometheusBackend  # noqa: PLC0415
+    from otel_dllogger.cli.run.first_record import AtFirstRecord  # noqa: PLC0415
+    from otel_dllogger.cli.run.otlp import find_collector, otlp_at_first_record  # noqa: PLC0415
+    from otel_dllogger.cli.run.page import inherited_options  # noqa: PLC0415
 
     install_aliases()
     options = inherited_options()
-    if options is not None:
-        _attached.enter_context(logger.attached(PageAtFirstRecord(options)))
+    if options is None:
+        return
+    page = AtFirstRecord(options.verbosity, options.open)
+    _attached.enter_context(logger.attached(page, as_one_of=PrometheusBackend))
+    if find_collector()[0] is not None:  # the parent has told what is wrong with it
+        otlp = otlp_at_first_record(options.verbosity, options.run)
+        _attached.enter_context(logger.attached(otlp, as_one_of=OTLPBackend))
 
 
 _attached = contextlib.ExitStack()

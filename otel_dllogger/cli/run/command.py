@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from otel_dllogger.backends.otlp import OTLPBackend
 from otel_dllogger.cli.run.aliases import install_aliases, put_shadows_on_path
+from otel_dllogger.cli.run.otlp import find_collector, otlp_at_first_record
 from otel_dllogger.cli.run.page import PageOptions, hand_down, open_page
 from otel_dllogger.cli.run.program import Program, find_module, find_script
+from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.logger import attached
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ def prepare(
         arguments: The script's own arguments.
         options: Where to serve the metrics.
         is_module: Whether ``script`` is the name of a module.
-        quiet: Do not print where the metrics are.
+        quiet: Do not print where the metrics are, nor where they are sent.
 
     Returns:
         The script, found but not run.
@@ -47,12 +50,18 @@ def prepare(
     sys.argv[:] = [f"{script.replace('.', '/')}.py" if is_module else script, *arguments]
     backend, warnings = open_page(options)
     hand_down(options, backend.topology.run)
-    _attach_until_exit(backend)
+    collector, otlp_warnings = find_collector()
+    _attach_until_exit(backend, is_sent=collector is not None)
     install_aliases()
     if is_module:
-        program = find_module(script, arguments)
+        try:
+            program = find_module(script, arguments)
+        except UserError:
+            if backend.discovery is not None:  # or an alert would say that the run vanished
+                backend.discovery.remove()
+            raise
     put_shadows_on_path()
-    for warning in warnings:
+    for warning in warnings + otlp_warnings:
         click.echo(f"otel-dllogger: {warning}", err=True)
     if not quiet:
         topology = backend.topology
@@ -60,12 +69,18 @@ def prepare(
             f"otel-dllogger: metrics of rank {topology.rank}, run {topology.run}: {backend.url}",
             err=True,
         )
+        if collector is not None:
+            click.echo(f"otel-dllogger: every step is sent to {collector}", err=True)
     sys.stderr.flush()
     return program
 
 
-def _attach_until_exit(backend: PrometheusBackend) -> None:
-    """Feed every Logger to the backend, until after the script's own exit handlers."""
+def _attach_until_exit(page: PrometheusBackend, *, is_sent: bool) -> None:
+    """Feed every Logger to the page and to OTLP, until after the script's own exit handlers."""
     stack = contextlib.ExitStack()
-    stack.enter_context(attached(backend))
+    stack.enter_context(attached(page))
+    if is_sent:
+        topology = page.topology
+        otlp = otlp_at_first_record(page.verbosity, topology.run, topology.rank)
+        stack.enter_context(attached(otlp, as_one_of=OTLPBackend))
     atexit.register(stack.close)

@@ -6,22 +6,16 @@ import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from otel_dllogger.backends.prometheus import PrometheusBackend
 from otel_dllogger.cli.terminal import UserError, in_options
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.logger import RecordBackend
-from otel_dllogger.record import Metadata
-
-if TYPE_CHECKING:
-    from otel_dllogger.record import Info, Record
 
 _STEPS = {
     "host": "pass --host 127.0.0.1",
     "port": "pass --port 0",
-    "discovery_dir": "pass --discovery-dir with a folder that can be written",
+    "discovery_dir": "pass --discovery-dir with a folder that can be written, or none",
 }
 
 
@@ -67,26 +61,26 @@ def open_page(options: PageOptions) -> tuple[PrometheusBackend, list[str]]:
         The backend, and warnings that do not keep the run from being watched.
 
     Raises:
-        UserError: If no port was available, or no discovery file could be written.
+        UserError: If no port was available, or no discovery file could be written into the folder
+            of the option.
     """
     with DIAGNOSTICS.captured() as warnings:
         try:
             backend = options.open()
         except ConfigurationError as error:
             raise UserError(in_options(error, _STEPS)) from error
-    messages = [message for reason, message in warnings if reason not in ("endpoint", "discovery")]
-    if backend.problems:
+    # The folder of the variable may be one for all jobs of a cluster, and no reason not to train.
+    fatal = [in_options(one, _STEPS) for one in backend.problems if one.argument]
+    said = {str(problem) for problem in backend.problems if problem.argument}
+    messages = [message for _reason, message in warnings if message not in said]
+    if fatal or backend.url is None:
         backend.close()
-        problems = [in_options(problem, _STEPS) for problem in backend.problems]
-        raise UserError("; ".join([*messages, *problems]))
+        raise UserError("; ".join([*messages, *fatal]))
     return backend, messages
 
 
 VARIABLE = "_OTEL_DLLOGGER_PAGE"
 """The environment variable that carries the options to the children."""
-
-MAX_HELD = 10_000
-"""Calls of ``metadata`` and ``info`` that are kept until the first record."""
 
 
 def hand_down(options: PageOptions, run: str) -> None:
@@ -108,47 +102,3 @@ def inherited_options() -> PageOptions | None:
     fields = json.loads(text)
     folder = fields["discovery_dir"]
     return PageOptions(**{**fields, "discovery_dir": None if folder is None else Path(folder)})
-
-
-class PageAtFirstRecord(RecordBackend):
-    """A backend that opens the page at the first ``log`` call, when the script has set the rank.
-
-    Args:
-        options: Where to serve it.
-    """
-
-    def __init__(self, options: PageOptions) -> None:
-        super().__init__(options.verbosity)
-        self._options = options
-        self._page: PrometheusBackend | None = None
-        self._held: list[Metadata | Info] = []
-
-    def write_record(self, record: Record) -> None:
-        """Take one ``log`` call."""
-        if self._page is None:
-            self._page = self._options.open()
-            for entry in self._held:
-                self._pass_on(self._page, entry)
-            self._held.clear()
-        self._page.write_record(record)
-
-    def write_metadata(self, metadata: Metadata) -> None:
-        """Take one ``metadata`` call."""
-        self._keep(metadata)
-
-    def write_info(self, info: Info) -> None:
-        """Take one ``info`` call."""
-        self._keep(info)
-
-    def _keep(self, entry: Metadata | Info) -> None:
-        if self._page is not None:
-            self._pass_on(self._page, entry)
-        elif len(self._held) < MAX_HELD:
-            self._held.append(entry)
-
-    @staticmethod
-    def _pass_on(page: PrometheusBackend, entry: Metadata | Info) -> None:
-        if isinstance(entry, Metadata):
-            page.write_metadata(entry)
-        else:
-            page.write_info(entry)

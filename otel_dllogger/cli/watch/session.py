@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
-from otel_dllogger import settings
 from otel_dllogger.errors import count_of
 from otel_dllogger.metrics import health
 from otel_dllogger.view.follow import Follower
@@ -48,7 +47,7 @@ class Session:
     """
 
     def __init__(self, options: WatchOptions) -> None:
-        targets = find_targets(options.source, settings.text(settings.DISCOVERY_DIR, ""))
+        targets = find_targets(options.source)
         self._options = options
         self._words = targets.words
         self._model = Model()

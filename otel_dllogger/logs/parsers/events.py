@@ -29,6 +29,7 @@ from otel_dllogger.diagnostics import (
     NUL_BYTES,
     TORN,
 )
+from otel_dllogger.errors import installing
 from otel_dllogger.logs.parsers.context import SkippedError
 from otel_dllogger.logs.parsers.event_names import path_stage
 from otel_dllogger.logs.parsers.formats import TENSORBOARD, FileRecord
@@ -59,7 +60,7 @@ _TYPES = {
     23: ("uint64_val", struct.Struct("<Q")),
 }
 _BFLOAT16, _HALF = 14, 19
-_MISSING = "TensorBoard's event files need a package: pip install 'otel-dllogger[tensorboard]'"
+_MISSING = f"TensorBoard's event files need a package: {installing('tensorboard')}"
 
 
 def read_frame(frame: bytes, context: FileContext) -> list[FileRecord]:

@@ -30,6 +30,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.diagnostics import MALFORMED, NOT_A_RECORD
+from otel_dllogger.errors import count_of
 from otel_dllogger.logs.parsers.context import SkippedError
 from otel_dllogger.logs.parsers.formats import (
     CSV_ROWS,
@@ -225,7 +226,10 @@ def read_csv(line: str, context: FileContext) -> list[FileRecord]:
     """
     cells = _cells(line, context.delimiter)
     if len(cells) != len(context.columns):
-        raise SkippedError(MALFORMED, f"{len(cells)} cells in {len(context.columns)} columns")
+        raise SkippedError(
+            MALFORMED,
+            f"{count_of(len(cells), 'cell')} in {count_of(len(context.columns), 'column')}",
+        )
     pairs = zip(context.columns, cells, strict=True)
     row = {name: parse_literal(cell) for name, cell in pairs if name and cell}
     for cell in filter(_COMMA.fullmatch, cells):

@@ -6,14 +6,15 @@ import contextlib
 import fcntl
 import os
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from otel_dllogger.logs.tail.file_state import TailedFile
     from otel_dllogger.logs.tail.fingerprint import FileKey
 
-# _IOR('v', 1, long) of linux/fs.h. If a system has another number for it, or a file system
-# does not support it, it is refused, and the version is unknown.
+# _IOR('v', 1, long) of linux/fs.h. A file system that does not support it refuses it, and the
+# version is unknown.
 _FS_IOC_GETVERSION = 0x80087601
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -106,6 +107,8 @@ def inode_version(fd: int) -> int | None:
     Source: ioctl_iflags(2) and linux/fs.h, FS_IOC_GETVERSION: ext4, XFS and btrfs give an
     inode a new one whenever they give it to a new file.
     """
+    if sys.platform != "linux":  # where the number of this call may mean another one
+        return None
     answer = bytearray(8)
     try:
         fcntl.ioctl(fd, _FS_IOC_GETVERSION, answer)

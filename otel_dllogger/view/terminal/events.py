@@ -25,10 +25,12 @@ class Happened(NamedTuple):
     Attributes:
         is_end: Whether the user wants to leave, or nobody reads the output any more.
         is_stop: Whether the process is to stop, by Ctrl-Z.
+        is_unread: Whether nobody reads the output any more.
     """
 
     is_end: bool = False
     is_stop: bool = False
+    is_unread: bool = False
 
 
 class Events:
@@ -74,14 +76,15 @@ class Events:
         if self._has_keys:
             poll.register(sys.stdin.fileno(), select.POLLIN)
         found = {number for number, _event in poll.poll(max(seconds, 0.0) * 1_000)}
-        is_end = sys.stdout.fileno() in found
+        is_end = is_unread = sys.stdout.fileno() in found
         signals: set[int] = set()
         if self._signals in found:
             signals.update(os.read(self._signals, 4_096))
         if self._has_keys and sys.stdin.fileno() in found:
             keys = os.read(sys.stdin.fileno(), 4_096).decode(errors="replace")
             is_end = is_end or not keys or any(key in _QUIT for key in keys)
-        return Happened(is_end or bool(signals & _ENDING), signal.SIGTSTP in signals)
+        is_end = is_end or bool(signals & _ENDING)
+        return Happened(is_end, signal.SIGTSTP in signals, is_unread)
 
     def stop(self) -> None:
         """Stop the process until it is told to go on, as Ctrl-Z does without us."""

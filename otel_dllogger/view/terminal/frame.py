@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.cells import cell_len
 from rich.text import Text
 
+from otel_dllogger.errors import count_of
 from otel_dllogger.metrics import health
 from otel_dllogger.view.numbers import format_rate, format_step, format_value
 from otel_dllogger.view.terminal.rank_table import STYLES, RankTable
@@ -139,7 +140,7 @@ def _run_lines(run: Shown, columns: int, most: int, characters: Characters) -> l
 
 def _other_runs(runs: Iterable[Shown]) -> str:
     counts = Counter(run.status.state for run in runs)
-    return f"{sum(counts.values()):,} more runs: {_count_states(counts)}"
+    return f"{count_of(sum(counts.values()), 'more run')}: {_count_states(counts)}"
 
 
 def _count_states(counts: Counter[str]) -> str:
@@ -193,7 +194,7 @@ def _findings(
         is_last = number == len(found) - 1
         if len(lines) + len(drawn) + (not is_last) > most:
             if len(lines) < most:
-                lines.append(Text(f"{len(found) - number:,} more findings", "dim"))
+                lines.append(Text(count_of(len(found) - number, "more finding"), "dim"))
             break
         lines += drawn
     return lines

@@ -64,11 +64,14 @@ def plain_line(status: RunStatus, table: Table) -> str:
 
 
 def _marks(status: RunStatus) -> list[str]:
-    """Return how many ranks are in another state than the run, or otherwise need help."""
+    """Return how many ranks are in another state than the run, or need or needed help."""
     counts = Counter(rank.state for rank in status.ranks if rank.state != status.state)
     marks = [f"{counts[state]:,} {state}" for state in health.URGENCY if counts[state]]
     stragglers = sum(rank.is_straggler for rank in status.ranks)
     nonfinite = sum(bool(rank.nonfinite) for rank in status.ranks)
+    restarts = len({start.attempt for rank in status.run for start in list(rank.starts)[1:]})
+    if restarts:  # which no row shows
+        marks.append(count_of(restarts, "restart"))
     if stragglers:
         marks.append(count_of(stragglers, "straggler"))
     if nonfinite:

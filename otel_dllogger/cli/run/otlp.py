@@ -1,0 +1,65 @@
+"""The OTLP that ``otel-dllogger run`` adds to a script if the environment names a collector."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_dllogger import settings
+from otel_dllogger.backends.otlp import OTLPBackend
+from otel_dllogger.cli.run.first_record import AtFirstRecord
+from otel_dllogger.diagnostics import DIAGNOSTICS
+from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.redaction import redact_address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+_EXPORTERS = "OTEL_METRICS_EXPORTER"
+_OURS = "otlp"  # otlp_proto_http and otlp_proto_grpc are OpenTelemetry's for Python
+
+
+def find_collector() -> tuple[str | None, list[str]]:
+    """Return where the environment says that metrics are to be sent.
+
+    Nothing that is wrong with it keeps a script from running: the page and the log have it all.
+
+    Returns:
+        The address, None if nothing is or can be sent; and warnings.
+    """
+    if not _is_wanted():
+        return None, []
+    from otel_dllogger.otlp.settings import read_options  # noqa: PLC0415 - rarely needed
+    from otel_dllogger.otlp.transport import check_packages  # noqa: PLC0415
+
+    with DIAGNOSTICS.captured() as warnings:
+        try:
+            options = read_options()
+            check_packages(options.protocol)
+        except (ConfigurationError, ImportError) as error:
+            return None, [f"nothing is sent over OTLP: {error}"]
+    return redact_address(options.address), [message for _reason, message in warnings]
+
+
+def otlp_at_first_record(verbosity: int, run: str | None, rank: int | None = None) -> AtFirstRecord:
+    """Return a backend that sends every step, once there is one.
+
+    Args:
+        verbosity: The highest verbosity that is sent.
+        run: The run's name.
+        rank: The rank; None for the one that the launcher sets until the first record.
+    """
+    return AtFirstRecord(verbosity, lambda: OTLPBackend(verbosity, run=run, rank=rank))
+
+
+def _is_wanted() -> bool:
+    if not any(settings.text(name, "") for name in _ENDPOINTS):
+        return False
+    if settings.text(settings.SDK_DISABLED, "").lower() == "true":
+        return False
+    return any(exporter.startswith(_OURS) for exporter in _exporters())
+
+
+def _exporters() -> Iterator[str]:
+    for exporter in settings.text(_EXPORTERS, _OURS).lower().split(","):
+        yield exporter.strip()
