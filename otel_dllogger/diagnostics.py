@@ -17,14 +17,13 @@ import contextlib
 import os
 import threading
 import time
-from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_dllogger.errors import one_line
 from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
-from otel_dllogger.runtime.locks import MAIN_THREAD, LockTimeout, TimedLock
+from otel_dllogger.runtime.locks import LockTimeout, locked
 from otel_dllogger.runtime.wakers import Worker
 
 if TYPE_CHECKING:
@@ -253,7 +252,6 @@ class Diagnostics:
         self._warned_at: dict[str, float] = {}
         self.uncounted: deque[tuple[str, int]] = deque()
         self._counting = threading.RLock()
-        self._timed_lock = TimedLock(self._counting)
         self._is_counting = False
         self._unwritten: deque[str] = deque()
         self._captured: list[tuple[str, str]] | None = None
@@ -266,7 +264,6 @@ class Diagnostics:
         """Stop warning: what a forked child loses does not belong to the training run."""
         self._silent = True
         self._counting = threading.RLock()
-        self._timed_lock = TimedLock(self._counting)
         self._is_counting = False
         self._unwritten.clear()
 
@@ -293,19 +290,19 @@ class Diagnostics:
 
     def add_up(self) -> None:
         """Add what is in ``uncounted`` to ``dropped``."""
-        try:
-            with self._counting if get_ident() == MAIN_THREAD.ident else self._timed_lock:
-                if not self._is_counting:  # else a signal handler interrupts an addition
-                    self._is_counting = True
-                    try:
-                        while self.uncounted:
-                            name, more = self.uncounted[0]
-                            self.dropped[name] = self.dropped.get(name, 0) + more
-                            self.uncounted.popleft()
-                    finally:
-                        self._is_counting = False
-        except LockTimeout:  # it is counted together with the next
-            pass
+        with contextlib.suppress(LockTimeout):  # it is counted together with the next
+            locked(self._counting, self._add_up)
+
+    def _add_up(self) -> None:
+        if not self._is_counting:  # else a signal handler interrupts an addition
+            self._is_counting = True
+            try:
+                while self.uncounted:
+                    name, more = self.uncounted[0]
+                    self.dropped[name] = self.dropped.get(name, 0) + more
+                    self.uncounted.popleft()
+            finally:
+                self._is_counting = False
 
     def warn(self, reason: str, message: str) -> None:
         """Warn without counting, at most once a minute per reason."""

@@ -8,20 +8,20 @@ file's folder is gone, or while something other than a file is in its place.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import stat
 import threading
 import time
-from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
-from otel_dllogger.runtime.locks import MAIN_THREAD, LockTimeout, TimedLock
+from otel_dllogger.runtime.locks import LockTimeout, locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +83,6 @@ class AppendFile:
         self._path = os.path.abspath(path)  # noqa: PTH100 - keeps links
         self._write = write
         self._lock = threading.RLock()
-        self._timed_lock = TimedLock(self._lock)
         self._state = _BEHIND
         self._line = b""  # the line that is being written, or was refused
         self._written = 0  # how many of its bytes are in the file
@@ -220,62 +219,66 @@ class AppendFile:
         """Return the descriptor, -1 when closed."""
         return self._fd
 
-    def write_line(self, line: bytes) -> None:  # noqa: PLR0912 - a call would let signals in
+    def write_line(self, line: bytes) -> None:
         """Append a line, which is in the kernel on return, or kept until the disk takes it.
 
         Args:
             line: The line, including its newline.
         """
-        lock = self._lock  # another one in a child that a signal handler forks meanwhile
-        size = len(line)
+        lock = self._lock
         try:
-            with self._lock if get_ident() == MAIN_THREAD.ident else self._timed_lock:
-                if self._state is not _READY:
-                    if self._lock is not lock:
-                        return
-                    self._keep(line)
-                    if self._state is not _WRITING:  # otherwise this is a signal handler that logs
-                        self._drain(MAX_WRITES_A_CALL)
-                    return
-                self._state = _WRITING
-                try:
-                    fd = self._fd
-                    if not self.regular or _fcntl(fd, _GET_FLAGS) != self._flags:
-                        self._look_at(fd)
-                    if self._lock is not lock:  # the line is the parent's to write
-                        return
-                    written = self._write(fd, line)
-                # Between an action and the note of it there are only assignments, since a signal
-                # handler may raise, or log, at any call. ``_put`` finds out what was written.
-                except OSError as error:
-                    if self._lock is not lock:
-                        return
-                    self._line, self._written, self._mark = line, 0, self._end
-                    try:
-                        let_through(error)
-                        self._mark = -1  # not a handler's: the next attempt meets the same error
-                    finally:
-                        self._state = _BEHIND
-                except BaseException:
-                    if self._lock is lock:
-                        self._line, self._written, self._mark = line, 0, self._end
-                        self._state = _BEHIND
-                    raise
-                else:
-                    if self._lock is not lock:
-                        return
-                    if written == size:
-                        self._end += written
-                        self._lines += 1
-                        self._state = _READY
-                        if not self._pending:  # else a handler logged before _READY was set
-                            return
-                    else:
-                        self._line, self._written, self._mark = line, written, -1
-                        self._state = _BEHIND
-                self._drain(MAX_WRITES_A_CALL)
+            locked(lock, self._append, line, lock)
         except LockTimeout:
             self._write_beside(line)
+
+    # In one function, since a call would let signals in.
+    def _append(self, line: bytes, lock: threading.RLock) -> None:  # noqa: PLR0912
+        """Append a line under a lock; a child that a signal handler forks has another one."""
+        size = len(line)
+        if self._state is not _READY:
+            if self._lock is not lock:
+                return
+            self._keep(line)
+            if self._state is not _WRITING:  # otherwise this is a signal handler that logs
+                self._drain(MAX_WRITES_A_CALL)
+            return
+        self._state = _WRITING
+        try:
+            fd = self._fd
+            if not self.regular or _fcntl(fd, _GET_FLAGS) != self._flags:
+                self._look_at(fd)
+            if self._lock is not lock:  # the line is the parent's to write
+                return
+            written = self._write(fd, line)
+        # Between an action and the note of it there are only assignments, since a signal
+        # handler may raise, or log, at any call. ``_put`` finds out what was written.
+        except OSError as error:
+            if self._lock is not lock:
+                return
+            self._line, self._written, self._mark = line, 0, self._end
+            try:
+                let_through(error)
+                self._mark = -1  # not a handler's: the next attempt meets the same error
+            finally:
+                self._state = _BEHIND
+        except BaseException:
+            if self._lock is lock:
+                self._line, self._written, self._mark = line, 0, self._end
+                self._state = _BEHIND
+            raise
+        else:
+            if self._lock is not lock:
+                return
+            if written == size:
+                self._end += written
+                self._lines += 1
+                self._state = _READY
+                if not self._pending:  # else a handler logged before _READY was set
+                    return
+            else:
+                self._line, self._written, self._mark = line, written, -1
+                self._state = _BEHIND
+        self._drain(MAX_WRITES_A_CALL)
 
     def _write_beside(self, line: bytes) -> None:
         """Write a line through a separate descriptor, since the lock was held for too long."""
@@ -462,11 +465,8 @@ class AppendFile:
 
     def _do(self, what: Callable[[], object]) -> None:
         """Call a function, or skip it if another thread holds the lock for too long."""
-        try:
-            with self._lock if get_ident() == MAIN_THREAD.ident else self._timed_lock:
-                what()
-        except LockTimeout:
-            pass
+        with contextlib.suppress(LockTimeout):
+            locked(self._lock, what)
 
     def _say_failed(self, error: OSError) -> None:
         DIAGNOSTICS.warn(
@@ -546,7 +546,6 @@ class AppendFile:
         # does not exist here. The descriptor shares the parent's flock: a child that
         # outlives the parent would keep the next run from emptying the file.
         self._lock = threading.RLock()
-        self._timed_lock = TimedLock(self._lock)
         self._pending, self._pending_bytes, self._given_up = deque(), 0, None
         self._line, self._mark = b"", -1
         self._state = _BEHIND

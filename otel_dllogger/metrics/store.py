@@ -7,7 +7,6 @@ OpenTelemetry objects are made at collection (``instruments.py``).
 from __future__ import annotations
 
 import threading
-from _thread import get_ident
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,7 @@ from otel_dllogger.metrics.steps import StepMeaning
 from otel_dllogger.record import VALIDATION, Info, Metadata, Record, parse_rank
 from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
-from otel_dllogger.runtime.locks import MAIN_THREAD, LockTimeout, TimedLock
+from otel_dllogger.runtime.locks import LockTimeout, locked
 from otel_dllogger.values import is_finite, to_number
 
 if TYPE_CHECKING:
@@ -99,7 +98,6 @@ class SeriesStore:
         self.revision = 0
         """How many times there were new series, or new names for old ones."""
         self._lock = threading.RLock()
-        self._timed_lock = TimedLock(self._lock)
         self._is_taking = False
         self._interrupting: deque[Callable[[], object]] = deque()
         self._step_setting = settings.step_meaning()
@@ -135,14 +133,9 @@ class SeriesStore:
         position = None if record.is_pair else record.position
         revision = self.revision
         try:
-            with self._lock if get_ident() == MAIN_THREAD.ident else self._timed_lock:
-                if self._is_taking:
-                    raise LockTimeout  # noqa: TRY301 - as in a thread that waits for this one
-                self._is_taking = True
-                try:
-                    state = self._record(record, numbers, position, finite)
-                finally:
-                    self._is_taking = False
+            state: RankState | None = locked(
+                self._lock, self._record_alone, record, numbers, position, finite
+            )
         except LockTimeout:
             self._interrupting.append(partial(self._record, record, numbers, position, finite))
             return None
@@ -151,6 +144,22 @@ class SeriesStore:
         if revision != self.revision:
             self.on_new_series()
         return state
+
+    def _record_alone(
+        self,
+        record: Record,
+        numbers: Mapping[str, float],
+        position: Position | None,
+        finite: bool,
+    ) -> RankState | None:
+        """Do what ``_alone`` does, for the most frequent function without calls in between."""
+        if self._is_taking:
+            raise LockTimeout
+        self._is_taking = True
+        try:
+            return self._record(record, numbers, position, finite)
+        finally:
+            self._is_taking = False
 
     def _record(
         self,
@@ -215,14 +224,7 @@ class SeriesStore:
         """
         revision = self.revision
         try:
-            with self._lock if get_ident() == MAIN_THREAD.ident else self._timed_lock:
-                if self._is_taking:
-                    raise LockTimeout  # noqa: TRY301 - as in ``_take_record``
-                self._is_taking = True
-                try:
-                    take()
-                finally:
-                    self._is_taking = False
+            locked(self._lock, self._alone, take)
         except LockTimeout:
             self._interrupting.append(take)
             return
@@ -230,6 +232,16 @@ class SeriesStore:
             self._take_interrupting()
         if revision != self.revision:
             self.on_new_series()
+
+    def _alone(self, take: Callable[[], object]) -> None:
+        """Call a function under the lock, unless it is a signal handler that interrupts one."""
+        if self._is_taking:
+            raise LockTimeout  # as in a thread that waits for this one
+        self._is_taking = True
+        try:
+            take()
+        finally:
+            self._is_taking = False
 
     def _take_interrupting(self) -> None:
         while self._interrupting:
@@ -492,7 +504,6 @@ class SeriesStore:
     def after_fork_in_child(self) -> None:
         """Export nothing from now on, and do not wait for a thread of the parent."""
         self._lock = threading.RLock()
-        self._timed_lock = TimedLock(self._lock)
         self._is_taking = False
         self.silent = True  # the series are the parent's to export
         self.on_new_series = lambda: None

@@ -4,19 +4,23 @@ A signal handler runs on the main thread and may interrupt anything, even the fe
 of our locks. If it waits for another thread, for example to join it, and that thread logs,
 neither would ever continue. So other threads give up after a while and do without the lock.
 
-The main thread does wait: no handler can keep another thread from releasing the lock. It uses
-the lock itself in a ``with`` statement, which no exception from a handler can split.
+The main thread does wait: no handler can keep another thread from releasing the lock. Nor does an
+exception that a handler raises leave the lock taken, wherever it strikes.
 """
 
 from __future__ import annotations
 
+import sys
 from _thread import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from otel_dllogger.runtime import fork
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
+
+Result = TypeVar("Result")
 
 LOCK_TIMEOUT_S = 0.5
 """Seconds that a thread waits for work that takes another thread microseconds."""
@@ -49,21 +53,66 @@ MAIN_THREAD = MainThread()
 fork.register(MAIN_THREAD)
 
 
-class TimedLock:
-    """A wrapper through which threads other than the main one take a lock.
+if sys.version_info >= (3, 14):
 
-    Args:
-        lock: The lock.
-    """
+    def locked(lock: threading.RLock, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function under a lock.
 
-    __slots__ = ("_lock",)
+        Since Python 3.14, a handler may raise between the call that takes the lock and the block
+        of a ``with`` statement, so the lock would never be released. Between a ``try`` and
+        whether it is the outermost one, and between the release and what precedes it, there is
+        no call, and so no handler.
 
-    def __init__(self, lock: threading.RLock) -> None:
-        self._lock = lock
+        Args:
+            lock: The lock; a signal handler may call this while its thread holds the lock.
+            function: The function, which must not call foreign code.
+            arguments: Its arguments.
 
-    def __enter__(self) -> None:
-        if not self._lock.acquire(timeout=LOCK_TIMEOUT_S):
+        Returns:
+            What the function returns.
+
+        Raises:
+            LockTimeout: If another thread than the main one waited for too long.
+        """
+        is_nested = lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - as Condition does
+        try:
+            if not is_nested:
+                if get_ident() == MAIN_THREAD.ident:
+                    lock.acquire()
+                elif not lock.acquire(timeout=LOCK_TIMEOUT_S):
+                    raise LockTimeout
+            return function(*arguments)
+        finally:
+            if not is_nested:
+                try:  # noqa: SIM105 - it would let signals in
+                    lock.release()
+                except RuntimeError:  # it was not taken
+                    pass
+
+else:
+
+    def locked(lock: threading.RLock, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function under a lock.
+
+        No handler can raise between the lock and the block of a ``with`` statement.
+
+        Args:
+            lock: The lock; a signal handler may call this while its thread holds the lock.
+            function: The function, which must not call foreign code.
+            arguments: Its arguments.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            LockTimeout: If another thread than the main one waited for too long.
+        """
+        if get_ident() == MAIN_THREAD.ident:
+            with lock:
+                return function(*arguments)
+        if not lock.acquire(timeout=LOCK_TIMEOUT_S):
             raise LockTimeout
-
-    def __exit__(self, *_error: object) -> None:
-        self._lock.release()
+        try:
+            return function(*arguments)
+        finally:
+            lock.release()
