@@ -43,7 +43,14 @@ _MOST_DIGITS = 9  # of a rank
 
 
 class Places(Protocol):
-    """Where pages are, which may change."""
+    """Where pages are, which may change.
+
+    Attributes:
+        are_announced: Whether ranks announce them, and take that back when they close or are told
+            to end.
+    """
+
+    are_announced: bool
 
     def urls(self) -> Iterable[str]:
         """Return the addresses of the pages that there are now."""
@@ -52,6 +59,8 @@ class Places(Protocol):
 
 class FixedPlaces:
     """Pages whose addresses a user gave."""
+
+    are_announced = False
 
     def __init__(self, urls: Iterable[str]) -> None:
         self._urls = list(urls)
@@ -63,6 +72,8 @@ class FixedPlaces:
 
 class AnnouncedPlaces:
     """Pages that ranks announce in a discovery folder."""
+
+    are_announced = True
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -77,6 +88,8 @@ class HerePlaces:
 
     Files of runs that died before stay in it until a rank starts; nobody asked for those.
     """
+
+    are_announced = True
 
     def __init__(self, folder: DiscoveryFolder) -> None:
         self._folder = folder
@@ -93,6 +106,8 @@ class HerePlaces:
 
 class LocalPlaces:
     """Pages on the ports of this machine that ranks take if nobody says otherwise."""
+
+    are_announced = False
 
     def __init__(self) -> None:
         self._urls: list[str] = []
@@ -114,6 +129,7 @@ class _Page:
         self.url = url
         self.misses = 0
         self.due_s = 0.0
+        self.was_announced = False
         self.ranks: dict[tuple[str, int], _ReadRank] = {}
         self.lines = PageLines()
 
@@ -148,7 +164,9 @@ class PageSource:
         begun_s, busy_s = time.monotonic(), time.process_time()
         if begun_s < self._due_s:
             return False
-        urls = dict.fromkeys(url for places in self._places for url in places.urls())
+        found = [(places.are_announced, list(places.urls())) for places in self._places]
+        urls = dict.fromkeys(url for _, each in found for url in each)
+        announced = {url for are_announced, each in found if are_announced for url in each}
         for url in urls:
             if url not in self._pages:
                 self._pages[url] = _Page(url)
@@ -157,7 +175,12 @@ class PageSource:
         with self._model.lock:
             self._leave(urls)
             for url, text in zip(asked, texts, strict=True):
-                self._take(self._pages[url], text)
+                page, is_announced = self._pages[url], url in announced
+                if isinstance(text, Exception) and page.was_announced and not is_announced:
+                    self._close(page)
+                else:
+                    self._take(page, text)
+                page.was_announced = is_announced
             self._model.revision += 1
         busy_s = time.process_time() - busy_s
         self._due_s = begun_s + max(SCRAPE_INTERVAL_S, (1 + _SHARE) * busy_s)
@@ -170,11 +193,15 @@ class PageSource:
     def _leave(self, urls: Mapping[str, None]) -> None:
         """Note which pages were taken away: their processes closed them."""
         for url in self._pages.keys() - urls.keys():
-            page = self._pages.pop(url)
-            self.errors.pop(url, None)
-            for read in page.ranks.values():
-                if self._owners.get(read.rank) is page:
-                    read.rank.is_closed = True
+            self._close(self._pages.pop(url))
+
+    def _close(self, page: _Page) -> None:
+        """Note that the processes of a page closed it, since it is not announced any more."""
+        self.errors.pop(page.url, None)
+        for read in page.ranks.values():
+            if self._owners.get(read.rank) is page:
+                read.rank.is_closed = True
+        page.ranks.clear()
 
     def _take(self, page: _Page, text: str | Exception) -> None:
         if isinstance(text, str):
