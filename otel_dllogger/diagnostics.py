@@ -290,8 +290,10 @@ class Diagnostics:
 
     def add_up(self) -> None:
         """Add what is in ``uncounted`` to ``dropped``."""
-        with contextlib.suppress(LockTimeout):  # it is counted together with the next
+        try:  # noqa: SIM105 - at the call of anything else, a signal handler may raise
             locked(self._counting, self._add_up)
+        except LockTimeout:  # it is counted together with the next
+            pass
 
     def _add_up(self) -> None:
         if not self._is_counting:  # else a signal handler interrupts an addition

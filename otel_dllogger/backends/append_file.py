@@ -8,7 +8,6 @@ file's folder is gone, or while something other than a file is in its place.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -465,8 +464,10 @@ class AppendFile:
 
     def _do(self, what: Callable[[], object]) -> None:
         """Call a function, or skip it if another thread holds the lock for too long."""
-        with contextlib.suppress(LockTimeout):
+        try:  # noqa: SIM105 - at the call of anything else, a signal handler may raise
             locked(self._lock, what)
+        except LockTimeout:
+            pass
 
     def _say_failed(self, error: OSError) -> None:
         DIAGNOSTICS.warn(

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -125,6 +126,9 @@ class Prometheus:
         try:
             with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5) as answer:
                 return answer.status == 200
+        except urllib.error.HTTPError as answer:
+            answer.close()  # Python 3.14 warns of an answer that is left open
+            return False
         except OSError:
             return False
 
