@@ -311,25 +311,32 @@ class AppendFile:
     def _drain(self, attempts: int) -> None:
         """Write the kept lines in order until the disk refuses again."""
         self._state = _WRITING
+        # No more than a call: a ``break`` out of it is a jump for which Python 3.14 no longer
+        # runs the ``finally`` if a signal handler raises there.
         try:
-            while attempts and (self._fd >= 0 or self._reopen()):
-                attempts -= 1
-                if not self._line:
-                    if not self._pending:
-                        self._pending_bytes = 0
-                        break
-                    # Noted before it is removed, since an exception may come with the call.
-                    self._line, self._written, self._mark = self._pending[0], 0, -1
-                    self._pending.popleft()
-                    size = len(self._line)
-                    self._pending_bytes -= size
-                if not self._put():
-                    break
+            attempts = self._put_kept(attempts)
         finally:
             behind = self._fd < 0 or self._line or self._pending
             self._state = _BEHIND if behind else _READY
         if self._pending and self._state is _READY:  # as in write_line
             self._drain(attempts)
+
+    def _put_kept(self, attempts: int) -> int:
+        """Write the kept lines until the disk refuses; return how many attempts are left."""
+        while attempts and (self._fd >= 0 or self._reopen()):
+            attempts -= 1
+            if not self._line:
+                if not self._pending:
+                    self._pending_bytes = 0
+                    break
+                # Noted before it is removed, since an exception may come with the call.
+                self._line, self._written, self._mark = self._pending[0], 0, -1
+                self._pending.popleft()
+                size = len(self._line)
+                self._pending_bytes -= size
+            if not self._put():
+                break
+        return attempts
 
     def _put(self) -> bool:
         """Write the rest of the current line; return whether to go on."""
