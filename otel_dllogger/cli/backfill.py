@@ -310,7 +310,7 @@ def _report(
     for warning in (*merge_warnings(found.findings), *found.guesses("--pattern 'log_{rank}.json'")):
         _warn(options, warning)
     if damage := found.damage():
-        _tell(options, damage)
+        _warn(options, damage)
     if written:
         _tell(
             options,
