@@ -391,6 +391,24 @@ def test_a_log_is_never_written_over(log: Path) -> None:
     assert before == log.read_bytes()
 
 
+@pytest.mark.parametrize("kind", ["csv", "openmetrics"])
+def test_a_file_of_somebody_else_is_never_written_over(
+    log: Path, tmp_path: Path, kind: str
+) -> None:
+    """A file of an earlier backfill is replaced, and so is an empty one."""
+    script, earlier = tmp_path / "train.py", tmp_path / "earlier"
+    script.write_text("import torch\n")
+    done = backfill(log, "--to", kind, script)
+    assert_user_error(
+        done, f"--to {kind} {script}", "was not written by a backfill", "name another file"
+    )
+    assert "import torch\n" == script.read_text()
+    earlier.touch()
+    for _ in range(2):
+        assert 0 == backfill(log, "--to", kind, earlier).returncode
+        assert earlier.stat().st_size
+
+
 @pytest.mark.parametrize(
     ("paths", "targets"),
     [
