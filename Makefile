@@ -132,9 +132,11 @@ clean: ## Remove environments, caches and results
 		frontend/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# In a folder that is read-only, what is installed there has to do.
 .venv/.demo: pyproject.toml scripts/environment
-	scripts/environment .venv -e '.[view]'
-	@touch $@
+	@[ ! -w . ] && .venv/bin/otel-dllogger --version >/dev/null && \
+		.venv/bin/python -c 'import numpy, rich, starlette, uvicorn' || \
+		{ scripts/environment .venv -e '.[view]' && touch $@; }
 
 .venv/.dev: pyproject.toml scripts/environment
 	scripts/environment .venv --upgrade --upgrade-strategy eager -e '.[dev]'
