@@ -132,9 +132,11 @@ clean: ## Remove environments, caches and results
 		frontend/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# In a folder that is read-only, what is installed there has to do.
 .venv/.demo: pyproject.toml scripts/environment
-	scripts/environment .venv -e '.[view]'
-	@touch $@
+	@[ ! -w . ] && .venv/bin/otel-dllogger --version >/dev/null && \
+		.venv/bin/python -c 'import numpy, rich, starlette, uvicorn' || \
+		{ scripts/environment .venv -e '.[view]' && touch $@; }
 
 .venv/.dev: pyproject.toml scripts/environment
 	scripts/environment .venv --upgrade --upgrade-strategy eager -e '.[dev]'
@@ -173,9 +175,11 @@ frontend/node_modules/.done: frontend/package.json frontend/package-lock.json
 	@touch $@
 
 # PyTorch is a gigabyte that the package does not need: in an environment of its own, with
-# MMEngine and what the example needs. Where this Python has no such build, it is left empty.
+# MMEngine and what the example needs. Where this Python has no such build, it is left empty. pip
+# ends with 1 then, and also after Ctrl-C, which the trap tells apart.
 .venv-torch/.done: pyproject.toml constraints/torch.txt scripts/environment
+	trap 'exit 130' INT; \
 	scripts/environment .venv-torch -c constraints/torch.txt -e '.[examples,mmengine,otlp,test]' || \
-		{ [ -z "$(TORCH_REQUIRED)" ] && rm -rf .venv-torch && mkdir .venv-torch && \
+		{ [ $$? = 1 ] && [ -z "$(TORCH_REQUIRED)" ] && rm -rf .venv-torch && mkdir .venv-torch && \
 		echo 'make: no PyTorch for this Python, the example will not be tested'; }
 	@touch $@

@@ -15,6 +15,7 @@ from otel_dllogger.cli.log_source import explain, is_among, is_log, open_exporte
 from otel_dllogger.cli.terminal import Bar, UserError
 from otel_dllogger.errors import BackfillError, ConfigurationError, count_of
 from otel_dllogger.logs.findings import Announcements, merge_warnings
+from otel_dllogger.logs.row import LogRow
 from otel_dllogger.logs.whole_logs import NO_VALUE
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 30.0
 _FILES = ("csv", "openmetrics")  # kinds that are written to a file
+_HEADS = (",".join(LogRow._fields).encode(), b"# HELP dl", b"# EOF")
+"""How the files that a backfill writes begin."""
+
+_HEAD_BYTES = max(map(len, _HEADS))
 EXIT_UNFINISHED = 1
 
 
@@ -85,12 +90,8 @@ def run_backfill(options: BackfillOptions) -> int:
 
     _check_options(options)
     try:
-        is_file = options.kind in _FILES and options.target != STDOUT
-        if is_file and is_among(Path(options.target), options.source.paths):
-            raise UserError(
-                f"--to {options.kind} {options.target} is among the logs that are read, now or the "
-                "next time, and would be overwritten; name a file outside of their folders"
-            )
+        if options.kind in _FILES and options.target != STDOUT:
+            _check_file(options, Path(options.target))
         if options.kind == "prometheus":
             DataFolder(options.target)  # before hours of reading, rather than after
         logs = find_logs(options.source)
@@ -126,6 +127,27 @@ def _check_options(options: BackfillOptions) -> None:
     since_us, until_us = options.since_us, options.until_us
     if since_us is not None and until_us is not None and since_us >= until_us:
         raise UserError("--since is not before --until; there is nothing between the two")
+
+
+def _check_file(options: BackfillOptions, path: Path) -> None:
+    """Refuse to overwrite a log that is read, and what no earlier backfill wrote."""
+    if is_among(path, options.source.paths):
+        raise UserError(
+            f"--to {options.kind} {path} is among the logs that are read, now or the next time, "
+            "and would be overwritten; name a file outside of their folders"
+        )
+    if not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        with path.open("rb") as file:
+            is_ours = file.read(_HEAD_BYTES).startswith(_HEADS)
+    except OSError:
+        is_ours = False
+    if not is_ours:
+        raise UserError(
+            f"--to {options.kind} {path} was not written by a backfill, and would be overwritten; "
+            "name another file"
+        )
 
 
 def _fill(options: BackfillOptions, logs: list[FoundLog]) -> int:
@@ -310,7 +332,7 @@ def _report(
     for warning in (*merge_warnings(found.findings), *found.guesses("--pattern 'log_{rank}.json'")):
         _warn(options, warning)
     if damage := found.damage():
-        _tell(options, damage)
+        _warn(options, damage)
     if written:
         _tell(
             options,

@@ -18,8 +18,9 @@ from otel_dllogger.cli.log_source import (
     say,
 )
 from otel_dllogger.cli.terminal import UserError, missing_extra
-from otel_dllogger.errors import ConfigurationError, EndpointError
+from otel_dllogger.errors import ConfigurationError, EndpointError, in_words
 from otel_dllogger.logs.not_logs import refuse_not_logs
+from otel_dllogger.logs.tail.checkpoint import FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from otel_dllogger.view.log_source import LogFeed
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_HEAD_BYTES = 4096  # of a checkpoint, to tell it from other files
+_CHECKPOINT_HEAD = b'{"format":"%b"' % FORMAT.encode()
 _FORWARDER_END_S = 1.0  # for a request under way; if it is not answered, its points are sent again
 
 
@@ -71,7 +74,7 @@ def run_bridge(options: BridgeOptions) -> int:
     Raises:
         UserError: If something that was asked for is not available.
     """
-    _check_checkpoint(options.checkpoint, options.source.paths)
+    _check_checkpoints(options)
     _tell_what_is_missing(options.source.paths)
     stopping = threading.Event()  # for the other thread: a signal handler must not set it
     try:
@@ -162,13 +165,26 @@ def _open_forwarder(options: BridgeOptions, stopping: threading.Event) -> OTLPFo
     from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder  # noqa: PLC0415
 
     exporter = open_exporter(options.otlp, stopping, say)
-    checkpoint = None if options.checkpoint is None else f"{options.checkpoint}.otlp"
+    checkpoint = (
+        None if options.checkpoint is None else str(_forwarder_checkpoint(options.checkpoint))
+    )
     return OTLPForwarder(options.source, exporter, checkpoint=checkpoint, idle_s=options.expire_s)
 
 
-def _check_checkpoint(path: Path | None, paths: Sequence[str]) -> None:
-    if path is None:
+def _forwarder_checkpoint(path: Path) -> Path:
+    return path.with_name(f"{path.name}.otlp")
+
+
+def _check_checkpoints(options: BridgeOptions) -> None:
+    """Refuse to write over what is not a checkpoint: here, and beside it for the collector."""
+    if options.checkpoint is None:
         return
+    _check_checkpoint(options.checkpoint, options.source.paths)
+    if options.otlp is not None:
+        _check_checkpoint(_forwarder_checkpoint(options.checkpoint), options.source.paths)
+
+
+def _check_checkpoint(path: Path, paths: Sequence[str]) -> None:
     if path.is_dir():
         raise UserError(f"--checkpoint {path} is a folder; name a file in it")
     folder = path.absolute().parent
@@ -177,17 +193,33 @@ def _check_checkpoint(path: Path | None, paths: Sequence[str]) -> None:
             f"--checkpoint {path}: {folder} is not a folder that can be written to; make it, "
             "or name another file"
         )
-    if is_log(path) or (not _may_be_checkpoint(path) and is_among(path, paths)):
-        raise UserError(f"--checkpoint {path} is a log and would be overwritten; name another file")
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise UserError(f"--checkpoint {path} is not a regular file; name another file")
+    try:
+        is_ours = _may_be_checkpoint(path)
+    except OSError as error:
+        raise UserError(
+            f"--checkpoint {path} cannot be read ({in_words(error)}); name another file"
+        ) from None
+    if not is_ours:
+        what = "a log" if is_log(path) or is_among(path, paths) else "not a checkpoint"
+        raise UserError(
+            f"--checkpoint {path} is {what} and would be overwritten; name another file"
+        )
 
 
 def _may_be_checkpoint(path: Path) -> bool:
-    """Return whether a file begins as a checkpoint does, or has nothing that could be lost."""
-    try:
-        with path.open("rb") as file:
-            return file.read(1) in b"{"
-    except OSError:
-        return True
+    """Return whether a file is a checkpoint, or what a crash may leave of one.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES).strip(b"\0")  # zeros: blocks that never reached the disk
+    begin = b"".join(head.split())[: len(_CHECKPOINT_HEAD)]
+    return _CHECKPOINT_HEAD.startswith(begin)
 
 
 def _tell_what_is_missing(paths: Sequence[str]) -> None:

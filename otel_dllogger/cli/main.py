@@ -568,7 +568,7 @@ def bridge(
     required=True,
     metavar="KIND TARGET",
     help="csv FILE, openmetrics FILE, prometheus DATA_DIR, victoriametrics URL or otlp URL; FILE "
-    "may be - for standard output.",
+    "may be - for standard output, and replaces one of an earlier backfill.",
 )
 @click.option("--since", "since_us", type=Moment(), metavar="TIME", help="Leave out what is older.")
 @click.option("--until", "until_us", type=Moment(), metavar="TIME", help="Leave out what is newer.")

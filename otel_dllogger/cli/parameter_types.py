@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhdw])")
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_PART = re.compile(rf"({_NUMBER.pattern})(ms|[smhdw])")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 
 
@@ -44,7 +45,9 @@ class Duration(_SecondsType):
             return float(value)
         text = str(value).strip().lower()
         if not _WHOLE.fullmatch(text):
-            self.fail(f"{text!r} is not a duration; write it as 90s, 15m, 1h30m or 7d", param, ctx)
+            has_no_unit = _NUMBER.fullmatch(text) is not None
+            step = f"{text}s or {text}m" if has_no_unit else "90s, 15m, 1h30m or 7d"
+            self.fail(f"{text!r} is not a duration; write it as {step}", param, ctx)
         seconds = sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
         if seconds < self._least_s:
             self.fail(f"{text!r} is too short; pass {self._least_s:g}s or more", param, ctx)

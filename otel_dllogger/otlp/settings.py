@@ -130,7 +130,7 @@ def _http_address(endpoint: str | None) -> tuple[str, bool]:
     """Return the URL to post to.
 
     OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is used as it is. The path of the signal is appended to
-    OTEL_EXPORTER_OTLP_ENDPOINT. An argument may be either, since people pass what they would set.
+    OTEL_EXPORTER_OTLP_ENDPOINT and to an argument, unless they end with it: people give either.
     """
     variable = None if endpoint else _set_variable("ENDPOINT")
     url = endpoint or _variable("ENDPOINT") or _HTTP_DEFAULT
@@ -138,9 +138,10 @@ def _http_address(endpoint: str | None) -> tuple[str, bool]:
     if parts is None or parts.scheme not in ("http", "https"):
         raise _not_an_address(variable, url, _HTTP_DEFAULT)
     path = parts.path.rstrip("/")
-    is_base = variable == _ENDPOINT if variable else not path.endswith(_WHOLE_PATHS)
-    if is_base:
-        url = urlsplit(url)._replace(path=path + METRICS_PATH).geturl()
+    if variable in (None, _ENDPOINT):
+        if not path.endswith(_WHOLE_PATHS):
+            path += METRICS_PATH
+        url = urlsplit(url)._replace(path=path).geturl()
     return url, parts.scheme == "https"
 
 

@@ -264,7 +264,8 @@ def test_damage_is_told(log: Path, tmp_path: Path) -> None:
         file.write(b'DLLL {"timestamp": "1", "elaps\nDLLL {"type": "LOG", "step": 1}\nnoise\n')
     done = backfill(log, "--to", "openmetrics", tmp_path / "out")
     assert 0 == done.returncode
-    assert "lines that gave no record: 1 missing_fields, 1 torn" in done.stdout
+    words = "otel-dllogger: lines that gave no record: 1 missing_fields, 1 torn; "
+    assert any(line.startswith(words) for line in done.stderr.splitlines())
 
 
 def test_a_bar_is_shown_on_a_terminal_alone(log: Path, tmp_path: Path) -> None:
@@ -388,6 +389,24 @@ def test_a_log_is_never_written_over(log: Path) -> None:
     done = backfill("--to", "openmetrics", log, other)
     assert_user_error(done, str(log), "is a log")
     assert before == log.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["csv", "openmetrics"])
+def test_a_file_of_somebody_else_is_never_written_over(
+    log: Path, tmp_path: Path, kind: str
+) -> None:
+    """A file of an earlier backfill is replaced, and so is an empty one."""
+    script, earlier = tmp_path / "train.py", tmp_path / "earlier"
+    script.write_text("import torch\n")
+    done = backfill(log, "--to", kind, script)
+    assert_user_error(
+        done, f"--to {kind} {script}", "was not written by a backfill", "name another file"
+    )
+    assert "import torch\n" == script.read_text()
+    earlier.touch()
+    for _ in range(2):
+        assert 0 == backfill(log, "--to", kind, earlier).returncode
+        assert earlier.stat().st_size
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -65,6 +66,59 @@ def test_a_log_with_a_banner_is_no_checkpoint(tmp_path):
     given = ("--listen", "127.0.0.1:0", "--checkpoint", "train.log")
     assert_user_error(otel_dllogger("bridge", ".", *given, cwd=tmp_path), "train.log", "is a log")
     assert log.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.py", b"import torch\n"),
+        ("mine.json", b'{"format": "mine"}'),
+        ("data.bin", b"\0\0data"),
+        ("state.otlp", b'{"name": "state"}\n'),
+    ],
+)
+def test_a_file_of_somebody_else_is_no_checkpoint(tmp_path, name, content):
+    """It is neither written over, nor is the file beside it, which is for the collector."""
+    file = tmp_path / name
+    file.write_bytes(content)
+    given = ("--listen", "127.0.0.1:0", "--otlp", "http://127.0.0.1:1")
+    checkpoint = ("--checkpoint", name.removesuffix(".otlp"))
+    done = otel_dllogger("bridge", "logs", *given, *checkpoint, cwd=tmp_path)
+    assert_user_error(done, f"--checkpoint {name}", "is not a checkpoint", "name another file")
+    assert file.read_bytes() == content
+
+
+def test_a_pipe_or_a_device_is_no_checkpoint(tmp_path):
+    """A pipe is not waited for, and a device is not replaced by a file."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("pipe", "/dev/null"):
+        given = ("--listen", "127.0.0.1:0", "--checkpoint", path)
+        done = otel_dllogger("bridge", "logs", *given, cwd=tmp_path)
+        assert_user_error(done, f"--checkpoint {path} is not a regular file", "another file")
+
+
+@pytest.mark.parametrize("damage", ["whole", "indented", "half", "short", "zeros", "empty"])
+def test_what_a_crash_leaves_of_a_checkpoint_is_accepted(tmp_path, damage):
+    """The bridge starts, and writes a whole one when it ends."""
+    log, checkpoint = tmp_path / "log_rank0.json", tmp_path / "checkpoint"
+    log.write_bytes(steps(0, 3))
+    given = (log, "--checkpoint", checkpoint)
+    with BridgeProcess(*given, folder=tmp_path) as bridge:
+        bridge.wait_for_value(3, "dllogger_bridge_lines_total")
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(
+        {
+            "whole": whole,
+            "indented": json.dumps(json.loads(whole), indent=1).encode(),
+            "half": whole[: len(whole) // 2],
+            "short": whole[:5],
+            "zeros": bytes(len(whole)),
+            "empty": b"",
+        }[damage]
+    )
+    with BridgeProcess(*given, folder=tmp_path) as bridge:
+        bridge.wait_for_value(1, "dllogger_bridge_files")
+    assert json.loads(checkpoint.read_bytes())["format"] == "otel_dllogger.follow"
 
 
 def test_beside_a_rank_it_takes_the_next_port(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -37,6 +38,41 @@ def test_benchmarks_say_what_can_be_measured() -> None:
         assert wrong in done.stderr
         assert "Traceback" not in done.stderr
         assert "usage: python -m benchmarks" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_left_out"),
+    [
+        ("exit 1", True),
+        ("trap 'exit 1' INT; echo installing; kill -INT 0; exit 1", False),
+        ("kill -KILL $$", False),
+    ],
+    ids=["no build", "Ctrl-C", "killed"],
+)
+def test_pytorch_is_left_out_only_where_there_is_none(
+    tmp_path: Path, environment: str, is_left_out: bool
+) -> None:
+    """Not where its installation was interrupted: the next call begins it again."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "constraints/torch.txt", "scripts/environment"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/bash\nmkdir -p .venv-torch/bin\n{environment}\n")
+        path.chmod(0o755)
+    done = subprocess.run(
+        ["make", ".venv-torch/.done", "TORCH_REQUIRED="],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},  # without the options of a make that runs the tests
+        start_new_session=True,  # Ctrl-C goes to the whole group
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert is_left_out == ("\nmake: no PyTorch for this Python" in f"\n{done.stdout}")
+    assert is_left_out == (done.returncode == 0)
+    assert is_left_out == (tmp_path / ".venv-torch/.done").exists()
+    assert is_left_out != (tmp_path / ".venv-torch/bin").exists()
 
 
 @pytest.fixture

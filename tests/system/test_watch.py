@@ -377,6 +377,19 @@ def test_what_is_not_there_yet_is_waited_for(tmp_path):
     assert_user_error(otel_dllogger("watch", "nope", cwd=tmp_path), "no file 'nope'; pass a log")
 
 
+def test_where_it_looks_is_wrapped_in_a_narrow_terminal(tmp_path):
+    """The folder, whose name is longer than the line, and what comes after it can be read."""
+    later = tmp_path / f"{'folder-' * 12}end"
+    discovery = environment(**WIDE, OTEL_DLLOGGER_DISCOVERY_DIR=str(later))
+    with Tmux([*COMMAND, "watch"], environ=discovery, cwd=tmp_path, columns=80) as terminal:
+
+        def is_shown(lines):
+            text = "".join(line.strip() for line in lines).replace(" ", "")
+            return f"announcedin{later},andports9464to9527ofthismachine" in text
+
+        terminal.wait_for(is_shown)
+
+
 def test_it_can_be_stopped_and_continued(tmp_path):
     """Ctrl-Z gives the terminal back to the shell, and fg shows the runs again."""
     write_log(tmp_path / "resnet_rank0.json")

@@ -339,7 +339,7 @@ def test_counts_and_names_are_those_of_backfill(tmp_path, log):
         log = tmp_path / "log.json"
     backfill = otel_dllogger("backfill", log, "--to", "openmetrics", tmp_path / "out.txt")
     check = otel_dllogger("check", log)
-    lost = re.findall(r"lines that gave no record: (.*); otel-dllogger check", backfill.stdout)
+    lost = re.findall(r"lines that gave no record: (.*); otel-dllogger check", backfill.stderr)
     said = lost[0].split(", ") if lost else []
     shown = re.findall(r"^  - ([\d,]+ [a-z0-9_]+): ", check.stdout, re.MULTILINE)
     assert sorted(said) == sorted(shown)

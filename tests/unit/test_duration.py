@@ -30,11 +30,18 @@ def test_a_duration_is_seconds(text, seconds):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "15", "m", "15 m", "-5m", "1y", "5m3", "٣m", "1e3s", "inf", "1..5s"]
+    "text", ["", "m", "15 m", "-5m", "1y", "5m3", "٣m", "1e3s", "inf", "1..5s"]
 )
 def test_anything_else_is_refused(text):
-    """A number alone could be seconds or minutes: the message says how to write it."""
+    """The message has examples."""
     with pytest.raises(click.BadParameter, match="is not a duration; write it as 90s, 15m"):
+        Duration().convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["1", "0.5"])
+def test_a_number_alone_is_refused(text):
+    """It could be seconds or minutes: the message says how to write each."""
+    with pytest.raises(click.BadParameter, match=f"duration; write it as {text}s or {text}m$"):
         Duration().convert(text, None, None)
 
 

@@ -30,6 +30,10 @@ def options(
         ({"ENDPOINT": "http://a:1"}, None, "http://a:1/v1/metrics"),
         ({"ENDPOINT": "http://a:1/"}, None, "http://a:1/v1/metrics"),
         ({"ENDPOINT": "https://a/otlp"}, None, "https://a/otlp/v1/metrics"),
+        ({"ENDPOINT": "http://a:1/v1/metrics"}, None, "http://a:1/v1/metrics"),
+        ({"ENDPOINT": "http://a:1/v1/metrics/"}, None, "http://a:1/v1/metrics"),
+        ({}, "http://c:3/v1/metrics/", "http://c:3/v1/metrics"),
+        ({"METRICS_ENDPOINT": "http://b/v1/metrics/"}, None, "http://b/v1/metrics/"),
         ({"ENDPOINT": "  "}, None, "http://localhost:4318/v1/metrics"),
         ({"METRICS_ENDPOINT": "http://b:2"}, None, "http://b:2"),
         ({"METRICS_ENDPOINT": "http://b/x", "ENDPOINT": "http://a"}, None, "http://b/x"),
@@ -48,7 +52,7 @@ def test_the_address_for_http(
     expected: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The variable for all signals gets the path of this one, the one for metrics does not."""
+    """The variable for all signals gets the path of this one once, the one for metrics never."""
     found = options(monkeypatch, variables, endpoint=endpoint)
     assert (expected, expected.startswith("https")) == (found.address, found.secure)
     assert "http/protobuf" == found.protocol

@@ -116,7 +116,31 @@ def test_a_release_is_one_commit_and_one_tag(checkout):
     assert run("git", "status", "--porcelain", cwd=checkout).stdout == ""
 
 
-@pytest.mark.parametrize("version", ["7.9.0", "7.8", "v7.8.9"])
+def state(checkout: Path) -> list[str]:
+    """Return the history, the tags, and what differs from the last commit."""
+    asked = (("log", "--format=%H"), ("tag",), ("status", "--porcelain"), ("diff", "HEAD"))
+    return [run("git", *arguments, cwd=checkout).stdout for arguments in asked]
+
+
+def assert_refused(checkout: Path, words: str, *arguments: str) -> None:
+    """Nothing has changed, and the last line says why."""
+    before = state(checkout)
+    done = release(checkout, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("scripts/release: ")
+    assert words in last
+    assert state(checkout) == before
+
+
+def edit(checkout: Path, name: str, old: str, new: str) -> None:
+    content = (checkout / name).read_text()
+    assert old in content
+    (checkout / name).write_text(content.replace(old, new))
+    assert run("git", "commit", "-qam", f"Edit {name}", cwd=checkout).returncode == 0
+
+
+@pytest.mark.parametrize("version", ["7.9.0", "7.8", "v7.8.9", "7.08.9", "7.8.9.1"])
 def test_a_version_that_is_not_the_next_is_refused(checkout, version):
     """With one line, and without a commit."""
     done = release(checkout, version)
@@ -130,3 +154,63 @@ def test_a_working_tree_with_changes_is_refused(checkout):
     done = release(checkout, "7.8.9")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "commit or stash" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "words"),
+    [
+        ("CHANGELOG.md", "## 7.8.9 - unreleased", "## 7.8.9", "no section '7.8.9 - unreleased'"),
+        ("CITATION.cff", "version: 7.8.9.dev0\n", "", "CITATION.cff has 0 places"),
+        ("CITATION.cff", "7.8.9.dev0", "7.8.9.dev0\ndate-released: 2025-01-01", "date-released"),
+        (VERSION, "7.8.9.dev0", "7.8.9", "begin the next one with --begin"),
+        (VERSION, "__version__: Final", "version", "version.py has no line"),
+    ],
+)
+def test_a_file_without_what_is_replaced_is_found_before_any_is_written(
+    checkout, name, old, new, words
+):
+    """Each of them is as it was."""
+    edit(checkout, name, old, new)
+    assert_refused(checkout, words, "7.8.9")
+
+
+def test_a_tag_that_is_there_is_found_before_the_commit(checkout):
+    """For a release, and for the version that begins."""
+    for tag in ("v7.8.9", "v7.9.0"):
+        assert run("git", "tag", tag, cwd=checkout).returncode == 0
+    assert_refused(checkout, "tag v7.8.9 is there already", "7.8.9")
+    assert_refused(checkout, "tag v7.9.0 is there already", "--begin", "7.9.0")
+
+
+def test_a_committer_without_a_name_is_told_how_to_get_one(checkout, monkeypatch):
+    """Before git would ask for it with many lines."""
+    for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"):
+        monkeypatch.setenv(name, "")
+    assert_refused(checkout, "set user.name and user.email", "7.8.9")
+
+
+@pytest.mark.parametrize("step", ["commit", "tag"])
+def test_a_step_that_fails_undoes_those_before(checkout, step):
+    """A hook that refuses the commit, and a tag that cannot be signed."""
+    if step == "commit":
+        hook = checkout / ".git/hooks/pre-commit"
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text("#!/bin/sh\nexit 1\n")
+        hook.chmod(0o755)
+    else:
+        run("git", "config", "tag.gpgSign", "true", cwd=checkout)
+        run("git", "config", "gpg.program", "false", cwd=checkout)
+    assert_refused(checkout, f"git {step} failed", "7.8.9")
+
+
+def test_a_version_begins_after_the_release_of_the_one_before(checkout):
+    """It is higher, and not in the changes yet."""
+    assert_refused(checkout, "7.8.9.dev0 is not released yet", "--begin", "7.9.0")
+    assert release(checkout, "7.8.9").returncode == 0
+    for lower in ("7.8.8", "7.7.10", "0.9.0"):
+        assert_refused(checkout, "does not come after 7.8.9", "--begin", lower)
+    assert_refused(checkout, "is there already", "--begin", "7.8.9")
+    edit(checkout, "CHANGELOG.md", "\n## 7.8.9 ", "\n## 7.10.0 - 2025-01-01\n\n## 7.8.9 ")
+    assert_refused(checkout, "has a section 7.10.0 already", "--begin", "7.10.0")
+    edit(checkout, "CITATION.cff", "date-released", "released")
+    assert_refused(checkout, "CITATION.cff has 0 places", "--begin", "7.11.0")

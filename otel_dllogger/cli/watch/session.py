@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from typing import TYPE_CHECKING
 
@@ -150,26 +151,33 @@ class Session:
             body = draw_runs(runs, size._replace(lines=size.lines - 1), self._characters)
         else:
             head.append("  otel-dllogger watch")
-            body = [Text(self._characters.fit(each, size.columns)) for each in self._waiting()]
+            body = [Text(), *self._paragraphs(size.columns)]
         keys = "q: quit"
         room = size.columns - len(keys) - 2
         head.truncate(room, pad=True)
         head.append(f"  {keys}", "dim")
         return [head, *body][: size.lines]
 
+    def _paragraphs(self, columns: int) -> list[Text]:
+        """Return what to say as lines; a path is whole, unless it is longer than a line."""
+        lines: list[str] = []
+        for text in self._waiting():
+            lines += textwrap.wrap(text, columns, subsequent_indent="  ", break_on_hyphens=False)
+        return [Text(self._characters.fit(line, columns)) for line in lines]
+
     def _waiting(self) -> list[str]:
         """Return what to say as long as there is no run."""
         if not self._is_current():
             read, size = self._follower.progress
             done = f": {read / size:.0%} of {size / 1e6:,.1f} MB" if size else ""
-            return ["", self._characters.clean(f"reading {self._words}{done}")]
+            return [self._characters.clean(f"reading {self._words}{done}")]
         errors = [
             f"{url}: {error}"
             for source in self._sources
             if isinstance(source, PageSource)
             for url, error in source.errors.items()
         ]
-        return ["", *map(self._characters.clean, [self._nothing(), *errors[:_MOST_ERRORS]])]
+        return [*map(self._characters.clean, [self._nothing(), *errors[:_MOST_ERRORS]])]
 
     def _nothing(self) -> str:
         return f"nothing found yet; looking at {self._words}"
