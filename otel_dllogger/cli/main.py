@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from otel_dllogger.cli.parameter_types import Duration, Moment
+from otel_dllogger.cli.terminal import note
 from otel_dllogger.version import __version__
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def cli(context: click.Context) -> None:
     from otel_dllogger.settings import misread_switches, unknown_variables  # noqa: PLC0415
 
     for line in unknown_variables() + misread_switches():
-        click.echo(f"{PROGRAM}: {line}", err=True)
+        note(line)
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -654,7 +654,7 @@ def main(arguments: list[str] | None = None) -> int:
         if sys.stdout is not None:  # closed by who started this
             sys.stdout.flush()
     except click.ClickException as error:
-        click.echo(f"{PROGRAM}: {_one_line(error)}", err=True)
+        note(_one_line(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
@@ -663,8 +663,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_WRONG
     except OSError as error:  # a full disk under stdout, a current folder that is gone
-        with contextlib.suppress(OSError):
-            click.echo(f"{PROGRAM}: {error.strerror or error}", err=True)
+        note(str(error.strerror or error))
         return EXIT_WRONG
     if callable(outcome):
         return int(outcome())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import socket
@@ -18,7 +17,7 @@ from otel_dllogger.cli.demo.folder import DemoFolder
 from otel_dllogger.cli.demo.prometheus import Prometheus, find_prometheus
 from otel_dllogger.cli.demo.ranks import Rank, start_ranks
 from otel_dllogger.cli.log_source import explain
-from otel_dllogger.cli.terminal import UserError, missing_extra
+from otel_dllogger.cli.terminal import UserError, missing_extra, note
 from otel_dllogger.cli.view import PageOptions, open_live_page
 from otel_dllogger.errors import EndpointError, count_of
 from otel_dllogger.view.terminal.events import Events
@@ -266,8 +265,7 @@ class _Demo:
         if self._prometheus is not None and self._prometheus.failure is not None:
             wrong.append(self._prometheus.failure)
         for line in wrong:
-            with contextlib.suppress(OSError):
-                click.echo(f"otel-dllogger: {line}", err=True)
+            note(line)
         return 1 if wrong else 0
 
 

@@ -7,14 +7,12 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
 from otel_dllogger.backends.otlp import OTLPBackend
 from otel_dllogger.cli.run.aliases import install_aliases, put_shadows_on_path
 from otel_dllogger.cli.run.otlp import find_collector, otlp_at_first_record
 from otel_dllogger.cli.run.page import PageOptions, hand_down, open_page
 from otel_dllogger.cli.run.program import Program, find_module, find_script
-from otel_dllogger.cli.terminal import UserError
+from otel_dllogger.cli.terminal import UserError, note
 from otel_dllogger.logger import attached
 
 if TYPE_CHECKING:
@@ -62,16 +60,12 @@ def prepare(
             raise
     put_shadows_on_path()
     for warning in warnings + otlp_warnings:
-        click.echo(f"otel-dllogger: {warning}", err=True)
+        note(warning)
     if not quiet:
         topology = backend.topology
-        click.echo(
-            f"otel-dllogger: metrics of rank {topology.rank}, run {topology.run}: {backend.url}",
-            err=True,
-        )
+        note(f"metrics of rank {topology.rank}, run {topology.run}: {backend.url}")
         if collector is not None:
-            click.echo(f"otel-dllogger: every step is sent to {collector}", err=True)
-    sys.stderr.flush()
+            note(f"every step is sent to {collector}")
     return program
 
 
