@@ -116,6 +116,11 @@ class DiscoveryFile:
             self._content = content
             sweep_stale(directory, grace_s=GRACE_S, taken=announced)
 
+    @property
+    def is_written(self) -> bool:
+        """Return whether the file was written, and not yet removed."""
+        return bool(self._content)
+
     def _fail(
         self,
         directory: str | os.PathLike[str],

@@ -37,6 +37,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VictoriaMetri
 def run_script(folder: Path, script: str, *options: str, **variables: str) -> Any:
     """Run a script, and return the process that ended."""
     (folder / "train.py").write_text(textwrap.dedent(script))
+    variables = {"OTEL_DLLOGGER_DISCOVERY_DIR": "none", **variables}
     return otel_dllogger("run", "--port", "0", *options, "train.py", cwd=folder, **variables)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from otel_dllogger.backends.otlp import OTLPBackend
 from otel_dllogger.cli.run.aliases import install_aliases, put_shadows_on_path
 from otel_dllogger.cli.run.otlp import find_collector, otlp_at_first_record
-from otel_dllogger.cli.run.page import PageOptions, hand_down, open_page
+from otel_dllogger.cli.run.page import PageOptions, describe_announcement, hand_down, open_page
 from otel_dllogger.cli.run.program import Program, find_module, find_script
 from otel_dllogger.cli.terminal import UserError, note
 from otel_dllogger.logger import attached
@@ -64,6 +64,9 @@ def prepare(
     if not quiet:
         topology = backend.topology
         note(f"metrics of rank {topology.rank}, run {topology.run}: {backend.url}")
+        announcement = describe_announcement(backend, options)
+        if announcement is not None:
+            note(announcement)
         if collector is not None:
             note(f"every step is sent to {collector}")
     return program
