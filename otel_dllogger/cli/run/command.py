@@ -49,7 +49,7 @@ def prepare(
     backend, warnings = open_page(options)
     hand_down(options, backend.topology.run)
     collector, otlp_warnings = find_collector()
-    _attach_until_exit(backend, is_sent=collector is not None)
+    _attach_until_exit(backend, collector, quiet=quiet)
     install_aliases()
     if is_module:
         try:
@@ -67,17 +67,17 @@ def prepare(
         announcement = describe_announcement(backend, options)
         if announcement is not None:
             note(announcement)
-        if collector is not None:
-            note(f"every step is sent to {collector}")
     return program
 
 
-def _attach_until_exit(page: PrometheusBackend, *, is_sent: bool) -> None:
+def _attach_until_exit(page: PrometheusBackend, collector: str | None, *, quiet: bool) -> None:
     """Feed every Logger to the page and to OTLP, until after the script's own exit handlers."""
     stack = contextlib.ExitStack()
     stack.enter_context(attached(page))
-    if is_sent:
+    if collector is not None:
         topology = page.topology
-        otlp = otlp_at_first_record(page.verbosity, topology.run, topology.rank)
+        otlp = otlp_at_first_record(
+            page.verbosity, topology.run, topology.rank, told="" if quiet else collector
+        )
         stack.enter_context(attached(otlp, as_one_of=OTLPBackend))
     atexit.register(stack.close)
