@@ -324,6 +324,23 @@ def test_a_demo_that_is_killed_takes_its_ranks_along(tmp_path):
     assert not alive
 
 
+def test_ranks_that_still_start_when_the_demo_is_killed_do_not_train(tmp_path):
+    """They have another parent before they can look who it is."""
+    process = start("--seconds", "600", cwd=tmp_path)
+    with process:
+        ranks = wait_for_children(process, 2, "demo.train")
+        for rank in ranks:
+            rank.suspend()  # in the middle of its imports
+        process.kill()
+        process.communicate(timeout=TIMEOUT_S)
+    for rank in ranks:
+        rank.resume()
+    _gone, alive = psutil.wait_procs(ranks, timeout=20)
+    for rank in alive:
+        rank.kill()
+    assert not alive
+
+
 def test_a_rank_that_dies_is_named(tmp_path):
     """The others go on; the demo says how it ended, and which log to read."""
     process = start("--seconds", "2", "--directory", "here", cwd=tmp_path)
