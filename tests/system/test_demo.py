@@ -83,6 +83,13 @@ def wait_for_training(process):
     return read_until(process, " of 600 s: ")
 
 
+def prometheus_of(process):
+    """Give the process of the demo's Prometheus, and the folder of its data."""
+    (server,) = wait_for_children(process, 1, "web.listen-address")
+    data = next(word for word in server.cmdline() if "tsdb.path=" in word)
+    return server, Path(data.partition("=")[2])
+
+
 def link_in(head):
     """Give the address of the live page, which is in the first line."""
     return re.match(r"Live page:  (http://127\.0\.0\.1:\d+/)\n", head)[1]
@@ -150,9 +157,7 @@ def trained(tmp_path_factory):
         )
         if PROMETHEUS:
             url = re.search(r"^Prometheus: (\S+)$", head, re.MULTILINE)[1]
-            (server,) = wait_for_children(process, 1, "web.listen-address")
-            data = next(word for word in server.cmdline() if "tsdb.path=" in word)
-            prometheus = (url, server, Path(data.partition("=")[2]))
+            prometheus = (url, *prometheus_of(process))
             query = urllib.parse.quote('dl_data_time_seconds{granularity="iteration"}')
             scraped = fetch_json(
                 f"{url}/api/v1/query?query={query}",
@@ -313,15 +318,20 @@ def test_two_demos_at_once_do_not_mix(tmp_path):
 
 
 def test_a_demo_that_is_killed_takes_its_ranks_along(tmp_path):
-    """Ranks whose demo is gone end by themselves."""
-    process = start("--seconds", "600", cwd=tmp_path)
+    """Ranks whose demo is gone end by themselves, and so does its Prometheus."""
+    options = ["--with-prometheus"] if PROMETHEUS else []
+    process = start("--seconds", "600", *options, cwd=tmp_path)
     with process:
         wait_for_training(process)
-        ranks = wait_for_children(process, 2, "demo.train")
+        started = psutil.Process(process.pid).children(recursive=True)
+        data = prometheus_of(process)[1] if PROMETHEUS else tmp_path / "none"
         process.kill()
         process.communicate(timeout=TIMEOUT_S)
-    _gone, alive = psutil.wait_procs(ranks, timeout=20)
+    _gone, alive = psutil.wait_procs(started, timeout=20)
+    for one in alive:
+        one.kill()
     assert not alive
+    assert not data.exists()
 
 
 def test_ranks_that_still_start_when_the_demo_is_killed_do_not_train(tmp_path):
