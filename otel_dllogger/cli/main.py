@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otel_dllogger.cli.parameter_types import Duration, Moment
+from otel_dllogger.cli.parameter_types import Duration, FiniteRange, Moment
 from otel_dllogger.cli.terminal import note
 from otel_dllogger.version import __version__
 
@@ -96,7 +96,7 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--linger",
     "linger_s",
-    type=click.FloatRange(0, 3600),
+    type=FiniteRange(0, 3600),
     metavar="SECONDS",
     help="Wait this long at the end for one more read of the page, so that the last values are "
     "seen; 0 never waits.  [default: until Prometheus saw the end, if it scraped twice]",
@@ -162,7 +162,7 @@ def run(
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(2, 86400),
+    type=FiniteRange(2, 86400),
     default=60,
     show_default=True,
     help="How long to train; Ctrl-C ends it sooner.",
