@@ -365,6 +365,13 @@ def test_a_rank_that_dies_is_named(tmp_path):
     assert [] == list((tmp_path / "here" / "discovery").iterdir())
 
 
+def test_a_time_too_short_for_the_failure_is_said(tmp_path):
+    """What its help promises is not missed without a word."""
+    done = otel_dllogger("demo", "--ranks", "1", "--seconds", "2", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\n  no rank was killed and restarted: the time was too short for that\n" in done.stdout
+
+
 SLOW_ROW = re.compile(r"^ +7 .*straggler", re.MULTILINE)
 REDRAWN = re.compile(r"\x1b\[\d+A")  # the cursor goes up, to draw over the last frame
 

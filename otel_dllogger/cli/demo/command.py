@@ -145,7 +145,7 @@ class _Demo:
 
     def _watch(self) -> None:
         """Show the ranks until the last one has ended, or Ctrl-C."""
-        failure = Failure(self._ranks, self._options.seconds)
+        self._failure = failure = Failure(self._ranks, self._options.seconds)
         try:
             while self._is_running() and not self._is_unread:
                 if self._trains:
@@ -242,6 +242,9 @@ class _Demo:
 
         status = self._observer.assess()
         seen = [] if status is None else describe(status)
+        dead = [rank for rank in self._ranks if rank.died]
+        if not (self._failure.happened or self._stopped_early or dead):
+            seen.append("no rank was killed and restarted: the time was too short for that")
         lines = [""]
         if self._stopped_early:
             lines += [f"Stopped after {self._elapsed_s():.0f} s; nothing is left running.", ""]
@@ -260,7 +263,6 @@ class _Demo:
             f"  {program} watch",
         ]
         self._say(lambda: click.echo("\n".join(lines)))
-        dead = [rank for rank in self._ranks if rank.died]
         wrong = [f"rank {one.number} died ({one.exit_text}); read {one.output}" for one in dead]
         if self._prometheus is not None and self._prometheus.failure is not None:
             wrong.append(self._prometheus.failure)
