@@ -46,10 +46,18 @@ def step(weights, points, labels, learning_rate):
     return -sum(math.log(max(value, 1e-12)) for value in likely) / BATCH_SIZE
 
 
+def duration(text):
+    """Return a number of seconds."""
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; pass seconds, more than 0")
+    return seconds
+
+
 def main():
     """Train epoch by epoch until the time is up, and validate after each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=300, help="how long to train (300)")
+    parser.add_argument("--seconds", type=duration, default=300, help="how long to train (300)")
     parser.add_argument("--lr", type=float, default=0.1)
     arguments = parser.parse_args()
 
@@ -72,7 +80,7 @@ def main():
     weights = [0.0] * FEATURES
     end_s = time.monotonic() + arguments.seconds
     epoch = 0
-    while time.monotonic() < end_s:
+    while epoch == 0 or time.monotonic() < end_s:
         for iteration in range(ITERATIONS_PER_EPOCH):
             start_s = time.monotonic()
             loss = step(weights, *make_batch(generator, truth), arguments.lr)

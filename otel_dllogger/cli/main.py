@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otel_dllogger.cli.parameter_types import Duration, Moment
+from otel_dllogger.cli.parameter_types import Duration, FiniteRange, Moment
+from otel_dllogger.cli.terminal import note
 from otel_dllogger.version import __version__
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def cli(context: click.Context) -> None:
     from otel_dllogger.settings import misread_switches, unknown_variables  # noqa: PLC0415
 
     for line in unknown_variables() + misread_switches():
-        click.echo(f"{PROGRAM}: {line}", err=True)
+        note(line)
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -96,7 +96,7 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--linger",
     "linger_s",
-    type=click.FloatRange(0, 3600),
+    type=FiniteRange(0, 3600),
     metavar="SECONDS",
     help="Wait this long at the end for one more read of the page, so that the last values are "
     "seen; 0 never waits.  [default: until Prometheus saw the end, if it scraped twice]",
@@ -162,7 +162,7 @@ def run(
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(2, 86400),
+    type=FiniteRange(2, 86400),
     default=60,
     show_default=True,
     help="How long to train; Ctrl-C ends it sooner.",
@@ -654,7 +654,7 @@ def main(arguments: list[str] | None = None) -> int:
         if sys.stdout is not None:  # closed by who started this
             sys.stdout.flush()
     except click.ClickException as error:
-        click.echo(f"{PROGRAM}: {_one_line(error)}", err=True)
+        note(_one_line(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
@@ -663,8 +663,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_WRONG
     except OSError as error:  # a full disk under stdout, a current folder that is gone
-        with contextlib.suppress(OSError):
-            click.echo(f"{PROGRAM}: {error.strerror or error}", err=True)
+        note(str(error.strerror or error))
         return EXIT_WRONG
     if callable(outcome):
         return int(outcome())

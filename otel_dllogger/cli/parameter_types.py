@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -52,6 +53,23 @@ class Duration(_SecondsType):
         if seconds < self._least_s:
             self.fail(f"{text!r} is too short; pass {self._least_s:g}s or more", param, ctx)
         return seconds
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers that NaN is not in, which compares as neither too small nor too large."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return a number in the range.
+
+        Raises:
+            click.BadParameter: If it is not one.
+        """
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{number} is not in the range {self._describe_range()}.", param, ctx)
+        return number
 
 
 class Instant(int):

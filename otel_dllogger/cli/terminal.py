@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,22 @@ def missing_extra(error: ImportError, extra: str) -> str:
     """
     package = f"the package {error.name}" if error.name else "more packages"
     return f"this needs {package}: {installing(extra)}"
+
+
+def note(line: str) -> None:
+    """Print a line to standard error; where that is closed, broken or full, nothing else happens.
+
+    The line stays in no buffer: what could not be written would change the exit code.
+
+    Args:
+        line: What to say.
+    """
+    if sys.stderr is None:  # closed by who started this
+        return
+    with contextlib.suppress(Exception):  # a script runs without it
+        stream: Any = sys.stderr.buffer
+        encoded = f"otel-dllogger: {line}\n".encode(sys.stderr.encoding, "backslashreplace")
+        getattr(stream, "raw", stream).write(encoded)
 
 
 _PARTS = 1_000

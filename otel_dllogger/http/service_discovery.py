@@ -103,6 +103,7 @@ class DiscoveryFile:
         self.path = Path(directory, _file_name(topology))
         self._pid = os.getpid()
         self._content = b""
+        self._given_by = given_by
         self.problem: EndpointError | None = None
         announced = _announced(address, topology.host)
         content = _format_content(topology, announced)
@@ -114,7 +115,12 @@ class DiscoveryFile:
             self._fail(directory, address, error, given_by)
         else:
             self._content = content
-            sweep_stale(directory, grace_s=GRACE_S, taken=announced)
+            sweep_stale(directory, grace_s=GRACE_S, taken=announced, given_by=given_by)
+
+    @property
+    def is_written(self) -> bool:
+        """Return whether the file was written, and not yet removed."""
+        return bool(self._content)
 
     def _fail(
         self,
@@ -129,9 +135,7 @@ class DiscoveryFile:
             "to Prometheus by hand"
         )
         if given_by is GivenBy.DEFAULT:
-            import logging  # noqa: PLC0415 - rarely needed
-
-            logging.getLogger("otel_dllogger").info("%s", problem)
+            _inform(problem)
             return
         is_argument = given_by is GivenBy.ARGUMENT
         where = "pass discovery_dir with" if is_argument else f"set {DISCOVERY_DIR} to"
@@ -156,11 +160,21 @@ class DiscoveryFile:
         except FileNotFoundError:
             pass
         except OSError as error:
-            DIAGNOSTICS.warn(
-                "discovery",
-                f"{str(self.path)!r} could not be removed ({error}): Prometheus shows the rank as "
-                "down; delete the file",
-            )
+            # Nobody asked for a default folder. Not even a line of information: a handler of
+            # logging would run here, where the process is ending, perhaps by a signal.
+            if self._given_by is not GivenBy.DEFAULT:
+                DIAGNOSTICS.warn(
+                    "discovery",
+                    f"{str(self.path)!r} could not be removed ({error}): Prometheus shows the "
+                    "rank as down; delete the file",
+                )
+
+
+def _inform(message: str) -> None:
+    """Tell what is no reason for a warning, since nobody asked for a default folder."""
+    import logging  # noqa: PLC0415 - rarely needed
+
+    logging.getLogger("otel_dllogger").info("%s", message)
 
 
 def announced_pages(directory: str | os.PathLike[str]) -> list[str]:
@@ -198,7 +212,11 @@ def _announced_in(directory: str | os.PathLike[str]) -> Iterator[tuple[str, _Own
 
 
 def sweep_stale(
-    directory: str | os.PathLike[str], *, grace_s: float = 0.0, taken: str | None = None
+    directory: str | os.PathLike[str],
+    *,
+    grace_s: float = 0.0,
+    taken: str | None = None,
+    given_by: GivenBy = GivenBy.ARGUMENT,
 ) -> int:
     """Remove files that dead ranks of this host left in the folder.
 
@@ -214,6 +232,7 @@ def sweep_stale(
         taken: An address on which another process now listens. The file of a dead process that
             announced it is removed without grace: it would keep the address when the other
             process closes.
+        given_by: Who chose the folder.
 
     Returns:
         How many files this call removed, without the marks.
@@ -230,11 +249,14 @@ def sweep_stale(
         except OSError:
             pass  # another rank was faster, or it is not ours to remove
         except Exception as error:
-            DIAGNOSTICS.warn(
-                "discovery_sweep",
+            message = (
                 f"{name!r} in {str(directory)!r} is left as it is ({type(error).__name__}: "
-                f"{error}); delete it if it belongs to no rank of this host",
+                f"{error}); delete it if it belongs to no rank of this host"
             )
+            if given_by is GivenBy.DEFAULT:
+                _inform(message)
+            else:
+                DIAGNOSTICS.warn("discovery_sweep", message)
     return removed
 
 

@@ -83,6 +83,13 @@ def wait_for_training(process):
     return read_until(process, " of 600 s: ")
 
 
+def prometheus_of(process):
+    """Give the process of the demo's Prometheus, and the folder of its data."""
+    (server,) = wait_for_children(process, 1, "web.listen-address")
+    data = next(word for word in server.cmdline() if "tsdb.path=" in word)
+    return server, Path(data.partition("=")[2])
+
+
 def link_in(head):
     """Give the address of the live page, which is in the first line."""
     return re.match(r"Live page:  (http://127\.0\.0\.1:\d+/)\n", head)[1]
@@ -150,9 +157,7 @@ def trained(tmp_path_factory):
         )
         if PROMETHEUS:
             url = re.search(r"^Prometheus: (\S+)$", head, re.MULTILINE)[1]
-            (server,) = wait_for_children(process, 1, "web.listen-address")
-            data = next(word for word in server.cmdline() if "tsdb.path=" in word)
-            prometheus = (url, server, Path(data.partition("=")[2]))
+            prometheus = (url, *prometheus_of(process))
             query = urllib.parse.quote('dl_data_time_seconds{granularity="iteration"}')
             scraped = fetch_json(
                 f"{url}/api/v1/query?query={query}",
@@ -313,14 +318,36 @@ def test_two_demos_at_once_do_not_mix(tmp_path):
 
 
 def test_a_demo_that_is_killed_takes_its_ranks_along(tmp_path):
-    """Ranks whose demo is gone end by themselves."""
-    process = start("--seconds", "600", cwd=tmp_path)
+    """Ranks whose demo is gone end by themselves, and so does its Prometheus."""
+    options = ["--with-prometheus"] if PROMETHEUS else []
+    process = start("--seconds", "600", *options, cwd=tmp_path)
     with process:
         wait_for_training(process)
-        ranks = wait_for_children(process, 2, "demo.train")
+        started = psutil.Process(process.pid).children(recursive=True)
+        data = prometheus_of(process)[1] if PROMETHEUS else tmp_path / "none"
         process.kill()
         process.communicate(timeout=TIMEOUT_S)
+    _gone, alive = psutil.wait_procs(started, timeout=20)
+    for one in alive:
+        one.kill()
+    assert not alive
+    assert not data.exists()
+
+
+def test_ranks_that_still_start_when_the_demo_is_killed_do_not_train(tmp_path):
+    """They have another parent before they can look who it is."""
+    process = start("--seconds", "600", cwd=tmp_path)
+    with process:
+        ranks = wait_for_children(process, 2, "demo.train")
+        for rank in ranks:
+            rank.suspend()  # in the middle of its imports
+        process.kill()
+        process.communicate(timeout=TIMEOUT_S)
+    for rank in ranks:
+        rank.resume()
     _gone, alive = psutil.wait_procs(ranks, timeout=20)
+    for rank in alive:
+        rank.kill()
     assert not alive
 
 
@@ -336,6 +363,13 @@ def test_a_rank_that_dies_is_named(tmp_path):
     assert err == "otel-dllogger: rank 1 died (killed by SIGKILL); read here/rank1.out\n"
     assert "died" not in out
     assert [] == list((tmp_path / "here" / "discovery").iterdir())
+
+
+def test_a_time_too_short_for_the_failure_is_said(tmp_path):
+    """What its help promises is not missed without a word."""
+    done = otel_dllogger("demo", "--ranks", "1", "--seconds", "2", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\n  no rank was killed and restarted: the time was too short for that\n" in done.stdout
 
 
 SLOW_ROW = re.compile(r"^ +7 .*straggler", re.MULTILINE)

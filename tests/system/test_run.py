@@ -149,6 +149,7 @@ def test_ranks_count_their_ports_up_and_say_where_they_are(tmp_path):
         done = otel_dllogger(
             "run", "--port", "23471", "--run", "r1", "train.py",
             cwd=tmp_path, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2",
+            OTEL_DLLOGGER_DISCOVERY_DIR="none",
         )  # fmt: skip
         line = f"otel-dllogger: metrics of rank {rank}, run r1: http://127.0.0.1:{port}/metrics\n"
         assert (0, line) == (done.returncode, done.stderr)

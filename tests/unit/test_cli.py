@@ -52,6 +52,8 @@ def test_every_command_has_help_that_fits_a_terminal(command):
         (["check", "--timezone"], "--timezone"),
         (["demo", "--ranks", "0"], "0 is not in the range"),
         (["demo", "--seconds", "1"], "1"),
+        (["demo", "--seconds", "nan"], "nan is not in the range 2<=x<=86400; see"),
+        (["run", "--linger", "nan", "x.py"], "nan is not in the range 0<=x<=3600; see"),
         (["watch", "--sort", "name"], "'name' is not one of 'need', 'rank'"),
         (["watch", "--interval", "0s"], "too short"),
     ],

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from otel_dllogger.diagnostics import Diagnostics
 from otel_dllogger.http import service_discovery
+from otel_dllogger.http.discovery_folder import GivenBy
 from otel_dllogger.http.service_discovery import DiscoveryFile
 from otel_dllogger.identity import host_name
 from tests.support.service_discovery import ADDRESS, DEADLINE_S, labels_of, make_topology, names
@@ -206,6 +207,26 @@ def test_remove_that_fails_warns(tmp_path, diagnostics, caplog, monkeypatch):
     file.remove()
     (message,) = caplog.messages
     assert f"{str(file.path)!r} could not be removed" in message
+
+
+def test_a_default_folder_is_nothing_to_warn_of(tmp_path, diagnostics, caplog, monkeypatch):
+    """Nobody asked for it: neither what cannot be swept nor what cannot be removed is said."""
+
+    def broken(*_arguments):
+        raise RuntimeError("broken")
+
+    def denied(source, target):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "dllogger_other.json").touch()
+    monkeypatch.setattr(service_discovery._Sweep, "file", broken)
+    default = {"given_by": GivenBy.DEFAULT}
+    file = DiscoveryFile(tmp_path, make_topology(), address=ADDRESS, **default)
+    monkeypatch.setattr(Path, "rename", denied)
+    file.remove()
+    assert not caplog.messages
+    DiscoveryFile(tmp_path, make_topology(), address=ADDRESS, given_by=GivenBy.VARIABLE)
+    assert "RuntimeError: broken" in caplog.messages[0]
 
 
 def test_a_forked_child_removes_nothing(tmp_path):

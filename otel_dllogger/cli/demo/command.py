@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import socket
@@ -18,7 +17,7 @@ from otel_dllogger.cli.demo.folder import DemoFolder
 from otel_dllogger.cli.demo.prometheus import Prometheus, find_prometheus
 from otel_dllogger.cli.demo.ranks import Rank, start_ranks
 from otel_dllogger.cli.log_source import explain
-from otel_dllogger.cli.terminal import UserError, missing_extra
+from otel_dllogger.cli.terminal import UserError, missing_extra, note
 from otel_dllogger.cli.view import PageOptions, open_live_page
 from otel_dllogger.errors import EndpointError, count_of
 from otel_dllogger.view.terminal.events import Events
@@ -146,7 +145,7 @@ class _Demo:
 
     def _watch(self) -> None:
         """Show the ranks until the last one has ended, or Ctrl-C."""
-        failure = Failure(self._ranks, self._options.seconds)
+        self._failure = failure = Failure(self._ranks, self._options.seconds)
         try:
             while self._is_running() and not self._is_unread:
                 if self._trains:
@@ -243,6 +242,9 @@ class _Demo:
 
         status = self._observer.assess()
         seen = [] if status is None else describe(status)
+        dead = [rank for rank in self._ranks if rank.died]
+        if not (self._failure.happened or self._stopped_early or dead):
+            seen.append("no rank was killed and restarted: the time was too short for that")
         lines = [""]
         if self._stopped_early:
             lines += [f"Stopped after {self._elapsed_s():.0f} s; nothing is left running.", ""]
@@ -261,13 +263,11 @@ class _Demo:
             f"  {program} watch",
         ]
         self._say(lambda: click.echo("\n".join(lines)))
-        dead = [rank for rank in self._ranks if rank.died]
         wrong = [f"rank {one.number} died ({one.exit_text}); read {one.output}" for one in dead]
         if self._prometheus is not None and self._prometheus.failure is not None:
             wrong.append(self._prometheus.failure)
         for line in wrong:
-            with contextlib.suppress(OSError):
-                click.echo(f"otel-dllogger: {line}", err=True)
+            note(line)
         return 1 if wrong else 0
 
 

@@ -39,6 +39,11 @@ class Failure:
         self._restart_s: float | None = None
         self._is_over = False
 
+    @property
+    def happened(self) -> bool:
+        """Return whether the rank was killed."""
+        return self._restart_s is not None
+
     def advance(self, passed_s: float) -> None:
         """Kill the rank or restart it, if it is time for that.
 

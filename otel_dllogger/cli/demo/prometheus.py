@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
-import tempfile
+import sys
 import urllib.parse
 from typing import TYPE_CHECKING
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 QUERY = "sum(dl_ips_per_second)"
 """The throughput of all ranks."""
 
-_STOP_S = 5.0
+_STOP_S = 10.0
 _TIMEOUT_S = 2.0
 _NEXT_STEP = "install it (apt-get install prometheus), or leave --with-prometheus out"
 
@@ -55,9 +58,9 @@ def find_prometheus() -> str:
 
 
 class Prometheus:
-    """A Prometheus on a free port of this machine, which runs until ``stop``.
+    """A Prometheus on a free port of this machine: until ``stop``, or the end of this process.
 
-    Its data is in a temporary folder, which is removed afterwards.
+    A process between them, ``keeper``, ends it and removes its data.
 
     Args:
         program: The path of the program.
@@ -72,25 +75,17 @@ class Prometheus:
         self._log = log
         self._crash: str | None = None
         self._stopped = False
-        self._data = tempfile.TemporaryDirectory(prefix="otel-dllogger-prometheus-")
-        command = [
-            program,
-            f"--config.file={config}",
-            f"--storage.tsdb.path={self._data.name}",
-            f"--web.listen-address=127.0.0.1:{port}",
-            "--log.level=warn",
-        ]
+        keeper = [sys.executable, "-m", "otel_dllogger.cli.demo.keeper"]
         try:
             with log.open("wb") as output:
-                self._process = subprocess.Popen(  # noqa: S603 - the user's own Prometheus
-                    command,
-                    stdin=subprocess.DEVNULL,
+                self._process = subprocess.Popen(  # noqa: S603 - our own module
+                    [*keeper, program, str(config), f"127.0.0.1:{port}"],
+                    stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
         except OSError as error:
-            self._data.cleanup()
             raise UserError(f"{program} does not start ({error.strerror}); {_NEXT_STEP}") from error
 
     @property
@@ -122,13 +117,12 @@ class Prometheus:
         """End the process and remove its data."""
         self._crash = self.failure
         self._stopped = True
-        self._process.terminate()
         try:
-            self._process.wait(_STOP_S)
+            self._process.communicate(timeout=_STOP_S)  # closes what the keeper waits for
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        self._data.cleanup()
 
 
 def _free_port() -> int:

@@ -128,6 +128,7 @@ def start_ranks(*, count: int, seconds: float, directory: Path, port: int, run: 
     """
     command = [sys.executable, "-m", "otel_dllogger.cli.demo.train"]
     command += ["--directory", str(directory), "--port", str(port), "--seconds", str(seconds)]
+    command += ["--parent", str(os.getpid())]
     inherited = {name: text for name, text in os.environ.items() if name not in RESTART_VARIABLES}
     ranks: list[Rank] = []
     try:

@@ -7,6 +7,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from otel_dllogger.cli.demo.train import CHECKPOINT_TIME
+from otel_dllogger.errors import count_of
 from otel_dllogger.metrics import health
 from otel_dllogger.metrics.kinds import LOSS, SCORE
 from otel_dllogger.record import ITERATION
@@ -71,7 +72,8 @@ def _nonfinite(rank: Rank) -> Iterator[str]:
         first = series.history.first_nonfinite
         if first is not None and series.traits.kind == LOSS:
             times = series.history.nonfinite
-            also = f", and {times - 1} times more" if times > 1 else ""
+            more = "once" if times == 2 else f"{times - 1:,} times"
+            also = f", and {more} more" if times > 1 else ""
             where = f"{metric.metric} at step {first.x:,.0f}"
             yield f"rank {rank.number} had a {format_value(first.value)} in {where}{also}"
 
@@ -104,9 +106,8 @@ def _checkpoints(run: Run) -> Iterator[str]:
                 counts.append(series.history.count)
                 shares.append(math.fsum(columns.mean * columns.finite) / split.wall_s)
     if shares:
-        number = statistics.median_low(counts)
-        noun = "checkpoint" if number == 1 else "checkpoints"
-        yield f"{number} {noun} of each rank took {statistics.mean(shares):.1%} of the time"
+        saved = count_of(statistics.median_low(counts), "checkpoint")
+        yield f"{saved} of each rank took {statistics.mean(shares):.1%} of the time"
 
 
 def _best(run: Run) -> Iterator[str]:

@@ -79,10 +79,18 @@ class Trainer:
         seconds: How long to train.
         passed_s: How much of that a process before this one has trained.
         checkpoint: The file in which it saves how far it is.
+        parent: The process without which it does not train on.
     """
 
     def __init__(
-        self, rank: int, fate: Fate, *, seconds: float, passed_s: float, checkpoint: Path
+        self,
+        rank: int,
+        fate: Fate,
+        *,
+        seconds: float,
+        passed_s: float,
+        checkpoint: Path,
+        parent: int,
     ) -> None:
         self._network = Network(seed=1)
         self._share = make_samples(BATCH_SIZE * STEPS_PER_EPOCH, seed=100 + rank)
@@ -94,7 +102,7 @@ class Trainer:
         self._passed_s = passed_s
         self._checkpoint = checkpoint
         self._start_s = time.monotonic() - passed_s
-        self._parent = os.getppid()
+        self._parent = parent
         self._step_ends_s: deque[float] = deque(maxlen=STEPS_PER_RATE + 1)
         self._epoch = 0
         self.stopped = False
@@ -199,8 +207,7 @@ class Trainer:
 
     def _time_is_up(self) -> bool:
         # A demo that was killed leaves its ranks to another parent.
-        gone = os.getppid() != self._parent
-        return self.stopped or gone or self._share_of_time() > 1.0
+        return self.stopped or os.getppid() != self._parent or self._share_of_time() > 1.0
 
 
 def describe_metrics() -> None:
@@ -228,7 +235,10 @@ def main() -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--passed", type=float, default=0.0)
+    parser.add_argument("--parent", type=int, default=os.getppid())
     options = parser.parse_args()
+    if os.getppid() != options.parent:  # the demo was killed while this process started
+        return 0
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     trainer = Trainer(
@@ -237,6 +247,7 @@ def main() -> int:
         seconds=options.seconds,
         passed_s=options.passed,
         checkpoint=options.directory / f"rank{rank}.npz",
+        parent=options.parent,
     )
     signal.signal(signal.SIGTERM, trainer.stop)
     page = dllogger.PrometheusBackend(

@@ -7,14 +7,12 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
 from otel_dllogger.backends.otlp import OTLPBackend
 from otel_dllogger.cli.run.aliases import install_aliases, put_shadows_on_path
 from otel_dllogger.cli.run.otlp import find_collector, otlp_at_first_record
-from otel_dllogger.cli.run.page import PageOptions, hand_down, open_page
+from otel_dllogger.cli.run.page import PageOptions, describe_announcement, hand_down, open_page
 from otel_dllogger.cli.run.program import Program, find_module, find_script
-from otel_dllogger.cli.terminal import UserError
+from otel_dllogger.cli.terminal import UserError, note
 from otel_dllogger.logger import attached
 
 if TYPE_CHECKING:
@@ -51,7 +49,7 @@ def prepare(
     backend, warnings = open_page(options)
     hand_down(options, backend.topology.run)
     collector, otlp_warnings = find_collector()
-    _attach_until_exit(backend, is_sent=collector is not None)
+    _attach_until_exit(backend, collector, quiet=quiet)
     install_aliases()
     if is_module:
         try:
@@ -62,25 +60,24 @@ def prepare(
             raise
     put_shadows_on_path()
     for warning in warnings + otlp_warnings:
-        click.echo(f"otel-dllogger: {warning}", err=True)
+        note(warning)
     if not quiet:
         topology = backend.topology
-        click.echo(
-            f"otel-dllogger: metrics of rank {topology.rank}, run {topology.run}: {backend.url}",
-            err=True,
-        )
-        if collector is not None:
-            click.echo(f"otel-dllogger: every step is sent to {collector}", err=True)
-    sys.stderr.flush()
+        note(f"metrics of rank {topology.rank}, run {topology.run}: {backend.url}")
+        announcement = describe_announcement(backend, options)
+        if announcement is not None:
+            note(announcement)
     return program
 
 
-def _attach_until_exit(page: PrometheusBackend, *, is_sent: bool) -> None:
+def _attach_until_exit(page: PrometheusBackend, collector: str | None, *, quiet: bool) -> None:
     """Feed every Logger to the page and to OTLP, until after the script's own exit handlers."""
     stack = contextlib.ExitStack()
     stack.enter_context(attached(page))
-    if is_sent:
+    if collector is not None:
         topology = page.topology
-        otlp = otlp_at_first_record(page.verbosity, topology.run, topology.rank)
+        otlp = otlp_at_first_record(
+            page.verbosity, topology.run, topology.rank, told="" if quiet else collector
+        )
         stack.enter_context(attached(otlp, as_one_of=OTLPBackend))
     atexit.register(stack.close)

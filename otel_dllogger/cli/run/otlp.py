@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from otel_dllogger import settings
 from otel_dllogger.backends.otlp import OTLPBackend
 from otel_dllogger.cli.run.first_record import AtFirstRecord
+from otel_dllogger.cli.terminal import note
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.redaction import redact_address
@@ -41,15 +42,26 @@ def find_collector() -> tuple[str | None, list[str]]:
     return redact_address(options.address), [message for _reason, message in warnings]
 
 
-def otlp_at_first_record(verbosity: int, run: str | None, rank: int | None = None) -> AtFirstRecord:
+def otlp_at_first_record(
+    verbosity: int, run: str | None, rank: int | None = None, *, told: str = ""
+) -> AtFirstRecord:
     """Return a backend that sends every step, once there is one.
 
     Args:
         verbosity: The highest verbosity that is sent.
         run: The run's name.
         rank: The rank; None for the one that the launcher sets until the first record.
+        told: The address to print once there is one, none if empty: a script that has a backend
+            of its own may send elsewhere, and one that logs nothing sends nothing.
     """
-    return AtFirstRecord(verbosity, lambda: OTLPBackend(verbosity, run=run, rank=rank))
+
+    def make() -> OTLPBackend:
+        backend = OTLPBackend(verbosity, run=run, rank=rank)
+        if told:
+            note(f"every step is sent to {told}")
+        return backend
+
+    return AtFirstRecord(verbosity, make)
 
 
 def _is_wanted() -> bool:

@@ -7,10 +7,12 @@ import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from otel_dllogger import settings
 from otel_dllogger.backends.prometheus import PrometheusBackend
 from otel_dllogger.cli.terminal import UserError, in_options
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import ConfigurationError
+from otel_dllogger.http.discovery_folder import NONE
 
 _STEPS = {
     "host": "pass --host 127.0.0.1",
@@ -77,6 +79,26 @@ def open_page(options: PageOptions) -> tuple[PrometheusBackend, list[str]]:
         backend.close()
         raise UserError("; ".join([*messages, *fatal]))
     return backend, messages
+
+
+def describe_announcement(page: PrometheusBackend, options: PageOptions) -> str | None:
+    """Return where a page is announced to Prometheus.
+
+    Args:
+        page: The page.
+        options: Where it was to be announced.
+
+    Returns:
+        A line, None if it was not to be announced, or a warning has said why it is not.
+    """
+    if page.discovery is not None and page.discovery.is_written:
+        return f"announced to Prometheus in {page.discovery.path.parent}"
+    if options.discovery_dir is not None or settings.text(settings.DISCOVERY_DIR, ""):
+        return None
+    return (
+        "not announced to Prometheus, since no folder for it can be written; set "
+        f"{settings.DISCOVERY_DIR} to one, or to {NONE}"
+    )
 
 
 VARIABLE = "_OTEL_DLLOGGER_PAGE"
