@@ -28,14 +28,17 @@ PAGE = b'dllogger_iteration{run="well",rank="0"} 5\n'
 
 
 @contextlib.contextmanager
-def answering(first: bytes, again: bytes = b"", pause_s: float = 0.0) -> Iterator[int]:
+def answering(
+    first: bytes, again: bytes = b"", pause_s: float = 0.0, *, asked: threading.Event | None = None
+) -> Iterator[int]:
     """Answer each connection with some bytes and then others for ever; yield the port."""
-    ended = threading.Event()
+    asked, ended = asked or threading.Event(), threading.Event()
 
     def answer(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             connection.settimeout(30)
             connection.recv(1 << 16)
+            asked.set()
             connection.sendall(first)
             while again and not ended.wait(pause_s):
                 connection.sendall(again)
@@ -130,25 +133,21 @@ def test_a_page_that_never_ends_does_not_keep_a_view_from_ending(
 ) -> None:
     """Signals end it at once, while it is read."""
     options = ["--listen", "127.0.0.1:0"] if command == "view" else []
+    asked = threading.Event()
     with (
-        socket.create_server(("127.0.0.1", 0)) as server,
+        answering(WELL, b"#", 0.1, asked=asked) as port,
         subprocess.Popen(
-            [*COMMAND, command, f"{server.getsockname()[1]}", *options],
-            env=environment(),
-            stdout=subprocess.DEVNULL,
+            [*COMMAND, command, f"{port}", *options], env=environment(), stdout=subprocess.DEVNULL
         ) as process,
     ):
-        server.settimeout(30)
-        connection = server.accept()[0]
-        connection.sendall(WELL + b"#")
-        process.send_signal(number)
-        begun_s = time.monotonic()
         try:
+            assert asked.wait(30)
+            process.send_signal(number)
+            begun_s = time.monotonic()
             process.wait(10)
+            assert time.monotonic() - begun_s < 4.0
         finally:
             process.kill()
-            connection.close()
-        assert time.monotonic() - begun_s < 4.0
 
 
 def _poll_now(source: PageSource) -> None:
