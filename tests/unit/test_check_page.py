@@ -189,6 +189,41 @@ def test_what_is_wrong_with_a_page_is_said(check, old, new, code, sentences):
     assert_said(check(GOOD_PAGE.replace(old, new), "page.txt"), code, *sentences)
 
 
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "1e300", "-1e300", "1e17", "0"])
+def test_values_that_cannot_be_are_described(check, value):
+    """Whatever serves a page: it is described, without a traceback."""
+    page = "".join(
+        line if line.startswith("#") or "_info" in line else f"{line.rpartition(' ')[0]} {value}\n"
+        for line in GOOD_PAGE.splitlines(keepends=True)
+    )
+    page += f'dllogger_run_start_timestamp_seconds{{run="r1",rank="0"}} {value}\n'
+    done = check(page, "page.txt")
+    assert "Run r1\n" in done.stdout
+    assert not done.stderr
+    name = "dllogger_last_log_timestamp_seconds"
+    last = f'# TYPE {name} gauge\n{name}{{run="n",rank="0"}} {value}\n'
+    words = [] if value == "0" else [f"logged last at {float(value):g} s since 1970, which is not"]
+    assert_said(check(last, "page.txt"), 0, "Run n\n", "last record", *words)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('dllogger_rank_info{run="n",rank="0",attempt="x"} 1', "  rank 0\n    attempt x, "),
+        ('dllogger_rank_info{run="n",rank="0",pid="7"} 1', "  rank 0, process 7\n"),
+        ('dl_loss{run="n",rank="\u00b2"} 1', "  rank \u00b2\n"),
+        (f'dl_loss{{run="n",rank="{"9" * 5000}"}} 1', "9" * 5000),
+        ('dl_loss{run="n",rank=""} 1', "Run n\n"),
+        ('dl_loss{rank="-1"} 1', "  rank -1\n"),
+    ],
+    ids=["no host", "no host but a process", "superscript", "5000 digits", "empty", "negative"],
+)
+def test_labels_that_cannot_be_are_described(check, line, words):
+    """A page may come from something else than this package."""
+    name = line.partition("{")[0]
+    assert_said(check(f"# TYPE {name} gauge\n{line}\n", "page.txt"), 0, words)
+
+
 def test_a_value_that_is_nan_now_is_told_from_one_that_was(check):
     """A metric whose series has left the page is NaN at this moment."""
     page = GOOD_PAGE.replace('stage="train"} 0.0', 'stage="train"} 1.0').partition("# TYPE dl_")[0]
