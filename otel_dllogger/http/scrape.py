@@ -9,12 +9,15 @@ import socket
 import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from otel_dllogger.http.listener import MAX_PORT
+from otel_dllogger.redaction import redact_address
 from otel_dllogger.version import USER_AGENT
 
 if TYPE_CHECKING:
@@ -68,12 +71,37 @@ def page_url(target: str) -> str | None:
         host, _slash, path = rest.partition("/")
         return f"{scheme}://{host}/{path or 'metrics'}" if host else None
     match = _ADDRESS.fullmatch(target)
-    if match is None or int(match["port"]) > 65535:
+    if match is None or int(match["port"]) > MAX_PORT:
         return None
     path = match["path"] or ""
     return f"http://{match['host'] or '127.0.0.1'}:{match['port']}" + (
         path if len(path) > 1 else "/metrics"
     )
+
+
+def why_refused(url: str) -> str | None:
+    """Return what is wrong with an address and what to do, None if it may be fetched.
+
+    Args:
+        url: The address of a page, as ``page_url`` returns it.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return f"{redact_address(url)} is not an address; write it as 127.0.0.1:9464"
+    try:
+        is_port = parts.port != 0
+    except ValueError:
+        is_port = False
+    if "@" in parts.netloc or ("@" in url and not is_port):
+        return (
+            f"{redact_address(url)} has a user or a password, which are not supported in addresses "
+            "of pages; leave them out"
+        )
+    if not is_port:
+        port = parts.netloc.rpartition(":")[2]
+        return f"{redact_address(url)}: {port!r} is not a port; pass one from 1 to {MAX_PORT}"
+    return None
 
 
 def fetch(

@@ -277,10 +277,60 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
             "nope.json": ("no file 'nope.json'", "pass a log"),
             ".": ("there is no log at .",),
             f"127.0.0.1:{port}": ("nothing listens there", "is the run still going"),
-            "http://[::1": ("cannot be reached",),
-            f"http://me:hunter2@127.0.0.1:{port}": ("http://[redacted]@127.0.0.1", "cannot be"),
+            "http://[::1": ("http://[::1/metrics is not an address",),
             "nobody.invalid:80": ("cannot be reached",),
             "http://": ("no file",),
-            "http://127.0.0.1:99999": ("cannot be reached",),
         }.items():
             assert_user_error(otel_dllogger("check", target, cwd=tmp_path), *words)
+
+
+@pytest.mark.parametrize("command", ["check", "watch", "view"])
+def test_addresses_that_are_not_supported_are_refused(command):
+    """With a user, or a port that none is: it is said before anything is asked."""
+    for target, words in {
+        "http://me:hunter2@127.0.0.1:1/": (
+            "http://[redacted]@127.0.0.1:1/metrics has a user or a password, which are not supp",
+            "; leave them out",
+        ),
+        "http://me:hunter2/@127.0.0.1:1/": ("has a user or a password",),
+        "http://x:99999/": ("http://x:99999/metrics: '99999' is not a port; pass one from 1 to",),
+        "http://x:0/": ("'0' is not a port",),
+        "http://x:y/": ("'y' is not a port",),
+    }.items():
+        done = otel_dllogger(command, target)
+        assert_user_error(done, *words)
+        assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("report", "{}"),
+        ("backfill", "{}", "--to", "csv", "x.csv"),
+        ("backfill", "x.json", "--to", "prometheus", "{}"),
+        ("run", "{}"),
+        ("run", "-m", "{}"),
+        ("check", "{}"),
+        ("watch", "{}"),
+        ("bridge", "x.json", "--listen", "{}"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("address", ["http://me:hunter2@127.0.0.1:1/metrics", "me:hunter2@h.org:1"])
+def test_an_error_has_no_password_of_an_address(command, address, tmp_path):
+    """An address that is taken for a path is said without its user and password."""
+    done = otel_dllogger(*(one.format(address) for one in command), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "[redacted]@" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_the_bridge_waits_for_no_password(tmp_path):
+    """What is not there yet is said without a user and a password."""
+    command = [*COMMAND, "bridge", "http://me:hunter2@h/metrics", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        line = process.stderr.readline()
+        process.kill()
+    assert line == "otel-dllogger: http://[redacted]@h/metrics is not there yet; waiting for it\n"
