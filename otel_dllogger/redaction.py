@@ -142,6 +142,17 @@ def redact_address(url: str) -> str:
     return redact(f"{scheme}{separator}{rest}")
 
 
+def redact_users(text: str) -> str:
+    """Return a message with ``[redacted]`` in place of users and passwords of addresses in it.
+
+    Unlike ``redact``, it leaves all else, so that paths and options can be copied from a message.
+
+    Args:
+        text: Any text.
+    """
+    return _USER_AT_HOST.sub(f"{REDACTED}@", _USER_OF_URL.sub(f"{REDACTED}@", text))
+
+
 def redact_arguments(arguments: Iterable[str]) -> list[str]:
     """Return the arguments of a program with ``[redacted]`` in place of each secret."""
     safe = []

@@ -21,6 +21,7 @@ from otel_dllogger.cli.terminal import UserError, missing_extra
 from otel_dllogger.errors import ConfigurationError, EndpointError, in_words
 from otel_dllogger.logs.not_logs import refuse_not_logs
 from otel_dllogger.logs.tail.checkpoint import FORMAT
+from otel_dllogger.redaction import redact_users
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,7 +138,7 @@ def _open_live(options: BridgeOptions, listen: str) -> _Live:
                 "otel-dllogger view with --token"
             )
         model = Model()
-        words = ", ".join(options.source.paths)
+        words = redact_users(", ".join(options.source.paths))
         return _Live(open_live_page(PageOptions(listen), model, words, Reading), LogFeed(model))
     except ModuleNotFoundError as error:
         raise UserError(missing_extra(error, "view")) from None

@@ -12,6 +12,7 @@ import click
 from otel_dllogger.cli.terminal import UserError, in_options, missing_extra
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.http.listener import MAX_PORT
+from otel_dllogger.redaction import redact_users
 
 if TYPE_CHECKING:
     import threading
@@ -33,7 +34,7 @@ _STEPS = {
 def say(message: str) -> None:
     """Print one line for the user."""
     with contextlib.suppress(OSError):  # a message that nobody can read is not a reason to end
-        click.echo(f"otel-dllogger: {message}", err=True)
+        click.echo(f"otel-dllogger: {redact_users(message)}", err=True)
 
 
 def explain(error: ConfigurationError | EndpointError | ImportError) -> str:

@@ -11,6 +11,7 @@ import click
 
 from otel_dllogger.cli.parameter_types import Duration, FiniteRange, Moment
 from otel_dllogger.cli.terminal import note
+from otel_dllogger.redaction import redact_users
 from otel_dllogger.version import __version__
 
 if TYPE_CHECKING:
@@ -671,7 +672,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _one_line(error: click.ClickException) -> str:
-    message = " ".join(error.format_message().split())
+    message = redact_users(" ".join(error.format_message().split()))
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else PROGRAM
         if message.endswith("?"):  # click suggests an option

@@ -6,24 +6,32 @@ import http.client
 import re
 import secrets
 import socket
+import ssl
+import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from otel_dllogger.http.listener import MAX_PORT
+from otel_dllogger.redaction import redact_address
 from otel_dllogger.version import USER_AGENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from prometheus_client import Metric
+    from typing_extensions import Buffer
 
 MAX_PAGE_BYTES = 256 * 2**20
 """Bytes of a page that are read; 10,000 series are about 2 MiB."""
 
 _ADDRESS = re.compile(r"(?:(?P<host>[\w.-]+|\[[0-9a-fA-F:.]+\])?:)?(?P<port>\d{1,5})(?P<path>/.*)?")
+_ENDLESS = ("text/event-stream", "multipart/x-mixed-replace")
+_CHUNK_BYTES = 1 << 16
 _READER = secrets.token_hex(4)
 _OPENMETRICS = "application/openmetrics-text"
 _ACCEPT = "text/plain;version=0.0.4;q=1,*/*;q=0.1"
@@ -63,7 +71,7 @@ def page_url(target: str) -> str | None:
         host, _slash, path = rest.partition("/")
         return f"{scheme}://{host}/{path or 'metrics'}" if host else None
     match = _ADDRESS.fullmatch(target)
-    if match is None or int(match["port"]) > 65535:
+    if match is None or int(match["port"]) > MAX_PORT:
         return None
     path = match["path"] or ""
     return f"http://{match['host'] or '127.0.0.1'}:{match['port']}" + (
@@ -71,19 +79,56 @@ def page_url(target: str) -> str | None:
     )
 
 
-def fetch(url: str, *, timeout_s: float = 10.0, is_repeated: bool = False) -> Answer:
+def why_refused(url: str) -> str | None:
+    """Return what is wrong with an address and what to do, None if it may be fetched.
+
+    Args:
+        url: The address of a page, as ``page_url`` returns it.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return f"{redact_address(url)} is not an address; write it as 127.0.0.1:9464"
+    try:
+        is_port = parts.port != 0
+    except ValueError:
+        is_port = False
+    if "@" in parts.netloc or ("@" in url and not is_port):
+        return (
+            f"{redact_address(url)} has a user or a password, which are not supported in addresses "
+            "of pages; leave them out"
+        )
+    if not is_port:
+        port = parts.netloc.rpartition(":")[2]
+        return f"{redact_address(url)}: {port!r} is not a port; pass one from 1 to {MAX_PORT}"
+    return None
+
+
+def fetch(
+    url: str,
+    *,
+    timeout_s: float = 10.0,
+    max_bytes: int = MAX_PAGE_BYTES,
+    is_repeated: bool = False,
+) -> Answer:
     """Fetch a page, without any proxy, since Prometheus does not use one either.
+
+    The body of a stream, which has no end by its type, is not read.
 
     Args:
         url: Its address.
-        timeout_s: Seconds to wait for each part of the answer.
+        timeout_s: Seconds for the whole page, however its parts arrive.
+        max_bytes: A longer page is refused.
         is_repeated: Whether the page is fetched regularly, so that a rank that ends waits until
             its end was seen, as it does for Prometheus.
 
     Raises:
-        UnreachableError: If nothing answers.
+        UnreachableError: If nothing answers, or the answer does not end in time.
     """
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    end_s = time.monotonic() + timeout_s
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), _Handler(end_s), _SecureHandler(end_s)
+    )
     try:
         headers = {"Accept": _ACCEPT, "User-Agent": USER_AGENT}
         if is_repeated:
@@ -91,17 +136,21 @@ def fetch(url: str, *, timeout_s: float = 10.0, is_repeated: bool = False) -> An
             # A rank tells those who scrape it apart by address and agent, and waits for each.
             headers["User-Agent"] = f"{USER_AGENT} reader/{_READER}"
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 - http only
-        with opener.open(request, timeout=timeout_s) as response:
-            return _answer(
-                response.status, response.headers.get("Content-Type"), response.read(MAX_PAGE_BYTES)
-            )
-    except urllib.error.HTTPError as error:
-        with error:
-            return _answer(
-                error.code, error.headers.get("Content-Type"), error.read(MAX_PAGE_BYTES)
-            )
+        try:
+            response = opener.open(request, timeout=timeout_s)
+        except urllib.error.HTTPError as error:
+            response = error
+        with response:
+            content_type = response.headers.get("Content-Type") or ""
+            body = b"" if is_endless(content_type) else _read(response, max_bytes)
+            return Answer(response.status, content_type, body.decode("utf-8", "replace"))
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise UnreachableError(_why(error)) from error
+
+
+def is_endless(content_type: str) -> bool:
+    """Return whether what has this type is a stream, which never ends."""
+    return content_type.lower().startswith(_ENDLESS)
 
 
 def parse_page(text: str, content_type: str = "") -> list[Metric]:
@@ -127,8 +176,94 @@ def parse_page(text: str, content_type: str = "") -> list[Metric]:
         raise UnreadablePageError(_where(text, error)) from error
 
 
-def _answer(status: int, content_type: str | None, body: bytes) -> Answer:
-    return Answer(status, content_type or "", body.decode("utf-8", "replace"))
+def _read(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
+    chunks, left = [], max_bytes
+    while chunk := response.read(_CHUNK_BYTES):
+        chunks.append(chunk)
+        left -= len(chunk)
+        if left < 0:
+            raise UnreachableError(f"its page is longer than {max_bytes >> 20} MiB")
+    return b"".join(chunks)
+
+
+class _Socket(socket.socket):
+    """A socket whose receiving ends at one time, however often something arrives before."""
+
+    end_s = 0.0
+
+    def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
+        self.settimeout(_left_s(self.end_s))
+        return super().recv_into(buffer, nbytes, flags)
+
+
+class _SecureSocket(ssl.SSLSocket):
+    """The same with TLS."""
+
+    end_s = 0.0
+
+    def recv_into(self, buffer: Buffer, nbytes: int | None = None, flags: int = 0) -> int:
+        self.settimeout(_left_s(self.end_s))
+        return super().recv_into(buffer, nbytes, flags)
+
+
+class _Connection(http.client.HTTPConnection):
+    end_s = 0.0
+
+    def connect(self) -> None:
+        self.timeout = _left_s(self.end_s)
+        super().connect()
+        timed = _Socket(fileno=self.sock.detach())
+        timed.end_s = self.end_s
+        timed.settimeout(_left_s(self.end_s))
+        self.sock = timed
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    end_s = 0.0
+
+    def connect(self) -> None:
+        self.timeout = _left_s(self.end_s)
+        super().connect()
+        if isinstance(self.sock, _SecureSocket):
+            self.sock.end_s = self.end_s
+
+
+class _Handler(urllib.request.HTTPHandler):
+    def __init__(self, end_s: float) -> None:
+        super().__init__()
+        self._end_s = end_s
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        def connection(host: str, **options: Any) -> _Connection:
+            made = _Connection(host, **options)
+            made.end_s = self._end_s
+            return made
+
+        return self.do_open(connection, req)
+
+
+class _SecureHandler(urllib.request.HTTPSHandler):
+    def __init__(self, end_s: float) -> None:
+        super().__init__()
+        self._end_s = end_s
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        context = ssl.create_default_context()
+        context.sslsocket_class = _SecureSocket
+
+        def connection(host: str, **options: Any) -> _SecureConnection:
+            made = _SecureConnection(host, context=context, **options)
+            made.end_s = self._end_s
+            return made
+
+        return self.do_open(connection, req)
+
+
+def _left_s(end_s: float) -> float:
+    left_s = end_s - time.monotonic()
+    if left_s <= 0.0:
+        raise TimeoutError
+    return left_s
 
 
 def _why(error: Exception) -> str:
@@ -136,7 +271,7 @@ def _why(error: Exception) -> str:
     if isinstance(reason, ConnectionRefusedError):
         return "nothing listens there"
     if isinstance(reason, TimeoutError):
-        return "no answer in time"
+        return "no whole answer in time"
     if isinstance(reason, socket.gaierror):
         return "the host is unknown"
     if isinstance(reason, http.client.HTTPException):

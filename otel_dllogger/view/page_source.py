@@ -6,13 +6,20 @@ A page has last values only, so histories begin when it is first read.
 from __future__ import annotations
 
 import math
+import queue
 import socket
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Protocol
 
 from otel_dllogger.http.discovery_folder import is_readable
-from otel_dllogger.http.scrape import UnreachableError, UnreadablePageError, fetch
+from otel_dllogger.http.scrape import (
+    UnreachableError,
+    UnreadablePageError,
+    fetch,
+    is_endless,
+)
 from otel_dllogger.http.service_discovery import announced_pages, live_pages
 from otel_dllogger.record import ITERATION
 from otel_dllogger.view.facts import BESIDE_A_LOG, INFO, note
@@ -26,12 +33,15 @@ if TYPE_CHECKING:
     from otel_dllogger.http.discovery_folder import DiscoveryFolder
     from otel_dllogger.view.model import Model, Rank, Series
 
+_Reading = Future["str | Exception"]
+
 SCRAPE_INTERVAL_S = 1.0
 """Seconds between two readings of a page; more if reading all of them takes long."""
 
 _SHARE = 3.0  # the pause is that many times as long as the processor was busy with the readings
-_RETRY_S = 10.0  # seconds until a page that is gone is asked again, for which the others wait
-_TIMEOUT_S = 2.0
+_RETRY_S = 10.0  # seconds until a page that is gone is asked again
+_TIMEOUT_S = 2.0  # for a whole page
+_MAX_BYTES = 64 * 2**20  # of a page; 10,000 series are about 2 MiB
 _THREADS = 16
 _MISSES = 2  # failed readings after which a page counts as gone
 SCANNED_PORTS = range(9464, 9464 + 64)
@@ -150,7 +160,8 @@ class PageSource:
         self._model = model
         self._pages: dict[str, _Page] = {}
         self._owners: dict[Rank, _Page] = {}
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="otel-dllogger-scrape")
+        self._readers = _Readers()
+        self._asked: dict[str, _Reading] = {}
         self._due_s = 0.0
         self.errors: dict[str, str] = {}
 
@@ -160,7 +171,10 @@ class PageSource:
         return len(self._pages) - len(self.errors)
 
     def poll(self) -> bool:
-        """Read all pages if that is due; return False, since there is never more at once."""
+        """Read the pages if that is due; return False, since there is never more at once.
+
+        What a slow page says is taken in a later call, so that the others do not wait for it.
+        """
         begun_s, busy_s = time.monotonic(), time.process_time()
         if begun_s < self._due_s:
             return False
@@ -170,12 +184,15 @@ class PageSource:
         for url in urls:
             if url not in self._pages:
                 self._pages[url] = _Page(url)
-        asked = [url for url in urls if self._pages[url].due_s <= begun_s]
-        texts = list(self._pool.map(_fetch, asked))  # before the lock, for which views wait
+            if url not in self._asked and self._pages[url].due_s <= begun_s:
+                self._asked[url] = self._readers.ask(url)
+        wait(self._asked.values(), SCRAPE_INTERVAL_S)  # before the lock, for which views wait
+        answered = [url for url, reading in self._asked.items() if reading.done()]
+        texts = {url: self._asked.pop(url).result() for url in answered}
         with self._model.lock:
             self._leave(urls)
-            for url, text in zip(asked, texts, strict=True):
-                page, is_announced = self._pages[url], url in announced
+            for url in texts.keys() & self._pages.keys():
+                page, text, is_announced = self._pages[url], texts[url], url in announced
                 if isinstance(text, Exception) and page.was_announced and not is_announced:
                     self._close(page)
                 else:
@@ -188,11 +205,12 @@ class PageSource:
 
     def close(self) -> None:
         """End the threads."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._readers.close()
 
     def _leave(self, urls: Mapping[str, None]) -> None:
         """Note which pages were taken away: their processes closed them."""
         for url in self._pages.keys() - urls.keys():
+            self._asked.pop(url, None)
             self._close(self._pages.pop(url))
 
     def _close(self, page: _Page) -> None:
@@ -247,6 +265,39 @@ class PageSource:
         if owner is None or owner is page or owner.misses or owner.url not in self._pages:
             return True
         return _start_s(samples) > (rank.start_s or 0.0)
+
+
+class _Readers:
+    """Threads that read pages.
+
+    Unlike those of a ``ThreadPoolExecutor``, they do not keep the process from ending.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[tuple[str, _Reading] | None] = queue.SimpleQueue()
+        self._threads = 0
+
+    def ask(self, url: str) -> _Reading:
+        """Begin to read a page."""
+        reading: _Reading = Future()
+        self._queue.put((url, reading))
+        if self._threads < _THREADS:
+            self._threads += 1
+            threading.Thread(target=self._run, name="otel-dllogger-scrape", daemon=True).start()
+        return reading
+
+    def close(self) -> None:
+        """End the threads, without waiting for pages that are being read."""
+        for _ in range(self._threads):
+            self._queue.put(None)
+
+    def _run(self) -> None:
+        while (asked := self._queue.get()) is not None:
+            url, reading = asked
+            try:
+                reading.set_result(_fetch(url))
+            except Exception as error:  # a thread that ends would never answer again
+                reading.set_result(error)
 
 
 class _ReadRank:
@@ -315,11 +366,13 @@ class _ReadRank:
 
 def _fetch(url: str) -> str | Exception:
     try:
-        answer = fetch(url, timeout_s=_TIMEOUT_S, is_repeated=True)
+        answer = fetch(url, timeout_s=_TIMEOUT_S, max_bytes=_MAX_BYTES, is_repeated=True)
     except UnreachableError as error:
         return error
     if answer.status != _HTTP_OK:
         return UnreachableError(f"it answers with HTTP status {answer.status}")
+    if is_endless(answer.content_type):
+        return UnreachableError(f"it is {answer.content_type!r} and not a metrics page")
     return answer.text
 
 

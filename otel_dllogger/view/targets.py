@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.http.discovery_folder import folders_to_read
-from otel_dllogger.http.scrape import page_url
+from otel_dllogger.http.scrape import page_url, why_refused
 from otel_dllogger.http.service_discovery import announced_pages
 from otel_dllogger.logs.not_logs import refuse_not_logs
 from otel_dllogger.redaction import redact_address
@@ -67,7 +67,7 @@ def find_targets(source: Source) -> Targets:
             discovery folders, and the ports that ranks take.
 
     Raises:
-        ConfigurationError: If there is nothing where a path points to.
+        ConfigurationError: If there is nothing where a path points to, or an address is invalid.
     """
     if not source.paths:
         return _here()
@@ -77,6 +77,9 @@ def find_targets(source: Source) -> Targets:
         path = Path(target)
         url = None if path.exists() else page_url(target)
         if url is not None:
+            refusal = why_refused(url)
+            if refusal is not None:
+                raise ConfigurationError(refusal)
             urls.append(url)
             words.append(redact_address(url))
         elif path.is_dir() and (announced_pages(path) or _is_empty(path)):

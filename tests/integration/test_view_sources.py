@@ -169,6 +169,37 @@ def test_a_rank_that_ends_is_not_gone(tmp_path: Path, start, watching) -> None:
     assert rank.process.wait(30) == 0
 
 
+@pytest.mark.parametrize(
+    ("number", "states"),
+    [
+        (signal.SIGTERM, {health.UNFINISHED, health.TERMINATED}),
+        (signal.SIGKILL, {health.VANISHED}),
+    ],
+)
+def test_a_rank_that_takes_its_announcement_back_has_not_vanished(
+    tmp_path: Path, watching, number: signal.Signals, states: set[str]
+) -> None:
+    """It is found by its port as well, which does not answer any more when it is asked again."""
+    rank = Rank(tmp_path, run=RUN, linger_s=0)
+    rank.wait_started()
+    try:
+        watched = watching(tmp_path / "discovery", f"127.0.0.1:{rank.port}")
+        rank.call("log", [0, 0], {"train.loss": 1.0})
+        watched.poll()
+        assert {0: health.TRAINING} == watched.states()
+        rank.process.send_signal(number)
+        rank.process.wait(30)
+        for _ in range(4):
+            watched.poll()
+            assert watched.states()[0] in {health.TRAINING, *states}
+        assert watched.states()[0] in states
+    finally:
+        rank.process.kill()
+        rank.process.wait()
+        rank.process.stdin.close()
+        rank.process.stdout.close()
+
+
 def test_ranks_of_this_machine_are_found_wherever_they_announced_themselves(
     tmp_path: Path, start, watching, monkeypatch
 ) -> None:

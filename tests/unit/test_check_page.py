@@ -189,6 +189,41 @@ def test_what_is_wrong_with_a_page_is_said(check, old, new, code, sentences):
     assert_said(check(GOOD_PAGE.replace(old, new), "page.txt"), code, *sentences)
 
 
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "1e300", "-1e300", "1e17", "0"])
+def test_values_that_cannot_be_are_described(check, value):
+    """Whatever serves a page: it is described, without a traceback."""
+    page = "".join(
+        line if line.startswith("#") or "_info" in line else f"{line.rpartition(' ')[0]} {value}\n"
+        for line in GOOD_PAGE.splitlines(keepends=True)
+    )
+    page += f'dllogger_run_start_timestamp_seconds{{run="r1",rank="0"}} {value}\n'
+    done = check(page, "page.txt")
+    assert "Run r1\n" in done.stdout
+    assert not done.stderr
+    name = "dllogger_last_log_timestamp_seconds"
+    last = f'# TYPE {name} gauge\n{name}{{run="n",rank="0"}} {value}\n'
+    words = [] if value == "0" else [f"logged last at {float(value):g} s since 1970, which is not"]
+    assert_said(check(last, "page.txt"), 0, "Run n\n", "last record", *words)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('dllogger_rank_info{run="n",rank="0",attempt="x"} 1', "  rank 0\n    attempt x, "),
+        ('dllogger_rank_info{run="n",rank="0",pid="7"} 1', "  rank 0, process 7\n"),
+        ('dl_loss{run="n",rank="\u00b2"} 1', "  rank \u00b2\n"),
+        (f'dl_loss{{run="n",rank="{"9" * 5000}"}} 1', "9" * 5000),
+        ('dl_loss{run="n",rank=""} 1', "Run n\n"),
+        ('dl_loss{rank="-1"} 1', "  rank -1\n"),
+    ],
+    ids=["no host", "no host but a process", "superscript", "5000 digits", "empty", "negative"],
+)
+def test_labels_that_cannot_be_are_described(check, line, words):
+    """A page may come from something else than this package."""
+    name = line.partition("{")[0]
+    assert_said(check(f"# TYPE {name} gauge\n{line}\n", "page.txt"), 0, words)
+
+
 def test_a_value_that_is_nan_now_is_told_from_one_that_was(check):
     """A metric whose series has left the page is NaN at this moment."""
     page = GOOD_PAGE.replace('stage="train"} 0.0', 'stage="train"} 1.0').partition("# TYPE dl_")[0]
@@ -242,10 +277,60 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
             "nope.json": ("no file 'nope.json'", "pass a log"),
             ".": ("there is no log at .",),
             f"127.0.0.1:{port}": ("nothing listens there", "is the run still going"),
-            "http://[::1": ("cannot be reached",),
-            f"http://me:hunter2@127.0.0.1:{port}": ("http://[redacted]@127.0.0.1", "cannot be"),
+            "http://[::1": ("http://[::1/metrics is not an address",),
             "nobody.invalid:80": ("cannot be reached",),
             "http://": ("no file",),
-            "http://127.0.0.1:99999": ("cannot be reached",),
         }.items():
             assert_user_error(otel_dllogger("check", target, cwd=tmp_path), *words)
+
+
+@pytest.mark.parametrize("command", ["check", "watch", "view"])
+def test_addresses_that_are_not_supported_are_refused(command):
+    """With a user, or a port that none is: it is said before anything is asked."""
+    for target, words in {
+        "http://me:hunter2@127.0.0.1:1/": (
+            "http://[redacted]@127.0.0.1:1/metrics has a user or a password, which are not supp",
+            "; leave them out",
+        ),
+        "http://me:hunter2/@127.0.0.1:1/": ("has a user or a password",),
+        "http://x:99999/": ("http://x:99999/metrics: '99999' is not a port; pass one from 1 to",),
+        "http://x:0/": ("'0' is not a port",),
+        "http://x:y/": ("'y' is not a port",),
+    }.items():
+        done = otel_dllogger(command, target)
+        assert_user_error(done, *words)
+        assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("report", "{}"),
+        ("backfill", "{}", "--to", "csv", "x.csv"),
+        ("backfill", "x.json", "--to", "prometheus", "{}"),
+        ("run", "{}"),
+        ("run", "-m", "{}"),
+        ("check", "{}"),
+        ("watch", "{}"),
+        ("bridge", "x.json", "--listen", "{}"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("address", ["http://me:hunter2@127.0.0.1:1/metrics", "me:hunter2@h.org:1"])
+def test_an_error_has_no_password_of_an_address(command, address, tmp_path):
+    """An address that is taken for a path is said without its user and password."""
+    done = otel_dllogger(*(one.format(address) for one in command), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "[redacted]@" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_the_bridge_waits_for_no_password(tmp_path):
+    """What is not there yet is said without a user and a password."""
+    command = [*COMMAND, "bridge", "http://me:hunter2@h/metrics", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        line = process.stderr.readline()
+        process.kill()
+    assert line == "otel-dllogger: http://[redacted]@h/metrics is not there yet; waiting for it\n"

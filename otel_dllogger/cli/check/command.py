@@ -23,7 +23,7 @@ from otel_dllogger.cli.check.report import Report
 from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.errors import ConfigurationError, count_of, in_words
 from otel_dllogger.http.discovery_folder import folders_to_read
-from otel_dllogger.http.scrape import MAX_PAGE_BYTES, UnreachableError, fetch, page_url
+from otel_dllogger.http.scrape import MAX_PAGE_BYTES, UnreachableError, fetch, page_url, why_refused
 from otel_dllogger.logs.findings import SHARED, grouped, merge_warnings
 from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.source import LogFiles, read_lines
@@ -118,6 +118,9 @@ def _combined(reports: list[tuple[str, Report]], logs: _Logs, *, details: bool) 
 
 
 def _check_url(url: str) -> Report:
+    refusal = why_refused(url)
+    if refusal is not None:
+        raise UserError(refusal)
     try:
         answer = fetch(url)
     except UnreachableError as error:

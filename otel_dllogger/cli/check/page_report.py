@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ _OF_BRIDGE = {
     "dllogger_bridge_unusual_total": REASONS[FILE],
 }
 _PAGE_TYPES = ("text/plain", "application/openmetrics-text")
+
+_MOST_DIGITS = 9  # of a rank
 
 _RankKey = tuple[str, str]
 
@@ -81,7 +84,7 @@ class _Page:
                 for one in self._samples
                 if _is_ours(one.name) and "rank" in one.labels
             },
-            key=lambda key: (key[0], int(key[1]) if key[1].isdigit() else -1, key[1]),
+            key=lambda key: (key[0], _number_of(key[1]), key[1]),
         )
         if not ranks:
             names = ", ".join(family.name for family in families[:5])
@@ -102,7 +105,7 @@ class _Page:
         report, rank = self._report, key[1]
         info = next(iter(self._of(key, "dllogger_rank_info")), None)
         labels = info.labels if info else {}
-        where = f" on {labels['host']}" if labels else ""
+        where = f" on {labels['host']}" if labels.get("host") else ""
         if labels.get("pid"):  # a bridge does not know the process
             where += f", process {labels['pid']}"
         of = f" of {labels['world_size']}" if "world_size" in labels else ""
@@ -145,8 +148,14 @@ class _Page:
                     "and log?"
                 )
             return "no record yet" + (f", {ended}" if ended else "")
+        when = _local_time(last_s)
+        if when is None:
+            self._report.warnings.append(
+                f"{self._named(*key)} logged last at {last_s:g} s since 1970, which is not a time; "
+                "look at what serves this page"
+            )
+            return f"{ended}, last record at {last_s:g}".removeprefix(", ")
         age_s = self._read_at_s - last_s
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last_s))
         if ended:
             return f"{ended}, last record {format_duration(max(age_s, 0.0))} ago ({when})"
         if age_s < -health.ALIVE_S:
@@ -166,7 +175,8 @@ class _Page:
     def _records(self, key: _RankKey) -> int:
         """Return how many records a rank logged."""
         calls = self._of(key, "dllogger_records_total")
-        return int(sum(one.value for one in calls if one.labels.get("type") == "log"))
+        count = sum(one.value for one in calls if one.labels.get("type") == "log")
+        return int(count) if math.isfinite(count) else 0
 
     def _describe_metrics(self) -> None:
         titles = (
@@ -275,3 +285,16 @@ class _Page:
 
 def _is_ours(name: str) -> bool:
     return name.startswith(("dllogger_", "dl_"))
+
+
+def _number_of(rank: str) -> int:
+    """Return a rank as a number, -1 if it is none."""
+    return int(rank) if rank.isdecimal() and len(rank) <= _MOST_DIGITS else -1
+
+
+def _local_time(time_s: float) -> str | None:
+    """Return a time for people, None if there is no such time."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_s))
+    except (ValueError, OverflowError, OSError):
+        return None
