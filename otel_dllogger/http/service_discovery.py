@@ -171,7 +171,7 @@ class DiscoveryFile:
 
 
 def _inform(message: str) -> None:
-    """Tell what is no reason for a warning, since nobody asked for a default folder."""
+    """Tell what is not a reason for a warning, since nobody asked for a default folder."""
     import logging  # noqa: PLC0415 - rarely needed
 
     logging.getLogger("otel_dllogger").info("%s", message)

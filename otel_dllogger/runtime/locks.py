@@ -92,20 +92,9 @@ if sys.version_info >= (3, 14):
 else:
 
     def locked(lock: threading.RLock, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Call a function under a lock.
+        """Call a function under a lock, as above.
 
-        No handler can raise between the lock and the block of a ``with`` statement.
-
-        Args:
-            lock: The lock; a signal handler may call this while its thread holds the lock.
-            function: The function, which must not call foreign code.
-            arguments: Its arguments.
-
-        Returns:
-            What the function returns.
-
-        Raises:
-            LockTimeout: If another thread than the main one waited for too long.
+        Here, no handler can raise between taking the lock and the block of a ``with`` statement.
         """
         if get_ident() == MAIN_THREAD.ident:
             with lock:

@@ -88,7 +88,7 @@ def test_views_do_not_wait_for_a_page_that_never_answers() -> None:
     "slow", [(WELL, b"#", 0.1), (b"HTTP/1.1 200 OK\r\nX: ", b"x", 0.1), (WELL, b"#" * 99 + b"\n")]
 )
 def test_others_do_not_wait_for_a_page_that_never_ends(slow) -> None:
-    """A service that is no rank, on a port where ranks may be, does not hide those that are."""
+    """A service that is not a rank, on a port where ranks may be, does not hide those that are."""
     with answering(*slow) as endless, answering(WELL + PAGE) as well:
         urls = [f"http://127.0.0.1:{port}/metrics" for port in (endless, well)]
         model = Model()
