@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-# A shell starts what it runs in the background with SIGINT ignored, and children inherit that.
+# A shell starts what it runs in the background with SIGINT ignored, nohup with SIGHUP, and
+# children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _LAUNCHERS = (
     "OTEL_",

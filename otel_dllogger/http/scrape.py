@@ -12,7 +12,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -108,6 +108,7 @@ def fetch(
     url: str,
     *,
     timeout_s: float = 10.0,
+    silence_s: float = 10.0,
     max_bytes: int = MAX_PAGE_BYTES,
     is_repeated: bool = False,
 ) -> Answer:
@@ -118,6 +119,7 @@ def fetch(
     Args:
         url: Its address.
         timeout_s: Seconds for the whole page, however its parts arrive.
+        silence_s: Seconds for the connection, and until the next part arrives.
         max_bytes: A longer page is refused.
         is_repeated: Whether the page is fetched regularly, so that a rank that ends waits until
             its end was seen, as it does for Prometheus.
@@ -125,9 +127,9 @@ def fetch(
     Raises:
         UnreachableError: If nothing answers, or the answer does not end in time.
     """
-    end_s = time.monotonic() + timeout_s
+    limits = _Limits(time.monotonic() + timeout_s, silence_s)
     opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), _Handler(end_s), _SecureHandler(end_s)
+        urllib.request.ProxyHandler({}), _Handler(limits), _SecureHandler(limits)
     )
     try:
         headers = {"Accept": _ACCEPT, "User-Agent": USER_AGENT}
@@ -186,66 +188,80 @@ def _read(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
+class _Limits(NamedTuple):
+    """When an answer must be there, and how long each wait for a part of it may take."""
+
+    end_s: float
+    silence_s: float
+
+    def left_s(self) -> float:
+        """Return how long to wait now, in seconds."""
+        left_s = min(self.end_s - time.monotonic(), self.silence_s)
+        if left_s <= 0.0:
+            raise TimeoutError
+        return left_s
+
+
 class _Socket(socket.socket):
     """A socket whose receiving ends at one time, however often something arrives before."""
 
-    end_s = 0.0
+    limits = _Limits(0.0, 0.0)
 
     def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
-        self.settimeout(_left_s(self.end_s))
+        self.settimeout(self.limits.left_s())
         return super().recv_into(buffer, nbytes, flags)
 
 
 class _SecureSocket(ssl.SSLSocket):
     """The same with TLS."""
 
-    end_s = 0.0
+    limits = _Limits(0.0, 0.0)
 
     def recv_into(self, buffer: Buffer, nbytes: int | None = None, flags: int = 0) -> int:
-        self.settimeout(_left_s(self.end_s))
+        self.settimeout(self.limits.left_s())
         return super().recv_into(buffer, nbytes, flags)
 
 
 class _Connection(http.client.HTTPConnection):
-    end_s = 0.0
+    limits = _Limits(0.0, 0.0)
 
     def connect(self) -> None:
-        self.timeout = _left_s(self.end_s)
+        self.timeout = self.limits.left_s()
         super().connect()
         timed = _Socket(fileno=self.sock.detach())
-        timed.end_s = self.end_s
-        timed.settimeout(_left_s(self.end_s))
+        timed.limits = self.limits
+        timed.settimeout(self.limits.left_s())
         self.sock = timed
 
 
 class _SecureConnection(http.client.HTTPSConnection):
-    end_s = 0.0
+    limits = _Limits(0.0, 0.0)
 
     def connect(self) -> None:
-        self.timeout = _left_s(self.end_s)
+        self.timeout = self.limits.left_s()
         super().connect()
         if isinstance(self.sock, _SecureSocket):
-            self.sock.end_s = self.end_s
+            self.sock.limits = self.limits
 
 
 class _Handler(urllib.request.HTTPHandler):
-    def __init__(self, end_s: float) -> None:
+    def __init__(self, limits: _Limits) -> None:
         super().__init__()
-        self._end_s = end_s
+        self._limits = limits
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         def connection(host: str, **options: Any) -> _Connection:
             made = _Connection(host, **options)
-            made.end_s = self._end_s
+            made.limits = self._limits
             return made
 
         return self.do_open(connection, req)
 
 
 class _SecureHandler(urllib.request.HTTPSHandler):
-    def __init__(self, end_s: float) -> None:
+    def __init__(self, limits: _Limits) -> None:
         super().__init__()
-        self._end_s = end_s
+        self._limits = limits
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         context = ssl.create_default_context()
@@ -253,17 +269,10 @@ class _SecureHandler(urllib.request.HTTPSHandler):
 
         def connection(host: str, **options: Any) -> _SecureConnection:
             made = _SecureConnection(host, context=context, **options)
-            made.end_s = self._end_s
+            made.limits = self._limits
             return made
 
         return self.do_open(connection, req)
-
-
-def _left_s(end_s: float) -> float:
-    left_s = end_s - time.monotonic()
-    if left_s <= 0.0:
-        raise TimeoutError
-    return left_s
 
 
 def _why(error: Exception) -> str:

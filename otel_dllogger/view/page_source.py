@@ -40,7 +40,8 @@ SCRAPE_INTERVAL_S = 1.0
 
 _SHARE = 3.0  # the pause is that many times as long as the processor was busy with the readings
 _RETRY_S = 10.0  # seconds until a page that is gone is asked again
-_TIMEOUT_S = 2.0  # for a whole page
+_TIMEOUT_S = 10.0  # for a whole page, as Prometheus has it by default; others do not wait
+_SILENCE_S = 2.0
 _MAX_BYTES = 64 * 2**20  # of a page; 10,000 series are about 2 MiB
 _THREADS = 16
 _MISSES = 2  # failed readings after which a page counts as gone
@@ -366,7 +367,9 @@ class _ReadRank:
 
 def _fetch(url: str) -> str | Exception:
     try:
-        answer = fetch(url, timeout_s=_TIMEOUT_S, max_bytes=_MAX_BYTES, is_repeated=True)
+        answer = fetch(
+            url, timeout_s=_TIMEOUT_S, silence_s=_SILENCE_S, max_bytes=_MAX_BYTES, is_repeated=True
+        )
     except UnreachableError as error:
         return error
     if answer.status != _HTTP_OK:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.command import COMMAND, TIMEOUT_S
-from tests.support.http import ask
+from tests.support.http import ask, wait_until
 from tests.support.stand_ins import as_on_macos
 
 if TYPE_CHECKING:
@@ -147,9 +147,16 @@ def test_the_live_page_the_report_and_backfill_have_the_run(training, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
+    port = int(re.search(r"http://\S+:(\d+)/", view.stdout.readline())[1])
+
+    def is_shown():
+        try:
+            return b"<!doctype html>" in ask(port, "/").body.lower()
+        except ConnectionError:  # until it serves; if it has ended, what it said is looked at
+            return view.poll() is not None
+
     try:
-        port = int(re.search(r"http://\S+:(\d+)/", view.stdout.readline())[1])
-        assert b"<!doctype html>" in ask(port, "/").body.lower()
+        wait_until(is_shown)
     finally:
         view.terminate()
         _said, errors = view.communicate(timeout=TIMEOUT_S)
