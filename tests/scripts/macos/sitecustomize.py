@@ -57,6 +57,7 @@ for _module, _names in _ONLY_ON_LINUX.items():
     for _name in [*vars(_module)]:
         if _is_among(_name, _names):
             delattr(_module, _name)
+sys.modules.pop("selectors", None)  # coverage imports it before; it chooses by what select has
 for _name in [*vars(signal)]:  # its enumeration is made of what _signal has
     if _is_among(_name, _ONLY_ON_LINUX[_signal]):
         delattr(signal, _name)
