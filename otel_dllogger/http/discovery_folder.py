@@ -52,7 +52,7 @@ def folder_to_write(argument: str | os.PathLike[str] | None) -> DiscoveryFolder 
             or the default one.
 
     Returns:
-        The folder, None if there shall be no file or no default folder can be used.
+        The folder; None for no file, or where none of the default folders can be used.
     """
     given_by = GivenBy.ARGUMENT if argument else GivenBy.VARIABLE
     given = os.fsdecode(argument) if argument else settings.text(settings.DISCOVERY_DIR, "")

@@ -152,7 +152,7 @@ class SeriesStore:
         position: Position | None,
         finite: bool,
     ) -> RankState | None:
-        """Do what ``_alone`` does, for the most frequent function without calls in between."""
+        """Do what ``_alone`` does for ``_record``, which is called most, with one call less."""
         if self._is_taking:
             raise LockTimeout
         self._is_taking = True
