@@ -105,6 +105,7 @@ def test_what_a_crash_leaves_of_a_checkpoint_is_accepted(tmp_path, damage):
     given = (log, "--checkpoint", checkpoint)
     with BridgeProcess(*given, folder=tmp_path) as bridge:
         bridge.wait_for_value(3, "dllogger_bridge_lines_total")
+        bridge.stop()
     whole = checkpoint.read_bytes()
     checkpoint.write_bytes(
         {
@@ -118,6 +119,7 @@ def test_what_a_crash_leaves_of_a_checkpoint_is_accepted(tmp_path, damage):
     )
     with BridgeProcess(*given, folder=tmp_path) as bridge:
         bridge.wait_for_value(1, "dllogger_bridge_files")
+        bridge.stop()
     assert json.loads(checkpoint.read_bytes())["format"] == "otel_dllogger.follow"
 
 
