@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger import arguments, settings
 from otel_dllogger.diagnostics import DIAGNOSTICS, OTLP
+from otel_dllogger.gpu.own_gpu import OWN_GPU
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
@@ -128,6 +129,7 @@ class OTLPBackend(RecordBackend):
             max_series=max_series,
             text_parameters=text_parameters,
         )
+        OWN_GPU.look_up()
         self._sender.start()
         closing.add(self)
         EXIT_STATUS.watch()
