@@ -40,6 +40,7 @@ from tests.support.http import ask
 backend = dllogger.PrometheusBackend(0, port=0, run="r", discovery_dir="none")
 logger = dllogger.Logger([backend])
 logger.log((0, 1), {"loss": 1.0})
+assert OWN_GPU._was_asked
 
 def show():
     page = ask(backend.endpoint.port).body.decode()
@@ -166,6 +167,18 @@ def test_rocm_shows_what_its_variables_say(library: Path, tmp_path: Path) -> Non
     assert labels["UUID"] == FOUR[2].split()[1]
 
 
+def test_why_there_is_none_is_said_in_one_line_to_who_asks(library: Path, tmp_path: Path) -> None:
+    """At the level DEBUG, which nobody has by default."""
+    listen = """
+import logging, sys
+logging.basicConfig(level=logging.DEBUG, stream=sys.stdout, format="%(name)s %(message)s")
+"""
+    lines = run(listen + SHOW, describe(library, tmp_path / "gpus", FOUR))
+    said = {line for line in lines if "GPU" in line}
+    reason = "4 GPUs are visible, and there is no local rank"
+    assert said == {f"otel_dllogger the GPU of this rank is unknown: {reason}"}
+
+
 def test_a_driver_that_does_not_answer_holds_nothing_up(library: Path, tmp_path: Path) -> None:
     """The page is there without the series, and the process ends as always."""
     code = f"""
@@ -229,6 +242,7 @@ from otel_dllogger.gpu.own_gpu import OWN_GPU
 
 backend = dllogger.OTLPBackend(0, endpoint=sys.argv[1], run="r")
 logger = dllogger.Logger([backend])
+assert OWN_GPU._was_asked
 OWN_GPU._worker.run(30)
 logger.log((0, 1), {"loss": 1.0})
 logger.close()

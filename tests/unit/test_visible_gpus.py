@@ -93,6 +93,14 @@ def test_an_instance_that_nothing_names_is_not_guessed(entries):
         visible_on_cuda([PARTS, ONE_PART], environ)
 
 
+def test_of_several_partitioned_gpus_cuda_shows_one_instance_alone():
+    """Which one that is, only CUDA knows, even if each GPU has but one."""
+    two = [ONE_PART, gpu(2, "GPU-cc03", is_partitioned=True, instances=(ONE,))]
+    for environ in ({}, {"CUDA_VISIBLE_DEVICES": "1,0"}):
+        with pytest.raises(UnknownGPUError, match="names no instance"):
+            visible_on_cuda(two, environ)
+
+
 def test_a_container_names_its_instance():
     """By NVIDIA_VISIBLE_DEVICES, where it sees the others as well."""
     given = {"NVIDIA_VISIBLE_DEVICES": "MIG-2222"}
