@@ -409,8 +409,8 @@ def _gpus() -> list[Builder[models.Panel]]:
 
     def at_end(choose: str, metric: str) -> str:
         last = promql.of_gpu(f"{metric} @ end()", by=RANK, ranks=f"{promql.gpus()} @ end()")
-        values = promql.of_gpu(metric, by=one)
-        return f"{values} and on ({RANK}) {choose} by ({RUN}) ($worst, {last})"
+        ranks = f"({promql.gpus()} and on ({RANK}) {choose} by ({RUN}) ($worst, {last}))"
+        return promql.of_gpu(metric, by=one, ranks=ranks)  # chosen first: a third of the time
 
     # Of hosts on which no rank knows its GPU, all that there are.
     unknown = f"unless on (host) {promql.gpus()}"
