@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger import arguments, settings
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.gpu.own_gpu import OWN_GPU
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
@@ -79,6 +78,8 @@ class OTelBackend(RecordBackend):
         # callback takes: ``log`` must not wait for it, not even at a metric's first value.
         self._registrar = Worker("otel-dllogger-instruments", self._register)
         self._instruments = self._make_instruments(meter_provider)
+        from otel_dllogger.gpu.own_gpu import OWN_GPU  # noqa: PLC0415
+
         OWN_GPU.look_up()
         EXIT_STATUS.watch()
         TERMINATION.add(self)

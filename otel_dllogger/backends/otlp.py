@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger import arguments, settings
 from otel_dllogger.diagnostics import DIAGNOSTICS, OTLP
-from otel_dllogger.gpu.own_gpu import OWN_GPU
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
@@ -114,6 +113,7 @@ class OTLPBackend(RecordBackend):
             self._queue.silence()
             return
         DIAGNOSTICS.count_from_zero(OTLP)
+        from otel_dllogger.gpu.own_gpu import OWN_GPU  # noqa: PLC0415
         from otel_dllogger.otlp.settings import read_options  # noqa: PLC0415
 
         self._sender = self._make_sender(
