@@ -17,27 +17,47 @@ if TYPE_CHECKING:
 _PROFILE = re.compile(r"\bMIG (?:\d+c\.)?(.+)")  # a compute instance is named 1c.3g.20gb
 
 
-def read_gpus() -> list[GPU]:
+def load_nvml() -> Any | None:
+    """Return the module of the package ``nvidia-ml-py``; None if it or the driver is missing.
+
+    This asks the driver nothing. It is not for a thread of its own: where a process is forked
+    while another thread imports or loads a library, the child waits for that thread for ever.
+    """
+    try:
+        import ctypes  # noqa: PLC0415 - 35 ms with the next, and only where somebody trains
+
+        import pynvml  # noqa: PLC0415
+
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except Exception:
+        return None
+    return pynvml
+
+
+def read_gpus(nvml: Any | None) -> list[GPU]:
     """Return the GPUs of this machine or container in the order of their PCI addresses.
 
     This may block for as long as the driver does.
 
-    Raises:
-        UnknownGPUError: If there is no package ``nvidia-ml-py``, no driver, or no answer.
-    """
-    try:
-        import pynvml  # noqa: PLC0415 - 35 ms, and only where somebody trains
+    Args:
+        nvml: What ``load_nvml`` returned.
 
-        pynvml.nvmlInit()
+    Raises:
+        UnknownGPUError: If there is no NVML, or no answer.
+    """
+    if nvml is None:
+        raise UnknownGPUError("nvidia-ml-py or NVIDIA's driver is missing")
+    try:
+        nvml.nvmlInit()
     except Exception as error:
         raise UnknownGPUError(f"NVML is not available: {error}") from error
     try:
-        gpus = list(_read_usable(pynvml))
+        gpus = list(_read_usable(nvml))
     except Exception as error:
         raise UnknownGPUError(f"NVML does not answer: {error}") from error
     finally:
         with contextlib.suppress(Exception):
-            pynvml.nvmlShutdown()  # NVML counts who uses it: the application's own use goes on
+            nvml.nvmlShutdown()  # NVML counts who uses it: the application's own use goes on
     return sorted(gpus, key=lambda gpu: gpu.whole.pci_bus_id.lower())
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Any
 
 from otel_dllogger.gpu.device import Device, UnknownGPUError
-from otel_dllogger.gpu.nvml import read_gpus
+from otel_dllogger.gpu.nvml import load_nvml, read_gpus
 from otel_dllogger.gpu.visible import (
     VARIABLES,
     device_of_rank,
@@ -33,6 +34,7 @@ class OwnGPU:
         self.device: Device | None = None
         self._environ: dict[str, str] = {}
         self._local: tuple[int | None, int | None] = (None, None)
+        self._nvml: Any | None = None
         self._was_asked = False
         self._worker = Worker(THREAD_NAME, self._find)
         fork.register(self)
@@ -44,7 +46,11 @@ class OwnGPU:
             environ = os.environ
             self._environ = {name: environ[name] for name in VARIABLES if name in environ}
             self._local = find_local_rank(environ)
-            self._worker.ask()
+            self._nvml = load_nvml()
+            if self._nvml is None:  # and there is nothing to wait for
+                self._find()
+            else:
+                self._worker.ask()
 
     def after_fork_in_child(self) -> None:
         """Know nothing: a child may use another GPU, and the thread that asked is gone."""
@@ -59,7 +65,7 @@ class OwnGPU:
 
     def _visible(self) -> list[Device]:
         try:
-            gpus = read_gpus()
+            gpus = read_gpus(self._nvml)
         except UnknownGPUError as error:
             try:
                 return visible_on_rocm(self._environ)

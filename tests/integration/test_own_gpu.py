@@ -157,6 +157,13 @@ def test_without_the_package_nothing_is_shown(library: Path, tmp_path: Path, mod
     assert run(code, describe(library, tmp_path / "gpus", FOUR[:1])) == ["[]"]
 
 
+def test_no_thread_imports(library: Path, tmp_path: Path) -> None:
+    """A child that is forked meanwhile would wait for ever for that import."""
+    (tmp_path / "pynvml.py").write_text("import threading\nprint(threading.current_thread().name)")
+    code = f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n{SHOW}"
+    assert run(code, describe(library, tmp_path / "gpus", FOUR[:1])) == ["MainThread", "[]"]
+
+
 def test_rocm_shows_what_its_variables_say(library: Path, tmp_path: Path) -> None:
     """Where there is no driver of NVIDIA's, and only then."""
     rocm = {"ROCR_VISIBLE_DEVICES": "4,5,6,7", "RANK": "2", "LOCAL_RANK": "2"}
