@@ -139,3 +139,26 @@ def logged_step() -> str:
     has_steps = f"max_over_time({made}[$__range]) > 0"
     epoch = f"run:dllogger_epoch:max{{{RUNS}}} unless on ({RUN}) ({has_steps})"
     return f"({iteration} > on ({RUN}) {made} or {made} > 0 or ({epoch}))"
+
+
+def gpus(matchers: str = RUNS) -> str:
+    """Select the GPUs of ranks, as far as these know which they have.
+
+    Args:
+        matchers: Which ranks.
+    """
+    return f'dllogger_gpu_info{{{matchers}, UUID!=""}}'
+
+
+def of_gpu(metric: str, *, by: str, ranks: str = "") -> str:
+    """Return what dcgm-exporter says of the GPU of each rank.
+
+    There may be several ranks to a GPU, and under MIG several series of a GPU for its instances.
+
+    Args:
+        metric: What is asked: a metric of dcgm-exporter, or a function of one.
+        by: The labels to keep.
+        ranks: Those of ``gpus``, or a function of them; by default of all ranks.
+    """
+    joined = f"{ranks or gpus()} * on (UUID) group_left () max by (UUID) ({metric})"
+    return f"max by ({by}) ({joined})"

@@ -80,6 +80,9 @@ class OTelBackend(RecordBackend):
         # callback takes: ``log`` must not wait for it, not even at a metric's first value.
         self._registrar = Worker("otel-dllogger-instruments", self._register)
         self._instruments = self._make_instruments(meter_provider)
+        from otel_dllogger.gpu.own_gpu import OWN_GPU  # noqa: PLC0415
+
+        OWN_GPU.look_up()
         EXIT_STATUS.watch()
         TERMINATION.add(self)
         atexit.register(self._close_at_exit)

@@ -114,6 +114,7 @@ class OTLPBackend(RecordBackend):
             self._queue.silence()
             return
         DIAGNOSTICS.count_from_zero(OTLP)
+        from otel_dllogger.gpu.own_gpu import OWN_GPU  # noqa: PLC0415
         from otel_dllogger.otlp.settings import read_options  # noqa: PLC0415
 
         self._sender = self._make_sender(
@@ -129,6 +130,7 @@ class OTLPBackend(RecordBackend):
             max_series=max_series,
             text_parameters=text_parameters,
         )
+        OWN_GPU.look_up()
         self._sender.start()
         closing.add(self)
         EXIT_STATUS.watch()

@@ -72,8 +72,8 @@ _SERIES_OF_AN_EVENT = 2
 GOES_ON_US = 300_000_000
 """Microseconds after which a rank that was told to end, and still logs, does not end."""
 
-_SERIES_OF_A_PROCESS = 2
-"""The time spent in ``log`` and ``target_info``; one series per reason comes on top."""
+_SERIES_OF_A_PROCESS = 3
+"""The time spent in ``log``, the GPU and ``target_info``; one series per reason comes on top."""
 
 
 class SeriesStore:
