@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.metrics.steps import StepMeaning
 from otel_dllogger.record import GRANULARITIES, ITERATION, Position
 from otel_dllogger.runtime.interruptions import let_through
+
+if TYPE_CHECKING:
+    from otel_dllogger.metrics.step_durations import StepDurations
 
 _NUMBER = (int, float)
 _NUMBER_OR_NONE = (int, float, type(None))
@@ -57,11 +60,19 @@ class RankState:
         last_log_us: The time of the last record, microseconds since the Unix epoch.
         finished: Whether the run's summary was logged, or the Logger was closed.
         meaning: What the rank's steps mean.
+        durations: How long its steps took, None if nobody asked for that.
     """
 
-    def __init__(self, rank: int, start_us: int, meaning: StepMeaning | None = None) -> None:
+    def __init__(
+        self,
+        rank: int,
+        start_us: int,
+        meaning: StepMeaning | None = None,
+        durations: StepDurations | None = None,
+    ) -> None:
         self.rank = str(rank)
         self.meaning = meaning or StepMeaning()
+        self.durations = durations
         self.cells: dict[str, dict[str, float]] = {name: {} for name in GRANULARITIES}
         self.iterations = self.cells[ITERATION]
         self.nonfinite: dict[str, int] = {}
@@ -151,6 +162,8 @@ class RankState:
                 self._stride = 1
             if elapsed_us > self._elapsed_us:  # which it may not be with two Loggers
                 self.step_us += elapsed_us - self._elapsed_us
+                if self.durations is not None:
+                    self.durations.observe(elapsed_us - self._elapsed_us, self._stride)
         self._epoch = epoch
         self._iteration = iteration
         self._elapsed_us = elapsed_us
@@ -161,6 +174,7 @@ class RankState:
         plain["cells"] = {name: cell for name, cell in self.cells.items() if cell}
         plain["place"] = self.place
         plain["meaning"] = self.meaning.to_plain()
+        plain["durations"] = None if self.durations is None else self.durations.to_plain()
         return plain
 
     def load_plain(self, plain: dict[str, Any]) -> None:
@@ -178,6 +192,9 @@ class RankState:
         for name, cell in _checked(plain["cells"], (dict,)).items():
             self.cells[name].update(_checked(cell, _NUMBER))
         self.meaning.load_plain(plain["meaning"])
+        durations = plain.get("durations")  # an earlier version, or setting, had none
+        if self.durations is not None and durations is not None:
+            self.durations.load_plain(durations)
         place = plain["place"]
         if place is None:
             self.place = None

@@ -34,6 +34,7 @@ from otel_dllogger.values import is_finite, to_number
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from otel_dllogger.metrics.step_durations import StepDurations
     from otel_dllogger.record import Entry, Position, SeriesMetadata
 
 DEFAULT_MAX_SERIES = 10_000
@@ -69,6 +70,7 @@ class SeriesStore:
         start_us: When the run started, microseconds since the Unix epoch.
         max_series: How many series there may be; any beyond that are counted as dropped.
         tell: Takes a decision about what steps mean, in one line; None to warn of it.
+        durations: Keeps how long the steps of a rank took; None to keep nothing of that.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class SeriesStore:
         start_us: int,
         max_series: int = DEFAULT_MAX_SERIES,
         tell: Callable[[str], object] | None = None,
+        durations: type[StepDurations] | None = None,
     ) -> None:
         self.run = run
         self.ranks: dict[int, RankState] = {}
@@ -89,7 +92,9 @@ class SeriesStore:
         self._names: dict[str, str] = {}  # the logged names, if the keys differ from them
         self._minimize: dict[str, bool] = {}
         self.max_series = max_series
-        self._series = len(DIAGNOSTICS.dropped) + _SERIES_OF_A_PROCESS + _SERIES_OF_A_RANK
+        self.durations = durations
+        self._series_of_a_rank = _SERIES_OF_A_RANK + (0 if durations is None else durations.series)
+        self._series = len(DIAGNOSTICS.dropped) + _SERIES_OF_A_PROCESS + self._series_of_a_rank
         self._name_characters = 0
         self._full = False
         self.silent = False
@@ -103,7 +108,7 @@ class SeriesStore:
         self._step_setting = settings.step_meaning()
         self._tell = tell or partial(DIAGNOSTICS.warn, "steps")
         self._stages: dict[str, str | None] = {}  # of metrics whose steps have three elements
-        self._own = RankState(rank, start_us, self._meaning())
+        self._own = self._new_rank(rank, start_us)
         self.ranks[rank] = self._own
         fork.register(self)
 
@@ -363,8 +368,10 @@ class SeriesStore:
         """Return the ranks as they are now."""
         return list(self.ranks.values())
 
-    def _meaning(self) -> StepMeaning:
-        return StepMeaning(self._step_setting, self._tell)
+    def _new_rank(self, rank: int, start_us: int) -> RankState:
+        meaning = StepMeaning(self._step_setting, self._tell)
+        durations = None if self.durations is None else self.durations()
+        return RankState(rank, start_us, meaning, durations)
 
     def _stage_of(self, numbers: Mapping[str, float]) -> str | None:
         """Return the stage of metrics that were logged together, None if they have none.
@@ -389,8 +396,8 @@ class SeriesStore:
         if rank is None:
             return self._own
         state = self.ranks.get(rank)
-        if state is None and self._admit(_SERIES_OF_A_RANK):
-            state = self.ranks[rank] = RankState(rank, time_us, self._meaning())
+        if state is None and self._admit(self._series_of_a_rank):
+            state = self.ranks[rank] = self._new_rank(rank, time_us)
             self.revision += 1
         return state
 

@@ -48,7 +48,7 @@ _CODE = re.compile(r"^ *```(\w*)\n(.*?)^ *```|(`+)(.+?)\3", re.DOTALL | re.MULTI
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Return every name on the page of a rank that had everything happen to it."""
-    rank = Rank(tmp_path_factory.mktemp("rank"), text_parameters=True)
+    rank = Rank(tmp_path_factory.mktemp("rank"), text_parameters=True, step_histogram=True)
     try:
         rank.wait_started()
         rank.call("metadata", "loss", {"GOAL": "MINIMIZE", "STAGE": "TRAIN"})
@@ -63,8 +63,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 def sample_names(page: str) -> set[str]:
-    families = text_string_to_metric_families(page)
-    return {sample.name for family in families for sample in family.samples}
+    families = list(text_string_to_metric_families(page))
+    histograms = {family.name for family in families if family.type == "histogram"}
+    return {sample.name for family in families for sample in family.samples} | histograms
 
 
 @pytest.fixture(scope="module")

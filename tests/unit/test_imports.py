@@ -32,6 +32,7 @@ LEVELS = (
         "metrics.kinds",
         "metrics.naming",
         "metrics.steps",
+        "metrics.step_durations",
         "metrics.rank_state",
         "metrics.store",
     ),
