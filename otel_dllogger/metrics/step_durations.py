@@ -250,7 +250,7 @@ class UnrecordedDurations(StepDurations):
     __slots__ = ("_intervals",)
     series = 1
     _MAX_INTERVALS = 1 << 16
-    """If nobody collects, the oldest intervals are forgotten."""
+    """If nobody collects, the oldest are forgotten: a minute of very short steps, some 8 MB."""
     _MAX_VALUES = 10_000
     """The most values of one interval, since an SDK takes them one by one, in microseconds."""
 

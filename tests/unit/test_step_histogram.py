@@ -33,8 +33,6 @@ from tests.support.prometheus import check_metrics
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.newest_only
-
 VARIABLE = "OTEL_DLLOGGER_STEP_HISTOGRAM"
 NAME = "dllogger_step_duration_seconds"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -240,6 +238,7 @@ def test_a_collector_gets_none_that_is_empty_or_that_nobody_asked_for() -> None:
     assert collector.named("dllogger.steps")
 
 
+@pytest.mark.newest_only
 def test_a_bridge_has_it_and_keeps_it_over_a_restart(tmp_path: Path) -> None:
     """The checkpoint holds the buckets; without the setting they are gone."""
     log, checkpoint = tmp_path / "r" / "log_rank0.json", tmp_path / "checkpoint"
@@ -256,6 +255,7 @@ def test_a_bridge_has_it_and_keeps_it_over_a_restart(tmp_path: Path) -> None:
         assert not of_histogram(read_page(bridge))
 
 
+@pytest.mark.newest_only
 def test_the_command_has_an_option_for_it(tmp_path: Path) -> None:
     """And sends it to a collector as well."""
     append(tmp_path / "r" / "log_rank0.json", steps(0, 11))
@@ -270,6 +270,7 @@ def test_the_command_has_an_option_for_it(tmp_path: Path) -> None:
         assert bridge.stop() < 10
 
 
+@pytest.mark.newest_only
 def test_backfill_sends_it_to_a_collector(tmp_path: Path) -> None:
     """As an exponential histogram with the times of the log."""
     append(tmp_path / "r" / "log_rank0.json", steps(0, 301))
@@ -283,6 +284,7 @@ def test_backfill_sends_it_to_a_collector(tmp_path: Path) -> None:
     assert len(points) > 1
 
 
+@pytest.mark.newest_only
 @pytest.mark.parametrize("by_variable", [True, False])
 def test_backfill_has_an_option_for_it(tmp_path: Path, monkeypatch: Any, by_variable: bool) -> None:
     """A text of samples, by the option or the variable."""
@@ -304,6 +306,7 @@ def test_backfill_has_an_option_for_it(tmp_path: Path, monkeypatch: Any, by_vari
     assert families[f"{NAME}_sum"].samples[-1].value == pytest.approx(30)
 
 
+@pytest.mark.newest_only
 def test_backfill_of_a_table_refuses_it(tmp_path: Path, capsys: Any) -> None:
     """Rows are what was logged."""
     append(tmp_path / "log.json", steps(0, 3))
