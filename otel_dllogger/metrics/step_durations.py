@@ -228,16 +228,14 @@ def bucket_index(value: float, scale: int) -> int:
     """Return the number of the bucket of an exponential histogram that holds a value.
 
     Source: OpenTelemetry specification, data model, "Exponential Histogram: Mapping function". The
-    upper bound of a bucket belongs to it.
+    upper bound of a bucket belongs to it; for powers of two, which Python's logarithm is exact for,
+    that holds exactly.
 
     Args:
         value: More than 0.
         scale: From 0 up: the times of steps never spread so far that a bucket holds more than an
             octave.
     """
-    fraction, exponent = math.frexp(value)
-    if fraction == 0.5:  # a power of two, whose logarithm times a power of two must not be off
-        return ((exponent - 1) << scale) - 1
     return math.ceil(math.ldexp(math.log2(value), scale)) - 1
 
 

@@ -17,10 +17,12 @@ from otel_dllogger.metrics.rank_state import RankState
 from otel_dllogger.metrics.step_durations import (
     BOUNDS_US,
     MAX_BUCKETS,
+    MAX_SCALE,
     ClassicDurations,
     ExponentialDurations,
     StepDurations,
     UnrecordedDurations,
+    bucket_index,
 )
 
 
@@ -118,6 +120,29 @@ def test_exponential_buckets_are_those_of_the_sdk(durations_us: list[int]) -> No
         expected.positive.offset, expected.positive.bucket_counts
     )
     assert len(found.counts) <= MAX_BUCKETS
+
+
+@pytest.mark.parametrize("scale", [0, 1, 7, MAX_SCALE])
+@pytest.mark.parametrize("power", range(-20, 44))
+def test_a_power_of_two_is_the_upper_bound_of_its_bucket(power: int, scale: int) -> None:
+    """Exactly, and what is above it is in the next one."""
+    assert bucket_index(2.0**power, scale) == (power << scale) - 1
+    assert bucket_index(2.0**power * 1.0000001, scale) == power << scale
+
+
+@pytest.mark.parametrize(("width", "scale"), [(160, MAX_SCALE), (161, MAX_SCALE - 1)])
+def test_the_resolution_is_halved_for_the_161st_bucket(width: int, scale: int) -> None:
+    """Not before, since the limit is how many there may be."""
+    first_us = 10**12
+    first = bucket_index(first_us / 1e6, MAX_SCALE)
+    last_us = next(
+        last_us
+        for last_us in range(first_us, 2 * first_us, 10_000)
+        if bucket_index(last_us / 1e6, MAX_SCALE) == first + width - 1
+    )
+    point = observed(ExponentialDurations, (first_us, 1), (last_us, 1)).point()
+    assert point.scale == scale
+    assert len(point.counts) == (width if scale == MAX_SCALE else 81)
 
 
 def buckets(offset: int, counts: Any) -> dict[int, int]:

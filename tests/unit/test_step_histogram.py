@@ -159,10 +159,12 @@ def test_the_provider_of_an_application_has_it_after_a_collection() -> None:
     reader = InMemoryMetricReader()
     provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
     backend = OTelBackend(1, meter_provider=provider, run="r", step_histogram=True)
-    train(backend, [1_000_000, 100_000_000], stride=10)
-    points: list[Any] = []
-    wait_until(lambda: points.extend(sdk_points(reader)) or points, 30)
-    (point,) = points[-1:]
+    train(backend, [1_000_000], stride=10)
+    backend.flush()  # from now on there are no new names, for which the thread would wake
+    train(backend, [100_000_000], stride=10)
+    found: list[Any] = []
+    wait_until(lambda: found.extend(sdk_points(reader)) or found[-1].count > 10, 30)
+    point = found[-1]
     assert (point.count, point.sum) == (20, 101.0)
     assert dict(point.attributes) == {"run": "r", "rank": "0"}
     assert list(point.explicit_bounds) == [bound / 1e6 for bound in BOUNDS_US]
