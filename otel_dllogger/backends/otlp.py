@@ -15,6 +15,7 @@ from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.step_durations import ExponentialDurations
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
 from otel_dllogger.otlp.queue import QUEUE_SHARE, EntryQueue, Finish, Told
+from otel_dllogger.phases import PHASES
 from otel_dllogger.record import Info
 from otel_dllogger.runtime import closing
 from otel_dllogger.runtime.exit_status import EXIT_STATUS
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from otel_dllogger.otlp.sender import Sender
     from otel_dllogger.otlp.settings import OTLPOptions
-    from otel_dllogger.record import Metadata, Record
+    from otel_dllogger.record import Event, Metadata, Phase, Record
 
 DEFAULT_MAX_QUEUE_BYTES = 64 << 20
 LEAST_MAX_QUEUE_BYTES = 64 << 10
@@ -170,6 +171,7 @@ class OTLPBackend(RecordBackend):
             max_series=max_series,
             durations=ExponentialDurations if step_histogram else None,
         )
+        store.open_phases = PHASES.times_us
         exported = ExportedStore(store, self.topology, text_parameters=text_parameters)
         points = DataPoints(exported, start_us=start_us, of_process=True)
         backlog = Backlog(max_queue_bytes - max_queue_bytes // QUEUE_SHARE)
@@ -196,6 +198,14 @@ class OTLPBackend(RecordBackend):
         # For a text, it only matters that there was one.
         is_text = type(info.data) is str
         self._put(Info(info.time_us, info.elapsed_us, "") if is_text else info.detach())
+
+    def write_phase(self, phase: Phase) -> None:
+        """Take a phase that ended or is announced."""
+        self._put(phase.detach())
+
+    def write_event(self, event: Event) -> None:
+        """Take one ``event`` call."""
+        self._put(event.detach())
 
     def flush(self) -> None:
         """Send what was logged now, without waiting: ``log`` is not the only call that is hot."""

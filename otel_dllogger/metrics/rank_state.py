@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from otel_dllogger.metrics.phases import PhaseTimes
 from otel_dllogger.metrics.steps import StepMeaning
-from otel_dllogger.record import GRANULARITIES, ITERATION, Position
+from otel_dllogger.record import EPOCH, GRANULARITIES, ITERATION, Phase, Position
 from otel_dllogger.runtime.interruptions import let_through
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ _PLAIN_DICTS: dict[str, tuple[type, ...]] = {
     "parameters": _NUMBER,
     "texts": (str,),
     "calls": (int,),
+    "events": (int,),
+    "event_times_us": (int,),
 }
 
 
@@ -55,7 +58,10 @@ class RankState:
         epoch: The epoch of the last step that had one.
         iteration: The iteration of the last step that had one.
         steps: Training steps since the start of the process.
-        step_us: Microseconds that these steps took.
+        step_us: Microseconds that these steps took, without phases that interrupt the training.
+        phases: What the time went to.
+        events: The numbers of events by name.
+        event_times_us: The time of the last one of each name.
         start_us: When the rank was first seen, microseconds since the Unix epoch.
         last_log_us: The time of the last record, microseconds since the Unix epoch.
         finished: Whether the run's summary was logged, or the Logger was closed.
@@ -86,6 +92,9 @@ class RankState:
         self.iteration: float | None = None
         self.steps: float = 0  # an int as long as all steps are ints, which have no limit
         self.step_us = 0
+        self.phases = PhaseTimes()
+        self.events: dict[str, int] = {}
+        self.event_times_us: dict[str, int] = {}
         self.start_us = start_us
         self.last_log_us: int | None = None
         self.finished = False
@@ -127,6 +136,9 @@ class RankState:
             self.epoch = epoch
             self.finished = False
         if iteration is None:
+            if granularity is EPOCH and self._iteration is None:
+                self.phases.end_epoch(self._elapsed_us, elapsed_us)
+                self._elapsed_us = elapsed_us
             return
         if granularity is ITERATION:
             self.advance(epoch, iteration, elapsed_us)
@@ -147,12 +159,14 @@ class RankState:
         """
         last = self._iteration
         if last is None:
+            self.phases.end_startup(self._elapsed_us, elapsed_us)
             self.steps += 1
         elif iteration == last and (epoch == self._epoch or None in (epoch, self._epoch)):
             if epoch is not None:
                 self._epoch = epoch
             return
         else:
+            steps = self.steps
             try:
                 if iteration > last:
                     self._stride = iteration - last
@@ -160,13 +174,41 @@ class RankState:
             except OverflowError as error:  # a fraction added to an int beyond float's range
                 let_through(error)
                 self._stride = 1
-            if elapsed_us > self._elapsed_us:  # which it may not be with two Loggers
-                self.step_us += elapsed_us - self._elapsed_us
+            steps_us = elapsed_us - self._elapsed_us
+            if elapsed_us >= self.phases.due_us:
+                steps_us = self._without_phases(elapsed_us, steps)
+            if steps_us > 0:  # which it may not be with two Loggers
+                self.step_us += steps_us
                 if self.durations is not None:
-                    self.durations.observe(elapsed_us - self._elapsed_us, self._stride)
+                    self.durations.observe(steps_us, self._stride)
         self._epoch = epoch
         self._iteration = iteration
         self._elapsed_us = elapsed_us
+
+    def _without_phases(self, elapsed_us: int, steps: float) -> int:
+        """Return how long the steps between two records took, without what interrupted them.
+
+        Args:
+            elapsed_us: The time of the later record.
+            steps: The steps until the earlier one.
+        """
+        try:
+            share = self._stride / max(steps - 1, 1)
+        except OverflowError as error:
+            let_through(error)
+            share = 1.0
+        return self.phases.end_interval(
+            self._elapsed_us, elapsed_us, share=share, step_us=self.step_us
+        )
+
+    def take_phase(self, phase: Phase, *, has_series: bool) -> None:
+        """Take a phase that ended or that is announced; arguments as for ``PhaseTimes.take``."""
+        self.phases.take(phase, self._elapsed_us, has_series=has_series)
+
+    def begin_process(self) -> None:
+        """Note that another process writes from here on, whose clock begins at 0."""
+        self._elapsed_us = 0
+        self.phases.begin_process()
 
     def to_plain(self) -> dict[str, Any]:
         """Return everything but the rank as types of Python's JSON: dicts, lists, any number."""
@@ -174,6 +216,7 @@ class RankState:
         plain["cells"] = {name: cell for name, cell in self.cells.items() if cell}
         plain["place"] = self.place
         plain["meaning"] = self.meaning.to_plain()
+        plain["phases"] = self.phases.to_plain()
         plain["durations"] = None if self.durations is None else self.durations.to_plain()
         return plain
 
@@ -192,6 +235,7 @@ class RankState:
         for name, cell in _checked(plain["cells"], (dict,)).items():
             self.cells[name].update(_checked(cell, _NUMBER))
         self.meaning.load_plain(plain["meaning"])
+        self.phases.load_plain(plain["phases"])
         durations = plain.get("durations")  # an earlier version, or setting, had none
         if self.durations is not None and durations is not None:
             self.durations.load_plain(durations)

@@ -24,6 +24,7 @@ from otel_dllogger.metrics.step_durations import (
     UnrecordedDurations,
     bucket_index,
 )
+from otel_dllogger.record import Phase
 
 
 def observed(kind: type[StepDurations], *intervals: tuple[int, float]) -> Any:
@@ -68,6 +69,35 @@ def test_a_record_of_the_same_iteration_is_not_a_step() -> None:
     """Nor is the first one, nor one whose clock is not later: another Logger's."""
     places = ((0, 3, 100), (0, 3, 200), (None, 3, 300), (0, 4, 100), (0, 5, 100))
     assert sum(advanced(ClassicDurations, *places).counts) == 0
+
+
+def test_a_phase_is_not_a_part_of_a_step_but_a_stall_is() -> None:
+    """A checkpoint of a minute between two steps of a second leaves them a second each."""
+    state = RankState(0, 0, None, ClassicDurations())
+    second_us = 1_000_000
+    for number in range(10):
+        state.advance(0, number, number * second_us)
+    checkpoint = Phase(0, 69 * second_us, "checkpoint", 60 * second_us, 60 * second_us)
+    state.take_phase(checkpoint, has_series=True)
+    state.advance(0, 10, 70 * second_us)
+    state.advance(0, 11, 101 * second_us)
+    durations = state.durations
+    assert isinstance(durations, ClassicDurations)
+    found = {
+        bound: count for bound, count in zip(BOUNDS_US, durations.counts[:-1], strict=True) if count
+    }
+    assert found == {second_us: 10, 60 * second_us: 1}
+    assert durations.sum_us == state.step_us == 41 * second_us
+
+
+@pytest.mark.parametrize("kind", [ClassicDurations, ExponentialDurations])
+def test_an_interval_that_a_phase_fills_is_not_a_step(kind: type[StepDurations]) -> None:
+    """Nothing is left for a step, and nothing has no logarithm."""
+    state = RankState(0, 0, None, kind())
+    state.advance(0, 0, 0)
+    state.take_phase(Phase(0, 500, "validation", 500, 500), has_series=True)
+    state.advance(0, 1, 500)
+    assert kind().to_plain() == state.durations.to_plain()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("steps", [0.25, 1, 1.5, 2**2000, float("inf"), 1e300])
