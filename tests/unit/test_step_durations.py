@@ -78,7 +78,7 @@ def test_a_phase_is_not_a_part_of_a_step_but_a_stall_is() -> None:
     for number in range(10):
         state.advance(0, number, number * second_us)
     checkpoint = Phase(0, 69 * second_us, "checkpoint", 60 * second_us, 60 * second_us)
-    state.take_phase(checkpoint, has_series=True)
+    state.phases.take(checkpoint, state.mark_us, has_series=True)
     state.advance(0, 10, 70 * second_us)
     state.advance(0, 11, 101 * second_us)
     durations = state.durations
@@ -95,7 +95,8 @@ def test_an_interval_that_a_phase_fills_is_not_a_step(kind: type[StepDurations])
     """Nothing is left for a step, and nothing has no logarithm."""
     state = RankState(0, 0, None, kind())
     state.advance(0, 0, 0)
-    state.take_phase(Phase(0, 500, "validation", 500, 500), has_series=True)
+    validation = Phase(0, 500, "validation", 500, 500)
+    state.phases.take(validation, state.mark_us, has_series=True)
     state.advance(0, 1, 500)
     assert kind().to_plain() == state.durations.to_plain()  # type: ignore[union-attr]
 
