@@ -71,6 +71,25 @@ def step_time(matchers: str) -> str:
     return f"({seconds} / ({steps} > 0))"
 
 
+def step_quantile(share: float) -> str:
+    """Return the time that a share of the steps of all ranks stayed below, at each point.
+
+    Args:
+        share: From 0 to 1, which asks for the bound below which all of them stayed.
+    """
+    return _step_quantile(share, "avg_over_time", RECENT)
+
+
+def longest_step() -> str:
+    """Return the bound below which all steps of the whole time range stayed."""
+    return _step_quantile(1, "sum_over_time", OF_RANGE)
+
+
+def _step_quantile(share: float, function: str, window: str) -> str:
+    buckets = f"run:dllogger_step_duration_seconds_bucket:rate1m{{{RUNS}}}{window}"
+    return f"histogram_quantile({share:g}, {function}({buckets})) > 0"
+
+
 def last(metric: str, matchers: str = RUNS) -> str:
     """Return the last value of a metric in the time range, also for ranks that are gone."""
     return f"last_over_time({metric}{{{matchers}}}{OF_RANGE})"

@@ -27,6 +27,7 @@ UID = "otel-dllogger-ranks"
 
 _EXCESS = f"rank:dllogger_excess:ratio{{{RUNS}}}"
 _OF_STEP = ((None, GREEN), (SLOW_RATIO / 2, YELLOW), (SLOW_RATIO, RED))
+_P99 = f"rank:dllogger_step_duration_seconds:p99_5m{{{RUNS}}}"
 _INFO = f"rank:dllogger_rank_info:last1h{{{RUNS}}}"
 _SILENCE = f"rank:dllogger_silence_seconds:last1h{{{RUNS}}}"
 
@@ -233,6 +234,29 @@ def _over_time() -> list[Builder[models.Panel]]:
             Query(promql.step_time(RANKS), "rank {{rank}} {{run}}"),
             Query(f"run:dllogger_step_seconds:median{{{RUNS}}}", "median {{run}}", style="dashed"),
             Query(f"run:dllogger_step_seconds:max{{{RUNS}}}", "slowest {{run}}", style="dashed"),
+        ),
+        lines(
+            About(
+                "Rare long steps",
+                "The time that 99 of 100 steps of a rank stayed below over five minutes: the worst "
+                "ranks at the end of the time range, and the chosen ranks. A mean hides such "
+                "steps. It is estimated from buckets. Ranks that wait for each other all have the "
+                "steps of the slowest.",
+                unit="s",
+                minimum=0,
+                nothing="OTEL_DLLOGGER_STEP_HISTOGRAM=1 exports it: see docs/reference/metrics.md",
+            ),
+            Query(
+                f"{_P99} and on ({RANK}) {_worst(_P99, RANK, ' @ end()')}",
+                "rank {{rank}} {{run}}",
+            ),
+            Query(
+                f"rank:dllogger_step_duration_seconds:p99_5m{{{RANKS}}}",
+                "chosen rank {{rank}} {{run}}",
+                style="dashed",
+            ),
+            width=24,
+            worst_first=True,
         ),
     ]
 

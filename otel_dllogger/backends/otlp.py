@@ -12,6 +12,7 @@ from otel_dllogger import arguments, settings
 from otel_dllogger.diagnostics import DIAGNOSTICS, OTLP
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
+from otel_dllogger.metrics.step_durations import ExponentialDurations
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
 from otel_dllogger.otlp.queue import QUEUE_SHARE, EntryQueue, Finish, Told
 from otel_dllogger.phases import PHASES
@@ -65,6 +66,8 @@ class OTLPBackend(RecordBackend):
         rank: The rank; by default the launcher's.
         max_series: The most series; by default OTEL_DLLOGGER_MAX_SERIES, else 10,000.
         text_parameters: Whether to send parameters that are text too, as a label.
+        step_histogram: Whether to send ``dllogger.step_duration``, an exponential histogram of how
+            long each training step took; by default OTEL_DLLOGGER_STEP_HISTOGRAM, else not.
 
     Raises:
         ConfigurationError: If an argument is invalid.
@@ -86,6 +89,7 @@ class OTLPBackend(RecordBackend):
         rank: int | None = None,
         max_series: int | None = None,
         text_parameters: bool = False,
+        step_histogram: bool | None = None,
     ) -> None:
         super().__init__(verbosity)
         settings.warn_of_unknown()
@@ -103,6 +107,7 @@ class OTLPBackend(RecordBackend):
             step=f"leave it out for the default, {DEFAULT_MAX_QUEUE_BYTES}",
         )
         max_series = settings.max_series(max_series, DEFAULT_MAX_SERIES)
+        step_histogram = settings.step_histogram(step_histogram)
         self.topology = detect_topology(run=run, rank=rank)
         # Taken once and never released: of two concurrent calls, one of which may be a signal
         # handler's, only one goes on.
@@ -129,6 +134,7 @@ class OTLPBackend(RecordBackend):
             max_queue_bytes=max_queue_bytes,
             max_series=max_series,
             text_parameters=text_parameters,
+            step_histogram=step_histogram,
         )
         OWN_GPU.look_up()
         self._sender.start()
@@ -145,6 +151,7 @@ class OTLPBackend(RecordBackend):
         max_queue_bytes: int,
         max_series: int,
         text_parameters: bool,
+        step_histogram: bool,
     ) -> Sender:
         # Imported here, so that importing the package does not wait for OpenTelemetry.
         from otel_dllogger.otlp.transport import open_transport  # noqa: PLC0415
@@ -164,6 +171,7 @@ class OTLPBackend(RecordBackend):
             rank=self.topology.rank,
             start_us=start_us,
             max_series=max_series,
+            durations=ExponentialDurations if step_histogram else None,
         )
         store.open_phases = PHASES.times_us
         exported = ExportedStore(store, self.topology, text_parameters=text_parameters)

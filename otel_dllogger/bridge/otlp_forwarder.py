@@ -23,6 +23,7 @@ from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.tail.file_state import GONE, RESTARTED, LineBatch
 from otel_dllogger.logs.tail.tailer import Tailer
 from otel_dllogger.metrics.internal import OBSERVATION_INTERVAL_US
+from otel_dllogger.metrics.step_durations import ExponentialDurations
 from otel_dllogger.otlp.exporter import Stopped
 
 if TYPE_CHECKING:
@@ -41,6 +42,16 @@ POLL_INTERVAL_S = 1.0
 
 ROUND_BYTES = 1 << 18
 """Bytes that are read before they are sent."""
+
+
+def sent_ranks(source: Source) -> Ranks:
+    """Return ranks whose points go to a collector.
+
+    Args:
+        source: What is read, and how.
+    """
+    durations = ExponentialDurations if source.step_histogram else None
+    return Ranks(max_series=source.max_series, durations=durations)
 
 
 class OTLPForwarder:
@@ -73,7 +84,7 @@ class OTLPForwarder:
         is_watched: bool = False,
     ) -> None:
         self._exporter = exporter
-        self._ranks = Ranks(max_series=source.max_series) if ranks is None else ranks
+        self._ranks = sent_ranks(source) if ranks is None else ranks
         self._tailer = Tailer(
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=idle_s
         )

@@ -11,10 +11,12 @@ from array import array
 from collections import deque
 from typing import TYPE_CHECKING
 
+from otel_dllogger.metrics.step_durations import ExponentialPoint
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from otel_dllogger.metrics.data_points import Series
+    from otel_dllogger.metrics.data_points import Series, Value
 
 ResourceKey = tuple[str, int]
 """The run and the rank with whose OpenTelemetry resource points are sent."""
@@ -31,6 +33,8 @@ points are not sent together with recent ones.
 
 _POINT_BYTES = 18  # two numbers of 8 bytes, and the spare room of a growing array
 _COLUMN_BYTES = 350
+_HISTOGRAM_BYTES = 350  # and a small number for each bucket
+_BUCKET_BYTES = 8
 _MILLISECOND_US = 1_000
 
 
@@ -44,6 +48,16 @@ class Column:
         self.values = array("d")
 
 
+class HistogramColumn:
+    """The histograms of one series in a batch, in the order in which they were observed."""
+
+    __slots__ = ("times_us", "values")
+
+    def __init__(self) -> None:
+        self.times_us = array("q")
+        self.values: list[ExponentialPoint] = []
+
+
 class Batch:
     """The points that are sent in one request.
 
@@ -55,11 +69,20 @@ class Batch:
         logged: The number of points that are values that the user logged.
     """
 
-    __slots__ = ("_series", "columns", "last_us", "logged", "points", "start_us")
+    __slots__ = (
+        "_histogram_bytes",
+        "_series",
+        "columns",
+        "last_us",
+        "logged",
+        "points",
+        "start_us",
+    )
 
     def __init__(self, start_us: int) -> None:
-        self.columns: dict[ResourceKey, dict[Series, Column]] = {}
+        self.columns: dict[ResourceKey, dict[Series, Column | HistogramColumn]] = {}
         self._series = 0
+        self._histogram_bytes = 0
         self.start_us = self.last_us = start_us
         self.points = 0
         self.logged = 0
@@ -67,7 +90,7 @@ class Batch:
     @property
     def size_bytes(self) -> int:
         """Return the estimated memory that the batch takes."""
-        return _COLUMN_BYTES * self._series + _POINT_BYTES * self.points
+        return _COLUMN_BYTES * self._series + _POINT_BYTES * self.points + self._histogram_bytes
 
     def has_room(self, time_us: int, points: int) -> bool:
         """Return whether an entry of this time and size fits into this batch."""
@@ -80,7 +103,7 @@ class Batch:
         )
 
     def add(
-        self, resource: ResourceKey, time_us: int, values: Iterable[tuple[Series, float]]
+        self, resource: ResourceKey, time_us: int, values: Iterable[tuple[Series, Value]]
     ) -> int:
         """Add points of one time, and return how many.
 
@@ -96,9 +119,14 @@ class Batch:
         for series, value in values:
             column = columns.get(series)
             if column is None:
-                column = columns[series] = Column()
+                is_number = not isinstance(value, ExponentialPoint)
+                column = columns[series] = Column() if is_number else HistogramColumn()
                 self._series += 1
-            column.values.append(value)  # raises if it is not a number, before a time is added
+            # It raises if it is not a number, before a time is added.
+            column.values.append(value)  # type: ignore[arg-type]
+            if type(column) is HistogramColumn:
+                buckets = len(column.values[-1].counts)
+                self._histogram_bytes += _HISTOGRAM_BYTES + _BUCKET_BYTES * buckets
             column.times_us.append(time_us)
             self.points += 1
         self.last_us = time_us

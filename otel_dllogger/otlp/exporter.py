@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable
 
-    from otel_dllogger.metrics.data_points import Series
+    from otel_dllogger.metrics.data_points import Series, Value
     from otel_dllogger.otlp.batches import ResourceKey
     from otel_dllogger.otlp.encoder import Encoder
     from otel_dllogger.otlp.transport import Transport
@@ -175,7 +175,7 @@ class PatientExporter:
         self.refused = 0
         self.on_answer: Callable[[], object] = lambda: None
 
-    def add(self, resource: ResourceKey, points: Iterable[tuple[Series, int, float]]) -> None:
+    def add(self, resource: ResourceKey, points: Iterable[tuple[Series, int, Value]]) -> None:
         """Add the points of one item; some may be sent at once.
 
         Args:

@@ -56,13 +56,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         gpu = describe(build_library(folder), folder / "gpus", FOUR[:1])
         for name, value in {**gpu, "CUDA_VISIBLE_DEVICES": "0"}.items():
             monkeypatch.setenv(name, value)
-        rank = Rank(folder, text_parameters=True)
+        rank = Rank(folder, text_parameters=True, step_histogram=True)
     try:
         rank.wait_started()
         rank.call("metadata", "loss", {"GOAL": "MINIMIZE", "STAGE": "TRAIN"})
         rank.call("log", "PARAMETER", {"lr": 0.1, "optimizer": "sgd"})
         rank.call("log", [0, 1], {"loss": 0.5})
         rank.call("log", [0, 2], {"loss": float("nan")})
+        rank.call("phase", "checkpoint")
+        rank.call("event", "checkpoint_saved")
         page = wait_for(lambda: rank.page().decode(), lambda text: "dllogger_gpu_info" in text)
     finally:
         rank.process.kill()
@@ -71,8 +73,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 def sample_names(page: str) -> set[str]:
-    families = text_string_to_metric_families(page)
-    return {sample.name for family in families for sample in family.samples}
+    families = list(text_string_to_metric_families(page))
+    histograms = {family.name for family in families if family.type == "histogram"}
+    return {sample.name for family in families for sample in family.samples} | histograms
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ DEADLINE_S = 60.0
 
 @dataclass(frozen=True)
 class Point:
-    """One data point as it arrived."""
+    """One data point as it arrived; the value of a histogram is its count."""
 
     name: str
     unit: str
@@ -32,6 +32,7 @@ class Point:
     flags: int
     start_us: int
     is_sum: bool
+    histogram: Any = None
 
     @property
     def series(self) -> tuple[Any, ...]:
@@ -126,9 +127,11 @@ def decode(body: bytes) -> tuple[dict[str, str], tuple[str, str], list[Point]]:
         kind = metric.WhichOneof("data")
         if kind == "sum":
             assert metric.sum.is_monotonic
-            assert metric.sum.aggregation_temporality == 2  # cumulative
+        if kind != "gauge":
+            assert getattr(metric, kind).aggregation_temporality == 2  # cumulative
         for point in getattr(metric, kind).data_points:
-            assert point.WhichOneof("value") == "as_double"
+            is_histogram = kind == "exponential_histogram"
+            assert is_histogram or point.WhichOneof("value") == "as_double"
             assert point.time_unix_nano % 1000 == 0
             points.append(
                 Point(
@@ -136,10 +139,11 @@ def decode(body: bytes) -> tuple[dict[str, str], tuple[str, str], list[Point]]:
                     metric.unit,
                     text_of(point.attributes),
                     point.time_unix_nano // 1000,
-                    point.as_double,
+                    float(point.count) if is_histogram else point.as_double,
                     point.flags,
                     point.start_time_unix_nano // 1000,
                     kind == "sum",
+                    point if is_histogram else None,
                 )
             )
     scope = scopes[0].scope

@@ -33,6 +33,7 @@ LEVELS = (
         "metrics.naming",
         "metrics.phases",
         "metrics.steps",
+        "metrics.step_durations",
         "metrics.rank_state",
         "metrics.store",
         "phases",
