@@ -123,9 +123,15 @@ def open_exporter(
 
     otlp = read_options(endpoint=url)
     transport = open_transport(otlp)
+    from otel_dllogger.metrics.resource import logged_resource  # noqa: PLC0415
     from otel_dllogger.otlp.encoder import Encoder  # noqa: PLC0415
     from otel_dllogger.otlp.exporter import PatientExporter  # noqa: PLC0415
 
     return PatientExporter(
-        transport, Encoder(), timeout_s=otlp.timeout_s, stopping=stopping, tell=tell, **options
+        transport,
+        Encoder(logged_resource),
+        timeout_s=otlp.timeout_s,
+        stopping=stopping,
+        tell=tell,
+        **options,
     )

@@ -18,6 +18,7 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.exported_store import ExportedStore
 from otel_dllogger.metrics.internal import PROCESS_METRICS, RANK_METRICS, InternalMetric
+from otel_dllogger.metrics.resource import SCHEMA_URL, SCOPE
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
     Callback = Callable[[CallbackOptions], Iterable[Observation]]
     Observers = list[tuple[SeriesStore, Callback]]
-
-SCOPE = "otel_dllogger"
 
 
 class _Series:
@@ -185,7 +184,7 @@ class _SharedMeter:
     def __init__(
         self, meter_provider: MeterProvider, scope: str, version: str, store: SeriesStore
     ) -> None:
-        self._meter = meter_provider.get_meter(scope, version)
+        self._meter = meter_provider.get_meter(scope, version, schema_url=SCHEMA_URL)
         self._store = store
         self._observers = _of_providers.setdefault(meter_provider, {})
         for observers in self._observers.values():
