@@ -17,6 +17,10 @@ MAX_SERIES = "OTEL_DLLOGGER_MAX_SERIES"
 RUN = "OTEL_DLLOGGER_RUN"
 STEPS = "OTEL_DLLOGGER_STEPS"
 SDK_DISABLED = "OTEL_SDK_DISABLED"
+METRICS_EXPORTER = "OTEL_METRICS_EXPORTER"
+LOGS_EXPORTER = "OTEL_LOGS_EXPORTER"
+
+_OTLP = "otlp"  # otlp_proto_http and otlp_proto_grpc are OpenTelemetry's for Python
 
 PREFIX = "OTEL_DLLOGGER_"
 VARIABLES = (DISCOVERY_DIR, LINGER, MAX_SERIES, RAISE_VARIABLE, RUN, STEPS)
@@ -127,6 +131,16 @@ def max_series(argument: int | None, default: int) -> int:
         return int(number(MAX_SERIES, default, least=1, most=_MOST_SERIES, whole=True))
     step = f"leave it out for the default, {default}"
     return arguments.whole("max_series", argument, least=1, most=_MOST_SERIES, step=step)
+
+
+def exports_otlp(variable: str) -> bool:
+    """Return whether a signal is to be sent over OTLP, which is what an unset variable means.
+
+    Args:
+        variable: The one that names the signal's exporters, separated by commas.
+    """
+    exporters = text(variable, _OTLP).lower().split(",")
+    return any(exporter.strip().startswith(_OTLP) for exporter in exporters)
 
 
 def step_meaning() -> str:

@@ -56,8 +56,8 @@ class Exporter:
     Args:
         transport: Sends a request.
         timeout_s: Seconds that a request may take.
-        waits_for_mending: Whether to retry a request even if the address or the permission is
-            wrong; otherwise that counts as a refusal.
+        misdirected: The outcome of a request for which the address or the permission is wrong:
+            ``RETRY`` to wait until that is mended, ``REFUSED``, or ``MISDIRECTED`` as it is.
         clock: Monotonic seconds.
 
     Attributes:
@@ -70,12 +70,12 @@ class Exporter:
         transport: Transport,
         *,
         timeout_s: float,
-        waits_for_mending: bool = False,
+        misdirected: Outcome = Outcome.REFUSED,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transport = transport
         self._timeout_s = timeout_s
-        self._misdirected = Outcome.RETRY if waits_for_mending else Outcome.REFUSED
+        self._misdirected = misdirected
         self._clock = clock
         self.failures = 0
         self.due_s = clock()
@@ -88,8 +88,8 @@ class Exporter:
             most_s: The longest time that it may take, in seconds, even if ``timeout_s`` is more.
 
         Returns:
-            The answer, whose outcome is ``TAKEN``, ``REFUSED`` or ``RETRY``; a retry is due after
-            ``wait_s``. An exception from the transport may pass, like a collector's failures.
+            The answer; if its outcome is ``RETRY``, a retry is due after ``wait_s``. An exception
+            from the transport may pass, like a collector's failures.
         """
         try:
             answer = self._transport.send(request, min(self._timeout_s, most_s))
@@ -163,7 +163,8 @@ class PatientExporter:
         patience_s: float | None = None,
         skips_refused: bool = True,
     ) -> None:
-        self._exporter = Exporter(transport, timeout_s=timeout_s, waits_for_mending=skips_refused)
+        misdirected = Outcome.RETRY if skips_refused else Outcome.REFUSED
+        self._exporter = Exporter(transport, timeout_s=timeout_s, misdirected=misdirected)
         self._encoder = encoder
         self._stopping = stopping
         self._tell = tell

@@ -56,19 +56,20 @@ class Clock:
 
 
 @pytest.mark.parametrize(
-    ("answer", "waits_for_mending", "outcome"),
+    ("answer", "misdirected", "outcome"),
     [
-        (Answer(Outcome.TAKEN), False, Outcome.TAKEN),
-        (Answer(Outcome.REFUSED), True, Outcome.REFUSED),
-        (Answer(Outcome.MISDIRECTED), False, Outcome.REFUSED),
-        (Answer(Outcome.MISDIRECTED), True, Outcome.RETRY),
-        (Answer(Outcome.RETRY), False, Outcome.RETRY),
-        (RuntimeError("never seen before"), False, Outcome.RETRY),
+        (Answer(Outcome.TAKEN), Outcome.REFUSED, Outcome.TAKEN),
+        (Answer(Outcome.REFUSED), Outcome.RETRY, Outcome.REFUSED),
+        (Answer(Outcome.MISDIRECTED), Outcome.REFUSED, Outcome.REFUSED),
+        (Answer(Outcome.MISDIRECTED), Outcome.RETRY, Outcome.RETRY),
+        (Answer(Outcome.MISDIRECTED), Outcome.MISDIRECTED, Outcome.MISDIRECTED),
+        (Answer(Outcome.RETRY), Outcome.REFUSED, Outcome.RETRY),
+        (RuntimeError("never seen before"), Outcome.REFUSED, Outcome.RETRY),
     ],
 )
-def test_what_becomes_of_a_request(answer, waits_for_mending, outcome, counted):
+def test_what_becomes_of_a_request(answer, misdirected, outcome, counted):
     """An address that somebody may mend is waited for or not; a bug may pass."""
-    exporter = Exporter(Transport(answer), timeout_s=5, waits_for_mending=waits_for_mending)
+    exporter = Exporter(Transport(answer), timeout_s=5, misdirected=misdirected)
     assert outcome is exporter.attempt(b"request").outcome
     assert (outcome is Outcome.RETRY) == bool(exporter.failures) == (exporter.wait_s > 0)
     assert isinstance(answer, Exception) == bool(counted())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from otel_dllogger import settings
 from otel_dllogger.backends.otlp import OTLPBackend
 from otel_dllogger.cli.run.first_record import AtFirstRecord
@@ -12,12 +10,7 @@ from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.redaction import redact_address
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-_EXPORTERS = "OTEL_METRICS_EXPORTER"
-_OURS = "otlp"  # otlp_proto_http and otlp_proto_grpc are OpenTelemetry's for Python
 
 
 def find_collector() -> tuple[str | None, list[str]]:
@@ -69,9 +62,4 @@ def _is_wanted() -> bool:
         return False
     if settings.text(settings.SDK_DISABLED, "").lower() == "true":
         return False
-    return any(exporter.startswith(_OURS) for exporter in _exporters())
-
-
-def _exporters() -> Iterator[str]:
-    for exporter in settings.text(_EXPORTERS, _OURS).lower().split(","):
-        yield exporter.strip()
+    return settings.exports_otlp(settings.METRICS_EXPORTER)

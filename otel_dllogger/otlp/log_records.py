@@ -1,0 +1,119 @@
+"""Parameters and ``info`` calls as OTLP log records.
+
+Each has an event name, so that a log store can select by it. Secrets are left out by the rules of
+the parameters that are labels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.proto.logs.v1.logs_pb2 import SEVERITY_NUMBER_INFO, LogRecord
+
+from otel_dllogger.otlp.any_value import any_value, key_values
+from otel_dllogger.record import Info
+from otel_dllogger.redaction import redact, redact_arguments
+from otel_dllogger.secret_names import is_secret_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_dllogger.record import Record
+
+INFO_EVENT = "dllogger.info"
+PARAMETER_EVENT = "dllogger.parameter"
+
+MAX_BODY_BYTES = 256 << 10
+"""About how many bytes a body may have before it is left out: what common log stores take.
+
+This also bounds the text that is searched for secrets."""
+
+_VALUE_BYTES = 16  # of a value's messages, apart from its text
+_LAST_TIME_US = 2**63 // 1000 - 1  # nanoseconds in 64 bits: the year 2262
+
+
+def encode_log_record(entry: Record | Info, labels: Mapping[str, str]) -> bytes:
+    """Return an entry as the bytes of a ``LogRecord``.
+
+    Args:
+        entry: A record of parameters or an ``info`` call, with plain data.
+        labels: The attributes that tell whose it is.
+    """
+    time_ns = min(max(entry.time_us, 0), _LAST_TIME_US) * 1000
+    encoded: bytes = LogRecord(
+        time_unix_nano=time_ns,
+        observed_time_unix_nano=time_ns,  # by definition, for what begins in this process
+        severity_number=SEVERITY_NUMBER_INFO,
+        severity_text="INFO",
+        event_name=INFO_EVENT if isinstance(entry, Info) else PARAMETER_EVENT,
+        attributes=key_values(labels),
+        body=any_value(_body(entry.plain)),
+    ).SerializeToString()
+    return encoded
+
+
+def _body(plain: Any) -> Any:
+    try:
+        return _Redaction().of(plain, "")
+    except _TooLargeError:
+        return f"[more than {MAX_BODY_BYTES >> 10} KiB are not sent; a JSON log has them]"
+
+
+class _TooLargeError(Exception):
+    """Raised if a body has more than ``MAX_BODY_BYTES``."""
+
+
+class _Redaction:
+    """The redaction of the values in one body."""
+
+    def __init__(self) -> None:
+        self._left_bytes = MAX_BODY_BYTES
+
+    def of(self, value: Any, path: str) -> Any:
+        """Return a plain value without secrets.
+
+        Args:
+            value: The value.
+            path: The names that lead to it, joined by dots.
+
+        Raises:
+            _TooLargeError: If there are too many values.
+        """
+        self._spend(_VALUE_BYTES)
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, dict):
+            return self._mapping(value, path)
+        if isinstance(value, (list, tuple)):
+            if value and all(isinstance(item, str) for item in value):
+                return redact_arguments(map(self._text, value))
+            return [self.of(item, path) for item in value]
+        return value
+
+    def _text(self, text: str) -> str:
+        safe = redact(text)
+        self._spend(len(safe))
+        return safe
+
+    def _mapping(self, mapping: dict[str, Any], path: str) -> dict[str, Any]:
+        safe = {}
+        for name, value in mapping.items():
+            inner = f"{path}.{name}" if path else name
+            if not _is_secret(inner, value):
+                self._spend(len(name))
+                safe[name] = self.of(value, inner)
+        return safe
+
+    def _spend(self, size_bytes: int) -> None:
+        self._left_bytes -= size_bytes
+        if self._left_bytes < 0:
+            raise _TooLargeError
+
+
+def _is_secret(path: str, value: object) -> bool:
+    """Return whether a value is to be left out for its name; mappings are looked into instead."""
+    if isinstance(value, dict):
+        return False
+    if isinstance(value, (list, tuple)):
+        return any(_is_secret(path, item) for item in value)
+    return is_secret_name(path, value)
