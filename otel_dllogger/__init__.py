@@ -34,7 +34,8 @@ from otel_dllogger.logger import (
     RecordBackend,
     Verbosity,
 )
-from otel_dllogger.record import Info, Metadata, Record
+from otel_dllogger.phases import PhaseScope
+from otel_dllogger.record import Event, Info, Metadata, Phase, Record
 from otel_dllogger.runtime.exit_status import EXIT_STATUS
 from otel_dllogger.version import __version__
 
@@ -48,12 +49,15 @@ __all__ = [
     "ConfigurationError",
     "DLLLoggerAlreadyInitialized",
     "DLLoggerNotInitialized",
+    "Event",
     "Info",
     "JSONStreamBackend",
     "Logger",
     "Metadata",
     "OTLPBackend",
     "OTelBackend",
+    "Phase",
+    "PhaseScope",
     "PrometheusBackend",
     "Record",
     "RecordBackend",
@@ -63,12 +67,14 @@ __all__ = [
     "default_metric_format",
     "default_prefix_format",
     "default_step_format",
+    "event",
     "flush",
     "info",
     "init",
     "log",
     "metadata",
     "metadata_batch",
+    "phase",
     "shutdown",
 ]
 
@@ -140,6 +146,31 @@ def info(data: Any) -> None:
         DLLoggerNotInitialized: Before ``init``.
     """
     GLOBAL_LOGGER.info(data)
+
+
+def phase(name: Any, *, step: Any = None) -> PhaseScope:
+    """Return a phase of the training, for ``with`` or as a decorator; see ``Logger.phase``.
+
+    The global Logger gets it when it begins, so a decorator may come before ``init``.
+
+    Raises:
+        DLLoggerNotInitialized: When it begins before ``init``.
+    """
+    return PhaseScope(_global_logger, name, step)
+
+
+def event(name: Any, data: Any = None, *, step: Any = None) -> None:
+    """Log that something happened; see ``Logger.event``.
+
+    Raises:
+        DLLoggerNotInitialized: Before ``init``.
+    """
+    GLOBAL_LOGGER.event(name, data, step=step)
+
+
+def _global_logger() -> Logger:
+    logger: Logger = GLOBAL_LOGGER
+    return logger
 
 
 def flush() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+from _thread import get_ident
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -13,8 +14,9 @@ from typing import Any, Protocol
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import ConfigurationError
-from otel_dllogger.record import Info, Metadata, Record, microseconds
-from otel_dllogger.values import safe_repr, to_number, to_plain
+from otel_dllogger.phases import PHASES, OpenPhase, PhaseScope
+from otel_dllogger.record import OPEN, Event, Info, Metadata, Phase, Record, microseconds
+from otel_dllogger.values import key_text, safe_repr, to_number, to_plain
 
 MAX_NAMES = 10_000
 """The largest number of metrics whose metadata a Logger remembers."""
@@ -45,8 +47,9 @@ class Verbosity:
 class BackendProtocol(Protocol):
     """What a Logger requires of a backend of any class: DLLogger's own duck type.
 
-    If a backend has ``info(timestamp, data)``, ``flush()`` and ``close()`` as well, they are
-    called. A backend that needs only some of these derives from ``RecordBackend`` or ``Backend``.
+    If a backend has ``info(timestamp, data)``, ``write_phase(phase)``, ``write_event(event)``,
+    ``flush()`` and ``close()`` as well, they are called. A backend that needs only some of these
+    derives from ``RecordBackend`` or ``Backend``.
     """
 
     @property
@@ -155,6 +158,12 @@ class RecordBackend(Backend):
     def write_info(self, info: Info) -> None:
         """Take one ``info`` call; ignored unless a subclass overrides this."""
 
+    def write_phase(self, phase: Phase) -> None:
+        """Take a phase that ended or is announced; ignored unless a subclass overrides this."""
+
+    def write_event(self, event: Event) -> None:
+        """Take one ``event`` call; ignored unless a subclass overrides this."""
+
     def log(self, timestamp: datetime, elapsedtime: float, step: Any, data: Any) -> None:
         """Take one ``log`` call in DLLogger's form."""
         elapsed_us = round(elapsedtime * 1e6)
@@ -225,6 +234,7 @@ class Logger:
                 )
         self.starttime = datetime.now()  # noqa: DTZ005 - naive, as DLLogger's
         self._start_ns = monotonic_ns()
+        self.loop_ident = get_ident()
         self._metadata: dict[str, dict[str, Any]] = {}
         atexit.register(self._settle)  # runs after the flush: handlers run in reverse order
         atexit.register(self.flush)
@@ -242,6 +252,8 @@ class Logger:
         if type(verbosity) is not int:
             verbosity = _level(verbosity)  # type: ignore[assignment] # a float compares as well
         try:
+            if PHASES.has_unannounced:
+                _announce_phases()
             elapsed_us = (start_ns - self._start_ns) // 1000
             record = Record(time_ns() // 1000, elapsed_us, step, data)
             for backend in self._receivers() if _attached else tuple(self.backends or ()):
@@ -321,6 +333,65 @@ class Logger:
 
         self._call_each("info", give)
 
+    def phase(self, name: Any, *, step: Any = None) -> PhaseScope:
+        """Return a phase of the training: a context manager, or a decorator of a function.
+
+        Its time is counted by its name: in ``dllogger_phase_seconds_total`` without the phases
+        in it, so that each second of the process is in one phase. On another thread than the one
+        that made the Logger, it is in ``dllogger_phase_overlapped_seconds_total`` instead. The
+        JSON log gets a line when it ends.
+
+        Args:
+            name: What the process does meanwhile: ``data_wait``, ``validation``, ``checkpoint``,
+                ``restore``, ``compile``, ``communication``, or any other text.
+            step: The step to which it belongs, in any form that ``log`` takes.
+        """
+        return PhaseScope(lambda: self, name, step)
+
+    def event(self, name: Any, data: Any = None, *, step: Any = None) -> None:
+        """Log that something happened.
+
+        Args:
+            name: What happened, such as ``checkpoint_saved``.
+            data: What is known of it: a dict, or None.
+            step: The step at which it happened, in any form that ``log`` takes.
+        """
+        entry = Event(*self._now_us(), key_text(name), data, step)
+        self._call_each("event", _giver_of("write_event", entry))
+
+    def end_phase(self, phase: OpenPhase, outcome: str, end_ns: int) -> None:
+        """Write a phase that ended; a ``PhaseScope`` calls this.
+
+        Args:
+            phase: The phase.
+            outcome: One of ``record.OUTCOMES``.
+            end_ns: When it ended, by the monotonic clock.
+        """
+        try:
+            self_ns = PHASES.end(phase, end_ns)
+            self._write_phase(phase, outcome, end_ns, self_ns)
+        except Exception as error:
+            _caught(self, "phase", error)
+
+    def announce_phase(self, phase: OpenPhase) -> None:
+        """Write that a phase is open, before a record in it."""
+        now_ns = monotonic_ns()
+        phase.announced_ns = phase.self_ns(now_ns)
+        self._write_phase(phase, OPEN, now_ns, phase.announced_ns)
+
+    def _write_phase(self, phase: OpenPhase, outcome: str, now_ns: int, self_ns: int) -> None:
+        entry = Phase(
+            time_ns() // 1000,
+            (now_ns - self._start_ns) // 1000,
+            phase.name,
+            (now_ns - phase.begin_ns) // 1000,
+            self_ns // 1000,
+            outcome,
+            phase.step,
+            phase.is_overlapping,
+        )
+        self._call_each("phase", _giver_of("write_phase", entry))
+
     def flush(self) -> None:
         """Flush every backend; only lines that a full disk refused are ever held back."""
         self._call_each("flush", _caller_of("flush"), attached_too=False)
@@ -394,6 +465,19 @@ def _caller_of(method: str) -> Callable[[Any], object]:
             found()
 
     return call
+
+
+def _giver_of(method: str, entry: Phase | Event) -> Callable[[Any], object]:
+    def give(backend: Any) -> None:
+        if callable(found := getattr(backend, method, None)):
+            found(entry)
+
+    return give
+
+
+def _announce_phases() -> None:
+    for phase in PHASES.unannounced():
+        phase.logger.announce_phase(phase)
 
 
 def _caught(backend: object, method: str, error: Exception) -> None:

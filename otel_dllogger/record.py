@@ -257,6 +257,107 @@ class Info(Timed):
         return Info(self.time_us, self.elapsed_us, self.plain)
 
 
+OK, ERROR, INTERRUPTED, OPEN = "ok", "error", "interrupted", "open"
+"""The outcomes of a phase: it ended, by an ``Exception``, by another ``BaseException`` such as
+KeyboardInterrupt, or not yet."""
+
+OUTCOMES = (OK, ERROR, INTERRUPTED)
+"""The outcomes of a phase that ended."""
+
+
+class Phase(Timed):
+    """A phase that ended, or one in which something is logged before it ends.
+
+    Args:
+        time_us: When it ended or was announced, microseconds since the Unix epoch.
+        elapsed_us: The same by the monotonic clock, microseconds since the Logger was made.
+        name: What the process did.
+        duration_us: Microseconds since it began.
+        self_us: Those of them in which no inner phase was open.
+        outcome: One of ``OUTCOMES``; ``OPEN`` for a phase that is announced before a record in it.
+        step: The step as the user passed it, None if none was.
+        is_overlapping: Whether it ran beside the training loop, on another thread.
+    """
+
+    # Not a dataclass, since a frozen one takes a microsecond longer.
+    __slots__ = (
+        "duration_us",
+        "elapsed_us",
+        "is_overlapping",
+        "name",
+        "outcome",
+        "self_us",
+        "step",
+        "time_us",
+    )
+
+    def __init__(  # noqa: PLR0917 - keywords would take longer
+        self,
+        time_us: int,
+        elapsed_us: int,
+        name: str,
+        duration_us: int,
+        self_us: int,
+        outcome: str = OK,
+        step: Any = None,
+        is_overlapping: bool = False,
+    ) -> None:
+        self.time_us = time_us
+        self.elapsed_us = elapsed_us
+        self.name = name
+        self.duration_us = duration_us
+        self.self_us = self_us
+        self.outcome = outcome
+        self.step = step
+        self.is_overlapping = is_overlapping
+
+    @property
+    def begin_us(self) -> int:
+        """Return when it began, microseconds since the Unix epoch."""
+        return self.time_us - self.duration_us
+
+    def detach(self) -> Phase:
+        """Return a copy that contains nothing that the user may change."""
+        return Phase(
+            self.time_us,
+            self.elapsed_us,
+            self.name,
+            self.duration_us,
+            self.self_us,
+            self.outcome,
+            to_plain(self.step),
+            self.is_overlapping,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Event(Timed):
+    """One ``event`` call.
+
+    Attributes:
+        time_us: Microseconds since the Unix epoch.
+        elapsed_us: Microseconds since the Logger was made.
+        name: What happened, as text.
+        data: What is known of it, as the user passed it.
+        step: The step as the user passed it, None if none was.
+    """
+
+    time_us: int
+    elapsed_us: int
+    name: str
+    data: Any = None
+    step: Any = None
+
+    @property
+    def plain(self) -> Any:
+        """Return a JSON-able copy of the data; None if there are none."""
+        return None if self.data is None else convert(self.data).plain
+
+    def detach(self) -> Event:
+        """Return a copy that contains nothing that the user may change."""
+        return Event(self.time_us, self.elapsed_us, self.name, self.plain, to_plain(self.step))
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class SeriesMetadata:
     """What is known about a metric from a source other than its own ``metadata`` call.
@@ -273,7 +374,7 @@ class SeriesMetadata:
     metadata: dict[str, Any]
 
 
-Entry = Record | Metadata | Info
+Entry = Record | Metadata | Info | Phase | Event
 """What a Logger passes to its backends for one call."""
 
 

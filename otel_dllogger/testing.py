@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.logger import RecordBackend, Verbosity
-from otel_dllogger.record import GRANULARITIES
+from otel_dllogger.record import GRANULARITIES, OPEN
 
 if TYPE_CHECKING:
-    from otel_dllogger.record import Info, Metadata, Record
+    from otel_dllogger.record import Event, Info, Metadata, Phase, Record
 
 
 __all__ = ["RecordingBackend"]
@@ -28,6 +28,8 @@ class RecordingBackend(RecordBackend):
         records: The ``log`` calls.
         metadata_calls: The ``metadata`` calls.
         infos: The ``info`` calls.
+        phases: The phases that ended.
+        events: The ``event`` calls.
         is_closed: Whether ``close`` was called.
     """
 
@@ -36,6 +38,8 @@ class RecordingBackend(RecordBackend):
         self.records: list[Record] = []
         self.metadata_calls: list[Metadata] = []
         self.infos: list[Info] = []
+        self.phases: list[Phase] = []
+        self.events: list[Event] = []
         self.is_closed = False
 
     def write_record(self, record: Record) -> None:
@@ -52,6 +56,15 @@ class RecordingBackend(RecordBackend):
     def write_info(self, info: Info) -> None:
         """Keep one ``info`` call."""
         self.infos.append(info.detach())
+
+    def write_phase(self, phase: Phase) -> None:
+        """Keep a phase that ended."""
+        if phase.outcome != OPEN:
+            self.phases.append(phase.detach())
+
+    def write_event(self, event: Event) -> None:
+        """Keep one ``event`` call."""
+        self.events.append(event.detach())
 
     def close(self) -> None:
         """Note that the Logger was closed; later entries are still kept."""

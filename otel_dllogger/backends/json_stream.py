@@ -12,14 +12,16 @@ from otel_dllogger.backends.open_files import close_append_file, open_append_fil
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
+from otel_dllogger.record import OPEN
 from otel_dllogger.runtime.interruptions import let_through
 from otel_dllogger.values import to_plain
 
 if TYPE_CHECKING:
     from otel_dllogger.backends.append_file import AppendFile
-    from otel_dllogger.record import Info, Metadata, Record
+    from otel_dllogger.record import Event, Info, Metadata, Phase, Record
 
 _SECOND_US = 1_000_000
+_MOST_NAMES = 100
 _FIELDS = ("{rank}", "{run}", "{host}")
 _ANY_FIELD = re.compile(r"\{[^{}/]*\}")
 
@@ -58,6 +60,7 @@ class JSONStreamBackend(RecordBackend):
         self._filename = _fill_in(filename)
         self.file: AppendFile = open_append_file(self._filename, append=append, user=self)
         self._second = _Second(0)
+        self._phase_names: dict[str, bytes] = {}
         self._local_rank = detect_topology().local_rank
 
     def write_record(self, record: Record) -> None:
@@ -138,6 +141,65 @@ class JSONStreamBackend(RecordBackend):
                 "datetime": str(info.timestamp),
                 "type": "INFO",
                 "data": to_plain(info.data),
+            },
+        )
+
+    def write_phase(self, phase: Phase) -> None:
+        """Write a PHASE line, or a PHASE_BEGIN line for a phase that is announced.
+
+        DLLogger has no such lines; readers of its format skip them by their type. A tight loop
+        writes one for each wait for data, so they are assembled from bytes as well:
+
+            DLLL {"timestamp": "1700000000.250000", "datetime": "2023-11-14 22:13:20.250000+00:00",
+            "elapsedtime": "1.5", "type": "PHASE", "name": "checkpoint", "begin": 1699999998.25,
+            "seconds": 2.0, "self_seconds": 2.0, "step": [0, 1], "outcome": "ok"}
+        """
+        name = self._phase_names.get(phase.name)
+        if name is None:
+            name = self._encode_spaced(phase.name)
+            if len(self._phase_names) < _MOST_NAMES:
+                self._phase_names[phase.name] = name
+        second = self._second
+        if not 0 <= (microsecond := phase.time_us - second.start_us) < _SECOND_US:
+            second = self._second_of(phase.time_us)
+            microsecond = phase.time_us - second.start_us
+        fraction = b"%06d" % microsecond
+        is_open = phase.outcome == OPEN
+        step = b"null" if phase.step is None else self._encode_spaced(to_plain(phase.step))
+        self.file.write_line(
+            b"%b%b%b%b%b"
+            b'%a", "type": "%b", "name": %b, "begin": %a, "seconds": %a, "self_seconds": %a, '
+            b'"step": %b%b%b}\n'
+            % (
+                second.timestamp,
+                fraction,
+                second.datetime,
+                fraction,
+                second.offset,
+                phase.elapsed_us / 1e6,
+                b"PHASE_BEGIN" if is_open else b"PHASE",
+                name,
+                phase.begin_us / 1e6,
+                phase.duration_us / 1e6,
+                phase.self_us / 1e6,
+                step,
+                b"" if is_open else b', "outcome": "%b"' % phase.outcome.encode(),
+                b', "overlapped": true' if phase.is_overlapping else b"",
+            )
+        )
+
+    def write_event(self, event: Event) -> None:
+        """Write an EVENT line."""
+        self._write_entry(
+            b"DLLL",
+            {
+                "timestamp": str(event.time_us / 1e6),
+                "elapsedtime": str(event.elapsed_s),
+                "datetime": str(event.timestamp.astimezone()),
+                "type": "EVENT",
+                "name": event.name,
+                "step": to_plain(event.step),
+                "data": event.plain,
             },
         )
 

@@ -12,6 +12,7 @@ from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
+from otel_dllogger.phases import PHASES
 from otel_dllogger.runtime.exit_status import EXIT_STATUS
 from otel_dllogger.runtime.termination import TERMINATION
 from otel_dllogger.runtime.wakers import Worker
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
 
     from otel_dllogger.metrics.instruments import Instruments
-    from otel_dllogger.record import Info, Metadata, Record
+    from otel_dllogger.record import Event, Info, Metadata, Phase, Record
 
 
 REGISTER_S = 1.0
@@ -73,6 +74,7 @@ class OTelBackend(RecordBackend):
             start_us=time.time_ns() // 1000,
             max_series=settings.max_series(max_series, DEFAULT_MAX_SERIES),
         )
+        self._store.open_phases = PHASES.times_us
         self._text_parameters = text_parameters
         # The SDK holds its lock while it collects, for as long as the application's slowest
         # callback takes: ``log`` must not wait for it, not even at a metric's first value.
@@ -111,6 +113,14 @@ class OTelBackend(RecordBackend):
     def write_info(self, info: Info) -> None:
         """Take one ``info`` call, whose numbers are parameters."""
         self._store.take(info)
+
+    def write_phase(self, phase: Phase) -> None:
+        """Take a phase that ended or is announced."""
+        self._store.take(phase)
+
+    def write_event(self, event: Event) -> None:
+        """Take one ``event`` call."""
+        self._store.take(event)
 
     def flush(self) -> None:
         """Create the instruments of new metrics, so that the next export has them.

@@ -14,6 +14,7 @@ from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
 from otel_dllogger.otlp.queue import QUEUE_SHARE, EntryQueue, Finish, Told
+from otel_dllogger.phases import PHASES
 from otel_dllogger.record import Info
 from otel_dllogger.redaction import MAX_CHARACTERS
 from otel_dllogger.runtime import closing
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from otel_dllogger.otlp.log_sender import LogSender
     from otel_dllogger.otlp.sender import Sender
     from otel_dllogger.otlp.settings import OTLPOptions
-    from otel_dllogger.record import Metadata, Record
+    from otel_dllogger.record import Event, Metadata, Phase, Record
 
 DEFAULT_MAX_QUEUE_BYTES = 64 << 20
 LEAST_MAX_QUEUE_BYTES = 64 << 10
@@ -192,6 +193,7 @@ class OTLPBackend(RecordBackend):
             start_us=start_us,
             max_series=max_series,
         )
+        store.open_phases = PHASES.times_us
         exported = ExportedStore(store, self.topology, text_parameters=text_parameters)
         points = DataPoints(exported, start_us=start_us, of_process=True)
         backlog = Backlog(max_queue_bytes - max_queue_bytes // QUEUE_SHARE, Batch)
@@ -255,6 +257,14 @@ class OTLPBackend(RecordBackend):
         # One character more than is sent, so that the end is known to be cut.
         text = info.data[: MAX_CHARACTERS + 1]
         self._put_log(Info(info.time_us, info.elapsed_us, text))
+
+    def write_phase(self, phase: Phase) -> None:
+        """Take a phase that ended or is announced."""
+        self._put(phase.detach())
+
+    def write_event(self, event: Event) -> None:
+        """Take one ``event`` call."""
+        self._put(event.detach())
 
     def flush(self) -> None:
         """Send what was logged now, without waiting: ``log`` is not the only call that is hot."""

@@ -204,6 +204,7 @@ class LoggedRank(ExportedStore):
             attempt = max(self.topology.attempt + attempts, 1)
             self.topology = dataclasses.replace(self.topology, attempt=attempt)
             state.start_us = started.start_us
+            state.begin_process()
 
     def to_text(self) -> str:
         """Return everything that is known of the rank, for a checkpoint."""

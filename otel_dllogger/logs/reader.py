@@ -13,7 +13,7 @@ from otel_dllogger.logs.parsers.formats import (
     FileRecord,
     conventional_metadata,
 )
-from otel_dllogger.record import Info, Metadata, Record, SeriesMetadata
+from otel_dllogger.record import Entry, Metadata, Record, SeriesMetadata
 from otel_dllogger.values import key_text, to_plain
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class ProcessStart:
     attempts: int
 
 
-RankEntry = Record | Metadata | Info | SeriesMetadata | ProcessStart
+RankEntry = Entry | SeriesMetadata | ProcessStart
 """What a rank takes: the entries of lines, and what else the reader knows."""
 
 

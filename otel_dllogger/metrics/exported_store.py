@@ -29,9 +29,18 @@ class ExportedStore:
 
     Attributes:
         log_seconds: The last exported value of the time spent in ``log``, in seconds.
+        phase_seconds: The last exported values of the time in phases, by rank and phase.
     """
 
-    __slots__ = ("_mapped", "_moved", "log_seconds", "store", "text_parameters", "topology")
+    __slots__ = (
+        "_mapped",
+        "_moved",
+        "log_seconds",
+        "phase_seconds",
+        "store",
+        "text_parameters",
+        "topology",
+    )
 
     def __init__(
         self, store: SeriesStore, topology: Topology, *, text_parameters: bool = False
@@ -40,6 +49,7 @@ class ExportedStore:
         self.topology = topology
         self.text_parameters = text_parameters
         self.log_seconds = 0.0
+        self.phase_seconds: dict[tuple[str, str], float] = {}
         self._mapped: dict[str, MappedMetric] = {}
         self._moved: set[str] = set()
 

@@ -44,8 +44,9 @@ class InternalMetric:
     @property
     def prometheus_name(self) -> str:
         """Return the name on a scrape, by OpenTelemetry's rules."""
-        seconds = "_seconds" if self.unit == "s" else ""
-        return self.name.replace(".", "_") + seconds + ("_total" if self.is_counter else "")
+        name = self.name.replace(".", "_")
+        seconds = "_seconds" if self.unit == "s" and not name.endswith("_seconds") else ""
+        return name + seconds + ("_total" if self.is_counter else "")
 
 
 def _gauge(name: str, text: str, observe: _ObserveRank, unit: str = "") -> InternalMetric:
@@ -112,6 +113,46 @@ def _nonfinite(exported: ExportedStore, state: RankState) -> Observations:
         yield _labels_of(exported, state, name, ("metric", "stage", "kind")), float(count)
 
 
+def _phase_seconds(exported: ExportedStore, state: RankState) -> Observations:
+    labels, shown = exported.rank_labels(state.rank), exported.phase_seconds
+    times_us, _ = exported.store.phases_of(state)
+    for name, time_us in times_us.items():
+        # A phase that ends at this moment is in neither place, and a counter must not decrease.
+        value = shown[state.rank, name] = max(shown.get((state.rank, name), 0.0), time_us / 1e6)
+        yield {**labels, "phase": label_text(name)}, value
+
+
+def _phase(exported: ExportedStore, state: RankState) -> Observations:
+    labels = exported.rank_labels(state.rank)
+    for name, is_open in exported.store.phases_of(state)[1].items():
+        yield {**labels, "phase": label_text(name)}, float(is_open)
+
+
+def _phases(exported: ExportedStore, state: RankState) -> Observations:
+    labels = exported.rank_labels(state.rank)
+    for key, count in state.phases.counts.copy().items():
+        name, _, outcome = key.rpartition(" ")
+        yield {**labels, "phase": label_text(name), "outcome": outcome}, float(count)
+
+
+def _overlapped_seconds(exported: ExportedStore, state: RankState) -> Observations:
+    labels = exported.rank_labels(state.rank)
+    for name, time_us in state.phases.overlapped_us.copy().items():
+        yield {**labels, "phase": label_text(name)}, time_us / 1e6
+
+
+def _events(exported: ExportedStore, state: RankState) -> Observations:
+    labels = exported.rank_labels(state.rank)
+    for name, count in state.events.copy().items():
+        yield {**labels, "event": label_text(name)}, float(count)
+
+
+def _event_times(exported: ExportedStore, state: RankState) -> Observations:
+    labels = exported.rank_labels(state.rank)
+    for name, time_us in state.event_times_us.copy().items():
+        yield {**labels, "event": label_text(name)}, time_us / 1e6
+
+
 def _best(exported: ExportedStore, state: RankState) -> Observations:
     for name, value in state.best.copy().items():
         if exported.mapped(name).goal is not None:
@@ -172,10 +213,27 @@ RANK_METRICS = (
     ),
     _counter(
         "step",
-        "Time between the training steps that were logged",
+        "Time between the training steps that were logged, without phases that interrupt them",
         _attribute("step_us", 1e-6),
         unit="s",
     ),
+    _counter(
+        # Without "seconds", OpenTelemetry would have two instruments of one name.
+        "phase_seconds",
+        "What the time of the training loop went to, by phase",
+        _phase_seconds,
+        unit="s",
+    ),
+    _gauge("phase", "1 while the rank is in a phase", _phase),
+    _counter("phases", "Phases that ended, by outcome", _phases),
+    _counter(
+        "phase_overlapped",
+        "Time in phases of other threads, beside the training loop",
+        _overlapped_seconds,
+        unit="s",
+    ),
+    _counter("events", "Events that were logged", _events),
+    _gauge("last_event_timestamp", "When an event was logged last", _event_times, unit="s"),
     _counter("records", "Calls of the logger by type", _records),
     _counter("nonfinite", "NaN and Inf that were logged", _nonfinite),
     _gauge("best", "Best finite value so far, by the metric's goal", _best),

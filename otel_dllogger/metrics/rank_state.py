@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from otel_dllogger.metrics.phases import PhaseTimes
 from otel_dllogger.metrics.steps import StepMeaning
-from otel_dllogger.record import GRANULARITIES, ITERATION, Position
+from otel_dllogger.record import EPOCH, GRANULARITIES, ITERATION, Phase, Position
 from otel_dllogger.runtime.interruptions import let_through
 
 _NUMBER = (int, float)
@@ -30,6 +31,8 @@ _PLAIN_DICTS: dict[str, tuple[type, ...]] = {
     "parameters": _NUMBER,
     "texts": (str,),
     "calls": (int,),
+    "events": (int,),
+    "event_times_us": (int,),
 }
 
 
@@ -52,7 +55,10 @@ class RankState:
         epoch: The epoch of the last step that had one.
         iteration: The iteration of the last step that had one.
         steps: Training steps since the start of the process.
-        step_us: Microseconds that these steps took.
+        step_us: Microseconds that these steps took, without phases that interrupt the training.
+        phases: What the time went to.
+        events: The numbers of events by name.
+        event_times_us: The time of the last one of each name.
         start_us: When the rank was first seen, microseconds since the Unix epoch.
         last_log_us: The time of the last record, microseconds since the Unix epoch.
         finished: Whether the run's summary was logged, or the Logger was closed.
@@ -75,6 +81,9 @@ class RankState:
         self.iteration: float | None = None
         self.steps: float = 0  # an int as long as all steps are ints, which have no limit
         self.step_us = 0
+        self.phases = PhaseTimes()
+        self.events: dict[str, int] = {}
+        self.event_times_us: dict[str, int] = {}
         self.start_us = start_us
         self.last_log_us: int | None = None
         self.finished = False
@@ -116,6 +125,9 @@ class RankState:
             self.epoch = epoch
             self.finished = False
         if iteration is None:
+            if granularity is EPOCH and self._iteration is None:
+                self.phases.end_epoch(self._elapsed_us, elapsed_us)
+                self._elapsed_us = elapsed_us
             return
         if granularity is ITERATION:
             self.advance(epoch, iteration, elapsed_us)
@@ -136,12 +148,14 @@ class RankState:
         """
         last = self._iteration
         if last is None:
+            self.phases.end_startup(self._elapsed_us, elapsed_us)
             self.steps += 1
         elif iteration == last and (epoch == self._epoch or None in (epoch, self._epoch)):
             if epoch is not None:
                 self._epoch = epoch
             return
         else:
+            steps = self.steps
             try:
                 if iteration > last:
                     self._stride = iteration - last
@@ -149,11 +163,39 @@ class RankState:
             except OverflowError as error:  # a fraction added to an int beyond float's range
                 let_through(error)
                 self._stride = 1
-            if elapsed_us > self._elapsed_us:  # which it may not be with two Loggers
+            if elapsed_us >= self.phases.due_us:
+                self._end_interval(elapsed_us, steps)
+            elif elapsed_us > self._elapsed_us:  # which it may not be with two Loggers
                 self.step_us += elapsed_us - self._elapsed_us
         self._epoch = epoch
         self._iteration = iteration
         self._elapsed_us = elapsed_us
+
+    def _end_interval(self, elapsed_us: int, steps: float) -> None:
+        """Tell the steps between two records from what interrupted them: phases or a stall.
+
+        Args:
+            elapsed_us: The time of the later record.
+            steps: The steps until the earlier one.
+        """
+        try:
+            share = self._stride / max(steps - 1, 1)
+        except OverflowError as error:
+            let_through(error)
+            share = 1.0
+        steps_us = self.phases.end_interval(
+            self._elapsed_us, elapsed_us, share=share, step_us=self.step_us
+        )
+        self.step_us += steps_us
+
+    def take_phase(self, phase: Phase, *, has_series: bool) -> None:
+        """Take a phase that ended or that is announced; arguments as for ``PhaseTimes.take``."""
+        self.phases.take(phase, self._elapsed_us, has_series=has_series)
+
+    def begin_process(self) -> None:
+        """Note that another process writes from here on, whose clock begins at 0."""
+        self._elapsed_us = 0
+        self.phases.begin_process()
 
     def to_plain(self) -> dict[str, Any]:
         """Return everything but the rank as types of Python's JSON: dicts, lists, any number."""
@@ -161,6 +203,7 @@ class RankState:
         plain["cells"] = {name: cell for name, cell in self.cells.items() if cell}
         plain["place"] = self.place
         plain["meaning"] = self.meaning.to_plain()
+        plain["phases"] = self.phases.to_plain()
         return plain
 
     def load_plain(self, plain: dict[str, Any]) -> None:
@@ -178,6 +221,7 @@ class RankState:
         for name, cell in _checked(plain["cells"], (dict,)).items():
             self.cells[name].update(_checked(cell, _NUMBER))
         self.meaning.load_plain(plain["meaning"])
+        self.phases.load_plain(plain["phases"])
         place = plain["place"]
         if place is None:
             self.place = None

@@ -23,9 +23,20 @@ from otel_dllogger.metrics.naming import (
     parse_metadata,
     unit_text,
 )
+from otel_dllogger.metrics.phases import MAX_NAMES, TRAIN
 from otel_dllogger.metrics.rank_state import RankState
 from otel_dllogger.metrics.steps import StepMeaning
-from otel_dllogger.record import VALIDATION, Info, Metadata, Record, parse_rank
+from otel_dllogger.record import (
+    OK,
+    OPEN,
+    VALIDATION,
+    Event,
+    Info,
+    Metadata,
+    Phase,
+    Record,
+    parse_rank,
+)
 from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
 from otel_dllogger.runtime.locks import LockTimeout, locked
@@ -47,8 +58,16 @@ MAX_METADATA_CHARACTERS = 1_000
 _MAX_PARAMETER_DEPTH = 8
 """The most levels of nested hyper-parameters that are looked into."""
 
-_SERIES_OF_A_RANK = 14
-"""Series that a rank has before it logs a metric; ``dllogger_records_total`` counts as 4."""
+_SERIES_OF_A_RANK = 17
+"""Series that a rank has before it logs a metric.
+
+``dllogger_records_total`` counts as 4, ``dllogger_phase_seconds_total`` as 3.
+"""
+
+_SERIES_OF_A_PHASE = 3
+"""Series of a phase: its time, whether it is open, and how often it ended well."""
+
+_SERIES_OF_AN_EVENT = 2
 
 GOES_ON_US = 300_000_000
 """Microseconds after which a rank that was told to end, and still logs, does not end."""
@@ -94,6 +113,8 @@ class SeriesStore:
         self._full = False
         self.silent = False
         self.closed = False
+        self.open_phases: Callable[[], dict[str, int]] = dict
+        """Returns the phases of this process that are open, with their time in microseconds."""
         self.told_us: int | None = None  # when a signal told the process to end
         self.revision = 0
         """How many times there were new series, or new names for old ones."""
@@ -123,6 +144,10 @@ class SeriesStore:
             take = partial(self._metadata_call, entry.name, entry.plain)
         elif isinstance(entry, Info):  # the numbers of a dict or Namespace are parameters
             take = partial(self._parameters, "info", entry.plain, entry.time_us)
+        elif isinstance(entry, Phase):
+            take = partial(self._phase, entry)
+        elif isinstance(entry, Event):
+            take = partial(self._event, entry.name, entry.time_us)
         else:
             take = partial(self._describe, entry.key, entry.metadata, entry.name)
         self._locked(take)
@@ -252,6 +277,42 @@ class SeriesStore:
                 return
             self._locked(take)
 
+    def _phase(self, phase: Phase) -> None:
+        state = self._own
+        if phase.outcome != OPEN:
+            state.last_log_us = phase.time_us
+        state.take_phase(phase, has_series=self._has_series_of(phase, state))
+
+    def _has_series_of(self, phase: Phase, state: RankState) -> bool:
+        """Return whether a phase has series, new ones if there is room for them."""
+        name, phases = phase.name, state.phases
+        times = phases.overlapped_us if phase.is_overlapping else phases.times_us
+        if name in times or (name == TRAIN and not phase.is_overlapping):
+            if phase.outcome in (OK, OPEN) or f"{name} {phase.outcome}" in phases.counts:
+                return True
+            series = 1
+        elif len(phases.times_us) + len(phases.overlapped_us) >= MAX_NAMES:
+            series = self.max_series
+        else:
+            series = _SERIES_OF_A_PHASE
+        if self._has_room_for(name) and self._admit(series):
+            self.revision += 1
+            return True
+        self._overflow(1)
+        return False
+
+    def _event(self, name: str, time_us: int) -> None:
+        state = self._own
+        state.last_log_us = time_us
+        if name not in state.events:
+            is_new = len(state.events) < MAX_NAMES and self._has_room_for(name)
+            if not (is_new and self._admit(_SERIES_OF_AN_EVENT)):
+                self._overflow(1)
+                return
+            self.revision += 1
+        state.events[name] = state.events.get(name, 0) + 1
+        state.event_times_us[name] = time_us
+
     def _metadata_call(self, key: str, plain: object) -> None:
         self._own.calls["metadata"] += 1
         self._describe(key, plain, key)
@@ -362,6 +423,22 @@ class SeriesStore:
     def rank_states(self) -> list[RankState]:
         """Return the ranks as they are now."""
         return list(self.ranks.values())
+
+    def phases_of(self, state: RankState) -> tuple[dict[str, int], dict[str, bool]]:
+        """Return the time in each phase of a rank, and whether the phase is open.
+
+        The times include those of open phases, and are microseconds.
+        """
+        times_us = state.phases.seconds_us(state.step_us)
+        opened = dict.fromkeys(sorted(state.phases.names), False)
+        for name in state.phases.open_names:
+            opened[name] = True
+        if state is self._own:
+            for name, open_us in self.open_phases().items():
+                if name in times_us or len(opened) < MAX_NAMES:
+                    times_us[name] = times_us.get(name, 0) + open_us
+                    opened[name] = True
+        return times_us, opened
 
     def _meaning(self) -> StepMeaning:
         return StepMeaning(self._step_setting, self._tell)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.record import Info, Metadata, Record
+from otel_dllogger.record import Event, Info, Metadata, Phase, Record
 from otel_dllogger.runtime import fork
 from otel_dllogger.runtime.interruptions import let_through
 
@@ -33,7 +33,7 @@ class Told:
         self.told_us = told_us
 
 
-QueueEntry = Numbers | Record | Metadata | Info | Finish | Told
+QueueEntry = Numbers | Record | Metadata | Info | Phase | Event | Finish | Told
 """What the queue holds; none of it belongs to the user."""
 
 QUEUE_SHARE = 4
@@ -172,7 +172,9 @@ def count_values(entry: QueueEntry) -> int:
 def _size_bytes(entry: QueueEntry) -> int:
     numbers = _numbers_of(entry)
     size_bytes = ENTRY_BYTES + NUMBER_BYTES * len(numbers) + sum(map(len, numbers))
-    if isinstance(entry, (Metadata, Info)) or (isinstance(entry, Record) and entry.is_parameter):
+    if isinstance(entry, (Metadata, Info, Event)) or (
+        isinstance(entry, Record) and entry.is_parameter
+    ):
         size_bytes += len(str(entry.plain))
     return size_bytes
 

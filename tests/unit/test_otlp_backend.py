@@ -222,7 +222,7 @@ def test_figures_are_cumulative_and_say_the_end(collector: Any, open_backend: An
         if point.name == "dllogger.records"
     }
     sums = {point.name for point in last.values() if point.is_sum}
-    assert {"steps", "step", "records", "nonfinite", "dropped", "log"} == {
+    assert {"steps", "step", "phase_seconds", "records", "nonfinite", "dropped", "log"} == {
         name.removeprefix("dllogger.") for name in sums
     }
     for point in last.values():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from orjson import JSONDecodeError, loads
@@ -27,13 +28,22 @@ from otel_dllogger.logs.parsers.context import MAX_DIGITS, MAX_NESTING, SkippedE
 from otel_dllogger.logs.parsers.formats import DLLOGGER_JSON, TCAP_JSON, FileRecord
 from otel_dllogger.logs.parsers.literals import parse_literal, parse_repr
 from otel_dllogger.logs.parsers.times import MAX_TIME_US
-from otel_dllogger.record import Info, Metadata, Record
-from otel_dllogger.values import safe_repr
+from otel_dllogger.record import (
+    OK,
+    OPEN,
+    OUTCOMES,
+    Event,
+    Info,
+    Metadata,
+    Phase,
+    Record,
+)
+from otel_dllogger.values import key_text, safe_repr
 
 if TYPE_CHECKING:
     from otel_dllogger.logs.parsers.context import FileContext
 
-Entry = Record | Metadata | Info
+Entry = Record | Metadata | Info | Phase | Event
 """What a line can hold."""
 
 _INT64 = 2.0**63
@@ -133,28 +143,84 @@ def read_entry(fields: dict[str, Any], raw: bytes, log_format: str, context: Fil
         fields = _exact(raw)
     try:
         if kind == "LOG":
-            step, data = fields["step"], fields["data"]
-        elif kind == "METADATA":
-            metric, metadata = fields["metric"], fields["metadata"]
-        elif kind == "INFO":
-            data = fields["data"]
-        else:
+            record = _log(fields["step"], fields["data"], raw, log_format)
+            record.time_us, record.elapsed_us = _times(fields, context)
+            if context.rank:
+                record.file_rank = context.rank
+            context.count(log_format)
+            return record
+        read = _READERS.get(kind) if type(kind) is str else None
+        if read is None:
             raise SkippedError(UNKNOWN_TYPE, f"unknown type {safe_repr(kind)}"[:80])
+        entry = read(fields)
     except KeyError as error:
         raise SkippedError(MISSING_FIELDS, f"a {kind} line without {error.args[0]}") from None
-    if kind == "LOG":
-        record = _log(step, data, raw, log_format)
-        record.time_us, record.elapsed_us = _times(fields, context)
-        if context.rank:
-            record.file_rank = context.rank
-        context.count(log_format)
-        return record
-    time_us, elapsed_us = _times(fields, context)
-    if kind == "INFO":
-        context.count("")
-        return Info(time_us, elapsed_us, data)
-    context.count(log_format)
-    return Metadata(time_us, elapsed_us, metric, metadata)
+    times = _times(fields, context)
+    context.count("" if kind == "INFO" else log_format)
+    return entry(*times)
+
+
+_Timeless = Callable[[int, int], Entry]
+"""An entry that lacks its time and its elapsed time, both in microseconds."""
+
+
+def _metadata(fields: dict[str, Any]) -> _Timeless:
+    metric, metadata = fields["metric"], fields["metadata"]
+    return lambda time_us, elapsed_us: Metadata(time_us, elapsed_us, metric, metadata)
+
+
+def _info(fields: dict[str, Any]) -> _Timeless:
+    data = fields["data"]
+    return lambda time_us, elapsed_us: Info(time_us, elapsed_us, data)
+
+
+def _event(fields: dict[str, Any]) -> _Timeless:
+    name, data, step = key_text(fields["name"]), fields.get("data"), _step_of(fields)
+    return lambda time_us, elapsed_us: Event(time_us, elapsed_us, name, data, step)
+
+
+def _phase(fields: dict[str, Any]) -> _Timeless:
+    name, seconds = key_text(fields["name"]), fields["seconds"]
+    duration_us = _microseconds(seconds)
+    self_us = min(_microseconds(fields.get("self_seconds", seconds)), duration_us)
+    outcome = OPEN if fields["type"] == "PHASE_BEGIN" else fields.get("outcome")
+    return lambda time_us, elapsed_us: Phase(
+        time_us,
+        elapsed_us,
+        name,
+        duration_us,
+        self_us,
+        outcome if outcome in (OPEN, *OUTCOMES) else OK,
+        _step_of(fields),
+        fields.get("overlapped") is True,
+    )
+
+
+def _microseconds(seconds: object) -> int:
+    """Return a duration of a line in microseconds.
+
+    Raises:
+        SkippedError: If it is not a number of seconds.
+    """
+    if type(seconds) in (int, float) and 0 <= seconds * 1e6 < MAX_TIME_US:  # type: ignore[operator]
+        return round(seconds * 1e6)  # type: ignore[operator]
+    raise SkippedError(UNREADABLE_DATA)
+
+
+def _step_of(fields: dict[str, Any]) -> Any:
+    """Return the step of a line that need not have one."""
+    step = fields.get("step")
+    return tuple(step) if type(step) is list else _plain_step(step)
+
+
+_READERS = {
+    "METADATA": _metadata,
+    "INFO": _info,
+    "EVENT": _event,
+    "PHASE": _phase,
+    "PHASE_BEGIN": _phase,
+}
+"""What reads the lines of each type but LOG."""
 
 
 def _plain_step(step: Any) -> Any:

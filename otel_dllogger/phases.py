@@ -1,0 +1,264 @@
+"""The phases of this process: which are open, and for how long each was the innermost one.
+
+Phases of the training loop are on one stack, and each stops the clock of the one around it.
+Those of other threads, and of forked children, overlap them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from _thread import get_ident
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from otel_dllogger.record import ERROR, INTERRUPTED, OK
+from otel_dllogger.runtime import fork
+from otel_dllogger.values import key_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
+
+
+class PhaseLogger(Protocol):
+    """What a phase requires of its Logger.
+
+    Attributes:
+        loop_ident: The thread of the training loop.
+    """
+
+    loop_ident: int
+
+    def end_phase(self, phase: OpenPhase, outcome: str, end_ns: int) -> None:
+        """Write a phase that ended."""
+
+    def announce_phase(self, phase: OpenPhase) -> None:
+        """Write that a phase is open, before a record in it."""
+
+
+class OpenPhase:
+    """A phase that has begun.
+
+    Args:
+        logger: The Logger that gets it.
+        name: Its name.
+        step: The step as the user passed it.
+        begin_ns: When it began, by the monotonic clock.
+
+    Attributes:
+        ident: The thread that began it.
+        is_overlapping: Whether it runs beside the training loop.
+        clock: Nanoseconds in which it was the innermost phase, and since when it is again; None
+            while an inner phase is open. They are replaced together, since another thread reads
+            them.
+        announced_ns: What was announced of them before a record.
+    """
+
+    __slots__ = (
+        "announced_ns",
+        "begin_ns",
+        "clock",
+        "ident",
+        "is_overlapping",
+        "logger",
+        "name",
+        "step",
+    )
+
+    def __init__(self, logger: PhaseLogger, name: str, step: Any, begin_ns: int) -> None:
+        self.logger = logger
+        self.name = name
+        self.step = step
+        self.begin_ns = begin_ns
+        self.ident = get_ident()
+        self.is_overlapping = self.ident != logger.loop_ident
+        self.clock: tuple[int, int | None] = (0, begin_ns)
+        self.announced_ns: int | None = None
+
+    def self_ns(self, now_ns: int) -> int:
+        """Return the nanoseconds in which it was the innermost phase."""
+        before_ns, since_ns = self.clock
+        return before_ns if since_ns is None else max(before_ns + now_ns - since_ns, before_ns)
+
+
+class OpenPhases:
+    """The open phases of this process.
+
+    Attributes:
+        has_unannounced: Whether a phase of the training loop is open of which no entry tells yet.
+    """
+
+    def __init__(self) -> None:
+        self._stack: list[OpenPhase] = []
+        self._overlapping: list[OpenPhase] = []
+        self._is_child = False
+        self.has_unannounced = False
+        fork.register(self)
+
+    def begin(self, logger: PhaseLogger, name: str, step: Any) -> OpenPhase:
+        """Begin a phase inside those that are open.
+
+        Args:
+            logger: The Logger that gets it.
+            name: Its name.
+            step: The step as the user passed it.
+        """
+        stack, now_ns = self._stack, monotonic_ns()
+        phase = OpenPhase(logger, name, step, now_ns)
+        if phase.is_overlapping or self._is_child:
+            phase.is_overlapping = True
+            self._overlapping.append(phase)
+            return phase
+        if stack:
+            outer = stack[-1]
+            outer.clock = (outer.self_ns(now_ns), None)
+        stack.append(phase)
+        self.has_unannounced = True
+        return phase
+
+    def end(self, phase: OpenPhase, now_ns: int) -> int:
+        """End a phase, and return the nanoseconds in which it was the innermost one.
+
+        Args:
+            phase: The phase; one that is not the innermost is ended by itself, as a task of
+                asyncio does that ends before another one.
+            now_ns: The time, by the monotonic clock.
+        """
+        self_ns = phase.self_ns(now_ns)
+        phases = self._overlapping if phase.is_overlapping else self._stack
+        is_innermost = phases and phases[-1] is phase
+        if is_innermost:
+            phases.pop()
+        elif phase in phases:
+            phases.remove(phase)
+        if not phase.is_overlapping:
+            if not phases:
+                self.has_unannounced = False
+            elif is_innermost:
+                outer = phases[-1]
+                outer.clock = (outer.clock[0], now_ns)
+        return self_ns
+
+    def unannounced(self) -> list[OpenPhase]:
+        """Return the phases of the training loop of which no entry tells yet, outermost first."""
+        self.has_unannounced = False
+        return [phase for phase in self._stack if phase.announced_ns is None]
+
+    def names(self) -> list[str]:
+        """Return the names of the open phases of the training loop, outermost first."""
+        return [phase.name for phase in self._stack]
+
+    def times_us(self) -> dict[str, int]:
+        """Return the open phases with the time of each that no entry tells of, in microseconds.
+
+        Those that overlap the training loop have none.
+        """
+        now_ns = monotonic_ns()
+        times_us = {phase.name: 0 for phase in self._overlapping.copy()}
+        for phase in self._stack.copy():
+            new_us = (phase.self_ns(now_ns) - (phase.announced_ns or 0)) // 1000
+            times_us[phase.name] = times_us.get(phase.name, 0) + max(new_us, 0)
+        return times_us
+
+    def after_fork_in_child(self) -> None:
+        """Forget the phases, which are the parent's; the child's own overlap them."""
+        self._stack = []
+        self._overlapping = []
+        self._is_child = True
+        self.has_unannounced = False
+
+
+PHASES = OpenPhases()
+
+
+class PhaseScope:
+    """A phase as a context manager, or as a decorator of a function; made by ``phase``.
+
+    It may be used again, nested in itself, and by several threads. ``async with`` and functions
+    that are coroutines or generators work as well: each is in the phase until it ends.
+
+    Args:
+        find_logger: Returns the Logger that gets the phase, when it begins.
+        name: What the process does meanwhile, as text.
+        step: The step to which it belongs.
+    """
+
+    __slots__ = ("_begun", "_find_logger", "_name", "_step")
+
+    def __init__(self, find_logger: Callable[[], PhaseLogger], name: Any, step: Any) -> None:
+        self._find_logger = find_logger
+        self._name = name if type(name) is str else key_text(name)
+        self._step = step
+        self._begun: list[OpenPhase] = []
+
+    def __enter__(self) -> PhaseScope:  # noqa: PYI034 - Self came with Python 3.11
+        self._begun.append(PHASES.begin(self._find_logger(), self._name, self._step))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        now_ns = monotonic_ns()
+        phase = self._take_begun()
+        if phase is None:
+            return
+        outcome = OK if kind is None else ERROR if issubclass(kind, Exception) else INTERRUPTED
+        phase.logger.end_phase(phase, outcome, now_ns)
+
+    def _take_begun(self) -> OpenPhase | None:
+        begun = self._begun
+        if len(begun) == 1:
+            return begun.pop()
+        ident = get_ident()
+        for number in range(len(begun) - 1, -1, -1):
+            if begun[number].ident == ident:
+                return begun.pop(number)
+        return begun.pop() if begun else None
+
+    async def __aenter__(self) -> PhaseScope:  # noqa: PYI034 - as above
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self.__exit__(kind, *error)
+
+    def __call__(self, function: Function) -> Function:
+        """Return a function that is in the phase while it runs."""
+        decorated: Function = _decorated(
+            function, lambda: PhaseScope(self._find_logger, self._name, self._step)
+        )
+        return decorated
+
+
+def _decorated(function: Any, scope: Callable[[], PhaseScope]) -> Any:
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def coroutine(*args: Any, **kwargs: Any) -> Any:
+            with scope():
+                return await function(*args, **kwargs)
+
+        return coroutine
+    if inspect.isasyncgenfunction(function):
+
+        @functools.wraps(function)
+        async def async_generator(*args: Any, **kwargs: Any) -> Any:
+            with scope():
+                async for item in function(*args, **kwargs):
+                    yield item
+
+        return async_generator
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def generator(*args: Any, **kwargs: Any) -> Any:
+            with scope():
+                return (yield from function(*args, **kwargs))
+
+        return generator
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with scope():
+            return function(*args, **kwargs)
+
+    return call
