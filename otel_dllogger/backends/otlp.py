@@ -54,7 +54,7 @@ class OTLPBackend(RecordBackend):
     at each step that changes them; the other ``dllogger_*`` metrics have one every 15 seconds
     and at the end, as if they were scraped.
 
-    Parameters and ``info`` calls are sent as log records too, unless OTEL_LOGS_EXPORTER is
+    Events, parameters and ``info`` calls are sent as log records too, unless OTEL_LOGS_EXPORTER is
     ``none``, or there is an endpoint for metrics alone. A collector that takes no logs ends that
     with a warning. OTEL_EXPORTER_OTLP_LOGS_ENDPOINT sends them elsewhere; then the other
     OTEL_EXPORTER_OTLP_LOGS_* and OTEL_EXPORTER_OTLP_* variables apply to them, not the arguments.
@@ -264,7 +264,9 @@ class OTLPBackend(RecordBackend):
 
     def write_event(self, event: Event) -> None:
         """Take one ``event`` call."""
-        self._put(event.detach())
+        event = event.detach()
+        self._put(event)
+        self._put_log(event)
 
     def flush(self) -> None:
         """Send what was logged now, without waiting: ``log`` is not the only call that is hot."""

@@ -1,4 +1,4 @@
-"""Parameters and ``info`` calls as OTLP log records.
+"""Events, ``info`` calls and parameters as OTLP log records.
 
 Each has an event name, so that a log store can select by it. Secrets are left out by the rules of
 the parameters that are labels.
@@ -8,20 +8,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.proto.logs.v1.logs_pb2 import SEVERITY_NUMBER_INFO, LogRecord
+from opentelemetry.proto.logs.v1.logs_pb2 import (
+    SEVERITY_NUMBER_INFO,
+    SEVERITY_NUMBER_WARN,
+    LogRecord,
+)
 
+from otel_dllogger.json_encoding import encode_spaced
+from otel_dllogger.metrics.naming import label_text
 from otel_dllogger.otlp.any_value import any_value, key_values
-from otel_dllogger.record import Info
+from otel_dllogger.record import Event, Info, Record
 from otel_dllogger.redaction import redact, redact_arguments
 from otel_dllogger.secret_names import is_secret_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeGuard
 
-    from otel_dllogger.record import Record
+LogEntry = Event | Info | Record
+"""What becomes a log record; of records, those of parameters."""
 
 INFO_EVENT = "dllogger.info"
 PARAMETER_EVENT = "dllogger.parameter"
+HANG_EVENT = "hang"
+
+INFO = (SEVERITY_NUMBER_INFO, "INFO")
+WARN = (SEVERITY_NUMBER_WARN, "WARN")
 
 MAX_BODY_BYTES = 256 << 10
 """About how many bytes a body may have before it is left out: what common log stores take.
@@ -32,24 +44,49 @@ _VALUE_BYTES = 16  # of a value's messages, apart from its text
 _LAST_TIME_US = 2**63 // 1000 - 1  # nanoseconds in 64 bits: the year 2262
 
 
-def encode_log_record(entry: Record | Info, labels: Mapping[str, str]) -> bytes:
+def encode_log_record(
+    entry: LogEntry, labels: Mapping[str, str], observed_us: int | None = None
+) -> bytes:
     """Return an entry as the bytes of a ``LogRecord``.
 
     Args:
-        entry: A record of parameters or an ``info`` call, with plain data.
+        entry: An event, an ``info`` call or a record of parameters, with plain data.
         labels: The attributes that tell whose it is.
+        observed_us: When it was read from a log, microseconds since the Unix epoch; None for
+            what was logged in this process.
     """
-    time_ns = min(max(entry.time_us, 0), _LAST_TIME_US) * 1000
-    encoded: bytes = LogRecord(
-        time_unix_nano=time_ns,
-        observed_time_unix_nano=time_ns,  # by definition, for what begins in this process
-        severity_number=SEVERITY_NUMBER_INFO,
-        severity_text="INFO",
-        event_name=INFO_EVENT if isinstance(entry, Info) else PARAMETER_EVENT,
-        attributes=key_values(labels),
-        body=any_value(_body(entry.plain)),
-    ).SerializeToString()
+    name, attributes = _name(entry), dict(labels)
+    if isinstance(entry, Event) and entry.step is not None:
+        attributes["step"] = encode_spaced(entry.step).decode()
+    number, text = WARN if name == HANG_EVENT else INFO
+    record = LogRecord(
+        time_unix_nano=_nanoseconds(entry.time_us),
+        observed_time_unix_nano=_nanoseconds(entry.time_us if observed_us is None else observed_us),
+        severity_number=number,
+        severity_text=text,
+        event_name=name,
+        attributes=key_values(attributes),
+    )
+    plain = entry.plain
+    if plain is not None:
+        record.body.CopyFrom(any_value(_body(plain)))
+    encoded: bytes = record.SerializeToString()
     return encoded
+
+
+def becomes_log_record(entry: object) -> TypeGuard[LogEntry]:
+    """Return whether an entry is sent as a log record, apart from what metrics it makes."""
+    return isinstance(entry, (Event, Info)) or (isinstance(entry, Record) and entry.is_parameter)
+
+
+def _name(entry: LogEntry) -> str:
+    if isinstance(entry, Event):
+        return label_text(entry.name)
+    return INFO_EVENT if isinstance(entry, Info) else PARAMETER_EVENT
+
+
+def _nanoseconds(time_us: int) -> int:
+    return min(max(time_us, 0), _LAST_TIME_US) * 1000
 
 
 def _body(plain: Any) -> Any:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.otlp.log_records import encode_log_record
+from otel_dllogger.otlp.log_records import becomes_log_record, encode_log_record
 from otel_dllogger.otlp.queue import QUEUE_SHARE
-from otel_dllogger.record import Info, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +80,6 @@ class LogReplay:
             )
 
     def _take_entry(self, entry: QueueEntry | None) -> None:
-        if isinstance(entry, (Info, Record)):
+        if becomes_log_record(entry):
             record = encode_log_record(entry, self._labels)
             self._backlog.batch_at(entry.time_us, len(record)).add(self._resource, record)

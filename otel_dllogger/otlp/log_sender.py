@@ -42,7 +42,7 @@ class LogSender(Sender[LogBatch]):
         self.begin_close()
         DIAGNOSTICS.count(
             "otlp_refused",
-            "the collector takes no logs; parameters and info() are not sent from now on: "
+            "the collector takes no logs; events, parameters and info() are not sent from now on: "
             f"{answer.message}; or set OTEL_LOGS_EXPORTER=none",
             count=lost,
         )

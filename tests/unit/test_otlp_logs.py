@@ -1,4 +1,4 @@
-"""Parameters and info calls over OTLP, as log records, to real receivers."""
+"""Events, parameters and info calls over OTLP, as log records, to real receivers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from otel_dllogger import Logger
@@ -59,6 +60,36 @@ def test_parameters_and_info_arrive_with_their_own_time(collector: Any, open_bac
     logger.close()
     metrics = {one.labels["name"]: one.value for one in collector.named("dllogger.parameter")}
     assert {"lr": 0.1, "seed": 1.0, "amp": 1.0} == metrics
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        (7, "7"),
+        ((0, 5), "[0, 5]"),
+        ((), "[]"),
+        ("best", '"best"'),
+        (np.int64(3), "3"),
+        (float("nan"), "NaN"),
+    ],
+)
+def test_events_arrive_under_their_own_names(
+    http: HTTPCollector, open_backend: Any, step: Any, text: str
+) -> None:
+    """With the step in the form of the JSON log, and a warning for a hang."""
+    logger = Logger([open_backend(http, rank=3)])
+    logger.event("checkpoint_saved", {"path": "a.pt", "token": "hunter2"}, step=step)
+    logger.event("hang")
+    saved, hang = http.wait_for_records(2)
+    labels = {"run": "r", "rank": "3"}
+    assert ("checkpoint_saved", {"path": "a.pt"}, INFO) == (saved.event, saved.body, saved.severity)
+    assert {**labels, "step": text} == saved.labels
+    assert ("hang", None, (13, "WARN"), labels) == (
+        hang.event,
+        hang.body,
+        hang.severity,
+        hang.labels,
+    )
 
 
 def test_steps_are_no_log_records(collector: Any, open_backend: Any) -> None:
