@@ -44,6 +44,10 @@ class LogEncoder:
             ).SerializeToString()
         return known
 
+    def forget(self, key: ResourceKey) -> None:
+        """Forget a resource of which everything was sent."""
+        self._resources.pop(key, None)
+
     def encode(self, batch: LogBatch) -> bytes:
         """Return a batch as the bytes of an ``ExportLogsServiceRequest``."""
         request = ExportLogsServiceRequest()

@@ -15,10 +15,9 @@ from otel_dllogger.otlp.exporter import (
     FIRST_WAIT_S,
     LONGEST_WAIT_S,
     Exporter,
-    PatientExporter,
-    Refused,
-    Stopped,
 )
+from otel_dllogger.otlp.patience import Refused, Stopped
+from otel_dllogger.otlp.patient_exporter import PatientExporter
 from otel_dllogger.otlp.transport import Answer, Outcome
 from tests.support.collector import decode
 
@@ -116,7 +115,7 @@ def series(name="dl.loss"):
 
 def sent_points(transport):
     """Return the points of each request that was taken."""
-    return [decode(request)[2] for request in transport.requests]
+    return [decode(request)[-1] for request in transport.requests]
 
 
 @pytest.mark.slow
