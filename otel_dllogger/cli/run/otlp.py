@@ -23,13 +23,17 @@ def find_collector() -> tuple[str | None, list[str]]:
     """
     if not _is_wanted():
         return None, []
-    from otel_dllogger.otlp.settings import read_options  # noqa: PLC0415 - rarely needed
+    from otel_dllogger.otlp.settings import (  # noqa: PLC0415 - rarely needed
+        read_logs_options,
+        read_options,
+    )
     from otel_dllogger.otlp.transport import check_packages  # noqa: PLC0415
 
     with DIAGNOSTICS.captured() as warnings:
         try:
-            options = read_options()
-            check_packages(options.protocol)
+            options, logs_options = read_options(), read_logs_options()
+            for each in filter(None, (options, logs_options)):
+                check_packages(each.protocol)
         except (ConfigurationError, ImportError) as error:
             return None, [f"nothing is sent over OTLP: {error}"]
     return redact_address(options.address), [message for _reason, message in warnings]
