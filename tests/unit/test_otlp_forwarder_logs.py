@@ -13,6 +13,7 @@ from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder
 from otel_dllogger.cli.log_source import open_exporter
 from otel_dllogger.logs.source import Source
 from otel_dllogger.otlp import exporter as exporter_module
+from otel_dllogger.record import Info, Record
 from tests.support.bridge import append, log_line, steps
 from tests.support.otlp_forwarder import START_US, received_us, times_us
 
@@ -78,6 +79,19 @@ def test_events_and_parameters_are_sent_once_with_their_own_times(
     assert times_us(0, 20) == received_us(http)
     for request in (*http.requests, *http.logs_requests):
         assert not {"host.name", "process.pid", "slurm.job.id"} & request.resource.keys()
+
+
+def test_log_records_alone_are_noted_as_sent(http: HTTPCollector) -> None:
+    """Otherwise a kill would send them again."""
+    exporter = open_exporter(http.url, threading.Event(), print)
+    noted: list[int] = []
+    exporter.on_answer = lambda: noted.append(len(http.records))
+    exporter.flush()
+    exporter.add_entry(("r", 0), Info(START_US, 0, "text"))
+    exporter.add_entry(("r", 0), Record(START_US, 0, (0, 1), {"loss": 1.0}))
+    exporter.flush()
+    exporter.flush()
+    assert [1] == noted
 
 
 def test_only_events_within_the_time_range_are_sent(logs: Path, http: HTTPCollector) -> None:

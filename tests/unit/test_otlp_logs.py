@@ -191,6 +191,21 @@ def test_a_receiver_without_logs_ends_them_with_one_warning(
     assert (1 + (status == 501)) == len(http.logs_requests)
 
 
+def test_what_waits_in_further_requests_is_counted_as_well(
+    http: HTTPCollector, open_backend: Any, counted: Callable[..., Any], monkeypatch: Any
+) -> None:
+    """The first answer holds for all."""
+    monkeypatch.setattr("otel_dllogger.otlp.log_batches.MAX_BATCH_BYTES", 1)
+    http.answer_logs = lambda _records: (404, {}, b"")
+    backend = open_backend(http, interval_s=300)
+    logger = Logger([backend])
+    for _ in range(3):
+        logger.info("text")
+    logger.close()
+    assert 1 == len(http.logs_requests)
+    assert {"otlp_refused": 3} == counted()
+
+
 def test_a_receiver_over_grpc_without_logs_ends_them(
     open_backend: Any, caplog: Any, counted: Callable[..., Any]
 ) -> None:
