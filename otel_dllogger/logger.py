@@ -346,7 +346,7 @@ class Logger:
                 ``restore``, ``compile``, ``communication``, or any other text.
             step: The step to which it belongs, in any form that ``log`` takes.
         """
-        return PhaseScope(lambda: self, name, step)
+        return PhaseScope(self, name, step)
 
     def event(self, name: Any, data: Any = None, *, step: Any = None) -> None:
         """Log that something happened.
@@ -357,7 +357,12 @@ class Logger:
             step: The step at which it happened, in any form that ``log`` takes.
         """
         entry = Event(*self._now_us(), key_text(name), data, step)
-        self._call_each("event", _giver_of("write_event", entry))
+
+        def give(backend: Any) -> None:
+            if callable(write := getattr(backend, "write_event", None)):
+                write(entry)
+
+        self._call_each("event", give)
 
     def end_phase(self, phase: OpenPhase, outcome: str, end_ns: int) -> None:
         """Write a phase that ended; a ``PhaseScope`` calls this.
@@ -367,30 +372,42 @@ class Logger:
             outcome: One of ``record.OUTCOMES``.
             end_ns: When it ended, by the monotonic clock.
         """
-        try:
-            self_ns = PHASES.end(phase, end_ns)
-            self._write_phase(phase, outcome, end_ns, self_ns)
-        except Exception as error:
-            _caught(self, "phase", error)
+        self._write_phase(phase, outcome, end_ns, PHASES.end(phase, end_ns))
 
-    def announce_phase(self, phase: OpenPhase) -> None:
-        """Write that a phase is open, before a record in it."""
-        now_ns = monotonic_ns()
+    def announce_phase(self, phase: OpenPhase, now_ns: int) -> None:
+        """Write that a phase is open, before a record in it.
+
+        Args:
+            phase: The phase.
+            now_ns: The time by the monotonic clock, the same for all that are announced together.
+        """
         phase.announced_ns = phase.self_ns(now_ns)
         self._write_phase(phase, OPEN, now_ns, phase.announced_ns)
 
     def _write_phase(self, phase: OpenPhase, outcome: str, now_ns: int, self_ns: int) -> None:
-        entry = Phase(
-            time_ns() // 1000,
-            (now_ns - self._start_ns) // 1000,
-            phase.name,
-            (now_ns - phase.begin_ns) // 1000,
-            self_ns // 1000,
-            outcome,
-            phase.step,
-            phase.is_overlapping,
-        )
-        self._call_each("phase", _giver_of("write_phase", entry))
+        try:
+            elapsed_us = (now_ns - self._start_ns) // 1000
+            entry = Phase(
+                time_ns() // 1000,
+                elapsed_us,
+                phase.name,
+                # So that both entries of a phase say exactly when it began.
+                elapsed_us - (phase.begin_ns - self._start_ns) // 1000,
+                self_ns // 1000,
+                outcome,
+                phase.step,
+                phase.is_overlapping,
+            )
+            for backend in self._receivers() if _attached else tuple(self.backends or ()):
+                try:
+                    if type(backend) in _TAKES_RECORDS:
+                        backend.write_phase(entry)
+                    elif callable(write := getattr(backend, "write_phase", None)):
+                        write(entry)
+                except Exception as error:
+                    _caught(backend, "phase", error)
+        except Exception as error:  # ``backends`` cannot be iterated over
+            _caught(self, "phase", error)
 
     def flush(self) -> None:
         """Flush every backend; only lines that a full disk refused are ever held back."""
@@ -467,17 +484,10 @@ def _caller_of(method: str) -> Callable[[Any], object]:
     return call
 
 
-def _giver_of(method: str, entry: Phase | Event) -> Callable[[Any], object]:
-    def give(backend: Any) -> None:
-        if callable(found := getattr(backend, method, None)):
-            found(entry)
-
-    return give
-
-
 def _announce_phases() -> None:
+    now_ns = monotonic_ns()
     for phase in PHASES.unannounced():
-        phase.logger.announce_phase(phase)
+        phase.logger.announce_phase(phase, now_ns)
 
 
 def _caught(backend: object, method: str, error: Exception) -> None:

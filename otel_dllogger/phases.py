@@ -10,6 +10,7 @@ import functools
 import inspect
 from _thread import get_ident
 from time import monotonic_ns
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from otel_dllogger.record import ERROR, INTERRUPTED, OK
@@ -34,7 +35,7 @@ class PhaseLogger(Protocol):
     def end_phase(self, phase: OpenPhase, outcome: str, end_ns: int) -> None:
         """Write a phase that ended."""
 
-    def announce_phase(self, phase: OpenPhase) -> None:
+    def announce_phase(self, phase: OpenPhase, now_ns: int) -> None:
         """Write that a phase is open, before a record in it."""
 
 
@@ -126,19 +127,18 @@ class OpenPhases:
                 asyncio does that ends before another one.
             now_ns: The time, by the monotonic clock.
         """
-        self_ns = phase.self_ns(now_ns)
-        phases = self._overlapping if phase.is_overlapping else self._stack
-        is_innermost = phases and phases[-1] is phase
-        if is_innermost:
-            phases.pop()
-        elif phase in phases:
-            phases.remove(phase)
-        if not phase.is_overlapping:
-            if not phases:
-                self.has_unannounced = False
-            elif is_innermost:
-                outer = phases[-1]
+        stack, self_ns = self._stack, phase.self_ns(now_ns)
+        if stack and stack[-1] is phase:
+            stack.pop()
+            if stack:
+                outer = stack[-1]
                 outer.clock = (outer.clock[0], now_ns)
+        else:
+            for phases in (stack, self._overlapping):
+                if phase in phases:
+                    phases.remove(phase)
+        if not stack:
+            self.has_unannounced = False
         return self_ns
 
     def unannounced(self) -> list[OpenPhase]:
@@ -180,40 +180,43 @@ class PhaseScope:
     that are coroutines or generators work as well: each is in the phase until it ends.
 
     Args:
-        find_logger: Returns the Logger that gets the phase, when it begins.
+        logger: The Logger that gets the phase, or a function that returns it when it begins.
         name: What the process does meanwhile, as text.
         step: The step to which it belongs.
     """
 
-    __slots__ = ("_begun", "_find_logger", "_name", "_step")
+    __slots__ = ("_begun", "_logger", "_name", "_step")
 
-    def __init__(self, find_logger: Callable[[], PhaseLogger], name: Any, step: Any) -> None:
-        self._find_logger = find_logger
+    def __init__(
+        self, logger: PhaseLogger | Callable[[], PhaseLogger], name: Any, step: Any
+    ) -> None:
+        self._logger = logger
         self._name = name if type(name) is str else key_text(name)
         self._step = step
         self._begun: list[OpenPhase] = []
 
     def __enter__(self) -> PhaseScope:  # noqa: PYI034 - Self came with Python 3.11
-        self._begun.append(PHASES.begin(self._find_logger(), self._name, self._step))
+        logger = self._logger
+        if type(logger) is FunctionType:
+            logger = logger()
+        self._begun.append(PHASES.begin(logger, self._name, self._step))  # type: ignore[arg-type]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         now_ns = monotonic_ns()
-        phase = self._take_begun()
-        if phase is None:
-            return
+        begun = self._begun
+        phase = begun.pop() if len(begun) == 1 else self._take_begun()
         outcome = OK if kind is None else ERROR if issubclass(kind, Exception) else INTERRUPTED
         phase.logger.end_phase(phase, outcome, now_ns)
 
-    def _take_begun(self) -> OpenPhase | None:
-        begun = self._begun
-        if len(begun) == 1:
-            return begun.pop()
+    def _take_begun(self) -> OpenPhase:
+        """Return the phase that this thread began last; it may be used by several."""
         ident = get_ident()
-        for number in range(len(begun) - 1, -1, -1):
-            if begun[number].ident == ident:
-                return begun.pop(number)
-        return begun.pop() if begun else None
+        for phase in reversed(self._begun.copy()):
+            if phase.ident == ident:
+                self._begun.remove(phase)
+                return phase
+        return self._begun.pop()
 
     async def __aenter__(self) -> PhaseScope:  # noqa: PYI034 - as above
         return self.__enter__()
@@ -224,7 +227,7 @@ class PhaseScope:
     def __call__(self, function: Function) -> Function:
         """Return a function that is in the phase while it runs."""
         decorated: Function = _decorated(
-            function, lambda: PhaseScope(self._find_logger, self._name, self._step)
+            function, lambda: PhaseScope(self._logger, self._name, self._step)
         )
         return decorated
 

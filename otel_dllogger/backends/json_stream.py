@@ -12,7 +12,7 @@ from otel_dllogger.backends.open_files import close_append_file, open_append_fil
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
-from otel_dllogger.record import OPEN
+from otel_dllogger.record import OK, OPEN
 from otel_dllogger.runtime.interruptions import let_through
 from otel_dllogger.values import to_plain
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from otel_dllogger.record import Event, Info, Metadata, Phase, Record
 
 _SECOND_US = 1_000_000
-_MOST_NAMES = 100
+_MOST_PHASES = 100
 _FIELDS = ("{rank}", "{run}", "{host}")
 _ANY_FIELD = re.compile(r"\{[^{}/]*\}")
 
@@ -60,7 +60,7 @@ class JSONStreamBackend(RecordBackend):
         self._filename = _fill_in(filename)
         self.file: AppendFile = open_append_file(self._filename, append=append, user=self)
         self._second = _Second(0)
-        self._phase_names: dict[str, bytes] = {}
+        self._phases: dict[tuple[str, bool], bytes] = {}
         self._local_rank = detect_topology().local_rank
 
     def write_record(self, record: Record) -> None:
@@ -154,37 +154,45 @@ class JSONStreamBackend(RecordBackend):
             "elapsedtime": "1.5", "type": "PHASE", "name": "checkpoint", "begin": 1699999998.25,
             "seconds": 2.0, "self_seconds": 2.0, "step": [0, 1], "outcome": "ok"}
         """
-        name = self._phase_names.get(phase.name)
-        if name is None:
+        is_open = phase.outcome == OPEN
+        middle = self._phases.get((phase.name, is_open))
+        if middle is None:
+            kind = b"PHASE_BEGIN" if is_open else b"PHASE"
             name = self._encode_spaced(phase.name)
-            if len(self._phase_names) < _MOST_NAMES:
-                self._phase_names[phase.name] = name
+            middle = b'", "type": "%b", "name": %b, "begin": ' % (kind, name)
+            if len(self._phases) < _MOST_PHASES:
+                self._phases[phase.name, is_open] = middle
         second = self._second
         if not 0 <= (microsecond := phase.time_us - second.start_us) < _SECOND_US:
             second = self._second_of(phase.time_us)
             microsecond = phase.time_us - second.start_us
         fraction = b"%06d" % microsecond
-        is_open = phase.outcome == OPEN
-        step = b"null" if phase.step is None else self._encode_spaced(to_plain(phase.step))
-        self.file.write_line(
-            b"%b%b%b%b%b"
-            b'%a", "type": "%b", "name": %b, "begin": %a, "seconds": %a, "self_seconds": %a, '
-            b'"step": %b%b%b}\n'
-            % (
-                second.timestamp,
-                fraction,
-                second.datetime,
-                fraction,
-                second.offset,
-                phase.elapsed_us / 1e6,
-                b"PHASE_BEGIN" if is_open else b"PHASE",
-                name,
-                phase.begin_us / 1e6,
-                phase.duration_us / 1e6,
-                phase.self_us / 1e6,
-                step,
+        number = self._encode_number
+        if phase.outcome == OK and phase.step is None and not phase.is_overlapping:
+            end = b', "step": null, "outcome": "ok"}\n'
+        else:
+            end = b', "step": %b%b%b}\n' % (
+                self._encode_spaced(to_plain(phase.step)),
                 b"" if is_open else b', "outcome": "%b"' % phase.outcome.encode(),
                 b', "overlapped": true' if phase.is_overlapping else b"",
+            )
+        self.file.write_line(
+            b"".join(
+                (
+                    second.timestamp,
+                    fraction,
+                    second.datetime,
+                    fraction,
+                    second.offset,
+                    number(phase.elapsed_us / 1e6),
+                    middle,
+                    number(phase.begin_us / 1e6),
+                    b', "seconds": ',
+                    number(phase.duration_us / 1e6),
+                    b', "self_seconds": ',
+                    number(phase.self_us / 1e6),
+                    end,
+                )
             )
         )
 

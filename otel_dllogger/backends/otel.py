@@ -116,7 +116,7 @@ class OTelBackend(RecordBackend):
 
     def write_phase(self, phase: Phase) -> None:
         """Take a phase that ended or is announced."""
-        self._store.take(phase)
+        self._store.take_phase(phase)
 
     def write_event(self, event: Event) -> None:
         """Take one ``event`` call."""

@@ -167,8 +167,8 @@ class LoggedRank(ExportedStore):
     @property
     def next_observation(self) -> Observation | None:
         """Return the observation that is due, None if nothing came since the last one."""
-        due_us, state = self.schedule.due_us, self.state
-        return None if due_us is None else (due_us, state.logs + sum(state.calls.values()))
+        due_us = self.schedule.due_us
+        return None if due_us is None else (due_us, self.state.entries)
 
     def observed(self, *, at_end: bool = False) -> Iterator[Point]:
         """Yield the internal metrics, unless they were observed since the last record.

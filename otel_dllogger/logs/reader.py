@@ -13,7 +13,7 @@ from otel_dllogger.logs.parsers.formats import (
     FileRecord,
     conventional_metadata,
 )
-from otel_dllogger.record import Entry, Metadata, Record, SeriesMetadata
+from otel_dllogger.record import Entry, Event, Metadata, Phase, SeriesMetadata
 from otel_dllogger.values import key_text, to_plain
 
 if TYPE_CHECKING:
@@ -182,6 +182,9 @@ class FileReader:
                 self._read_record(entry, line, items)
             elif type(entry) is Metadata:
                 self._read_metadata(entry, items)
+            elif isinstance(entry, (Phase, Event)):
+                self._follow(self.context.rank, entry, line, items)
+                items.append((self.context.rank, entry))
             else:
                 items.append((self.context.rank, entry))
         self.context.rank = self.identity.rank  # a tag holds for its line
@@ -193,21 +196,32 @@ class FileReader:
         data = record.data
         # Shortcuts: for record.rank, and past follow() where that would do nothing.
         number = record.rank if type(data) is not dict or "rank" in data else record.file_rank
-        rank = self._ranks.get(number) or self._new_rank(number)
-        time_us = record.time_us
-        if not rank.floor_us <= time_us - record.elapsed_us < rank.last_us and _ELAPSED in line:
-            attempt, is_first = rank.attempt, not rank.starts_us
-            rank.follow(record)
-            if is_first or rank.attempt != attempt:
-                started = ProcessStart(time_us - record.elapsed_us, rank.attempt - attempt)
-                items.append((number, started))
-        rank.last_us = time_us
+        rank = self._follow(number, record, line, items)
         if record.header_stage is not None:
             record = _with_keys(record)
         _plain, numbers, _finite, _flat = record.values or record.convert()
         if not rank.known.issuperset(numbers) and not record.is_parameter:
             self._name(number, rank, record, items)
         items.append((number, record))
+
+    def _follow(
+        self,
+        number: int,
+        entry: FileRecord | Phase | Event,
+        line: bytes,
+        items: list[tuple[int, RankEntry]],
+    ) -> _Rank:
+        """Return what is known of an entry's rank, and note the start of its process."""
+        rank = self._ranks.get(number) or self._new_rank(number)
+        time_us = entry.time_us
+        if not rank.floor_us <= time_us - entry.elapsed_us < rank.last_us and _ELAPSED in line:
+            attempt, is_first = rank.attempt, not rank.starts_us
+            rank.follow(entry)
+            if is_first or rank.attempt != attempt:
+                started = ProcessStart(time_us - entry.elapsed_us, rank.attempt - attempt)
+                items.append((number, started))
+        rank.last_us = time_us
+        return rank
 
     def _new_rank(self, number: int) -> _Rank:
         rank = _Rank()
@@ -320,18 +334,18 @@ class _Rank:
             "known": sorted(self.known),
         }
 
-    def follow(self, record: Record) -> None:
-        """Note when the process of a record started, by the record's own clock.
+    def follow(self, entry: FileRecord | Phase | Event) -> None:
+        """Note when the process of an entry started, by the entry's own clock.
 
-        It is the next process if it started after the last record was written. If the clock is set,
-        the start moves by as much, which is less than a long run has lasted. If a record of an
+        It is the next process if it started after the last entry was written. If the clock is set,
+        the start moves by as much, which is less than a long run has lasted. If an entry of an
         earlier process comes after all, the later processes ran beside it: they are not attempts.
 
         Args:
-            record: The record.
+            entry: The entry.
         """
-        start_us = record.time_us - record.elapsed_us
-        if record.elapsed_us < 0 or start_us < 0:  # damage
+        start_us = entry.time_us - entry.elapsed_us
+        if entry.elapsed_us < 0 or start_us < 0:  # damage
             return
         starts = self.starts_us
         if not starts:

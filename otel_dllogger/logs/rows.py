@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from otel_dllogger.errors import ConfigurationError, count_of
 from otel_dllogger.logs.ranks import time_within_range
-from otel_dllogger.logs.row import PARAMETER, LogRow
+from otel_dllogger.logs.row import EVENT, OVERLAPPED_PHASE, PARAMETER, PHASE, LogRow
 from otel_dllogger.logs.scratch import describe_full_disk, open_scratch
 from otel_dllogger.logs.whole_logs import NO_VALUE, WholeLogs, find_logs
 from otel_dllogger.metrics.naming import label_text
 from otel_dllogger.metrics.store import open_parameters
-from otel_dllogger.record import Info, Record
+from otel_dllogger.record import OPEN, Event, Info, Phase, Record, step_position
 from otel_dllogger.values import to_number
 
 if TYPE_CHECKING:
@@ -209,21 +209,29 @@ class RowReader:
                 epoch, iteration = rank.state.epoch, rank.state.iteration
             else:  # two validation iterations may share their epoch and iteration
                 step = blake2b(repr(item.step).encode(errors="replace"), digest_size=8).digest()
+        elif isinstance(item, (Phase, Event)):
+            for granularity, unit, value in _phase_or_event(item):
+                numbers.append(self._number(rank, "", granularity, label_text(item.name), unit))
+                values.append(value)
+            epoch, iteration = step_position(item.step).place or (None, None)
         elif isinstance(item, (Info, Record)):
             for name, value in _parameters(rank, item):
                 numbers.append(self._number(rank, "", PARAMETER, label_text(name), ""))
                 values.append(value)
         else:
             return
-        if not numbers:
-            return
-        time_us = time_within_range(item.time_us)
+        if numbers:
+            epoch = math.nan if epoch is None else epoch
+            iteration = math.nan if iteration is None else iteration
+            at = _STEP.pack(epoch, iteration, step)
+            self._keep(time_within_range(item.time_us), at, numbers, values)
+
+    def _keep(self, time_us: int, at: bytes, numbers: array[int], values: array[float]) -> None:
+        """Keep the values of one entry until they are sorted."""
         if not self._since_us <= time_us < self._until_us:
             self._logs.found.left_out += len(numbers)
             return
-        epoch = math.nan if epoch is None else epoch
-        iteration = math.nan if iteration is None else iteration
-        record = _STEP.pack(epoch, iteration, step) + numbers.tobytes() + values.tobytes()
+        record = at + numbers.tobytes() + values.tobytes()
         self._waiting.append((time_us, record))
         self._room -= len(record)
         if self._room <= 0:
@@ -286,6 +294,14 @@ def _parameters(rank: LoggedRank, item: Info | Record) -> Iterator[tuple[str, fl
         number = to_number(value)
         if number is not None and taken.get(name) == number:
             yield name, number
+
+
+def _phase_or_event(item: Phase | Event) -> Iterator[tuple[str, str, float]]:
+    """Yield granularity, unit and value; nothing for a phase that has not ended."""
+    if isinstance(item, Event):
+        yield EVENT, "", 1.0
+    elif item.outcome != OPEN:
+        yield OVERLAPPED_PHASE if item.is_overlapping else PHASE, "s", item.self_us / 1e6
 
 
 def _coordinate(packed: float) -> float | None:

@@ -130,9 +130,9 @@ def _phase(exported: ExportedStore, state: RankState) -> Observations:
 
 def _phases(exported: ExportedStore, state: RankState) -> Observations:
     labels = exported.rank_labels(state.rank)
-    for key, count in state.phases.counts.copy().items():
-        name, _, outcome = key.rpartition(" ")
-        yield {**labels, "phase": label_text(name), "outcome": outcome}, float(count)
+    for name, counts in state.phases.counts.copy().items():
+        for outcome, count in counts.copy().items():
+            yield {**labels, "phase": label_text(name), "outcome": outcome}, float(count)
 
 
 def _overlapped_seconds(exported: ExportedStore, state: RankState) -> Observations:

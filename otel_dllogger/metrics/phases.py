@@ -34,8 +34,9 @@ _STALL = 10
 _LEAST_INTERVALS = 5
 """How many intervals show what is usual."""
 
-_NUMBERS = ("_covered_us", "_outside_us", "_other_us")
-_DICTS = ("times_us", "overlapped_us", "counts", "_announced")
+_NUMBERS = ("_covered_us", "_outside_us", "_other_us", "_opened_us", "_before_us")
+_DICTS = ("times_us", "overlapped_us")
+_OTHERS = ("counts", "_is_training")
 
 
 class PhaseTimes:
@@ -45,35 +46,36 @@ class PhaseTimes:
         times_us: The time in each phase, without the phases in it, and without the time between
             records, of which only ``startup`` and ``stalled`` are here.
         overlapped_us: The time in each phase of other threads, which ran beside the loop.
-        counts: How many phases ended, by name and outcome with a blank between them.
+        counts: How many phases ended, by name and outcome.
         due_us: An interval that ends before this has no phases in it and is not a stall, so
             ``end_interval`` need not be called.
     """
 
-    __slots__ = (*_NUMBERS, *_DICTS, "_is_training", "_opened_us", "due_us")
+    __slots__ = (*_NUMBERS, *_DICTS, *_OTHERS, "_announced", "due_us")
 
     def __init__(self) -> None:
         self.times_us: dict[str, int] = {STARTUP: 0, STALLED: 0}
         self.overlapped_us: dict[str, int] = {}
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, dict[str, int]] = {}
         self.due_us: float = 0
         self._is_training = False
         self._covered_us = 0  # the time in phases since the last training record
         self._outside_us = 0  # the same of those that are not part of a step
         self._other_us = 0  # the time of steps that is in phases, or stalled
-        self._announced: dict[str, int] = {}  # what is credited of phases that are still open
-        self._opened_us: int | None = None  # when the first of them was announced
+        # The phases that are open: name, when they began, and what of them is credited.
+        self._announced: list[tuple[str, int, int]] = []
+        self._opened_us = -1  # when the first of them were announced, together
+        self._before_us = 0  # the time without a phase from the last record until then
 
     @property
     def names(self) -> set[str]:
         """Return the names of the phases so far, without those of time between records."""
-        ended = {key.rpartition(" ")[0] for key in self.counts}
-        return ended | self._announced.keys()
+        return self.counts.keys() | set(self.open_names)
 
     @property
     def open_names(self) -> list[str]:
         """Return the names of the phases that were announced and have not ended."""
-        return list(self._announced)
+        return [name for name, _, _ in self._announced.copy()]
 
     def seconds_us(self, step_us: int) -> dict[str, int]:
         """Return the time in each phase.
@@ -89,9 +91,9 @@ class PhaseTimes:
         """Note that another process writes from here on, which has no phases yet."""
         self.due_us = 0
         self._is_training = False
-        self._covered_us = self._outside_us = 0
+        self._covered_us = self._outside_us = self._before_us = 0
         self._announced.clear()
-        self._opened_us = None
+        self._opened_us = -1
 
     def take(self, phase: Phase, mark_us: int, *, has_series: bool) -> None:
         """Take a phase that ended or that is announced.
@@ -102,38 +104,52 @@ class PhaseTimes:
             has_series: Whether there is room for the phase's series; otherwise its time is
                 nowhere, but it is not training either.
         """
-        name, is_open = phase.name, phase.outcome == OPEN
+        name, self_us = phase.name, phase.self_us
         if phase.is_overlapping:
             if has_series:
-                self.overlapped_us[name] = self.overlapped_us.get(name, 0) + phase.self_us
+                self.overlapped_us[name] = self.overlapped_us.get(name, 0) + self_us
                 self._count(phase)
             return
-        since_mark_us = max(phase.elapsed_us - mark_us - self._covered_us, 0)
-        if is_open:
-            new_us = min(phase.self_us, since_mark_us)
-            if self._opened_us is None:
-                self._opened_us = phase.elapsed_us
-            self._announced[name] = self._announced.get(name, 0) + new_us
-        elif name in self._announced:
-            new_us = max(phase.self_us - self._announced.pop(name), 0)
-            if not self._announced:
-                self._opened_us = None
-        else:
-            # A record in it would have announced it, so it began after the last one.
-            new_us = min(phase.self_us, since_mark_us)
+        since_mark_us = phase.elapsed_us - mark_us - self._covered_us
+        if since_mark_us < 0:  # noqa: PLR1730 - a call takes longer, here and below
+            since_mark_us = 0
+        if self._announced or phase.outcome is OPEN:
+            self_us = self._new_us(phase, since_mark_us)
+        elif self_us > since_mark_us:  # a record in it would have announced it
+            self_us = since_mark_us
         if has_series:
-            self.times_us[name] = self.times_us.get(name, 0) + new_us
-            if not is_open:
+            self.times_us[name] = self.times_us.get(name, 0) + self_us
+            if phase.outcome is not OPEN:
                 self._count(phase)
-        since_mark_us = min(new_us, since_mark_us)
-        self._covered_us += since_mark_us
+        if self_us > since_mark_us:  # noqa: PLR1730
+            self_us = since_mark_us
+        self._covered_us += self_us
         if name not in PARTS_OF_A_STEP:
-            self._outside_us += since_mark_us
+            self._outside_us += self_us
+        if phase.outcome is OPEN and phase.elapsed_us == self._opened_us:
+            self._before_us = max(phase.elapsed_us - mark_us - self._covered_us, 0)
         self.due_us = 0
 
+    def _new_us(self, phase: Phase, since_mark_us: int) -> int:
+        """Return what of a phase is not credited yet, while some are announced."""
+        begin_us = phase.elapsed_us - phase.duration_us
+        if phase.outcome is OPEN:
+            new_us = min(phase.self_us, since_mark_us)
+            if not self._announced:
+                self._opened_us = phase.elapsed_us
+            self._announced.append((phase.name, begin_us, new_us))
+            return new_us
+        for announced in reversed(self._announced):  # the innermost one ends first
+            if announced[:2] == (phase.name, begin_us):
+                self._announced.remove(announced)
+                return max(phase.self_us - announced[2], 0)
+        return min(phase.self_us, since_mark_us)
+
     def _count(self, phase: Phase) -> None:
-        key = f"{phase.name} {phase.outcome}"
-        self.counts[key] = self.counts.get(key, 0) + 1
+        counts = self.counts.get(phase.name)
+        if counts is None:
+            counts = self.counts[phase.name] = {}
+        counts[phase.outcome] = counts.get(phase.outcome, 0) + 1
 
     def end_startup(self, mark_us: int, elapsed_us: int) -> None:
         """Take the first training record of a process.
@@ -144,7 +160,7 @@ class PhaseTimes:
         """
         self._is_training = True
         self.times_us[STARTUP] += self._without_phases(mark_us, elapsed_us)
-        self._covered_us = self._outside_us = 0
+        self._covered_us = self._outside_us = self._before_us = 0
 
     def end_epoch(self, mark_us: int, elapsed_us: int) -> None:
         """Take the summary of an epoch of a process that has logged no iterations.
@@ -158,7 +174,7 @@ class PhaseTimes:
             return
         train_us = self._without_phases(mark_us, elapsed_us)
         self.times_us[TRAIN] = self.times_us.get(TRAIN, 0) + train_us
-        self._covered_us = self._outside_us = 0
+        self._covered_us = self._outside_us = self._before_us = 0
 
     def end_interval(self, mark_us: int, elapsed_us: int, *, share: float, step_us: int) -> int:
         """Take the interval between two training records, and return what of it steps took.
@@ -174,7 +190,7 @@ class PhaseTimes:
             return 0
         train_us = self._without_phases(mark_us, elapsed_us)
         steps_us = max(elapsed_us - mark_us - self._outside_us, 0)
-        self._covered_us = self._outside_us = 0
+        self._covered_us = self._outside_us = self._before_us = 0
         limit_us = _STALL * share * (step_us - self.times_us[STALLED])
         if limit_us > 0 and share * _LEAST_INTERVALS <= 1:
             stalled_us = max(train_us - round(limit_us), 0)
@@ -186,36 +202,44 @@ class PhaseTimes:
 
     def _without_phases(self, mark_us: int, elapsed_us: int) -> int:
         """Return the time between two records in which no phase is open."""
-        end_us = elapsed_us if self._opened_us is None else min(self._opened_us, elapsed_us)
-        return max(end_us - mark_us - self._covered_us, 0)
+        if self._announced:
+            return self._before_us
+        return max(elapsed_us - mark_us - self._covered_us, 0)
 
     def to_plain(self) -> dict[str, Any]:
         """Return everything as types of Python's JSON."""
-        return {
-            name: getattr(self, name) for name in (*_NUMBERS, *_DICTS, "_is_training", "_opened_us")
-        }
+        plain = {name: getattr(self, name) for name in (*_NUMBERS, *_DICTS, *_OTHERS)}
+        plain["announced"] = [list(announced) for announced in self._announced]
+        return plain
 
     def load_plain(self, plain: dict[str, Any]) -> None:
         """Restore the result of ``to_plain``, written to JSON and read back.
 
         Raises:
-            LookupError, TypeError: If ``plain`` is anything else.
+            LookupError, TypeError, ValueError: If ``plain`` is anything else.
         """
         for name in _NUMBERS:
             setattr(self, name, _whole(plain[name]))
         for name in _DICTS:
-            getattr(self, name).update((key, _whole(us)) for key, us in plain[name].items())
+            getattr(self, name).update(_whole_by_name(plain[name]))
+        for name, counts in _by_name(plain["counts"]).items():
+            self.counts[name] = _whole_by_name(counts)
+        for name, begin_us, credited_us in plain["announced"]:
+            self._announced.append((str(name), _whole(begin_us), _whole(credited_us)))
         self._is_training = plain["_is_training"] is True
-        opened_us = plain["_opened_us"]
-        self._opened_us = None if opened_us is None else _whole(opened_us)
+
+
+def _by_name(plain: object) -> dict[str, Any]:
+    if type(plain) is not dict:
+        raise TypeError(f"{plain!r} is not a dict")
+    return plain
+
+
+def _whole_by_name(plain: object) -> dict[str, int]:
+    return {name: _whole(number) for name, number in _by_name(plain).items()}
 
 
 def _whole(value: object) -> int:
-    """Return a value if it is an int.
-
-    Raises:
-        TypeError: If it is anything else.
-    """
     if type(value) is not int:
         raise TypeError(f"{value!r} is not an int")
     return value

@@ -6,7 +6,7 @@ from typing import Any
 
 from otel_dllogger.metrics.phases import PhaseTimes
 from otel_dllogger.metrics.steps import StepMeaning
-from otel_dllogger.record import EPOCH, GRANULARITIES, ITERATION, Phase, Position
+from otel_dllogger.record import EPOCH, GRANULARITIES, ITERATION, Position
 from otel_dllogger.runtime.interruptions import let_through
 
 _NUMBER = (int, float)
@@ -22,7 +22,7 @@ _PLAIN: dict[str, tuple[type, ...]] = {
     "finished": (bool,),
     "_epoch": _NUMBER_OR_NONE,
     "_iteration": _NUMBER_OR_NONE,
-    "_elapsed_us": (int,),
+    "mark_us": (int,),
     "_stride": _NUMBER,
 }
 _PLAIN_DICTS: dict[str, tuple[type, ...]] = {
@@ -56,6 +56,7 @@ class RankState:
         iteration: The iteration of the last step that had one.
         steps: Training steps since the start of the process.
         step_us: Microseconds that these steps took, without phases that interrupt the training.
+        mark_us: ``elapsed_us`` of the last training record.
         phases: What the time went to.
         events: The numbers of events by name.
         event_times_us: The time of the last one of each name.
@@ -90,8 +91,14 @@ class RankState:
         # These are of the last training iteration:
         self._epoch: float | None = None
         self._iteration: float | None = None
-        self._elapsed_us = 0
+        self.mark_us = 0
         self._stride: float = 1
+
+    @property
+    def entries(self) -> int:
+        """Return how many calls of the logger and phases there were."""
+        phases = sum(sum(counts.values()) for counts in self.phases.counts.values())
+        return self.logs + sum(self.calls.values()) + sum(self.events.values()) + phases
 
     def move_odd_pair(self, pair: tuple[int, int], elapsed_us: int) -> None:
         """Note a new pair that may be ``(iteration, all iterations)``.
@@ -126,8 +133,8 @@ class RankState:
             self.finished = False
         if iteration is None:
             if granularity is EPOCH and self._iteration is None:
-                self.phases.end_epoch(self._elapsed_us, elapsed_us)
-                self._elapsed_us = elapsed_us
+                self.phases.end_epoch(self.mark_us, elapsed_us)
+                self.mark_us = elapsed_us
             return
         if granularity is ITERATION:
             self.advance(epoch, iteration, elapsed_us)
@@ -148,7 +155,7 @@ class RankState:
         """
         last = self._iteration
         if last is None:
-            self.phases.end_startup(self._elapsed_us, elapsed_us)
+            self.phases.end_startup(self.mark_us, elapsed_us)
             self.steps += 1
         elif iteration == last and (epoch == self._epoch or None in (epoch, self._epoch)):
             if epoch is not None:
@@ -165,11 +172,11 @@ class RankState:
                 self._stride = 1
             if elapsed_us >= self.phases.due_us:
                 self._end_interval(elapsed_us, steps)
-            elif elapsed_us > self._elapsed_us:  # which it may not be with two Loggers
-                self.step_us += elapsed_us - self._elapsed_us
+            elif elapsed_us > self.mark_us:  # which it may not be with two Loggers
+                self.step_us += elapsed_us - self.mark_us
         self._epoch = epoch
         self._iteration = iteration
-        self._elapsed_us = elapsed_us
+        self.mark_us = elapsed_us
 
     def _end_interval(self, elapsed_us: int, steps: float) -> None:
         """Tell the steps between two records from what interrupted them: phases or a stall.
@@ -184,17 +191,13 @@ class RankState:
             let_through(error)
             share = 1.0
         steps_us = self.phases.end_interval(
-            self._elapsed_us, elapsed_us, share=share, step_us=self.step_us
+            self.mark_us, elapsed_us, share=share, step_us=self.step_us
         )
         self.step_us += steps_us
 
-    def take_phase(self, phase: Phase, *, has_series: bool) -> None:
-        """Take a phase that ended or that is announced; arguments as for ``PhaseTimes.take``."""
-        self.phases.take(phase, self._elapsed_us, has_series=has_series)
-
     def begin_process(self) -> None:
         """Note that another process writes from here on, whose clock begins at 0."""
-        self._elapsed_us = 0
+        self.mark_us = 0
         self.phases.begin_process()
 
     def to_plain(self) -> dict[str, Any]:

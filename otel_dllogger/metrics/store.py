@@ -145,7 +145,8 @@ class SeriesStore:
         elif isinstance(entry, Info):  # the numbers of a dict or Namespace are parameters
             take = partial(self._parameters, "info", entry.plain, entry.time_us)
         elif isinstance(entry, Phase):
-            take = partial(self._phase, entry)
+            self.take_phase(entry)
+            return None
         elif isinstance(entry, Event):
             take = partial(self._event, entry.name, entry.time_us)
         else:
@@ -277,18 +278,45 @@ class SeriesStore:
                 return
             self._locked(take)
 
+    def take_phase(self, phase: Phase) -> None:
+        """Take a phase that ended or is announced; the same as ``take``, and faster."""
+        revision = self.revision
+        try:
+            locked(self._lock, self._phase_alone, phase)
+        except LockTimeout:
+            self._interrupting.append(partial(self._phase, phase))
+            return
+        if self._interrupting:
+            self._take_interrupting()
+        if revision != self.revision:
+            self.on_new_series()
+
+    def _phase_alone(self, phase: Phase) -> None:
+        """Do what ``_alone`` does for ``_phase``, with one call less."""
+        if self._is_taking:
+            raise LockTimeout
+        self._is_taking = True
+        try:
+            self._phase(phase)
+        finally:
+            self._is_taking = False
+
     def _phase(self, phase: Phase) -> None:
         state = self._own
-        if phase.outcome != OPEN:
+        if phase.outcome is not OPEN:
             state.last_log_us = phase.time_us
-        state.take_phase(phase, has_series=self._has_series_of(phase, state))
+        phases = state.phases
+        # The usual case needs no look at what there is room for.
+        is_known = phase.outcome is OK and phase.name in phases.counts and not phase.is_overlapping
+        has_series = is_known or self._has_series_of(phase, state)
+        phases.take(phase, state.mark_us, has_series=has_series)
 
     def _has_series_of(self, phase: Phase, state: RankState) -> bool:
         """Return whether a phase has series, new ones if there is room for them."""
         name, phases = phase.name, state.phases
         times = phases.overlapped_us if phase.is_overlapping else phases.times_us
         if name in times or (name == TRAIN and not phase.is_overlapping):
-            if phase.outcome in (OK, OPEN) or f"{name} {phase.outcome}" in phases.counts:
+            if phase.outcome in (OK, OPEN) or phase.outcome in phases.counts.get(name, ()):
                 return True
             series = 1
         elif len(phases.times_us) + len(phases.overlapped_us) >= MAX_NAMES:

@@ -6,7 +6,9 @@ Logs to FOLDER/<run>_rank<rank>.json, to a page, and over OTLP; says "trained" a
 line before it ends.
 """
 
+import contextlib
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -27,14 +29,43 @@ logger.metadata("train.ips", {"unit": "images/s", "GOAL": "MAXIMIZE", "STAGE": "
 logger.metadata("val.top1", {"unit": "%", "GOAL": "MAXIMIZE", "STAGE": "VAL"})
 logger.log("PARAMETER", {"lr": 0.1, "optimizer": {"name": "sgd", "momentum": 0.9}})
 logger.info({"seed": 7})
+
+
+def save(step):
+    with logger.phase("checkpoint", step=step):
+        time.sleep(0.02)
+    logger.event("checkpoint_saved", {"file": f"{step}.pt"}, step=step)
+
+
+@logger.phase("upload")
+def upload():
+    time.sleep(0.03)
+
+
+with logger.phase("restore"), contextlib.suppress(OSError), logger.phase("read"):
+    time.sleep(0.05)
+    raise OSError
 for step in range(steps):
     epoch = step // 20
+    with logger.phase("data_wait"):
+        time.sleep(0.01)
     loss = float("nan") if (rank, step) == (2, 11) else 8 / (1 + step) + rank
     logger.log((epoch, step), {"train.loss": loss, "train.ips": 1000.0 + step, "note": "text"})
     if step % 20 == 19:
-        logger.log((epoch, step, 1), {"val.top1": step / 2})
+        thread = threading.Thread(target=upload)
+        thread.start()
+        with logger.phase("validation", step=(epoch, step)):
+            time.sleep(0.02)
+            save((epoch, step))
+            logger.log((epoch, step, 1), {"val.top1": step / 2})
+            time.sleep(0.01)
+        thread.join()
         logger.log((epoch,), {"train.loss": loss, "val.top1": step / 2})
-    time.sleep(0.1)  # a step
+    time.sleep(0.09)  # a step
+    if step == 40:  # the next record is within the phase
+        last = logger.phase("train")
+        last.__enter__()
+last.__exit__(None, None, None)
 print("trained", flush=True)
 sys.stdin.readline()
 logger.log((), {"val.top1": (steps - 1) / 2})

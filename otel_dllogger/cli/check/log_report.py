@@ -143,11 +143,14 @@ class _Log:
 
     def _kinds(self) -> str:
         summary, skipped = self._summary, self._reader.skipped
-        metadata = sum(self._reader.entries.values()) - summary.records - summary.infos
+        others = summary.records + summary.infos + summary.phases + summary.events
+        metadata = sum(self._reader.entries.values()) - others
         counts = {
             "record" if summary.records == 1 else "records": summary.records,
             "METADATA": metadata,
             "INFO": summary.infos,
+            "PHASE": summary.phases,
+            "EVENT": summary.events,
             "without a scalar"
             if self._reader.context.is_events
             else "from other programs": skipped.get(NOT_A_RECORD, 0),

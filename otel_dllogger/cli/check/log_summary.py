@@ -11,7 +11,7 @@ from otel_dllogger.logs.parsers.formats import FileRecord
 from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS, SEPARATOR
 from otel_dllogger.metrics.kinds import guess_kind
 from otel_dllogger.metrics.naming import MappedMetric, map_metric, parse_metadata
-from otel_dllogger.record import ITERATION, Info, Metadata, SeriesMetadata
+from otel_dllogger.record import ITERATION, Event, Info, Metadata, Phase, SeriesMetadata
 from otel_dllogger.values import key_text, safe_repr, to_plain
 
 if TYPE_CHECKING:
@@ -125,6 +125,8 @@ class LogSummary:
         unnamed_values: Values of metrics beyond ``MAX_METRICS``.
         records: LOG lines, and records in other formats.
         infos: INFO lines.
+        phases: PHASE lines, and PHASE_BEGIN lines.
+        events: EVENT lines.
         steps: Records by granularity.
         parameters: Records that are hyper-parameters.
         interpolated: Records whose times were worked out from their places in the file.
@@ -139,6 +141,8 @@ class LogSummary:
         self.unnamed_values = 0
         self.records = 0
         self.infos = 0
+        self.phases = 0
+        self.events = 0
         self.steps: Counter[str] = Counter()
         self.parameters = 0
         self.interpolated = 0
@@ -165,6 +169,12 @@ class LogSummary:
             elif isinstance(item, Info):
                 self.times_us.add(item.time_us)
                 self.infos += 1
+            elif isinstance(item, Phase):
+                self.times_us.add(item.time_us)
+                self.phases += 1
+            elif isinstance(item, Event):
+                self.times_us.add(item.time_us)
+                self.events += 1
 
     def _add_record(self, state: RankState, record: FileRecord) -> None:
         self.records += 1

@@ -10,15 +10,15 @@ import threading
 from typing import TYPE_CHECKING
 
 from otel_dllogger.logger import RecordBackend
-from otel_dllogger.record import Metadata, Record
+from otel_dllogger.record import Info, Metadata, Phase, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_dllogger.record import Info
+    from otel_dllogger.record import Entry, Event
 
 MAX_HELD = 10_000
-"""Calls of ``metadata`` and ``info`` that are kept until the first record."""
+"""Calls other than ``log`` that are kept until the first record."""
 
 
 class AtFirstRecord(RecordBackend):
@@ -37,7 +37,7 @@ class AtFirstRecord(RecordBackend):
         self._pid = os.getpid()
         self._begun = threading.Lock()  # taken once and never released: one thread makes it
         self._backend: RecordBackend | None = None
-        self._held: list[Record | Metadata | Info] = []
+        self._held: list[Entry] = []
 
     def write_record(self, record: Record) -> None:
         """Take one ``log`` call."""
@@ -65,17 +65,29 @@ class AtFirstRecord(RecordBackend):
         """Take one ``info`` call."""
         self._keep(info)
 
-    def _keep(self, entry: Record | Metadata | Info) -> None:
+    def write_phase(self, phase: Phase) -> None:
+        """Take a phase that ended or is announced."""
+        self._keep(phase)
+
+    def write_event(self, event: Event) -> None:
+        """Take one ``event`` call."""
+        self._keep(event)
+
+    def _keep(self, entry: Entry) -> None:
         if self._backend is not None:
             self._pass_on(self._backend, entry)
         elif len(self._held) < MAX_HELD:
             self._held.append(entry)
 
     @staticmethod
-    def _pass_on(backend: RecordBackend, entry: Record | Metadata | Info) -> None:
+    def _pass_on(backend: RecordBackend, entry: Entry) -> None:
         if isinstance(entry, Record):
             backend.write_record(entry)
         elif isinstance(entry, Metadata):
             backend.write_metadata(entry)
-        else:
+        elif isinstance(entry, Info):
             backend.write_info(entry)
+        elif isinstance(entry, Phase):
+            backend.write_phase(entry)
+        else:
+            backend.write_event(entry)

@@ -183,14 +183,16 @@ def _phase(fields: dict[str, Any]) -> _Timeless:
     name, seconds = key_text(fields["name"]), fields["seconds"]
     duration_us = _microseconds(seconds)
     self_us = min(_microseconds(fields.get("self_seconds", seconds)), duration_us)
-    outcome = OPEN if fields["type"] == "PHASE_BEGIN" else fields.get("outcome")
+    outcome = OPEN
+    if fields["type"] == "PHASE":
+        outcome = next((one for one in OUTCOMES if one == fields.get("outcome")), OK)
     return lambda time_us, elapsed_us: Phase(
         time_us,
         elapsed_us,
         name,
         duration_us,
         self_us,
-        outcome if outcome in (OPEN, *OUTCOMES) else OK,
+        outcome,
         _step_of(fields),
         fields.get("overlapped") is True,
     )
