@@ -18,11 +18,11 @@ from otel_dllogger.json_encoding import encode_spaced
 from otel_dllogger.metrics.naming import label_text
 from otel_dllogger.otlp.any_value import any_value, key_values
 from otel_dllogger.record import Event, Info, Record
-from otel_dllogger.redaction import redact, redact_arguments
+from otel_dllogger.redaction import REDACTED, redact, redact_arguments
 from otel_dllogger.secret_names import is_secret_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import TypeGuard
 
 LogEntry = Event | Info | Record
@@ -39,6 +39,9 @@ MAX_BODY_BYTES = 256 << 10
 """About how many bytes a body may have before it is left out: what common log stores take.
 
 This also bounds the text that is searched for secrets."""
+
+MAX_DEPTH = 16
+"""The levels of a body, each of which is three messages of OTLP: some parsers take only 100."""
 
 _VALUE_BYTES = 16  # of a value's messages, apart from its text
 _LAST_TIME_US = 2**63 // 1000 - 1  # nanoseconds in 64 bits: the year 2262
@@ -91,7 +94,7 @@ def _nanoseconds(time_us: int) -> int:
 
 def _body(plain: Any) -> Any:
     try:
-        return _Redaction().of(plain, "")
+        return _Redaction().of(plain, "", 0)
     except _TooLargeError:
         return f"[more than {MAX_BODY_BYTES >> 10} KiB are not sent; a JSON log has them]"
 
@@ -106,12 +109,13 @@ class _Redaction:
     def __init__(self) -> None:
         self._left_bytes = MAX_BODY_BYTES
 
-    def of(self, value: Any, path: str) -> Any:
+    def of(self, value: Any, path: str, depth: int) -> Any:
         """Return a plain value without secrets.
 
         Args:
             value: The value.
             path: The names that lead to it, joined by dots.
+            depth: The number of mappings and lists around it.
 
         Raises:
             _TooLargeError: If there are too many values.
@@ -119,26 +123,36 @@ class _Redaction:
         self._spend(_VALUE_BYTES)
         if isinstance(value, str):
             return self._text(value)
+        if isinstance(value, (dict, list, tuple)) and depth >= MAX_DEPTH:
+            return f"[nested deeper than {MAX_DEPTH} levels; a JSON log has it]"
         if isinstance(value, dict):
-            return self._mapping(value, path)
+            return self._mapping(value, path, depth)
         if isinstance(value, (list, tuple)):
-            if value and all(isinstance(item, str) for item in value):
-                return redact_arguments(map(self._text, value))
-            return [self.of(item, path) for item in value]
+            return self._sequence(value, path, depth)
         return value
+
+    def _sequence(self, items: Sequence[Any], path: str, depth: int) -> list[Any]:
+        if not all(isinstance(item, str) for item in items):
+            return [
+                REDACTED if _is_secret(path, item) else self.of(item, path, depth + 1)
+                for item in items
+            ]
+        self._spend(_VALUE_BYTES * len(items))
+        texts = [REDACTED if _is_secret(path, item) else self._text(item) for item in items]
+        return redact_arguments(texts)  # as of a command line, perhaps
 
     def _text(self, text: str) -> str:
         safe = redact(text)
         self._spend(len(safe))
         return safe
 
-    def _mapping(self, mapping: dict[str, Any], path: str) -> dict[str, Any]:
+    def _mapping(self, mapping: dict[str, Any], path: str, depth: int) -> dict[str, Any]:
         safe = {}
         for name, value in mapping.items():
             inner = f"{path}.{name}" if path else name
             if not _is_secret(inner, value):
                 self._spend(len(name))
-                safe[name] = self.of(value, inner)
+                safe[name] = self.of(value, inner, depth + 1)
         return safe
 
     def _spend(self, size_bytes: int) -> None:
@@ -148,9 +162,5 @@ class _Redaction:
 
 
 def _is_secret(path: str, value: object) -> bool:
-    """Return whether a value is to be left out for its name; mappings are looked into instead."""
-    if isinstance(value, dict):
-        return False
-    if isinstance(value, (list, tuple)):
-        return any(_is_secret(path, item) for item in value)
-    return is_secret_name(path, value)
+    """Return whether a value is a secret by its name; what has values is looked into instead."""
+    return not isinstance(value, (dict, list, tuple)) and is_secret_name(path, value)

@@ -112,6 +112,7 @@ def test_log_records_have_no_secrets(http: HTTPCollector, open_backend: Any) -> 
             "argv": ["train.py", "--password", "hunter2", "--lr=0.1"],
             "tokens": {"train": 5},
             "api_keys": ["hunter2"],
+            "passwords": [1, None, ["hunter2"]],
             "runs": [{"api_key": "hunter2", "id": 7}],
         },
     )
@@ -121,6 +122,8 @@ def test_log_records_have_no_secrets(http: HTTPCollector, open_backend: Any) -> 
         "db": {"host": "pg://[redacted]@host"},
         "argv": ["train.py", "--password", "[redacted]", "--lr=0.1"],
         "tokens": {"train": 5},
+        "api_keys": ["[redacted]"],
+        "passwords": ["[redacted]", "[redacted]", ["[redacted]"]],
         "runs": [{"id": 7}],
     } == parameters.body
 
@@ -159,6 +162,24 @@ def test_a_body_that_is_too_large_is_not_sent(
     large, text = http.wait_for_records(2)
     assert "[more than 256 KiB are not sent; a JSON log has them]" == large.body
     assert 7000 < len(text.body) < 8193
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: {"a": inner}, lambda inner: [inner]])
+def test_a_body_that_is_nested_deeply_is_cut(
+    http: HTTPCollector, open_backend: Any, wrap: Callable[[Any], Any]
+) -> None:
+    """A parser of messages has a limit, beyond which it would take nothing of the request."""
+    data: Any = 1
+    for _ in range(60):
+        data = wrap(data)
+    logger = Logger([open_backend(http)])
+    logger.info(data)
+    (record,) = http.wait_for_records(1)
+    expected: Any = "[nested deeper than 16 levels; a JSON log has it]"
+    for _ in range(16):
+        expected = wrap(expected)
+    assert expected == record.body
+    assert 0 == sum(DIAGNOSTICS.dropped.values())
 
 
 @pytest.mark.parametrize("status", [404, 405, 501, 401, 302])
