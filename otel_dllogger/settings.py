@@ -18,6 +18,10 @@ RUN = "OTEL_DLLOGGER_RUN"
 STEPS = "OTEL_DLLOGGER_STEPS"
 STEP_HISTOGRAM = "OTEL_DLLOGGER_STEP_HISTOGRAM"
 SDK_DISABLED = "OTEL_SDK_DISABLED"
+METRICS_EXPORTER = "OTEL_METRICS_EXPORTER"
+LOGS_EXPORTER = "OTEL_LOGS_EXPORTER"
+
+_OTLP = "otlp"  # otlp_proto_http and otlp_proto_grpc are OpenTelemetry's for Python
 
 PREFIX = "OTEL_DLLOGGER_"
 VARIABLES = (DISCOVERY_DIR, LINGER, MAX_SERIES, RAISE_VARIABLE, RUN, STEPS, STEP_HISTOGRAM)
@@ -144,6 +148,16 @@ def step_histogram(argument: bool | None) -> bool:
     step = "pass True for a histogram of step times, or leave it out"
     arguments.flag("step_histogram", argument, step=step)
     return argument
+
+
+def exports_otlp(variable: str) -> bool:
+    """Return whether a signal is to be sent over OTLP, which is what an unset variable means.
+
+    Args:
+        variable: The one that names the signal's exporters, separated by commas.
+    """
+    exporters = text(variable, _OTLP).lower().split(",")
+    return any(exporter.strip().startswith(_OTLP) for exporter in exporters)
 
 
 def step_meaning() -> str:

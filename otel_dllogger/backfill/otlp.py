@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder, sent_ranks
 from otel_dllogger.errors import BackfillError
 from otel_dllogger.logs.findings import Announcements
-from otel_dllogger.otlp.exporter import Refused, Stopped
+from otel_dllogger.otlp.patience import Refused, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otel_dllogger.logs.source import Source
     from otel_dllogger.logs.whole_logs import FoundLog
-    from otel_dllogger.otlp.exporter import PatientExporter
+    from otel_dllogger.otlp.patient_exporter import PatientExporter
 
 
 class SentLogs(NamedTuple):

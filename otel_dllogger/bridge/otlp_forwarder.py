@@ -24,7 +24,8 @@ from otel_dllogger.logs.tail.file_state import GONE, RESTARTED, LineBatch
 from otel_dllogger.logs.tail.tailer import Tailer
 from otel_dllogger.metrics.internal import OBSERVATION_INTERVAL_US
 from otel_dllogger.metrics.step_durations import ExponentialDurations
-from otel_dllogger.otlp.exporter import Stopped
+from otel_dllogger.otlp.patience import Stopped
+from otel_dllogger.record import Event, Info, Record
 
 if TYPE_CHECKING:
     import threading
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.reader import RankEntry
     from otel_dllogger.logs.source import Source
     from otel_dllogger.logs.tail.fingerprint import FilePosition
-    from otel_dllogger.otlp.exporter import PatientExporter
+    from otel_dllogger.otlp.patient_exporter import PatientExporter
 
 POLL_INTERVAL_S = 1.0
 """Seconds between two polls while no file grows."""
@@ -249,13 +250,18 @@ class OTLPForwarder:
             deque(points, maxlen=0)
         else:
             self._exporter.add(rank.key, points)
+            if isinstance(item, (Event, Info, Record)) and self._is_within(item.time_us):
+                self._exporter.add_entry(rank.key, item)
 
     def _within(self, points: Iterator[Point]) -> Iterator[Point]:
         for point in points:
-            if self._since_us <= point[1] < self._until_us:
+            if self._is_within(point[1]):
                 yield point
             else:
                 self.left_out += 1
+
+    def _is_within(self, time_us: int) -> bool:
+        return self._since_us <= time_us < self._until_us
 
     def _send_figures(self, ranks: Iterable[LoggedRank], *, at_end: bool = False) -> None:
         """Send the due internal metrics of ranks, except those that were sent before a kill."""

@@ -19,6 +19,7 @@ from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics import step_histogram
 from otel_dllogger.metrics.exported_store import ExportedStore
 from otel_dllogger.metrics.internal import PROCESS_METRICS, RANK_METRICS, InternalMetric
+from otel_dllogger.metrics.resource import SCHEMA_URL, SCOPE
 from otel_dllogger.metrics.step_durations import UnrecordedDurations
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
     Callback = Callable[[CallbackOptions], Iterable[Observation]]
     Observers = list[tuple[SeriesStore, Callback]]
-
-SCOPE = "otel_dllogger"
 
 
 class _Series:
@@ -220,7 +219,7 @@ class _SharedMeter:
     def __init__(
         self, meter_provider: MeterProvider, scope: str, version: str, store: SeriesStore
     ) -> None:
-        self._meter = meter_provider.get_meter(scope, version)
+        self._meter = meter_provider.get_meter(scope, version, schema_url=SCHEMA_URL)
         self._store = store
         self._observers = _of_providers.setdefault(meter_provider, {})
         for observers in self._observers.values():

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from otel_dllogger.metrics.step_durations import ExponentialPoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from otel_dllogger.metrics.data_points import Series, Value
 
@@ -92,6 +92,11 @@ class Batch:
         """Return the estimated memory that the batch takes."""
         return _COLUMN_BYTES * self._series + _POINT_BYTES * self.points + self._histogram_bytes
 
+    @property
+    def size(self) -> int:
+        """Return the number of points."""
+        return self.points
+
     def has_room(self, time_us: int, points: int) -> bool:
         """Return whether an entry of this time and size fits into this batch."""
         if abs(time_us - self.start_us) > MAX_SPAN_US:
@@ -133,17 +138,43 @@ class Batch:
         return self.points - before
 
 
-class Backlog:
+class Batching(Protocol):
+    """A batch, as far as a backlog and a sender know it.
+
+    Attributes:
+        logged: The number of things in it that the user logged.
+    """
+
+    logged: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the estimated memory that the batch takes."""
+
+    @property
+    def size(self) -> int:
+        """Return how many things it sends."""
+
+    def has_room(self, time_us: int, size: int) -> bool:
+        """Return whether an entry of this time and size fits into this batch."""
+
+
+SomeBatch = TypeVar("SomeBatch", bound=Batching)
+
+
+class Backlog(Generic[SomeBatch]):
     """Batches in order of time, the oldest of which are dropped if there is no room.
 
     Args:
         limit_bytes: The estimated bytes that all batches may take.
+        make: Makes a batch whose first entry has this time, microseconds since the Unix epoch.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, make: Callable[[int], SomeBatch]) -> None:
         self._limit_bytes = limit_bytes
-        self._batches: deque[Batch] = deque()
-        self._open: Batch | None = None
+        self._make = make
+        self._batches: deque[SomeBatch] = deque()
+        self._open: SomeBatch | None = None
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -155,35 +186,35 @@ class Backlog:
 
     @property
     def logged(self) -> int:
-        """Return how many logged values are waiting."""
+        """Return how many of the things that wait were logged."""
         return sum(batch.logged for batch in tuple(self._batches))
 
-    def batch_at(self, time_us: int, points: int) -> Batch:
+    def batch_at(self, time_us: int, size: int) -> SomeBatch:
         """Return the batch for an entry, which is a new one if the last is full.
 
         Args:
             time_us: The entry's time, microseconds since the Unix epoch.
-            points: Roughly how many points the entry will add.
+            size: Roughly how much the entry will add, as the batch measures it.
         """
         batch = self._open
-        if batch is None or not batch.has_room(time_us, points):
-            batch = self._open = Batch(time_us)
+        if batch is None or not batch.has_room(time_us, size):
+            batch = self._open = self._make(time_us)
             self._batches.append(batch)
         return batch
 
-    def take_oldest(self) -> Batch:
+    def take_oldest(self) -> SomeBatch:
         """Remove and return the oldest batch, to which nothing is added any more."""
         batch = self._batches.popleft()
         if batch is self._open:
             self._open = None
         return batch
 
-    def put_back(self, batch: Batch) -> None:
+    def put_back(self, batch: SomeBatch) -> None:
         """Put the oldest batch back, to be sent later."""
         self._batches.appendleft(batch)
 
     def shrink(self) -> int:
-        """Drop the oldest batches until the rest fits; return how many logged values were lost."""
+        """Drop the oldest batches until the rest fits; return how much was lost."""
         size_bytes = self.size_bytes
         dropped = 0
         while size_bytes > self._limit_bytes and len(self._batches) > 1:

@@ -13,14 +13,9 @@ from __future__ import annotations
 import operator
 import struct
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from opentelemetry.proto.common.v1.common_pb2 import (
-    AnyValue,
-    ArrayValue,
-    InstrumentationScope,
-    KeyValue,
-)
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     AGGREGATION_TEMPORALITY_CUMULATIVE,
     ExponentialHistogram,
@@ -34,13 +29,15 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMessage
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.metrics.instruments import SCOPE
-from otel_dllogger.metrics.resource import rank_resource
+from otel_dllogger.metrics.resource import SCHEMA_URL, SCOPE, rank_resource
+from otel_dllogger.otlp.any_value import key_values
 from otel_dllogger.otlp.batches import HistogramColumn
 from otel_dllogger.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from opentelemetry.sdk.resources import Resource
 
     from otel_dllogger.metrics.data_points import Description, Series
     from otel_dllogger.otlp.batches import Batch, Column, ResourceKey
@@ -55,18 +52,23 @@ _NO_VALUE = bytes((NumberDataPoint.FLAGS_FIELD_NUMBER << 3, 1))
 
 
 class Encoder:
-    """An encoder of batches, which encodes each resource only once."""
+    """An encoder of batches, which encodes each resource only once.
 
-    def __init__(self) -> None:
+    Args:
+        resource_of: Returns the resource of a run and a rank.
+    """
+
+    def __init__(self, resource_of: Callable[[str, int], Resource] = rank_resource) -> None:
+        self._resource_of = resource_of
         self._resources: dict[ResourceKey, bytes] = {}
         scope = InstrumentationScope(name=SCOPE, version=__version__)
-        self._scope = ScopeMetrics(scope=scope).SerializeToString()
+        self._scope = ScopeMetrics(scope=scope, schema_url=SCHEMA_URL).SerializeToString()
 
     def prepare(self, key: ResourceKey) -> bytes:
         """Return a resource as a message; its environment variables are read only once."""
         known = self._resources.get(key)
         if known is None:
-            resource = rank_resource(*key)
+            resource = self._resource_of(*key)
             known = self._resources[key] = ResourceMetrics(
                 resource=ResourceMessage(attributes=key_values(resource.attributes)),
                 schema_url=resource.schema_url,
@@ -207,24 +209,3 @@ def _length(value: int) -> bytes:
         value >>= 7
     encoded.append(value)
     return bytes(encoded)
-
-
-def key_values(attributes: Mapping[str, Any]) -> list[KeyValue]:
-    """Return attributes as OTLP messages.
-
-    Args:
-        attributes: Text, numbers, and sequences of those.
-    """
-    return [KeyValue(key=key, value=_any_value(value)) for key, value in attributes.items()]
-
-
-def _any_value(value: object) -> AnyValue:
-    if isinstance(value, bool):
-        return AnyValue(bool_value=value)
-    if isinstance(value, int):
-        return AnyValue(int_value=value)
-    if isinstance(value, float):
-        return AnyValue(double_value=value)
-    if isinstance(value, (list, tuple)):
-        return AnyValue(array_value=ArrayValue(values=map(_any_value, value)))
-    return AnyValue(string_value=str(value))
