@@ -27,6 +27,7 @@ BESIDE_A_LOG = frozenset(
         "dllogger_run_terminated",
         "dllogger_log_seconds_total",
         "dllogger_dropped_total",
+        "dllogger_phase",
     )
 )
 """What a page says of a rank whose log is read as well; the log has the rest, from its start."""
@@ -100,6 +101,11 @@ def _parameter(rank: Rank, labels: Mapping[str, str], value: float) -> None:
     rank.parameters[labels.get("name", "")] = labels.get("value") or value
 
 
+def _phase(rank: Rank, labels: Mapping[str, str], value: float) -> None:
+    change = rank.open_phases.add if value == 1.0 else rank.open_phases.discard
+    change(labels.get("phase", ""))
+
+
 def _dropped(rank: Rank, labels: Mapping[str, str], value: float) -> None:
     rank.dropped[labels.get("reason", "")] = value
 
@@ -128,4 +134,5 @@ _NOTES: dict[str, _Note] = {
     "dllogger_best": _best,
     "dllogger_parameter": _parameter,
     "dllogger_dropped_total": _dropped,
+    "dllogger_phase": _phase,
 }

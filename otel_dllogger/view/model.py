@@ -109,6 +109,7 @@ class Rank:
         steps: Training steps of its process.
         step_s: Seconds that they took.
         records: Records that it logged.
+        open_phases: The phases that it is in, by name.
         finished: Whether it has finished.
         terminated: Whether it was told to end.
         is_logged: Whether its log is read, which has more than its page.
@@ -139,6 +140,7 @@ class Rank:
         self.steps = 0.0
         self.step_s = 0.0
         self.records = 0
+        self.open_phases: set[str] = set()
         self.finished = self.terminated = False
         self.read_s: float | None = None
         self.is_logged = self.is_closed = self.is_gone = False
@@ -170,6 +172,7 @@ class Rank:
             attempt: The number of the attempt.
         """
         self.axis.start()
+        self.open_phases.clear()
         self.start_s, self.attempt = time_s, attempt
         self.starts.append(ProcessStart(time_s, attempt, self.axis.x, self.axis.segment))
 
