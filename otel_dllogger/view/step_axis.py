@@ -79,6 +79,13 @@ class StepAxis:
                 self._stride = iteration - last
         self._place(epoch, iteration)
 
+    def find(self, epoch: float | None, iteration: float | None) -> float | None:
+        """Return the place of a step, None if that cannot be told."""
+        if iteration is None:
+            return epoch if self._iteration is None else None
+        offset = self._offset if epoch is None else self._offsets.get(_bounded(epoch))
+        return None if offset is None else offset + _bounded(iteration)
+
     def follow(self, epoch: float | None, iteration: float | None, steps: float) -> None:
         """Note the step of a page, which is read now and then and not from the beginning.
 
