@@ -47,9 +47,14 @@ dllogger_iteration{rank="1",run="r"} 20.0
 # HELP dllogger_steps_total Training steps, counted from the iterations that were logged
 # TYPE dllogger_steps_total counter
 dllogger_steps_total{rank="1",run="r"} 11.0
-# HELP dllogger_step_seconds_total Time between the training steps that were logged
+# HELP dllogger_step_seconds_total Time between the training steps that were logged, without phases that interrupt them
 # TYPE dllogger_step_seconds_total counter
 dllogger_step_seconds_total{rank="1",run="r"} 2.0
+# HELP dllogger_phase_seconds_total What the time of the training loop went to, by phase
+# TYPE dllogger_phase_seconds_total counter
+dllogger_phase_seconds_total{phase="startup",rank="1",run="r"} 1.0
+dllogger_phase_seconds_total{phase="stalled",rank="1",run="r"} 0.0
+dllogger_phase_seconds_total{phase="train",rank="1",run="r"} 2.0
 # HELP dllogger_records_total Calls of the logger by type
 # TYPE dllogger_records_total counter
 dllogger_records_total{rank="1",run="r",type="log"} 3.0
@@ -170,6 +175,7 @@ def test_units_are_told_to_opentelemetry(page: Page) -> None:
         "dl.loss": "",
         "dl.top1": "%",
         "dllogger.last_log_timestamp": "s",
+        "dllogger.phase_seconds": "s",
         "dllogger.log": "s",
         "dllogger.run_start_timestamp": "s",
         "dllogger.step": "s",

@@ -135,7 +135,9 @@ def test_an_inner_phase_stops_the_clock_of_the_outer_one(training):
     assert training.seconds() == {"validation": 30, "checkpoint": 20, "data_wait": 0.5}
     training.log()
     assert training.seconds() == {
-        **{"validation": 30, "checkpoint": 20, "data_wait": 0.5},
+        "validation": 30,
+        "checkpoint": 20,
+        "data_wait": 0.5,
         "train": 2,
     }
     assert training.backend.state.step_us == 2.5 * S, "without what interrupts the training"
@@ -340,6 +342,9 @@ def test_a_line_cannot_claim_more_than_has_passed():
     times.take(Phase(0, 15 * S, "checkpoint", 100 * S, 100 * S, OK), 10 * S, has_series=True)
     times.take(Phase(0, 15 * S, "eval", 5 * S, 5 * S, INTERRUPTED), 10 * S, has_series=True)
     assert times.seconds_us(0) == {
-        **{"startup": 10 * S, "stalled": 0, "train": 0},
-        **{"checkpoint": 5 * S, "eval": 0},
+        "startup": 10 * S,
+        "stalled": 0,
+        "train": 0,
+        "checkpoint": 5 * S,
+        "eval": 0,
     }
