@@ -60,7 +60,8 @@ class RankLedger:
     """
 
     def __init__(self, logged: LoggedRank) -> None:
-        self._logged = logged
+        self._rank = logged.rank
+        self._state = logged.state
         self._axis = StepAxis()
         self._offset = 0.0  # of a counter that began anew
         self._progress = Progress()
@@ -89,9 +90,8 @@ class RankLedger:
         """Take one item of the rank's log."""
         if not isinstance(item, (Record, Phase, Event)):
             return
-        state = self._logged.state
-        if state.start_us != self._start_us:
-            self._begin_process(state.start_us)
+        if self._state.start_us != self._start_us:
+            self._begin_process(self._state.start_us)
         self._last_us = max(self._last_us, item.time_us)
         self._elapsed_us = max(self._elapsed_us, item.elapsed_us)
         if isinstance(item, Record):
@@ -106,13 +106,13 @@ class RankLedger:
         if self._start_us is None or not self._is_timed:
             return None
         self._settle()
-        state, progress = self._logged.state, self._progress
+        state, progress = self._state, self._progress
         worked_us = progress.kept_us + progress.lost_us
         at_risk_us = None
         if self._saved_us is not None:
             at_risk_us = max(progress.kept_us - self._saved_us, 0)
         return RankTimes(
-            self._logged.rank,
+            self._rank,
             self._first_us,
             self._last_us,
             self._uptime_us + self._process_us(),
@@ -147,7 +147,7 @@ class RankLedger:
         if isinstance(record, FileRecord) and record.interpolated:
             self._is_timed = False
         granularity = record.granularity
-        state, axis = self._logged.state, self._axis
+        state, axis = self._state, self._axis
         if granularity is ITERATION:
             axis.move(state.epoch, state.iteration)
         elif granularity is EPOCH and not axis.has_iterations:
@@ -196,7 +196,7 @@ class RankLedger:
         next record shows that: whether it is the step after this one.
         """
         is_beginning = self._first_x is not None and self._axis.x <= self._first_x
-        if is_beginning and self._logged.state.epoch is None:  # of an epoch, as it seems
+        if is_beginning and self._state.epoch is None:  # of an epoch, as it seems
             self._counts_anew = True
             self._offset += self._at + self._stride - at
             return self._axis.x + self._offset
@@ -237,7 +237,7 @@ class RankLedger:
 
     def _settle(self) -> None:
         """Add the training since the last time to the stretch that it belongs to."""
-        state = self._logged.state
+        state = self._state
         times_us = state.phases.seconds_us(state.step_us)
         worked_us = times_us.get(TRAIN, 0) + times_us.get(COMMUNICATION, 0)
         if worked_us > self._settled_us or not self._progress.is_empty:
