@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from otel_dllogger.errors import count_of
 from otel_dllogger.metrics.phases import STALLED, STARTUP, TRAIN
 from otel_dllogger.view.rank_ledger import COMMUNICATION, RESTORE, RankLedger
 
@@ -23,7 +24,7 @@ _BLOCKING = ("checkpoint", "validation", RESTORE)
 
 _ORDER = (STARTUP, "compile", RESTORE, "data_wait", "validation", "checkpoint")
 
-PRODUCTIVE = "productive"
+PRODUCTIVE, REDONE = "productive", "redone"
 
 NO_PHASES = (
     "checkpoints, validations and waiting for data: without phases in the logs, they count as "
@@ -78,7 +79,7 @@ class Parts:
             *((name, self.phases_us[name]) for name in phases),
             *((f"wait for {name}", time_us) for name, time_us in sorted(self.waits_us.items())),
             ("wait for the slowest", self.slowest_us),
-            ("redone", self.redone_us),
+            (REDONE, self.redone_us),
             ("stalled", self.stalled_us),
             ("down", self.down_us),
             ("other", self.other_us),
@@ -108,8 +109,16 @@ class Parts:
                 setattr(self, field.name, mine + more)
 
     def to_plain(self) -> dict[str, Any]:
-        """Return the parts in seconds, as types of JSON."""
-        plain: dict[str, Any] = {}
+        """Return the parts in seconds, as types of JSON.
+
+        ``parts`` are those that are not 0, with their names for people and their shares.
+        """
+        plain: dict[str, Any] = {
+            "parts": [
+                {"name": name, "seconds": time_us / 1e6, "percent": percent}
+                for name, time_us, percent in self.shares()
+            ]
+        }
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             plain[field.name.removesuffix("_us") + "_s"] = (
@@ -130,7 +139,7 @@ class Goodput:
         by_rank: The parts of each rank.
         redone_steps: The most steps that a rank did again.
         at_risk_us: The training since the last checkpoint, of the rank that has most of it; None
-            if no checkpoint was logged.
+            if no checkpoint was logged, or all ranks have finished.
         not_measured: What the logs do not say, in words.
     """
 
@@ -141,17 +150,52 @@ class Goodput:
     at_risk_us: int | None
     not_measured: list[str]
 
+    def to_plain(self) -> dict[str, Any]:
+        """Return it as types of JSON, with times in seconds."""
+        return {
+            "wall_s": self.wall_us / 1e6,
+            **self.whole.to_plain(),
+            "redone_steps": self.redone_steps,
+            "at_risk_s": None if self.at_risk_us is None else self.at_risk_us / 1e6,
+            "not_measured": self.not_measured,
+            "by_rank": [
+                {"rank": rank, **parts.to_plain()} for rank, parts in sorted(self.by_rank.items())
+            ],
+        }
 
-def find_goodput(ranks: Sequence[RankTimes]) -> Goodput | None:
+    def describe(self) -> list[str]:
+        """Return lines that say it, beginning with the share that was productive."""
+        shares = self.whole.shares()
+        productive = next((percent for name, _, percent in shares if name == PRODUCTIVE), 0.0)
+        losses = [
+            f"{name} {percent:.1f}%{self._steps(name)}"
+            for name, _time_us, percent in shares
+            if name != PRODUCTIVE
+        ]
+        lines = [f"Goodput {productive:.1f}%{': ' if losses else ''}{', '.join(losses)}"]
+        if self.at_risk_us:
+            lines.append(
+                f"at risk: {self.at_risk_us / 1e6:,.0f} s of training since the last checkpoint"
+            )
+        return lines + [f"not measured: {words}" for words in self.not_measured]
+
+    def _steps(self, name: str) -> str:
+        is_known = name == REDONE and self.redone_steps >= 1
+        return f" ({count_of(round(self.redone_steps), 'step')})" if is_known else ""
+
+
+def find_goodput(logged: Sequence[RankTimes]) -> Goodput | None:
     """Find where the time of a run went.
 
     Args:
-        ranks: Its ranks that logged.
+        logged: Its ranks that logged. Of those that logged neither steps nor phases, as in scripts
+            in which rank 0 alone does, nothing can be said, so they are left out.
 
     Returns:
-        None if there is no time.
+        None if there is no time, or no training in it.
     """
-    if not ranks:
+    ranks = [rank for rank in logged if rank.has_steps or rank.has_phases]
+    if not any(rank.has_steps for rank in ranks):
         return None
     wall_us = max(max(rank.end_us for rank in ranks) - min(rank.start_us for rank in ranks), 0)
     known = [rank.redone_share for rank in ranks if rank.is_redone_known]
@@ -177,6 +221,9 @@ def find_goodput(ranks: Sequence[RankTimes]) -> Goodput | None:
     if not whole.total_us:
         return None
     not_measured = []
+    if len(ranks) < len(logged):
+        silent = count_of(len(logged) - len(ranks), "rank")
+        not_measured.append(f"{silent} without steps and phases in the logs")
     if not any(rank.has_phases for rank in ranks):
         not_measured.append(NO_PHASES)
     if len(ranks) > 1 and not is_measured:

@@ -34,10 +34,12 @@ class RankTimes(NamedTuple):
         uptime_us: The time of its processes, each until its last record.
         phases_us: The time in each phase.
         has_phases: Whether any phase was logged.
+        has_steps: Whether any step, or the summary of an epoch, was logged.
         redone_share: What share of the training was done again.
         redone_steps: How many steps were done again.
         is_redone_known: Whether its log says what was done again, wherever something was.
-        at_risk_us: The training since the last checkpoint, None if no checkpoint was logged.
+        at_risk_us: The training since the last checkpoint; None if no checkpoint was logged, or
+            the rank has finished.
     """
 
     rank: int
@@ -46,6 +48,7 @@ class RankTimes(NamedTuple):
     uptime_us: int
     phases_us: Mapping[str, int]
     has_phases: bool
+    has_steps: bool
     redone_share: float
     redone_steps: float
     is_redone_known: bool
@@ -109,7 +112,7 @@ class RankLedger:
         state, progress = self._state, self._progress
         worked_us = progress.kept_us + progress.lost_us
         at_risk_us = None
-        if self._saved_us is not None:
+        if self._saved_us is not None and not state.finished:
             at_risk_us = max(progress.kept_us - self._saved_us, 0)
         return RankTimes(
             self._rank,
@@ -118,6 +121,7 @@ class RankLedger:
             self._uptime_us + self._process_us(),
             state.phases.seconds_us(state.step_us),
             bool(state.phases.counts or state.phases.open_names),
+            self._first_x is not None,
             progress.lost_us / worked_us if worked_us else 0.0,
             progress.lost_steps,
             self._is_redone_known,

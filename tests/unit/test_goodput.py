@@ -227,6 +227,22 @@ def test_a_rank_that_ends_early_is_down(tmp_path: Path) -> None:
     assert [parts.down_us for parts in found.by_rank.values()] == [0, 70e6]
 
 
+def test_ranks_that_log_no_steps_are_not_idle(tmp_path: Path) -> None:
+    """Rank 0 alone logs steps, as in many scripts; the others log a summary."""
+    for rank in range(4):
+        log = TimedLog(tmp_path, rank)
+        log.wait(10)
+        if rank == 0:
+            log.step(0)
+            log.steps(1, 90)
+        log.wait(90 if rank else 0)
+        log.step(())
+        log.close()
+    found = read_goodput(tmp_path)
+    assert percent_of(found) == {"productive": 90, "startup": 10}
+    assert found.not_measured == ["3 ranks without steps and phases in the logs", NO_PHASES]
+
+
 def test_progress_remembers_the_newest_stretches() -> None:
     """A rank that starts again and again needs no more memory for it."""
     progress = Progress()
