@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from otel_dllogger.errors import count_of
 from otel_dllogger.metrics import health
 from otel_dllogger.version import __version__
-from otel_dllogger.view.goodput import PRODUCTIVE
+from otel_dllogger.view.goodput import PRODUCTIVE, REDONE
 from otel_dllogger.view.report import FORMAT, words
 from otel_dllogger.view.report.curve_data import title_of
 from otel_dllogger.view.report.markup import Markup, element, raw_element
@@ -42,7 +42,8 @@ _MOST_TEXT = 2_000
 _TABLE_ROWS = 2_000
 _FEW = 2
 _PARTS = 7
-_PART_COLOURS = {PRODUCTIVE: "productive", "down": "down", "other": "other"}
+_COLOURED = (PRODUCTIVE, REDONE, "stalled", "down", "other")
+"""Parts that have a colour of their own; the others share seven."""
 
 
 def make_page(summary: Plain, curves: PackedCurves) -> str:
@@ -291,7 +292,7 @@ def _time(run: Plain) -> Markup | None:
     bars, rows = [], []
     for number, part in enumerate(time["parts"]):
         name, percent = part["name"], part["percent"]
-        colour = _PART_COLOURS.get(name) or f"part{number % _PARTS}"
+        colour = name if name in _COLOURED else f"part{number % _PARTS}"
         bars.append(
             element(
                 "rect",
@@ -351,7 +352,7 @@ def _events(run: Plain) -> Markup | None:
             _number(words.moment(event["time_s"])),
             element("th", event["name"], scope="row"),
             _number(words.ranks(event["ranks"])),
-            _number(words.number(event["step"])),
+            _number(words.event_step(event)),
             _cell(event["data"]),
         ]
         for event in run["events"][:_TABLE_ROWS]

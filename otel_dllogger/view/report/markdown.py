@@ -113,7 +113,7 @@ def _events(run: Plain) -> Iterator[str]:
             words.moment(event["time_s"]),
             _text(event["name"]),
             words.ranks(event["ranks"]),
-            words.number(event["step"]),
+            _text(words.event_step(event)),
             _text(event["data"]),
         )
         for event in run["events"]

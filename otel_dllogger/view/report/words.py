@@ -99,6 +99,11 @@ def time_notes(time: Mapping[str, Any]) -> list[str]:
     return notes + [f"Not measured: {words}." for words in time["not_measured"]]
 
 
+def event_step(event: Mapping[str, Any]) -> str:
+    """Return the step that was logged with an event, else where the rank was."""
+    return event["step_logged"] or number(event["step"])
+
+
 def ranks(numbers: Sequence[int]) -> str:
     """Return the rank that had an event, or how many had it."""
     return str(numbers[0]) if len(numbers) == 1 else count_of(len(numbers), "rank")
