@@ -119,7 +119,7 @@ class RankLedger:
             self._first_us,
             self._last_us,
             self._uptime_us + self._process_us(),
-            state.phases.seconds_us(state.step_us),
+            state.phases.all_us(),
             bool(state.phases.counts or state.phases.open_names),
             self._first_x is not None,
             progress.lost_us / worked_us if worked_us else 0.0,
@@ -242,7 +242,7 @@ class RankLedger:
     def _settle(self) -> None:
         """Add the training since the last time to the stretch that it belongs to."""
         state = self._state
-        times_us = state.phases.seconds_us(state.step_us)
+        times_us = state.phases.all_us()
         worked_us = times_us.get(TRAIN, 0) + times_us.get(COMMUNICATION, 0)
         if worked_us > self._settled_us or not self._progress.is_empty:
             self._progress.extend(self._at, max(worked_us - self._settled_us, 0))

@@ -115,16 +115,16 @@ def test_json_says_what_happened(logs):
 def test_time_is_split_into_what_logs_say(logs):
     """The gap between the attempts is 90 s, each process takes 5 s before its first step."""
     (run,) = read_json(logs)["runs"]
-    time = run["time"]
-    assert time["down_s"] >= 4 * 90
-    assert time["phases_s"]["startup"] == pytest.approx(4 * 10, rel=0.3)
-    assert time["redone_s"] > 0
-    assert time["redone_steps"] == 40
-    assert sum(part["percent"] for part in time["parts"]) == pytest.approx(100)
-    whole_s = math.fsum(part["seconds"] for part in time["parts"])
-    assert whole_s == pytest.approx(4 * time["wall_s"])
-    assert [each["rank"] for each in time["by_rank"]] == [0, 1, 2, 3]
-    assert len(time["not_measured"]) == 2  # there are no phases
+    goodput = run["goodput"]
+    assert goodput["down_s"] >= 4 * 90
+    assert goodput["phases_s"]["startup"] == pytest.approx(4 * 10, rel=0.3)
+    assert goodput["redone_s"] > 0
+    assert goodput["redone_steps"] == 40
+    assert sum(part["percent"] for part in goodput["parts"]) == pytest.approx(100)
+    whole_s = math.fsum(part["seconds"] for part in goodput["parts"])
+    assert whole_s == pytest.approx(4 * goodput["wall_s"])
+    assert [each["rank"] for each in goodput["by_rank"]] == [0, 1, 2, 3]
+    assert len(goodput["not_measured"]) == 2  # there are no phases
 
 
 def test_all_forms_say_where_the_time_went_and_what_happened(tmp_path):
@@ -144,7 +144,7 @@ def test_all_forms_say_where_the_time_went_and_what_happened(tmp_path):
         log.steps(102, 101 + 200)
         log.close()
     (run,) = read_json(tmp_path / "logs")["runs"]
-    assert {part["name"]: part["percent"] for part in run["time"]["parts"]} == {
+    assert {part["name"]: part["percent"] for part in run["goodput"]["parts"]} == {
         "productive": 75,
         "startup": 8.8,
         "restore": 1.2,
@@ -152,7 +152,7 @@ def test_all_forms_say_where_the_time_went_and_what_happened(tmp_path):
         "redone": 5,
         "down": 7.5,
     }
-    assert run["time"]["at_risk_s"] == 200
+    assert run["goodput"]["at_risk_s"] == 200
     (event,) = run["events"]
     assert (event["name"], event["ranks"], event["step"]) == ("checkpoint_saved", [0, 1], 100)
     markdown = report(tmp_path / "logs", "--format", "md").stdout

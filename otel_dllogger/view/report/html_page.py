@@ -174,7 +174,7 @@ def _first_sections(run: Plain) -> Markup:
 def _last_sections(run: Plain) -> list[Markup]:
     return [
         _ranks(run),
-        element("div", _time(run), _time_by_rank(run), class_="beside"),
+        element("div", _goodput(run), _goodput_by_rank(run), class_="beside"),
         element("div", _events(run), _nonfinite(run), _restarts(run), class_="beside"),
         element("div", _metrics(run), _options(run), class_="beside"),
     ]
@@ -283,14 +283,14 @@ def _ranks(run: Plain) -> Markup:
     return _section("Ranks, those first that need help", _table(heads, rows), note)
 
 
-def _time(run: Plain) -> Markup | None:
+def _goodput(run: Plain) -> Markup | None:
     """Return where the time went: a bar, and a table with the same colours."""
-    time = run["time"]
-    if time is None:
+    goodput = run["goodput"]
+    if goodput is None:
         return None
-    ranks, at = len(time["by_rank"]), 0.0
+    ranks, at = len(goodput["by_rank"]), 0.0
     bars, rows = [], []
-    for number, part in enumerate(time["parts"]):
+    for number, part in enumerate(goodput["parts"]):
         name, percent = part["name"], part["percent"]
         colour = name if name in _COLOURED else f"part{number % _PARTS}"
         bars.append(
@@ -309,30 +309,30 @@ def _time(run: Plain) -> Markup | None:
                 element(
                     "th",
                     element("span", class_=f"swatch {colour}"),
-                    f"{name}{words.redone(time, name)}",
+                    f"{name}{words.redone(goodput, name)}",
                     scope="row",
                 ),
                 _number(words.duration(part["seconds"] / ranks)),
                 _number(f"{percent:.1f} %"),
             ]
         )
-    whole = f"{words.duration(time['wall_s'])} x {count_of(ranks, 'rank')}"
+    whole = f"{words.duration(goodput['wall_s'])} x {count_of(ranks, 'rank')}"
     return _section(
         "Where the time went",
         element("svg", *bars, class_="bar", role="img", aria_label="Parts of the time"),
         _table((f"Of {whole}", "#Time of a rank", "#Share"), rows),
-        *(element("p", note, class_="note") for note in words.time_notes(time)),
+        *(element("p", note, class_="note") for note in words.goodput_notes(goodput)),
     )
 
 
-def _time_by_rank(run: Plain) -> Markup | None:
+def _goodput_by_rank(run: Plain) -> Markup | None:
     """Return the shares of each rank, those first that trained least."""
-    time = run["time"]
-    if time is None or len(time["by_rank"]) < _FEW:
+    goodput = run["goodput"]
+    if goodput is None or len(goodput["by_rank"]) < _FEW:
         return None
-    names = [part["name"] for part in time["parts"]]
+    names = [part["name"] for part in goodput["parts"]]
     found = []
-    for each in time["by_rank"]:
+    for each in goodput["by_rank"]:
         shares = {part["name"]: part["percent"] for part in each["parts"]}
         found.append((shares.get(PRODUCTIVE, 0.0), each["rank"], shares))
     rows = [

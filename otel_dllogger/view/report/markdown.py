@@ -61,7 +61,7 @@ def _run(run: Plain) -> Iterator[str]:
                 for each in run["best"]
             ),
         )
-    yield from _time(run)
+    yield from _goodput(run)
     yield from _events(run)
     if run["nonfinite"]:
         yield _table(
@@ -88,22 +88,22 @@ def _run(run: Plain) -> Iterator[str]:
         )
 
 
-def _time(run: Plain) -> Iterator[str]:
+def _goodput(run: Plain) -> Iterator[str]:
     """Yield where the time went, and what of that is not measured."""
-    time = run["time"]
-    if time is None:
+    goodput = run["goodput"]
+    if goodput is None:
         return
-    whole = f"{words.duration(time['wall_s'])} x {count_of(len(time['by_rank']), 'rank')}"
+    whole = f"{words.duration(goodput['wall_s'])} x {count_of(len(goodput['by_rank']), 'rank')}"
     rows = (
         (
-            _text(part["name"]) + words.redone(time, part["name"]),
-            words.duration(part["seconds"] / len(time["by_rank"])),
+            _text(part["name"]) + words.redone(goodput, part["name"]),
+            words.duration(part["seconds"] / len(goodput["by_rank"])),
             f"{part['percent']:.1f} %",
         )
-        for part in time["parts"]
+        for part in goodput["parts"]
     )
     yield _table((f"Where the time went: {whole}", "Time of a rank", "Share"), rows)
-    if notes := words.time_notes(time):
+    if notes := words.goodput_notes(goodput):
         yield "\n".join(f"- {_text(note)}" for note in notes)
 
 

@@ -54,7 +54,7 @@ def summarise(past: PastRuns) -> dict[str, Any]:
     ``format`` and ``version`` mark it. ``runs`` has, for each run: ``name``; ``state`` and what it
     means; ``begin_s``, ``end_s``; ``ranks``, how many logged; ``world_size``; ``attempts``;
     ``epoch``, ``iteration``, ``step``: the last ones; ``step_s``, the median of the ranks' step
-    times; ``time``, where the time went; ``events``, what happened; ``best``, the best value of
+    times; ``goodput``, where the time went; ``events``, what happened; ``best``, the best value of
     each metric with a goal, and where it was; ``metrics``, what is known of each; ``by_rank``,
     those first that need help; ``nonfinite``, where each metric was first NaN or infinite;
     ``restarts``; ``findings``, what the alert rules would say; ``parameters``. ``doubts`` is what
@@ -89,7 +89,7 @@ def _run(status: RunStatus, goodput: Goodput | None, events: PastEvents | None) 
         "iteration": plain["iteration"],
         "step": _finite(max((rank.axis.x for rank in run), default=0.0)),
         "step_s": plain["step_s"],
-        "time": None if goodput is None else goodput.to_plain(),
+        "goodput": None if goodput is None else goodput.to_plain(),
         "events": [] if events is None else [event.to_plain() for event in events.in_order()],
         "events_left_out": 0 if events is None else events.left_out,
         "loss": plain["loss"],

@@ -84,19 +84,19 @@ def length_s(run: Mapping[str, Any]) -> float | None:
     return max(float(run["end_s"] - run["begin_s"]), 0.0)
 
 
-def redone(time: Mapping[str, Any], part: str) -> str:
+def redone(goodput: Mapping[str, Any], part: str) -> str:
     """Return how many steps were done again, for the part of the time that says it."""
-    steps = round(time["redone_steps"])
+    steps = round(goodput["redone_steps"])
     return f" ({count_of(steps, 'step')})" if part == REDONE and steps else ""
 
 
-def time_notes(time: Mapping[str, Any]) -> list[str]:
+def goodput_notes(goodput: Mapping[str, Any]) -> list[str]:
     """Return what the split of the time does not show."""
     notes = []
-    if time["at_risk_s"]:
-        at_risk = duration(time["at_risk_s"])
+    if goodput["at_risk_s"]:
+        at_risk = duration(goodput["at_risk_s"])
         notes.append(f"At risk: {at_risk} of training since the last checkpoint.")
-    return notes + [f"Not measured: {words}." for words in time["not_measured"]]
+    return notes + [f"Not measured: {words}." for words in goodput["not_measured"]]
 
 
 def event_step(event: Mapping[str, Any]) -> str:
