@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.otlp.log_batches import LogBatch
 from otel_dllogger.otlp.sender import Sender
+from otel_dllogger.otlp.settings import are_logs_asked_for
 from otel_dllogger.otlp.transport import Answer, Outcome
 
 if TYPE_CHECKING:
@@ -40,9 +41,12 @@ class LogSender(Sender[LogBatch]):
             while self._backlog:
                 lost += self._backlog.take_oldest().logged
         self.begin_close()
-        DIAGNOSTICS.count(
-            "otlp_refused",
+        told = (
             "the collector takes no logs; events, parameters and info() are not sent from now on: "
-            f"{answer.message}; or set OTEL_LOGS_EXPORTER=none",
-            count=lost,
+            f"{answer.message}; or set OTEL_LOGS_EXPORTER=none"
         )
+        # Nobody loses what nobody asked for: most receivers of metrics take no logs.
+        if are_logs_asked_for():
+            DIAGNOSTICS.count("otlp_refused", told, count=lost)
+        else:
+            DIAGNOSTICS.warn("otlp_logs", told)

@@ -160,6 +160,12 @@ def read_logs_options(
     )
 
 
+def are_logs_asked_for() -> bool:
+    """Return whether a variable asks for logs, rather than that they go along with metrics."""
+    names = (settings.LOGS_EXPORTER, _own_variable(LOGS, "ENDPOINT"))
+    return any(settings.text(name, "") for name in names)
+
+
 def _variable(signal: Signal, name: str) -> str:
     """Return the value of a setting: the one for the signal, else the one for all signals."""
     return settings.text(_set_variable(signal, name), "")

@@ -182,7 +182,14 @@ def test_a_body_that_is_nested_deeply_is_cut(
     assert 0 == sum(DIAGNOSTICS.dropped.values())
 
 
+@pytest.fixture
+def asked_for_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable says that logs are to be sent."""
+    monkeypatch.setenv("OTEL_LOGS_EXPORTER", "otlp")
+
+
 @pytest.mark.parametrize("status", [404, 405, 501, 401, 302])
+@pytest.mark.usefixtures("asked_for_logs")
 def test_a_receiver_without_logs_ends_them_with_one_warning(
     http: HTTPCollector, open_backend: Any, caplog: Any, counted: Callable[..., Any], status: int
 ) -> None:
@@ -212,6 +219,30 @@ def test_a_receiver_without_logs_ends_them_with_one_warning(
     assert (1 + (status == 501)) == len(http.logs_requests)
 
 
+@pytest.mark.parametrize("variable", [None, "OTEL_LOGS_EXPORTER"])
+def test_logs_that_nobody_asked_for_are_not_lost(
+    http: HTTPCollector,
+    open_backend: Any,
+    counted: Callable[..., Any],
+    caplog: Any,
+    monkeypatch: Any,
+    variable: str | None,
+) -> None:
+    """A receiver of metrics alone, as VictoriaMetrics, is not a reason for an alert."""
+    if variable is not None:
+        monkeypatch.setenv(variable, "otlp")
+    http.answer_logs = lambda _records: (404, {}, b"")
+    backend = open_backend(http)
+    logger = Logger([backend])
+    logger.info("one")
+    backend._senders[1]._thread.join(60)
+    logger.close()
+    DIAGNOSTICS.drain()
+    assert counted() == ({} if variable is None else {"otlp_refused": 1})
+    assert "takes no logs" in caplog.text
+
+
+@pytest.mark.usefixtures("asked_for_logs")
 def test_what_waits_in_further_requests_is_counted_as_well(
     http: HTTPCollector, open_backend: Any, counted: Callable[..., Any], monkeypatch: Any
 ) -> None:
@@ -227,6 +258,7 @@ def test_what_waits_in_further_requests_is_counted_as_well(
     assert {"otlp_refused": 3} == counted()
 
 
+@pytest.mark.usefixtures("asked_for_logs")
 def test_a_receiver_over_grpc_without_logs_ends_them(
     open_backend: Any, caplog: Any, counted: Callable[..., Any]
 ) -> None:
