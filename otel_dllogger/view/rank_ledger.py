@@ -72,8 +72,7 @@ class RankLedger:
         self._start_us: int | None = None  # of the process
         self._first_us = 0
         self._last_us = 0
-        self._elapsed_us = 0
-        self._overlap_us = 0
+        self._elapsed_us = 0  # until the last record of the process
         self._uptime_us = 0
         self._step_us = 0
         self._is_first = True  # the next training record is the first of its process
@@ -118,7 +117,7 @@ class RankLedger:
             self._rank,
             self._first_us,
             self._last_us,
-            self._uptime_us + self._process_us(),
+            self._uptime_us + self._elapsed_us,
             state.phases.all_us(),
             bool(state.phases.counts or state.phases.open_names),
             self._first_x is not None,
@@ -133,19 +132,14 @@ class RankLedger:
             self._first_us = start_us
         else:
             self._settle()
-            self._uptime_us += self._process_us()
+            self._uptime_us += self._elapsed_us
         self._first_us = min(self._first_us, start_us)
-        self._overlap_us = max(self._last_us - start_us, 0)
         self._start_us = start_us
         self._elapsed_us = self._step_us = 0
         self._axis.start()
         self._is_first = True
         self._has_restored = False
         self._back_to = self._restored_at = self._saved_elapsed_us = None
-
-    def _process_us(self) -> int:
-        """Return how long the process ran until its last record, beside no earlier one."""
-        return max(self._elapsed_us - self._overlap_us, 0)
 
     def _take_record(self, record: Record) -> None:
         if isinstance(record, FileRecord) and record.interpolated:

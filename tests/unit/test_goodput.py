@@ -14,8 +14,10 @@ from otel_dllogger.view.goodput import (
     NO_PHASES,
     NO_REDONE,
     Parts,
+    find_goodput,
 )
 from otel_dllogger.view.progress import Progress
+from otel_dllogger.view.rank_ledger import RankTimes
 from tests.support.timed_log import TimedLog, read_goodput
 
 pytestmark = pytest.mark.newest_only
@@ -254,3 +256,30 @@ def test_progress_remembers_the_newest_stretches() -> None:
     progress.cut_to_step(1_000)  # in the part that was merged
     assert progress.kept_us == pytest.approx(10_000, abs=10)
     assert (progress.lost_steps, progress.end) == (4_000, 1_000)
+
+
+def test_a_stall_of_all_ranks_is_not_waiting_for_one(tmp_path: Path) -> None:
+    """A checkpoint of rank 0 takes time from training where the stall was something else."""
+    for rank in range(2):
+        log = TimedLog(tmp_path, rank)
+        log.step(0)
+        log.steps(1, 100)
+        log.step(101, 100)  # the file system hangs
+        log.steps(102, 110)
+        if rank == 0:
+            log.phase("checkpoint", 5)
+        log.step(111, 1 if rank == 0 else 6)
+        log.close()
+    found = read_goodput(tmp_path)
+    assert [parts.stalled_us for parts in found.by_rank.values()] == [90e6, 90e6]
+    assert [parts.waits_us for parts in found.by_rank.values()] == [{}, {"checkpoint": 5e6}]
+
+
+def test_clocks_that_disagree_leave_no_gap() -> None:
+    """Phases that are longer than the process, as two Loggers in one may have them."""
+    times = RankTimes(0, 0, 100, 60, {"train": 80}, True, True, 0.0, 0.0, True, None)
+    found = find_goodput([times])
+    assert found is not None
+    assert (found.whole.productive_us, found.whole.down_us, found.whole.other_us) == (80, 20, 0)
+    assert find_goodput([times._replace(has_steps=False)]) is None
+    assert find_goodput([]) is None
