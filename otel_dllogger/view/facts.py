@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from otel_dllogger.metrics.phases import PARTS_OF_A_STEP
 from otel_dllogger.view.model import Counted
 
 if TYPE_CHECKING:
@@ -100,6 +101,14 @@ def _parameter(rank: Rank, labels: Mapping[str, str], value: float) -> None:
     rank.parameters[labels.get("name", "")] = labels.get("value") or value
 
 
+def _phase(rank: Rank, labels: Mapping[str, str], value: float) -> None:
+    name = labels.get("phase", "")
+    if value != 1.0:
+        rank.phases.pop(name, None)
+    elif name not in PARTS_OF_A_STEP:
+        rank.phases.setdefault(name, rank.read_s or rank.last_log_s or 0.0)
+
+
 def _dropped(rank: Rank, labels: Mapping[str, str], value: float) -> None:
     rank.dropped[labels.get("reason", "")] = value
 
@@ -128,4 +137,5 @@ _NOTES: dict[str, _Note] = {
     "dllogger_best": _best,
     "dllogger_parameter": _parameter,
     "dllogger_dropped_total": _dropped,
+    "dllogger_phase": _phase,
 }

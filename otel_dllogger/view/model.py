@@ -120,6 +120,8 @@ class Rank:
         best: The best value of each metric whose goal is known.
         parameters: Hyper-parameters by name.
         dropped: What was lost, by reason.
+        phases: The open phases that interrupt the training, and when each was first seen to be
+            open, seconds since the Unix epoch.
         series: Its series by metric.
         axis: Where on the axis of training steps it is.
         starts: The starts of its processes.
@@ -147,6 +149,7 @@ class Rank:
         self.best: dict[Counted, float] = {}
         self.parameters: dict[str, float | str] = {}
         self.dropped: dict[str, float] = {}
+        self.phases: dict[str, float] = {}
         self.series: dict[Metric, Series] = {}
         self.axis = StepAxis()
         self.starts: deque[ProcessStart] = deque(maxlen=_MAX_STARTS)
@@ -170,6 +173,7 @@ class Rank:
             attempt: The number of the attempt.
         """
         self.axis.start()
+        self.phases.clear()
         self.start_s, self.attempt = time_s, attempt
         self.starts.append(ProcessStart(time_s, attempt, self.axis.x, self.axis.segment))
 
