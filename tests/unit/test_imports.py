@@ -39,6 +39,7 @@ LEVELS = (
     ),
     ("http",),
     ("metrics", "logger"),
+    ("hangs",),
     ("testing",),
     ("logs.parsers",),
     ("logs.tail",),
