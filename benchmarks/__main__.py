@@ -18,6 +18,7 @@ from benchmarks import (
     otlp,
     page,
     parsers,
+    phases,
     reading,
     training,
     training_rate,
@@ -123,6 +124,7 @@ def _print_log_files() -> None:
 TABLES = {
     "training-rate": training_rate.main,
     "log-call": _print_log_call,
+    "phases": phases.main,
     "otlp": otlp.main,
     "training": training.main,
     "log-files": _print_log_files,

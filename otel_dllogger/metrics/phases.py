@@ -8,10 +8,16 @@ next record shows that training went on; what such an interval has beyond ten ti
 The accounting knows only entries: those of a Logger as they come, or the lines of its log, so the
 page of a rank and that of the bridge agree. A phase has one entry, when it ends. If a record is
 logged before that, the phase is announced by another one, since time in it is not training.
+
+A record costs next to nothing here: ``RankState`` adds its interval to ``interval_us`` and moves
+the mark. What of the intervals was in phases is taken out of them when a phase ends or when
+somebody reads. Another thread may read at any moment; it may see a little less than there is, but
+never more, so that the counters that are made of this do not go back.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.record import OPEN
@@ -34,7 +40,19 @@ _STALL = 10
 _LEAST_INTERVALS = 5
 """How many intervals show what is usual."""
 
-_NUMBERS = ("_covered_us", "_outside_us", "_other_us", "_opened_us", "_before_us")
+_NUMBERS = (
+    "interval_us",
+    "mark_us",
+    "_covered_us",
+    "_outside_us",
+    "_pending_mark_us",
+    "_other_us",
+    "_interrupted_us",
+    "_opened_us",
+    "_opened_mark_us",
+    "_before_us",
+    "_frozen_us",
+)
 _DICTS = ("times_us", "overlapped_us")
 _OTHERS = ("counts", "_is_training")
 
@@ -43,29 +61,39 @@ class PhaseTimes:
     """The time of one rank by phase, in microseconds.
 
     Attributes:
+        interval_us: All intervals between training records.
+        mark_us: ``elapsed_us`` of the last training record.
         times_us: The time in each phase, without the phases in it, and without the time between
             records, of which only ``startup`` and ``stalled`` are here.
         overlapped_us: The time in each phase of other threads, which ran beside the loop.
         counts: How many phases ended, by name and outcome.
-        due_us: An interval that ends before this has no phases in it and is not a stall, so
-            ``end_interval`` need not be called.
+        due_us: A training record before this ends no stall, so ``end_interval`` need not be
+            called.
     """
 
     __slots__ = (*_NUMBERS, *_DICTS, *_OTHERS, "_announced", "due_us")
 
     def __init__(self) -> None:
+        self.interval_us = 0
+        self.mark_us = 0
         self.times_us: dict[str, int] = {STARTUP: 0, STALLED: 0}
         self.overlapped_us: dict[str, int] = {}
         self.counts: dict[str, dict[str, int]] = {}
         self.due_us: float = 0
         self._is_training = False
-        self._covered_us = 0  # the time in phases since the last training record
-        self._outside_us = 0  # the same of those that are not part of a step
-        self._other_us = 0  # the time of steps that is in phases, or stalled
-        # The phases that are open: name, when they began, and what of them is credited.
+        self._other_us = 0  # of the intervals: the time that is not training
+        self._interrupted_us = 0  # the same: the time in phases that interrupt the training
+        # The time in phases since a training record, which is the last one unless others came
+        # meanwhile, and that of phases that interrupt the training.
+        self._covered_us = 0
+        self._outside_us = 0
+        self._pending_mark_us = 0
+        # The phases that are announced and open: name, begin, and what of them is credited.
         self._announced: list[tuple[str, int, int]] = []
         self._opened_us = -1  # when the first of them were announced, together
-        self._before_us = 0  # the time without a phase from the last record until then
+        self._opened_mark_us = 0  # the last training record at that time
+        self._before_us = 0  # the time without a phase between the two
+        self._frozen_us = 0  # the training until that record
 
     @property
     def names(self) -> set[str]:
@@ -77,30 +105,48 @@ class PhaseTimes:
         """Return the names of the phases that were announced and have not ended."""
         return [name for name, _, _ in self._announced.copy()]
 
-    def seconds_us(self, step_us: int) -> dict[str, int]:
-        """Return the time in each phase.
+    @property
+    def step_us(self) -> int:
+        """Return the time of training steps, without the phases that interrupt the training."""
+        interval_us = self.interval_us  # first, since a record moves the mark before it adds
+        interrupted_us = self._interrupted_us
+        if self._pending_mark_us != self.mark_us:
+            interrupted_us += self._outside_us
+        return max(interval_us - interrupted_us, 0)
 
-        Args:
-            step_us: The time that training steps took.
-        """
+    @property
+    def _train_us(self) -> int:
+        """Return the time between training records in which no phase was open."""
+        if self._announced:
+            is_over = self.mark_us != self._opened_mark_us
+            return self._frozen_us + (self._before_us if is_over else 0)
+        interval_us = self.interval_us
+        other_us = self._other_us
+        if self._pending_mark_us != self.mark_us:
+            other_us += self._covered_us
+        return max(interval_us - other_us, 0)
+
+    def all_us(self) -> dict[str, int]:
+        """Return the time in each phase, that between records included."""
         times = self.times_us.copy()
-        times[TRAIN] = times.get(TRAIN, 0) + max(step_us - self._other_us, 0)
+        times[TRAIN] = times.get(TRAIN, 0) + self._train_us
         return times
 
     def begin_process(self) -> None:
         """Note that another process writes from here on, which has no phases yet."""
+        self._settle()
+        if self._announced:
+            self._close_announced(0)
+        self._announced.clear()
+        self.mark_us = self._pending_mark_us = self._covered_us = self._outside_us = 0
         self.due_us = 0
         self._is_training = False
-        self._covered_us = self._outside_us = self._before_us = 0
-        self._announced.clear()
-        self._opened_us = -1
 
-    def take(self, phase: Phase, mark_us: int, *, has_series: bool) -> None:
+    def take(self, phase: Phase, *, has_series: bool) -> None:
         """Take a phase that ended or that is announced.
 
         Args:
             phase: The phase.
-            mark_us: The last training record, ``elapsed_us``.
             has_series: Whether there is room for the phase's series; otherwise its time is
                 nowhere, but it is not training either.
         """
@@ -110,7 +156,9 @@ class PhaseTimes:
                 self.overlapped_us[name] = self.overlapped_us.get(name, 0) + self_us
                 self._count(phase)
             return
-        since_mark_us = phase.elapsed_us - mark_us - self._covered_us
+        if self._pending_mark_us != self.mark_us:
+            self._settle()
+        since_mark_us = phase.elapsed_us - self.mark_us - self._covered_us
         if since_mark_us < 0:  # noqa: PLR1730 - a call takes longer, here and below
             since_mark_us = 0
         if self._announced or phase.outcome is OPEN:
@@ -127,8 +175,14 @@ class PhaseTimes:
         if name not in PARTS_OF_A_STEP:
             self._outside_us += self_us
         if phase.outcome is OPEN and phase.elapsed_us == self._opened_us:
-            self._before_us = max(phase.elapsed_us - mark_us - self._covered_us, 0)
-        self.due_us = 0
+            self._before_us = max(phase.elapsed_us - self.mark_us - self._covered_us, 0)
+
+    def _settle(self) -> None:
+        """Take out of the intervals what was in phases before the last training record."""
+        self._other_us += self._covered_us
+        self._interrupted_us += self._outside_us
+        self._pending_mark_us = self.mark_us
+        self._covered_us = self._outside_us = 0
 
     def _new_us(self, phase: Phase, since_mark_us: int) -> int:
         """Return what of a phase is not credited yet, while some are announced."""
@@ -136,14 +190,25 @@ class PhaseTimes:
         if phase.outcome is OPEN:
             new_us = min(phase.self_us, since_mark_us)
             if not self._announced:
-                self._opened_us = phase.elapsed_us
+                self._frozen_us = self._train_us
+                self._opened_us, self._opened_mark_us = phase.elapsed_us, self.mark_us
             self._announced.append((phase.name, begin_us, new_us))
             return new_us
         for announced in reversed(self._announced):  # the innermost one ends first
             if announced[:2] == (phase.name, begin_us):
+                new_us = max(phase.self_us - announced[2], 0)
+                if len(self._announced) == 1:
+                    self._close_announced(phase.elapsed_us - min(new_us, since_mark_us))
                 self._announced.remove(announced)
-                return max(phase.self_us - announced[2], 0)
+                return new_us
         return min(phase.self_us, since_mark_us)
+
+    def _close_announced(self, covered_until_us: int) -> None:
+        """Note that no announced phase is open any more: since they were, no time was training."""
+        if self.mark_us != self._opened_mark_us:
+            self._other_us = self.interval_us - self._frozen_us - self._before_us
+            self._covered_us = max(covered_until_us - self.mark_us, 0)
+        self.due_us = 0
 
     def _count(self, phase: Phase) -> None:
         counts = self.counts.get(phase.name)
@@ -151,60 +216,63 @@ class PhaseTimes:
             counts = self.counts[phase.name] = {}
         counts[phase.outcome] = counts.get(phase.outcome, 0) + 1
 
-    def end_startup(self, mark_us: int, elapsed_us: int) -> None:
-        """Take the first training record of a process.
-
-        Args:
-            mark_us: The summary of an epoch before it, else 0.
-            elapsed_us: When it came.
-        """
+    def end_startup(self, elapsed_us: int) -> None:
+        """Take the first training record of a process, at ``elapsed_us``."""
         self._is_training = True
-        self.times_us[STARTUP] += self._without_phases(mark_us, elapsed_us)
-        self._covered_us = self._outside_us = self._before_us = 0
+        self._end_without_steps(elapsed_us, STARTUP)
 
-    def end_epoch(self, mark_us: int, elapsed_us: int) -> None:
-        """Take the summary of an epoch of a process that has logged no iterations.
+    def end_epoch(self, elapsed_us: int) -> None:
+        """Take the summary of an epoch, at ``elapsed_us``, of a process without iterations."""
+        if self._is_training:
+            self._end_without_steps(elapsed_us, TRAIN)
+        else:
+            self.end_startup(elapsed_us)
 
-        Args:
-            mark_us: The summary before, else 0.
-            elapsed_us: When it came.
-        """
-        if not self._is_training:
-            self.end_startup(mark_us, elapsed_us)
-            return
-        train_us = self._without_phases(mark_us, elapsed_us)
-        self.times_us[TRAIN] = self.times_us.get(TRAIN, 0) + train_us
-        self._covered_us = self._outside_us = self._before_us = 0
-
-    def end_interval(self, mark_us: int, elapsed_us: int, *, share: float, step_us: int) -> int:
-        """Take the interval between two training records, and return what of it steps took.
-
-        Args:
-            mark_us: The record before.
-            elapsed_us: The record.
-            share: The steps between them as a share of all steps before.
-            step_us: The time that all steps before took.
-        """
-        if not self._is_training:
-            self.end_startup(mark_us, elapsed_us)
-            return 0
-        train_us = self._without_phases(mark_us, elapsed_us)
-        steps_us = max(elapsed_us - mark_us - self._outside_us, 0)
-        self._covered_us = self._outside_us = self._before_us = 0
-        limit_us = _STALL * share * (step_us - self.times_us[STALLED])
-        if limit_us > 0 and share * _LEAST_INTERVALS <= 1:
-            stalled_us = max(train_us - round(limit_us), 0)
-            self.times_us[STALLED] += stalled_us
-            train_us -= stalled_us
-            self.due_us = 0 if self._announced else elapsed_us + limit_us
-        self._other_us += steps_us - train_us
-        return steps_us
-
-    def _without_phases(self, mark_us: int, elapsed_us: int) -> int:
-        """Return the time between two records in which no phase is open."""
+    def _end_without_steps(self, elapsed_us: int, name: str) -> None:
+        new_us = max(elapsed_us - self.mark_us - self._covered_us, 0)
         if self._announced:
-            return self._before_us
-        return max(elapsed_us - mark_us - self._covered_us, 0)
+            new_us = self._before_us if self.mark_us == self._opened_mark_us else 0
+            self._opened_mark_us, self._before_us = elapsed_us, 0
+        self.times_us[name] = self.times_us.get(name, 0) + new_us
+        self._begin_interval(elapsed_us)
+
+    def _begin_interval(self, elapsed_us: int) -> None:
+        """Begin an interval of which the time in phases before it is not a part."""
+        self._covered_us = self._outside_us = 0
+        self.mark_us = self._pending_mark_us = elapsed_us
+
+    def end_interval(self, elapsed_us: int, *, share: float) -> None:
+        """Take the interval from the last training record to the next one.
+
+        Args:
+            elapsed_us: The next one.
+            share: The steps between them as a share of all steps before.
+        """
+        interval_us = elapsed_us - self.mark_us
+        if not self._is_training:
+            self.end_startup(elapsed_us)
+            return
+        if interval_us <= 0:  # with two Loggers, whose clocks did not begin together
+            self._begin_interval(elapsed_us)
+            return
+        if self._announced:
+            self.due_us = math.inf
+        else:
+            self._look_for_stall(elapsed_us, share)
+        self.mark_us = elapsed_us  # before the interval is added: see ``step_us``
+        self.interval_us += interval_us
+
+    def _look_for_stall(self, elapsed_us: int, share: float) -> None:
+        if self._pending_mark_us != self.mark_us:
+            self._settle()
+        limit_us = _STALL * share * (self.step_us - self.times_us[STALLED])
+        if limit_us <= 0 or share * _LEAST_INTERVALS > 1:
+            return
+        stalled_us = elapsed_us - self.mark_us - self._covered_us - round(limit_us)
+        if stalled_us > 0:
+            self._other_us += stalled_us
+            self.times_us[STALLED] += stalled_us
+        self.due_us = elapsed_us + limit_us
 
     def to_plain(self) -> dict[str, Any]:
         """Return everything as types of Python's JSON."""

@@ -16,13 +16,11 @@ _PLAIN: dict[str, tuple[type, ...]] = {
     "epoch": _NUMBER_OR_NONE,
     "iteration": _NUMBER_OR_NONE,
     "steps": _NUMBER,
-    "step_us": (int,),
     "start_us": (int,),
     "last_log_us": (int, type(None)),
     "finished": (bool,),
     "_epoch": _NUMBER_OR_NONE,
     "_iteration": _NUMBER_OR_NONE,
-    "mark_us": (int,),
     "_stride": _NUMBER,
 }
 _PLAIN_DICTS: dict[str, tuple[type, ...]] = {
@@ -55,8 +53,6 @@ class RankState:
         epoch: The epoch of the last step that had one.
         iteration: The iteration of the last step that had one.
         steps: Training steps since the start of the process.
-        step_us: Microseconds that these steps took, without phases that interrupt the training.
-        mark_us: ``elapsed_us`` of the last training record.
         phases: What the time went to.
         events: The numbers of events by name.
         event_times_us: The time of the last one of each name.
@@ -81,7 +77,6 @@ class RankState:
         self.epoch: float | None = None
         self.iteration: float | None = None
         self.steps: float = 0  # an int as long as all steps are ints, which have no limit
-        self.step_us = 0
         self.phases = PhaseTimes()
         self.events: dict[str, int] = {}
         self.event_times_us: dict[str, int] = {}
@@ -91,8 +86,12 @@ class RankState:
         # These are of the last training iteration:
         self._epoch: float | None = None
         self._iteration: float | None = None
-        self.mark_us = 0
         self._stride: float = 1
+
+    @property
+    def step_us(self) -> int:
+        """Return the microseconds that steps took, without phases that interrupt the training."""
+        return self.phases.step_us
 
     @property
     def entries(self) -> int:
@@ -133,8 +132,7 @@ class RankState:
             self.finished = False
         if iteration is None:
             if granularity is EPOCH and self._iteration is None:
-                self.phases.end_epoch(self.mark_us, elapsed_us)
-                self.mark_us = elapsed_us
+                self.phases.end_epoch(elapsed_us)
             return
         if granularity is ITERATION:
             self.advance(epoch, iteration, elapsed_us)
@@ -155,7 +153,7 @@ class RankState:
         """
         last = self._iteration
         if last is None:
-            self.phases.end_startup(self.mark_us, elapsed_us)
+            self.phases.end_startup(elapsed_us)
             self.steps += 1
         elif iteration == last and (epoch == self._epoch or None in (epoch, self._epoch)):
             if epoch is not None:
@@ -170,34 +168,32 @@ class RankState:
             except OverflowError as error:  # a fraction added to an int beyond float's range
                 let_through(error)
                 self._stride = 1
-            if elapsed_us >= self.phases.due_us:
+            phases = self.phases
+            mark_us = phases.mark_us
+            if mark_us < elapsed_us < phases.due_us:
+                phases.mark_us = elapsed_us  # before the interval: see ``PhaseTimes.step_us``
+                phases.interval_us += elapsed_us - mark_us
+            else:
                 self._end_interval(elapsed_us, steps)
-            elif elapsed_us > self.mark_us:  # which it may not be with two Loggers
-                self.step_us += elapsed_us - self.mark_us
         self._epoch = epoch
         self._iteration = iteration
-        self.mark_us = elapsed_us
 
     def _end_interval(self, elapsed_us: int, steps: float) -> None:
-        """Tell the steps between two records from what interrupted them: phases or a stall.
+        """Tell the phases of an interval that may be a stall, or the first one.
 
         Args:
-            elapsed_us: The time of the later record.
-            steps: The steps until the earlier one.
+            elapsed_us: Its end, microseconds of a monotonic clock.
+            steps: The steps until its begin.
         """
         try:
             share = self._stride / max(steps - 1, 1)
         except OverflowError as error:
             let_through(error)
             share = 1.0
-        steps_us = self.phases.end_interval(
-            self.mark_us, elapsed_us, share=share, step_us=self.step_us
-        )
-        self.step_us += steps_us
+        self.phases.end_interval(elapsed_us, share=share)
 
     def begin_process(self) -> None:
         """Note that another process writes from here on, whose clock begins at 0."""
-        self.mark_us = 0
         self.phases.begin_process()
 
     def to_plain(self) -> dict[str, Any]:

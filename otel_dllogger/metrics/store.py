@@ -310,7 +310,7 @@ class SeriesStore:
         # The usual case needs no look at what there is room for.
         is_known = phase.outcome is OK and phase.name in phases.counts and not phase.is_overlapping
         has_series = is_known or self._has_series_of(phase, state)
-        phases.take(phase, state.mark_us, has_series=has_series)
+        phases.take(phase, has_series=has_series)
 
     def _has_series_of(self, phase: Phase, state: RankState) -> bool:
         """Return whether a phase has series, new ones if there is room for them."""
@@ -460,7 +460,7 @@ class SeriesStore:
 
         The times include those of open phases, and are microseconds.
         """
-        times_us = state.phases.seconds_us(state.step_us)
+        times_us = state.phases.all_us()
         opened = dict.fromkeys(sorted(state.phases.names), False)
         for name in state.phases.open_names:
             opened[name] = True

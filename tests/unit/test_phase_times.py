@@ -107,7 +107,7 @@ def read(path):
 
 
 def seconds_of(rank):
-    times_us = rank.state.phases.seconds_us(rank.state.step_us)
+    times_us = rank.state.phases.all_us()
     return {name: us / S for name, us in times_us.items() if us}
 
 
@@ -338,10 +338,10 @@ def test_a_damaged_checkpoint_is_refused(name, wrong):
 def test_a_line_cannot_claim_more_than_has_passed():
     """Of a log with a line that is not true, as of a clock that was set."""
     times = PhaseTimes()
-    times.end_startup(0, 10 * S)
-    times.take(Phase(0, 15 * S, "checkpoint", 100 * S, 100 * S, OK), 10 * S, has_series=True)
-    times.take(Phase(0, 15 * S, "eval", 5 * S, 5 * S, INTERRUPTED), 10 * S, has_series=True)
-    assert times.seconds_us(0) == {
+    times.end_startup(10 * S)
+    times.take(Phase(0, 15 * S, "checkpoint", 100 * S, 100 * S, OK), has_series=True)
+    times.take(Phase(0, 15 * S, "eval", 5 * S, 5 * S, INTERRUPTED), has_series=True)
+    assert times.all_us() == {
         "startup": 10 * S,
         "stalled": 0,
         "train": 0,

@@ -115,7 +115,7 @@ class Trainer:
     def resume(self) -> None:
         """Go on where the checkpoint was saved; from the beginning if there is none."""
         if self._checkpoint.exists():
-            with np.load(self._checkpoint) as saved:
+            with dllogger.phase("restore"), np.load(self._checkpoint) as saved:
                 self._epoch, self.steps = int(saved["epoch"]), int(saved["steps"])
                 for name in self._network.weights:
                     self._network.weights[name] = saved[name]
@@ -127,7 +127,8 @@ class Trainer:
         self._step_ends_s.append(now_s)
         while not self._time_is_up():
             loss = self._train_epoch(self._epoch)
-            validation_loss, accuracy = self._network.evaluate(self._validation)
+            with dllogger.phase("validation"):
+                validation_loss, accuracy = self._network.evaluate(self._validation)
             found = {
                 "train.loss": loss,
                 "val.loss": validation_loss,
@@ -145,7 +146,8 @@ class Trainer:
             if self._time_is_up():
                 break
             start_s = time.monotonic()
-            batch = self._read_batch(order[iteration])
+            with dllogger.phase("data_wait"):
+                batch = self._read_batch(order[iteration])
             read_s = time.monotonic() - start_s
             gradient = self._network.gradient(batch)
             learning_rate = self._learning_rate()
@@ -178,6 +180,12 @@ class Trainer:
 
     def _save(self) -> float:
         """Write a checkpoint, and return how many seconds that took."""
+        with dllogger.phase("checkpoint"):
+            saved_s = self._write()
+        dllogger.event("checkpoint_saved", {"steps": self.steps})
+        return saved_s
+
+    def _write(self) -> float:
         start_s = time.monotonic()
         unfinished = self._checkpoint.with_suffix(".tmp")
         saved: dict[str, Any] = {
