@@ -55,7 +55,7 @@ LEVELS = (
     ("integrations",),
     ("cli.log_source", "cli.parameter_types", "cli.terminal"),
     ("cli.view",),
-    ("cli.check", "cli.demo", "cli.run", "cli.watch"),
+    ("cli.check", "cli.demo", "cli.run", "cli.stacks", "cli.watch"),
     ("cli",),
     ("__main__",),
 )
