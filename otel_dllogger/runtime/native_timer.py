@@ -80,5 +80,5 @@ def _is_of_others() -> bool:
     timer's or, which looks the same, that of ``faulthandler.register``. pytest gives the timer a
     number as well, and arms it for each test.
     """
-    files = sum(type(one) is not dict for one in gc.get_referents(faulthandler))
+    files = sum(hasattr(type(one), "fileno") for one in gc.get_referents(faulthandler))
     return files > faulthandler.is_enabled() or "_pytest.faulthandler" in sys.modules
