@@ -43,7 +43,7 @@ test: ## Run all tests: newest and oldest OpenTelemetry, PyTorch
 
 test-newest: .venv/.dev .venv-torch/.done frontend/node_modules/.done ## Run the tests with the newest versions; ARGS="-k name"
 	@scripts/install-missing prometheus promtool amtool vmagent vmalert victoria-metrics \
-		systemd-analyze prometheus-node-exporter chromium tmux
+		systemd-analyze prometheus-node-exporter chromium tmux cc
 	@scripts/fetch-victoriametrics
 	@rm -f .coverage .coverage.*
 	.venv/bin/python $(PYTEST) $(ARGS) $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=95)

@@ -19,7 +19,7 @@ from otel_dllogger.logs.source import Source
 from otel_dllogger.logs.tail.file_state import LineBatch
 from otel_dllogger.logs.tail.tailer import Tailer
 from otel_dllogger.otlp.encoder import Encoder
-from otel_dllogger.otlp.exporter import PatientExporter
+from otel_dllogger.otlp.patient_exporter import PatientExporter
 from otel_dllogger.otlp.transport import Answer, Outcome
 
 FILES = 1_000

@@ -134,11 +134,13 @@ REASONS = {
     },
     OTLP: {
         "otlp_queue": Reason(
-            "values that were dropped, the oldest first, while no collector accepted them", "values"
+            "values or log records that were dropped, the oldest first, while no collector "
+            "accepted them",
+            "values",
         ),
-        "otlp_refused": Reason("values that a collector refused", "values"),
+        "otlp_refused": Reason("values or log records that a collector refused", "values"),
         "otlp_exit": Reason(
-            "values that no collector had accepted when the process ended", "values"
+            "values or log records that no collector had accepted when the process ended", "values"
         ),
     },
     LINE: {

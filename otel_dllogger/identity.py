@@ -173,6 +173,24 @@ def detect_topology(
     )
 
 
+def find_local_rank(environ: Mapping[str, str] | None = None) -> tuple[int | None, int | None]:
+    """Return this process's number among those on its host, and how many there are.
+
+    Unlike in ``Topology``, what no launcher says is None.
+
+    Args:
+        environ: The variables to read; by default those of the process.
+    """
+    environ = os.environ if environ is None else environ
+    variables, _rank = _find_rank(environ)
+    if variables is None:
+        return None, None
+    return (
+        _whole_number(environ, variables.local_rank),
+        _whole_number(environ, variables.local_size),
+    )
+
+
 def clean_run(text: str) -> str:
     """Return a run's name as one line that is safe as a label value and the same on every rank.
 

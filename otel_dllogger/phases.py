@@ -150,16 +150,16 @@ class OpenPhases:
         """Return the names of the open phases of the training loop, outermost first."""
         return [phase.name for phase in self._stack]
 
-    def times_us(self) -> dict[str, int]:
+    def times_us(self) -> dict[str, int | None]:
         """Return the open phases with the time of each that no entry tells of, in microseconds.
 
-        Those that overlap the training loop have none.
+        It is None for those that are only open beside the training loop.
         """
         now_ns = monotonic_ns()
-        times_us = {phase.name: 0 for phase in self._overlapping.copy()}
+        times_us: dict[str, int | None] = {phase.name: None for phase in self._overlapping.copy()}
         for phase in self._stack.copy():
             new_us = (phase.self_ns(now_ns) - (phase.announced_ns or 0)) // 1000
-            times_us[phase.name] = times_us.get(phase.name, 0) + max(new_us, 0)
+            times_us[phase.name] = (times_us.get(phase.name) or 0) + max(new_us, 0)
         return times_us
 
     def after_fork_in_child(self) -> None:

@@ -17,10 +17,24 @@ LINGER = "OTEL_DLLOGGER_LINGER_SECONDS"
 MAX_SERIES = "OTEL_DLLOGGER_MAX_SERIES"
 RUN = "OTEL_DLLOGGER_RUN"
 STEPS = "OTEL_DLLOGGER_STEPS"
+STEP_HISTOGRAM = "OTEL_DLLOGGER_STEP_HISTOGRAM"
 SDK_DISABLED = "OTEL_SDK_DISABLED"
+METRICS_EXPORTER = "OTEL_METRICS_EXPORTER"
+LOGS_EXPORTER = "OTEL_LOGS_EXPORTER"
+
+_OTLP = "otlp"  # otlp_proto_http and otlp_proto_grpc are OpenTelemetry's for Python
 
 PREFIX = "OTEL_DLLOGGER_"
-VARIABLES = (DISCOVERY_DIR, HANG_SECONDS, LINGER, MAX_SERIES, RAISE_VARIABLE, RUN, STEPS)
+VARIABLES = (
+    DISCOVERY_DIR,
+    HANG_SECONDS,
+    LINGER,
+    MAX_SERIES,
+    RAISE_VARIABLE,
+    RUN,
+    STEPS,
+    STEP_HISTOGRAM,
+)
 """All variables of the package; any other variable with the prefix is unknown."""
 
 _MEANT = {
@@ -45,7 +59,7 @@ _MEANT = {
 }
 """The variables that natural guesses stand for, by the part of the guess after the prefix."""
 
-_SWITCHES = {RAISE_VARIABLE: "1", SDK_DISABLED: "true"}
+_SWITCHES = {RAISE_VARIABLE: "1", SDK_DISABLED: "true", STEP_HISTOGRAM: "1"}
 """The switches, each with the only value that turns it on.
 
 The value of OpenTelemetry's switch may be in upper or lower case.
@@ -153,6 +167,32 @@ def hang_limit(argument: float | str | None) -> float | str:
         return AUTO
     step = "pass 'auto', or 0 not to watch"
     return arguments.seconds("hang_seconds", argument, most=_MOST_HANG_S, step=step, may_be_0=True)
+
+
+def step_histogram(argument: bool | None) -> bool:
+    """Return whether to export how long each step took, from the argument or else the variable.
+
+    Args:
+        argument: What the caller passed, None for nothing.
+
+    Raises:
+        ConfigurationError: If the argument is anything else.
+    """
+    if argument is None:
+        return text(STEP_HISTOGRAM, "") == _SWITCHES[STEP_HISTOGRAM]
+    step = "pass True for a histogram of step times, or leave it out"
+    arguments.flag("step_histogram", argument, step=step)
+    return argument
+
+
+def exports_otlp(variable: str) -> bool:
+    """Return whether a signal is to be sent over OTLP, which is what an unset variable means.
+
+    Args:
+        variable: The one that names the signal's exporters, separated by commas.
+    """
+    exporters = text(variable, _OTLP).lower().split(",")
+    return any(exporter.strip().startswith(_OTLP) for exporter in exporters)
 
 
 def step_meaning() -> str:

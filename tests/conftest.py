@@ -50,6 +50,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name in _RANKS or name.startswith(_LAUNCHERS):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # no GPU, whatever this machine has
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -25,6 +25,7 @@ _WITH_GOAL = f'{_COUNTED}, goal!=""'
 _ATTEMPTS = promql.last("run:dllogger_attempt_start_timestamp_seconds:min")
 _PLAIN = ((None, BLUE),)  # green would say that the value was judged to be good
 _NAME = "{{metric}} {{granularity}} {{run}}"
+_NO_STEP_TIMES = "OTEL_DLLOGGER_STEP_HISTOGRAM=1 exports it: see docs/reference/metrics.md"
 _RATE_NAME = "{{metric}} {{unit}} {{granularity}} {{run}}"
 
 
@@ -362,6 +363,38 @@ def _speed() -> list[Builder[models.Panel]]:
                 f'run:dl_duration_seconds:median{{{RUNS}, metric=~"$metric", stage=~"$stage"}}',
                 "{{metric}} {{run}}",
             ),
+        ),
+        lines(
+            About(
+                "Step time distribution",
+                "The time that half of the steps of all ranks stayed below, 95 and 99 of 100, and "
+                "all of them. If the longest jumps while the median stays, a step was stalled: by "
+                "a checkpoint, a file system, a collective that waited. All are estimated from "
+                "buckets, and the longest is rounded up to the bound of its bucket.",
+                unit="s",
+                minimum=0,
+                nothing=_NO_STEP_TIMES,
+            ),
+            Query(promql.step_quantile(0.5), "half of the steps {{run}}"),
+            Query(promql.step_quantile(0.95), "95 % {{run}}"),
+            Query(promql.step_quantile(0.99), "99 % {{run}}"),
+            Query(promql.step_quantile(1), "longest {{run}}", style="dashed"),
+            width=16,
+        ),
+        figure(
+            About(
+                "Longest step",
+                "No step of any rank took longer in the time range. It is the bound of a bucket, "
+                "such as 30 s, 1 or 2 minutes, and 10 minutes stand for all that is longer. If it "
+                "is far above the step time, Step time distribution shows when that was.",
+                unit="s",
+                steps=_PLAIN,
+                nothing="not exported",
+            ),
+            Query(promql.longest_step(), "{{run}}"),
+            width=8,
+            height=9,
+            instant=True,
         ),
     ]
 

@@ -71,6 +71,25 @@ def step_time(matchers: str) -> str:
     return f"({seconds} / ({steps} > 0))"
 
 
+def step_quantile(share: float) -> str:
+    """Return the time that a share of the steps of all ranks stayed below, at each point.
+
+    Args:
+        share: From 0 to 1, which asks for the bound below which all of them stayed.
+    """
+    return _step_quantile(share, "avg_over_time", RECENT)
+
+
+def longest_step() -> str:
+    """Return the bound below which all steps of the whole time range stayed."""
+    return _step_quantile(1, "sum_over_time", OF_RANGE)
+
+
+def _step_quantile(share: float, function: str, window: str) -> str:
+    buckets = f"run:dllogger_step_duration_seconds_bucket:rate1m{{{RUNS}}}{window}"
+    return f"histogram_quantile({share:g}, {function}({buckets})) > 0"
+
+
 def last(metric: str, matchers: str = RUNS) -> str:
     """Return the last value of a metric in the time range, also for ranks that are gone."""
     return f"last_over_time({metric}{{{matchers}}}{OF_RANGE})"
@@ -139,3 +158,26 @@ def logged_step() -> str:
     has_steps = f"max_over_time({made}[$__range]) > 0"
     epoch = f"run:dllogger_epoch:max{{{RUNS}}} unless on ({RUN}) ({has_steps})"
     return f"({iteration} > on ({RUN}) {made} or {made} > 0 or ({epoch}))"
+
+
+def gpus(matchers: str = RUNS) -> str:
+    """Select the GPUs of ranks, as far as these know which they have.
+
+    Args:
+        matchers: Which ranks.
+    """
+    return f'dllogger_gpu_info{{{matchers}, UUID!=""}}'
+
+
+def of_gpu(metric: str, *, by: str, ranks: str = "") -> str:
+    """Return what dcgm-exporter says of the GPU of each rank.
+
+    There may be several ranks to a GPU, and under MIG several series of a GPU for its instances.
+
+    Args:
+        metric: What is asked: a metric of dcgm-exporter, or a function of one.
+        by: The labels to keep.
+        ranks: Those of ``gpus``, or a function of them; by default of all ranks.
+    """
+    joined = f"{ranks or gpus()} * on (UUID) group_left () max by (UUID) ({metric})"
+    return f"max by ({by}) ({joined})"

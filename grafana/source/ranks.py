@@ -27,6 +27,7 @@ UID = "otel-dllogger-ranks"
 
 _EXCESS = f"rank:dllogger_excess:ratio{{{RUNS}}}"
 _OF_STEP = ((None, GREEN), (SLOW_RATIO / 2, YELLOW), (SLOW_RATIO, RED))
+_P99 = f"rank:dllogger_step_duration_seconds:p99_5m{{{RUNS}}}"
 _INFO = f"rank:dllogger_rank_info:last1h{{{RUNS}}}"
 _SILENCE = f"rank:dllogger_silence_seconds:last1h{{{RUNS}}}"
 
@@ -53,6 +54,7 @@ def build() -> dashboard.Dashboard:
     add_row(board, "Slowest", *_slowest())
     add_row(board, "Over time", *_over_time())
     add_row(board, "Behind, silent, lost or NaN", *_behind(), _lost(), _nonfinite())
+    add_row(board, "GPUs", *_gpus(), folded=True)
     add_row(board, "Machines", *_machines(), folded=True)
     add_row(board, "Logging itself", *_logging())
     return board
@@ -233,6 +235,29 @@ def _over_time() -> list[Builder[models.Panel]]:
             Query(f"run:dllogger_step_seconds:median{{{RUNS}}}", "median {{run}}", style="dashed"),
             Query(f"run:dllogger_step_seconds:max{{{RUNS}}}", "slowest {{run}}", style="dashed"),
         ),
+        lines(
+            About(
+                "Rare long steps",
+                "The time that 99 of 100 steps of a rank stayed below over five minutes: the worst "
+                "ranks at the end of the time range, and the chosen ranks. A mean hides such "
+                "steps. It is estimated from buckets. Ranks that wait for each other all have the "
+                "steps of the slowest.",
+                unit="s",
+                minimum=0,
+                nothing="OTEL_DLLOGGER_STEP_HISTOGRAM=1 exports it: see docs/reference/metrics.md",
+            ),
+            Query(
+                f"{_P99} and on ({RANK}) {_worst(_P99, RANK, ' @ end()')}",
+                "rank {{rank}} {{run}}",
+            ),
+            Query(
+                f"rank:dllogger_step_duration_seconds:p99_5m{{{RANKS}}}",
+                "chosen rank {{rank}} {{run}}",
+                style="dashed",
+            ),
+            width=24,
+            worst_first=True,
+        ),
     ]
 
 
@@ -383,15 +408,173 @@ def _nonfinite() -> Builder[models.Panel]:
     )
 
 
-def _machines() -> list[Builder[models.Panel]]:
+def _of_host(expression: str, *labels: str) -> str:
+    """Return what exporters say of the hosts of the runs, joined by their names.
+
+    Args:
+        expression: What an exporter says.
+        labels: Where it has the name of its host, with or without a domain.
+    """
+    for label in labels:
+        expression = f'label_replace({expression}, "host", "$1", "{label}", "([^.]+).*")'
     hosts = f"group by (host) (run:dllogger_host_ranks:count{{{RUNS}}})"
+    return f"{expression} and on (host) {hosts}"
 
-    def of_host(expression: str, label: str) -> str:
-        return f'label_replace({expression}, "host", "$1", "{label}", "(.+)") and on (host) {hosts}'
 
+def _gpus() -> list[Builder[models.Panel]]:
+    one = f"{RANK}, host, gpu"
+    temperature, busy = "DCGM_FI_DEV_GPU_TEMP", "DCGM_FI_DEV_GPU_UTIL"
+    errors = promql.of_gpu(
+        f"max_over_time(DCGM_FI_DEV_XID_ERRORS{promql.OF_RANGE})",
+        by=f"{one}, UUID",
+        ranks=f"last_over_time({promql.gpus()}{promql.OF_RANGE})",
+    )
+    nothing = "No rank knows its GPU, or no dcgm-exporter is scraped"
+
+    def at_end(choose: str, metric: str) -> str:
+        last = promql.of_gpu(f"{metric} @ end()", by=RANK, ranks=f"{promql.gpus()} @ end()")
+        ranks = f"({promql.gpus()} and on ({RANK}) {choose} by ({RUN}) ($worst, {last}))"
+        return promql.of_gpu(metric, by=one, ranks=ranks)  # chosen first: a third of the time
+
+    # Of hosts on which no rank knows its GPU, all that there are.
+    unknown = f"unless on (host) {promql.gpus()}"
+    return [
+        _gpus_of_the_slowest(),
+        lines(
+            About(
+                "How busy GPUs are",
+                "The share of the time in which a kernel runs on the GPU of a rank: the ranks "
+                "whose GPUs are least busy at the end of the time range, and the chosen ranks. "
+                "Where no rank says which GPU it has, all GPUs of its host. There is none for an "
+                "instance under MIG.",
+                unit="percent",
+                minimum=0,
+                nothing="No dcgm-exporter of these hosts is scraped",
+            ),
+            Query(
+                at_end("bottomk", busy),
+                "rank {{rank}} {{host}} GPU {{gpu}} {{run}}",
+            ),
+            Query(
+                promql.of_gpu(busy, by=one, ranks=promql.gpus(RANKS)),
+                "chosen rank {{rank}} {{host}} GPU {{gpu}} {{run}}",
+                style="dashed",
+            ),
+            # Versions of dcgm-exporter after 4.5.3 write it in lower case.
+            Query(f"{_of_host(busy, 'Hostname', 'hostname')} {unknown}", "{{host}} GPU {{gpu}}"),
+            width=8,
+        ),
+        lines(
+            About(
+                "Temperature of GPUs",
+                "The ranks whose GPUs are hottest at the end of the time range, and the chosen "
+                "ranks. A GPU that is hotter than its neighbours lowers its clock, and all ranks "
+                "wait for it: look at its cooling.",
+                unit="celsius",
+                nothing=nothing,
+            ),
+            Query(
+                at_end("topk", temperature),
+                "rank {{rank}} {{host}} GPU {{gpu}} {{run}}",
+            ),
+            Query(
+                promql.of_gpu(temperature, by=one, ranks=promql.gpus(RANKS)),
+                "chosen rank {{rank}} {{host}} GPU {{gpu}} {{run}}",
+                style="dashed",
+            ),
+            width=8,
+            worst_first=True,
+        ),
+        rows(
+            About(
+                "XID errors",
+                "The last error that the driver reported of a GPU, for ranks of the time range, "
+                "also those that are gone. It may be older than the run: DCGM keeps it. NVIDIA's "
+                "list of XID errors says what each means; 79 is a GPU that fell off the bus.",
+                nothing="No GPU of a rank had an XID error",
+            ),
+            [Query(f"{errors} > 0")],
+            [
+                _rank_column(),
+                Column("host", "Host"),
+                Column("gpu", "GPU", width=60),
+                Column("Value", "XID", unit="none", steps=((None, RED),), width=70),
+                Column("UUID", "UUID"),
+                Column("run", "Run"),
+                Column("job", "Job"),
+            ],
+            width=8,
+            height=9,
+        ),
+    ]
+
+
+def _gpus_of_the_slowest() -> Builder[models.Panel]:
+    slowest = f"and on ({RANK}) {_worst(_EXCESS, RANK)}"
+    known = f"dllogger_gpu_info{{{RUNS}}}"  # also of GPUs without a UUID, of which nothing is asked
+    measured = [
+        promql.of_gpu(f"DCGM_FI_DEV_{name}", by=RANK)
+        for name in ("GPU_TEMP", "POWER_USAGE", "SM_CLOCK", "GPU_UTIL", "XID_ERRORS")
+    ]
+    return rows(
+        About(
+            "GPUs of the slowest ranks",
+            "Which GPU each of the slowest ranks has, and what dcgm-exporter says of it now, "
+            "joined by its UUID. A clock that is lower than that of the others explains a rank "
+            "that is always slow; its temperature or its power may say why. Ranks know their GPUs "
+            "with the extra gpu: see docs/how-to/gpus.md. Under MIG, temperature, power and clock "
+            "are those of the whole GPU.",
+            nothing="No rank knows its GPU: see docs/how-to/gpus.md",
+        ),
+        [
+            Query(f"{promql.each(RANK, _EXCESS)} and on ({RANK}) {known} {slowest}"),
+            Query(
+                promql.each(
+                    f"{RANK}, host, gpu, modelName, GPU_I_PROFILE, UUID", f"{known} {slowest}"
+                )
+            ),
+            *(Query(f"{query} {slowest}") for query in measured),
+        ],
+        [
+            _rank_column(),
+            Column("host", "Host"),
+            Column("gpu", "GPU", width=60),
+            Column("modelName", "Model"),
+            Column("GPU_I_PROFILE", "Instance", width=90),
+            Column(
+                "Value #A",
+                "Extra time per step",
+                unit="percentunit",
+                steps=_OF_STEP,
+                decimals=1,
+                width=185,
+            ),
+            Column("Value #C", "Temperature", unit="celsius", width=115),
+            Column("Value #D", "Power", unit="watt", width=90),
+            Column("Value #E", "SM clock", unit="rotmhz", width=100),
+            Column("Value #F", "Busy", unit="percent", width=80),
+            Column(
+                "Value #G",
+                "XID",
+                unit="none",
+                steps=((None, GREEN), (1, RED)),
+                width=70,
+            ),
+            Column("UUID", "UUID"),
+            Column("run", "Run"),
+            Column("job", "Job"),
+        ],
+        sort_by="Extra time per step",
+        hidden=("Value #B",),
+        width=24,
+        height=8,
+    )
+
+
+def _machines() -> list[Builder[models.Panel]]:
     def node(expression: str) -> str:
         named = f"({expression}) * on (instance) group_left (nodename) node_uname_info"
-        return of_host(named, "nodename")
+        return _of_host(named, "nodename")
 
     return [
         lines(
@@ -410,7 +593,7 @@ def _machines() -> list[Builder[models.Panel]]:
                 ),
                 "{{host}}",
             ),
-            width=8,
+            width=12,
         ),
         lines(
             About(
@@ -424,19 +607,7 @@ def _machines() -> list[Builder[models.Panel]]:
             Query(
                 node("1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes"), "{{host}}"
             ),
-            width=8,
-        ),
-        lines(
-            About(
-                "GPUs",
-                "How busy the GPUs of the run's hosts are, by dcgm-exporter, joined by the name of "
-                "the host.",
-                unit="percent",
-                minimum=0,
-                nothing="No dcgm-exporter of these hosts is scraped",
-            ),
-            Query(of_host("DCGM_FI_DEV_GPU_UTIL", "Hostname"), "{{host}} GPU {{gpu}}"),
-            width=8,
+            width=12,
         ),
     ]
 

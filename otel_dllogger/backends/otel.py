@@ -11,6 +11,7 @@ from otel_dllogger import arguments, settings
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
+from otel_dllogger.metrics.step_durations import UnrecordedDurations
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
 from otel_dllogger.phases import PHASES
 from otel_dllogger.runtime.exit_status import EXIT_STATUS
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
 
     from otel_dllogger.metrics.instruments import Instruments
+    from otel_dllogger.metrics.step_durations import StepDurations
     from otel_dllogger.record import Event, Info, Metadata, Phase, Record
 
 
@@ -45,10 +47,14 @@ class OTelBackend(RecordBackend):
         text_parameters: Whether to export parameters that are text too, as a label. Those whose
             names suggest secrets are never exported, and ``[redacted]`` replaces a secret within
             a text.
+        step_histogram: Whether to export ``dllogger_step_duration_seconds``, a histogram of how
+            long each training step took; by default OTEL_DLLOGGER_STEP_HISTOGRAM, else not.
 
     Raises:
         ConfigurationError: If an argument is invalid.
     """
+
+    _durations: type[StepDurations] = UnrecordedDurations
 
     def __init__(
         self,
@@ -59,6 +65,7 @@ class OTelBackend(RecordBackend):
         rank: int | None = None,
         max_series: int | None = None,
         text_parameters: bool = False,
+        step_histogram: bool | None = None,
     ) -> None:
         super().__init__(verbosity)
         settings.warn_of_unknown()
@@ -73,6 +80,7 @@ class OTelBackend(RecordBackend):
             rank=self.topology.rank,
             start_us=time.time_ns() // 1000,
             max_series=settings.max_series(max_series, DEFAULT_MAX_SERIES),
+            durations=self._durations if settings.step_histogram(step_histogram) else None,
         )
         self._store.open_phases = PHASES.times_us
         self._text_parameters = text_parameters
@@ -80,6 +88,9 @@ class OTelBackend(RecordBackend):
         # callback takes: ``log`` must not wait for it, not even at a metric's first value.
         self._registrar = Worker("otel-dllogger-instruments", self._register)
         self._instruments = self._make_instruments(meter_provider)
+        from otel_dllogger.gpu.own_gpu import OWN_GPU  # noqa: PLC0415
+
+        OWN_GPU.look_up()
         EXIT_STATUS.watch()
         TERMINATION.add(self)
         atexit.register(self._close_at_exit)
@@ -123,7 +134,7 @@ class OTelBackend(RecordBackend):
         self._store.take(event)
 
     def flush(self) -> None:
-        """Create the instruments of new metrics, so that the next export has them.
+        """Give OpenTelemetry what is new, metrics and times of steps, for the next export.
 
         This waits while the SDK collects on another thread, but for a second at most.
         """
@@ -135,6 +146,10 @@ class OTelBackend(RecordBackend):
             self._instruments.register_new()
         except Exception as error:
             DIAGNOSTICS.count("instrument", f"an instrument could not be created: {error}")
+        try:
+            self._instruments.record_step_durations()
+        except Exception as error:
+            DIAGNOSTICS.caught("instrument", "OpenTelemetry refused the durations of steps", error)
 
     def close(self) -> None:
         """Mark the run as finished; the provider is left to the application.

@@ -6,16 +6,18 @@ import atexit
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_dllogger import arguments, settings
 from otel_dllogger.diagnostics import DIAGNOSTICS, OTLP
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.logger import RecordBackend
+from otel_dllogger.metrics.step_durations import ExponentialDurations
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
 from otel_dllogger.otlp.queue import QUEUE_SHARE, EntryQueue, Finish, Told
 from otel_dllogger.phases import PHASES
 from otel_dllogger.record import Info
+from otel_dllogger.redaction import MAX_CHARACTERS
 from otel_dllogger.runtime import closing
 from otel_dllogger.runtime.exit_status import EXIT_STATUS
 from otel_dllogger.runtime.termination import TERMINATION
@@ -23,6 +25,8 @@ from otel_dllogger.runtime.termination import TERMINATION
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from otel_dllogger.otlp.batches import Batch
+    from otel_dllogger.otlp.log_sender import LogSender
     from otel_dllogger.otlp.sender import Sender
     from otel_dllogger.otlp.settings import OTLPOptions
     from otel_dllogger.record import Event, Metadata, Phase, Record
@@ -32,6 +36,9 @@ LEAST_MAX_QUEUE_BYTES = 64 << 10
 MAX_QUEUE_BYTES = 1 << 50
 DEFAULT_INTERVAL_S = 5.0
 MAX_INTERVAL_S = 300.0
+
+LOGS_SHARE = 16
+"""One part in this many of all room is for log records, if they are sent."""
 
 
 class OTLPBackend(RecordBackend):
@@ -47,6 +54,11 @@ class OTLPBackend(RecordBackend):
     no value, which ends its series until the next finite one. Epoch and iteration have a point
     at each step that changes them; the other ``dllogger_*`` metrics have one every 15 seconds
     and at the end, as if they were scraped.
+
+    Events, parameters and ``info`` calls are sent as log records too, unless OTEL_LOGS_EXPORTER is
+    ``none``, or there is an endpoint for metrics alone. A collector that takes no logs ends that
+    with a warning. OTEL_EXPORTER_OTLP_LOGS_ENDPOINT sends them elsewhere; then the other
+    OTEL_EXPORTER_OTLP_LOGS_* and OTEL_EXPORTER_OTLP_* variables apply to them, not the arguments.
 
     If an argument is not given, the OTEL_EXPORTER_OTLP_METRICS_* variable applies, else the
     OTEL_EXPORTER_OTLP_* one. With OTEL_SDK_DISABLED=true nothing is sent.
@@ -65,6 +77,8 @@ class OTLPBackend(RecordBackend):
         rank: The rank; by default the launcher's.
         max_series: The most series; by default OTEL_DLLOGGER_MAX_SERIES, else 10,000.
         text_parameters: Whether to send parameters that are text too, as a label.
+        step_histogram: Whether to send ``dllogger.step_duration``, an exponential histogram of how
+            long each training step took; by default OTEL_DLLOGGER_STEP_HISTOGRAM, else not.
 
     Raises:
         ConfigurationError: If an argument is invalid.
@@ -86,6 +100,7 @@ class OTLPBackend(RecordBackend):
         rank: int | None = None,
         max_series: int | None = None,
         text_parameters: bool = False,
+        step_histogram: bool | None = None,
     ) -> None:
         super().__init__(verbosity)
         settings.warn_of_unknown()
@@ -103,33 +118,56 @@ class OTLPBackend(RecordBackend):
             step=f"leave it out for the default, {DEFAULT_MAX_QUEUE_BYTES}",
         )
         max_series = settings.max_series(max_series, DEFAULT_MAX_SERIES)
+        step_histogram = settings.step_histogram(step_histogram)
         self.topology = detect_topology(run=run, rank=rank)
         # Taken once and never released: of two concurrent calls, one of which may be a signal
         # handler's, only one goes on.
         self._begun, self._closed = threading.Lock(), threading.Lock()
-        self._sender: Sender | None = None
-        self._queue = EntryQueue(max_queue_bytes, self.flush)
-        self._put = self._queue.put
+        self._sender: Sender[Batch] | None = None
+        self._senders: tuple[Sender[Any], ...] = ()
         if settings.text(settings.SDK_DISABLED, "").lower() == "true":
+            self._queue = self._log_queue = EntryQueue(max_queue_bytes, self.flush)
+            self._put = self._put_log = self._queue.put
             self._queue.silence()
             return
         DIAGNOSTICS.count_from_zero(OTLP)
-        from otel_dllogger.otlp.settings import read_options  # noqa: PLC0415
+        from otel_dllogger.gpu.own_gpu import OWN_GPU  # noqa: PLC0415
+        from otel_dllogger.otlp.settings import read_logs_options, read_options  # noqa: PLC0415
 
+        given: dict[str, Any] = {
+            "endpoint": endpoint,
+            "protocol": protocol,
+            "headers": headers,
+            "timeout_s": timeout_s,
+            "compression": compression,
+        }
+        options, logs_options = read_options(**given), read_logs_options(**given)
+        logs_bytes = 0 if logs_options is None else max_queue_bytes // LOGS_SHARE
+        max_queue_bytes -= logs_bytes
+        self._queue = EntryQueue(max_queue_bytes, self.flush)
+        self._put = self._queue.put
+        self._log_queue = EntryQueue(logs_bytes, self.flush, count=lambda _entry: 1)
+        self._put_log = self._log_queue.put
         self._sender = self._make_sender(
-            read_options(
-                endpoint=endpoint,
-                protocol=protocol,
-                headers=headers,
-                timeout_s=timeout_s,
-                compression=compression,
-            ),
+            options,
             interval_s=interval_s,
             max_queue_bytes=max_queue_bytes,
             max_series=max_series,
             text_parameters=text_parameters,
+            step_histogram=step_histogram,
         )
-        self._sender.start()
+        OWN_GPU.look_up()
+        self._senders = (self._sender,)
+        if logs_options is None:
+            self._log_queue.silence()
+        else:
+            self._senders += (
+                self._make_log_sender(
+                    logs_options, interval_s=interval_s, max_queue_bytes=logs_bytes
+                ),
+            )
+        for sender in self._senders:
+            sender.start()
         closing.add(self)
         EXIT_STATUS.watch()
         TERMINATION.add(self)
@@ -143,14 +181,15 @@ class OTLPBackend(RecordBackend):
         max_queue_bytes: int,
         max_series: int,
         text_parameters: bool,
-    ) -> Sender:
+        step_histogram: bool,
+    ) -> Sender[Batch]:
         # Imported here, so that importing the package does not wait for OpenTelemetry.
         from otel_dllogger.otlp.transport import open_transport  # noqa: PLC0415
 
         transport = open_transport(options)
         from otel_dllogger.metrics.data_points import DataPoints  # noqa: PLC0415
         from otel_dllogger.metrics.exported_store import ExportedStore  # noqa: PLC0415
-        from otel_dllogger.otlp.batches import Backlog  # noqa: PLC0415
+        from otel_dllogger.otlp.batches import Backlog, Batch  # noqa: PLC0415
         from otel_dllogger.otlp.encoder import Encoder  # noqa: PLC0415
         from otel_dllogger.otlp.exporter import Exporter  # noqa: PLC0415
         from otel_dllogger.otlp.replay import Replay  # noqa: PLC0415
@@ -162,16 +201,45 @@ class OTLPBackend(RecordBackend):
             rank=self.topology.rank,
             start_us=start_us,
             max_series=max_series,
+            durations=ExponentialDurations if step_histogram else None,
         )
         store.open_phases = PHASES.times_us
         exported = ExportedStore(store, self.topology, text_parameters=text_parameters)
         points = DataPoints(exported, start_us=start_us, of_process=True)
-        backlog = Backlog(max_queue_bytes - max_queue_bytes // QUEUE_SHARE)
+        backlog = Backlog(max_queue_bytes - max_queue_bytes // QUEUE_SHARE, Batch)
         replay = Replay(self._queue, backlog, points, max_queue_bytes=max_queue_bytes)
         encoder = Encoder()
         encoder.prepare((self.topology.run, self.topology.rank))  # with the current environment
         exporter = Exporter(transport, timeout_s=options.timeout_s)
         return Sender(replay, backlog, encoder, exporter, interval_s=interval_s)
+
+    def _make_log_sender(
+        self, options: OTLPOptions, *, interval_s: float, max_queue_bytes: int
+    ) -> LogSender:
+        from otel_dllogger.otlp.transport import Outcome, open_transport  # noqa: PLC0415
+
+        transport = open_transport(options)
+        from otel_dllogger.metrics.resource import process_resource  # noqa: PLC0415
+        from otel_dllogger.otlp.batches import Backlog  # noqa: PLC0415
+        from otel_dllogger.otlp.exporter import Exporter  # noqa: PLC0415
+        from otel_dllogger.otlp.log_batches import LogBatch  # noqa: PLC0415
+        from otel_dllogger.otlp.log_encoder import LogEncoder  # noqa: PLC0415
+        from otel_dllogger.otlp.log_replay import LogReplay  # noqa: PLC0415
+        from otel_dllogger.otlp.log_sender import LogSender  # noqa: PLC0415
+
+        run, rank = self.topology.run, self.topology.rank
+        backlog = Backlog(max_queue_bytes - max_queue_bytes // QUEUE_SHARE, LogBatch)
+        replay = LogReplay(
+            self._log_queue,
+            backlog,
+            resource=(run, rank),
+            labels={"run": run, "rank": str(rank)},
+            max_queue_bytes=max_queue_bytes,
+        )
+        encoder = LogEncoder(process_resource)
+        encoder.prepare((run, rank))  # with the current environment
+        exporter = Exporter(transport, timeout_s=options.timeout_s, misdirected=Outcome.MISDIRECTED)
+        return LogSender(replay, backlog, encoder, exporter, interval_s=interval_s)
 
     def write_record(self, record: Record) -> None:
         """Take the values of one ``log`` call."""
@@ -179,7 +247,10 @@ class OTLPBackend(RecordBackend):
         if finite and record.is_pair:  # a tuple takes a third of the memory of a record
             self._put((record.time_us, record.elapsed_us, record.step, numbers))
         else:
-            self._put(record.detach())
+            detached = record.detach()
+            self._put(detached)
+            if detached.is_parameter:
+                self._put_log(detached)
 
     def write_metadata(self, metadata: Metadata) -> None:
         """Take one ``metadata`` call."""
@@ -187,9 +258,15 @@ class OTLPBackend(RecordBackend):
 
     def write_info(self, info: Info) -> None:
         """Take one ``info`` call, whose numbers are parameters."""
-        # For a text, it only matters that there was one.
-        is_text = type(info.data) is str
-        self._put(Info(info.time_us, info.elapsed_us, "") if is_text else info.detach())
+        if type(info.data) is not str:
+            info = info.detach()
+            self._put(info)
+            self._put_log(info)
+            return
+        self._put(Info(info.time_us, info.elapsed_us, ""))  # that there was one is all that counts
+        # One character more than is sent, so that the end is known to be cut.
+        text = info.data[: MAX_CHARACTERS + 1]
+        self._put_log(Info(info.time_us, info.elapsed_us, text))
 
     def write_phase(self, phase: Phase) -> None:
         """Take a phase that ended or is announced."""
@@ -197,17 +274,20 @@ class OTLPBackend(RecordBackend):
 
     def write_event(self, event: Event) -> None:
         """Take one ``event`` call."""
-        self._put(event.detach())
+        event = event.detach()
+        self._put(event)
+        self._put_log(event)
 
     def flush(self) -> None:
         """Send what was logged now, without waiting: ``log`` is not the only call that is hot."""
-        if self._sender is not None:
-            self._sender.wake()
+        for sender in self._senders:
+            sender.wake()
 
     def hurry(self) -> None:
         """Send what there is, since another backend is closing and this one may be next."""
-        if self._sender is not None and os.getpid() == self.topology.pid:
-            self._sender.hurry()
+        if os.getpid() == self.topology.pid:
+            for sender in self._senders:
+                sender.hurry()
 
     def begin_close(self) -> None:
         """Begin to close without waiting, for callers that close several backends."""
@@ -217,7 +297,8 @@ class OTLPBackend(RecordBackend):
             TERMINATION.look()
             if EXIT_STATUS.is_clean():
                 self._queue.put(Finish())
-            self._sender.begin_close()
+            for sender in self._senders:
+                sender.begin_close()
 
     def note_told(self, told_us: int) -> None:
         """Send that a signal told the process to end, together with what there is."""
@@ -255,7 +336,7 @@ class OTLPBackend(RecordBackend):
         self.begin_close()
         closing.remove(self)
         TERMINATION.remove(self)
-        lost = self._sender.close()
+        lost = sum(sender.close() for sender in self._senders)
         if lost:
             DIAGNOSTICS.count(
                 "otlp_exit",

@@ -13,7 +13,9 @@ from otel_dllogger.backends.otel import OTelBackend
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import EndpointError
 from otel_dllogger.http.scrapers import Scrapers
+from otel_dllogger.metrics.exported_store import ExportedStore
 from otel_dllogger.metrics.resource import rank_resource
+from otel_dllogger.metrics.step_durations import ClassicDurations
 from otel_dllogger.runtime import closing
 from otel_dllogger.runtime.exit_status import EXIT_STATUS
 from otel_dllogger.runtime.termination import TERMINATION
@@ -55,6 +57,8 @@ class PrometheusBackend(OTelBackend):
         rank: The rank; by default the launcher's.
         max_series: The most series; by default OTEL_DLLOGGER_MAX_SERIES, else 10,000.
         text_parameters: Whether to export parameters that are text too, as a label.
+        step_histogram: Whether to export ``dllogger_step_duration_seconds``, a histogram of how
+            long each training step took; by default OTEL_DLLOGGER_STEP_HISTOGRAM, else not.
 
     Attributes:
         problems: Why there is no page or no discovery file; each caused a warning and was
@@ -63,6 +67,8 @@ class PrometheusBackend(OTelBackend):
     Raises:
         ConfigurationError: If an argument is invalid.
     """
+
+    _durations = ClassicDurations
 
     def __init__(
         self,
@@ -76,6 +82,7 @@ class PrometheusBackend(OTelBackend):
         rank: int | None = None,
         max_series: int | None = None,
         text_parameters: bool = False,
+        step_histogram: bool | None = None,
     ) -> None:
         arguments.text("host", host, step="pass an address, or None for 127.0.0.1")
         if port is not None:
@@ -105,7 +112,12 @@ class PrometheusBackend(OTelBackend):
         # handler's, only one goes on.
         self._begun, self._closed = threading.Lock(), threading.Lock()
         super().__init__(
-            verbosity, run=run, rank=rank, max_series=max_series, text_parameters=text_parameters
+            verbosity,
+            run=run,
+            rank=rank,
+            max_series=max_series,
+            text_parameters=text_parameters,
+            step_histogram=step_histogram,
         )
         self.endpoint = self._open_endpoint(host, port)
         self.discovery = self._announce(discovery_dir)
@@ -125,6 +137,7 @@ class PrometheusBackend(OTelBackend):
         from prometheus_client import CollectorRegistry  # noqa: PLC0415
 
         from otel_dllogger.metrics.instruments import lift_cardinality_limit  # noqa: PLC0415
+        from otel_dllogger.metrics.step_histogram import StepHistogramCollector  # noqa: PLC0415
 
         self._registry = CollectorRegistry(auto_describe=False)
         limits = lift_cardinality_limit(PrometheusMetricReader, self._store.max_series)
@@ -135,6 +148,10 @@ class PrometheusBackend(OTelBackend):
             exemplar_filter=AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
         )
+        if self._store.durations is not None:
+            self._registry.register(
+                StepHistogramCollector(ExportedStore(self._store, self.topology))
+            )
         return self._instruments_on(self._provider)
 
     def _open_endpoint(self, host: str | None, port: int | None) -> MetricsEndpoint | None:

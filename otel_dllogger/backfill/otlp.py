@@ -8,18 +8,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder
+from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder, sent_ranks
 from otel_dllogger.errors import BackfillError
 from otel_dllogger.logs.findings import Announcements
-from otel_dllogger.logs.ranks import Ranks
-from otel_dllogger.otlp.exporter import Refused, Stopped
+from otel_dllogger.otlp.patience import Refused, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otel_dllogger.logs.source import Source
     from otel_dllogger.logs.whole_logs import FoundLog
-    from otel_dllogger.otlp.exporter import PatientExporter
+    from otel_dllogger.otlp.patient_exporter import PatientExporter
 
 
 class SentLogs(NamedTuple):
@@ -67,7 +66,7 @@ def send_logs(
     Raises:
         BackfillError: If the collector does not accept them.
     """
-    ranks = Ranks(max_series=source.max_series)
+    ranks = sent_ranks(source)
     lines = left_out = 0
     is_any_there = False
     announcements = Announcements(tell)

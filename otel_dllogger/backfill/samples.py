@@ -75,7 +75,8 @@ class SampleReader:
                 name = series_name(series.describe())
                 number = numbers[series] = self._sorter.series_id(name)
             if since_us <= time_us < until_us:
-                append(number, time_us // 1000, value)
+                # Only ranks for OTLP have values other than numbers, and these are not.
+                append(number, time_us // 1000, value)  # type: ignore[arg-type]
             else:
                 self._logs.found.left_out += 1
 
@@ -85,7 +86,7 @@ def series_name(description: Description) -> SeriesName:
     return SeriesName(
         family=description.prometheus_name,
         labels=tuple(sorted((k, v) for k, v in description.attributes.items() if v)),
-        kind="gauge" if description.start_us is None else "counter",
+        kind=description.kind,
         help=description.text,
-        unit=unit_suffix(description.unit),
+        unit="" if description.is_part else unit_suffix(description.unit),
     )

@@ -55,14 +55,15 @@ class SeriesName:
     Attributes:
         family: The Prometheus name; that of a counter with its ``_total``.
         labels: Names and values, sorted by name.
-        kind: ``gauge`` or ``counter``.
+        kind: ``gauge``, ``counter``, or ``unknown`` for a series of a classic histogram: together
+            they would have to be sorted by time first, which no database needs.
         help: What it is, in words.
         unit: The unit as Prometheus names end in it, such as ``seconds``; empty if there is none.
     """
 
     family: str
     labels: tuple[tuple[str, str], ...]
-    kind: Literal["gauge", "counter"] = dataclasses.field(default="gauge", compare=False)
+    kind: Literal["gauge", "counter", "unknown"] = dataclasses.field(default="gauge", compare=False)
     help: str = dataclasses.field(default="", compare=False)
     unit: str = dataclasses.field(default="", compare=False)
 

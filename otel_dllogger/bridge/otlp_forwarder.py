@@ -23,7 +23,9 @@ from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.tail.file_state import GONE, RESTARTED, LineBatch
 from otel_dllogger.logs.tail.tailer import Tailer
 from otel_dllogger.metrics.internal import OBSERVATION_INTERVAL_US
-from otel_dllogger.otlp.exporter import Stopped
+from otel_dllogger.metrics.step_durations import ExponentialDurations
+from otel_dllogger.otlp.patience import Stopped
+from otel_dllogger.record import Event, Info, Record
 
 if TYPE_CHECKING:
     import threading
@@ -34,13 +36,23 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.reader import RankEntry
     from otel_dllogger.logs.source import Source
     from otel_dllogger.logs.tail.fingerprint import FilePosition
-    from otel_dllogger.otlp.exporter import PatientExporter
+    from otel_dllogger.otlp.patient_exporter import PatientExporter
 
 POLL_INTERVAL_S = 1.0
 """Seconds between two polls while no file grows."""
 
 ROUND_BYTES = 1 << 18
 """Bytes that are read before they are sent."""
+
+
+def sent_ranks(source: Source) -> Ranks:
+    """Return ranks whose points go to a collector.
+
+    Args:
+        source: What is read, and how.
+    """
+    durations = ExponentialDurations if source.step_histogram else None
+    return Ranks(max_series=source.max_series, durations=durations)
 
 
 class OTLPForwarder:
@@ -73,7 +85,7 @@ class OTLPForwarder:
         is_watched: bool = False,
     ) -> None:
         self._exporter = exporter
-        self._ranks = Ranks(max_series=source.max_series) if ranks is None else ranks
+        self._ranks = sent_ranks(source) if ranks is None else ranks
         self._tailer = Tailer(
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=idle_s
         )
@@ -238,13 +250,18 @@ class OTLPForwarder:
             deque(points, maxlen=0)
         else:
             self._exporter.add(rank.key, points)
+            if isinstance(item, (Event, Info, Record)) and self._is_within(item.time_us):
+                self._exporter.add_entry(rank.key, item)
 
     def _within(self, points: Iterator[Point]) -> Iterator[Point]:
         for point in points:
-            if self._since_us <= point[1] < self._until_us:
+            if self._is_within(point[1]):
                 yield point
             else:
                 self.left_out += 1
+
+    def _is_within(self, time_us: int) -> bool:
+        return self._since_us <= time_us < self._until_us
 
     def _send_figures(self, ranks: Iterable[LoggedRank], *, at_end: bool = False) -> None:
         """Send the due internal metrics of ranks, except those that were sent before a kill."""

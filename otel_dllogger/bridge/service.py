@@ -15,6 +15,7 @@ from otel_dllogger.logs.tail.file_state import RESTARTED, FileEvent
 from otel_dllogger.logs.tail.tailer import Tailer
 from otel_dllogger.metrics.exposition import StorePage
 from otel_dllogger.metrics.internal import RANK_METRICS, InternalMetric
+from otel_dllogger.metrics.step_durations import ClassicDurations
 from otel_dllogger.runtime.wakers import Waker
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ class Bridge:
         port_tries: int = 1,
     ) -> None:
         self._expire_s = expire_s
-        self._ranks = Ranks(max_series=source.max_series)
+        durations = ClassicDurations if source.step_histogram else None
+        self._ranks = Ranks(max_series=source.max_series, durations=durations)
         self._tailer = Tailer(
             source.paths, checkpoint=checkpoint, round_bytes=ROUND_BYTES, idle_s=expire_s
         )

@@ -63,6 +63,7 @@ class BackfillOptions:
         unchecked: Send to VictoriaMetrics without asking what is there.
         checkpoint: The folder that stores how far logs were sent over OTLP.
         quiet: Print only errors.
+        step_histogram: Whether the option asked for a histogram of step times.
     """
 
     source: Source
@@ -74,6 +75,7 @@ class BackfillOptions:
     unchecked: bool
     checkpoint: Path | None
     quiet: bool
+    step_histogram: bool = False
 
 
 def run_backfill(options: BackfillOptions) -> int:
@@ -124,6 +126,11 @@ def _check_options(options: BackfillOptions) -> None:
             raise UserError(
                 f"{name} is for --to {of}, and has no effect with --to {kind}; leave it out"
             )
+    if options.step_histogram and kind == "csv":
+        raise UserError(
+            "--step-histogram has no effect with --to csv, whose rows are what was logged; leave "
+            "it out"
+        )
     since_us, until_us = options.since_us, options.until_us
     if since_us is not None and until_us is not None and since_us >= until_us:
         raise UserError("--since is not before --until; there is nothing between the two")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from otel_dllogger.errors import EndpointError
-    from otel_dllogger.otlp.exporter import PatientExporter
+    from otel_dllogger.otlp.patient_exporter import PatientExporter
 
 
 _LISTEN = "pass --listen with another address, such as 127.0.0.1:0 for any free port"
@@ -104,28 +104,55 @@ def is_among(path: Path, paths: Sequence[str]) -> bool:
 
 
 def open_exporter(
-    url: str, stopping: threading.Event, tell: Callable[[str], object], **options: Any
+    url: str,
+    stopping: threading.Event,
+    tell: Callable[[str], object],
+    *,
+    patience_s: float | None = None,
+    skips_refused: bool = True,
 ) -> PatientExporter:
-    """Return an exporter that sends points to a collector.
+    """Return an exporter that sends points, events and parameters to a collector.
 
     Args:
         url: The collector's URL.
         stopping: Set when the process is to end.
         tell: Takes a line for the user.
-        options: As ``PatientExporter`` takes them.
+        patience_s: As ``PatientExporter`` takes it.
+        skips_refused: As ``PatientExporter`` takes it.
 
     Raises:
         ConfigurationError: If the URL, or an environment variable of OTLP, is invalid.
         ImportError: If the packages of the extra ``otlp`` are missing.
     """
-    from otel_dllogger.otlp.settings import read_options  # noqa: PLC0415
+    from otel_dllogger.otlp.settings import read_logs_options, read_options  # noqa: PLC0415
     from otel_dllogger.otlp.transport import open_transport  # noqa: PLC0415
 
     otlp = read_options(endpoint=url)
+    logs_options = read_logs_options(endpoint=url)
     transport = open_transport(otlp)
+    from otel_dllogger.metrics.resource import logged_resource  # noqa: PLC0415
     from otel_dllogger.otlp.encoder import Encoder  # noqa: PLC0415
-    from otel_dllogger.otlp.exporter import PatientExporter  # noqa: PLC0415
+    from otel_dllogger.otlp.log_encoder import LogEncoder  # noqa: PLC0415
+    from otel_dllogger.otlp.log_exporter import PatientLogExporter  # noqa: PLC0415
+    from otel_dllogger.otlp.patient_exporter import PatientExporter  # noqa: PLC0415
 
+    logs = None
+    if logs_options is not None:
+        logs = PatientLogExporter(
+            open_transport(logs_options),
+            LogEncoder(logged_resource),
+            timeout_s=logs_options.timeout_s,
+            stopping=stopping,
+            tell=tell,
+            patience_s=patience_s,
+        )
     return PatientExporter(
-        transport, Encoder(), timeout_s=otlp.timeout_s, stopping=stopping, tell=tell, **options
+        transport,
+        Encoder(logged_resource),
+        timeout_s=otlp.timeout_s,
+        stopping=stopping,
+        tell=tell,
+        patience_s=patience_s,
+        skips_refused=skips_refused,
+        logs=logs,
     )

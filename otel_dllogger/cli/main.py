@@ -246,6 +246,17 @@ def _reading_options(command: Callable[..., object]) -> Callable[..., object]:
     return command
 
 
+def _step_histogram_option(command: Callable[..., object]) -> Callable[..., object]:
+    """Add the option for a histogram of step times."""
+    return click.option(
+        "--step-histogram",
+        is_flag=True,
+        help="Add a histogram of how long each training step took, dllogger_step_duration_seconds: "
+        "22 more series per rank; over OTLP it is an exponential histogram.  [default: "
+        "OTEL_DLLOGGER_STEP_HISTOGRAM]",
+    )(command)
+
+
 @cli.command()
 @click.argument("targets", metavar="URL_OR_PATH...", nargs=-1, required=True)
 @click.option(
@@ -511,6 +522,7 @@ def report(
     help="Take a rank off the page when its log has not grown for this long.",
 )
 @_reading_options
+@_step_histogram_option
 @click.option("-q", "--quiet", is_flag=True, help="Do not print what was found.")
 def bridge(
     *,
@@ -524,6 +536,7 @@ def bridge(
     patterns: tuple[str, ...],
     zone: str | None,
     conventions: bool,
+    step_histogram: bool,
     quiet: bool,
 ) -> int:
     """Follow other people's logs, and serve the metrics of all their ranks on one page.
@@ -541,14 +554,23 @@ def bridge(
 
     Exits with 0 on SIGTERM and Ctrl-C, with 2 if it could not start.
     """  # noqa: D301 - click looks for the character itself
+    from otel_dllogger import settings  # noqa: PLC0415
     from otel_dllogger.cli.bridge import BridgeOptions, run_bridge  # noqa: PLC0415
     from otel_dllogger.cli.log_source import parse_address  # noqa: PLC0415
     from otel_dllogger.logs.source import Source  # noqa: PLC0415
 
     host, port = parse_address(listen or "127.0.0.1:9464")
+    source = Source(
+        paths,
+        run_name,
+        patterns,
+        zone,
+        conventions,
+        step_histogram=settings.step_histogram(step_histogram or None),
+    )
     return run_bridge(
         BridgeOptions(
-            source=Source(paths, run_name, patterns, zone, conventions),
+            source=source,
             host=host,
             port=port,
             port_tries=1 if listen else 100,
@@ -575,6 +597,7 @@ def bridge(
 @click.option("--since", "since_us", type=Moment(), metavar="TIME", help="Leave out what is older.")
 @click.option("--until", "until_us", type=Moment(), metavar="TIME", help="Leave out what is newer.")
 @_reading_options
+@_step_histogram_option
 @click.option(
     "--query-url",
     metavar="URL",
@@ -602,6 +625,7 @@ def backfill(
     patterns: tuple[str, ...],
     zone: str | None,
     conventions: bool,
+    step_histogram: bool,
     query_url: str | None,
     unchecked: bool,
     checkpoint: Path | None,
@@ -624,12 +648,21 @@ def backfill(
     Exits with 1 if there was nothing to write, or a collector refused points, with 2 if it could
     not be done.
     """  # noqa: D301 - click looks for the character itself
+    from otel_dllogger import settings  # noqa: PLC0415
     from otel_dllogger.cli.backfill import BackfillOptions, run_backfill  # noqa: PLC0415
     from otel_dllogger.logs.source import Source  # noqa: PLC0415
 
+    source = Source(
+        paths,
+        run_name,
+        patterns,
+        zone,
+        conventions,
+        step_histogram=settings.step_histogram(step_histogram or None),
+    )
     return run_backfill(
         BackfillOptions(
-            source=Source(paths, run_name, patterns, zone, conventions),
+            source=source,
             kind=target[0],
             target=target[1],
             since_us=since_us,
@@ -638,6 +671,7 @@ def backfill(
             unchecked=unchecked,
             checkpoint=checkpoint,
             quiet=quiet,
+            step_histogram=step_histogram,
         )
     )
 

@@ -10,7 +10,7 @@ from otel_dllogger.diagnostics import DAMAGE
 from otel_dllogger.identity import Topology, host_name
 from otel_dllogger.logs.parsers.formats import REPEATING, FileRecord
 from otel_dllogger.logs.reader import MAX_NAMES, ProcessStart
-from otel_dllogger.metrics.data_points import DataPoints, Series
+from otel_dllogger.metrics.data_points import DataPoints, Series, Value
 from otel_dllogger.metrics.exported_store import ExportedStore
 from otel_dllogger.metrics.internal import DROPPED_TEXT, InternalMetric, ObservationSchedule
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES, SeriesStore
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.reader import RankEntry
     from otel_dllogger.logs.run_identity import RunIdentity
     from otel_dllogger.metrics.rank_state import RankState
+    from otel_dllogger.metrics.step_durations import StepDurations
 
 _LAST_TIME_US = 2**63 // 1000 - 1  # nanoseconds of 64 bits: the year 2262
 
-Point = tuple[Series, int, float]
+Point = tuple[Series, int, Value]
 """A series, microseconds since the Unix epoch, and a value."""
 
 Observation = tuple[int, int]
@@ -45,6 +46,7 @@ class LoggedRank(ExportedStore):
         rank: The rank.
         host: Where it runs.
         max_series: The most series that it may have.
+        durations: Keeps how long its steps took; None to keep nothing of that.
 
     Attributes:
         key: The run's name and the rank.
@@ -73,10 +75,21 @@ class LoggedRank(ExportedStore):
     )
 
     def __init__(
-        self, run: str, rank: int, host: str, *, max_series: int = DEFAULT_MAX_SERIES
+        self,
+        run: str,
+        rank: int,
+        host: str,
+        *,
+        max_series: int = DEFAULT_MAX_SERIES,
+        durations: type[StepDurations] | None = None,
     ) -> None:
-        store = SeriesStore(  # ``LogFindings`` tells what was decided about steps
-            run=run, rank=rank, start_us=0, max_series=max_series, tell=lambda _line: None
+        store = SeriesStore(
+            run=run,
+            rank=rank,
+            start_us=0,
+            max_series=max_series,
+            tell=lambda _line: None,  # ``LogFindings`` tells what was decided about steps
+            durations=durations,
         )
         topology = Topology(run, rank, -1, rank + 1, 1, host, -1)
         super().__init__(store, topology)
@@ -266,10 +279,17 @@ class Ranks:
 
     Args:
         max_series: The most series that one rank may have.
+        durations: Keeps how long the steps of a rank took; None to keep nothing of that.
     """
 
-    def __init__(self, *, max_series: int = DEFAULT_MAX_SERIES) -> None:
+    def __init__(
+        self,
+        *,
+        max_series: int = DEFAULT_MAX_SERIES,
+        durations: type[StepDurations] | None = None,
+    ) -> None:
         self._max_series = max_series
+        self._durations = durations
         self._host = host_name()
         self._runs: dict[str, dict[int, LoggedRank]] = {}
 
@@ -296,8 +316,10 @@ class Ranks:
 
     def make(self, identity: RunIdentity, number: int) -> LoggedRank:
         """Return a new rank without keeping it; if no host is named, it is on this host."""
-        host = identity.host or self._host
-        return LoggedRank(identity.run, number, host, max_series=self._max_series)
+        return self._new(identity.run, number, identity.host or self._host)
+
+    def _new(self, run: str, number: int, host: str) -> LoggedRank:
+        return LoggedRank(run, number, host, max_series=self._max_series, durations=self._durations)
 
     def put(self, rank: LoggedRank) -> None:
         """Keep a rank, in place of any other with its number."""
@@ -311,8 +333,7 @@ class Ranks:
 
     def begin_anew(self, rank: LoggedRank) -> LoggedRank:
         """Replace a rank with a fresh one, whose counters begin at 0."""
-        host = rank.topology.host
-        fresh = LoggedRank(rank.run, rank.rank, host, max_series=self._max_series)
+        fresh = self._new(rank.run, rank.rank, rank.topology.host)
         fresh.saves = rank.saves
         self.put(fresh)
         return fresh

@@ -41,6 +41,7 @@ class Source:
         zone: The zone of times without an offset; None for the machine's own.
         conventions: Whether names say what metadata does not.
         max_series: The most series that one rank may have.
+        step_histogram: Whether to export how long each training step took.
     """
 
     paths: Sequence[str]
@@ -49,6 +50,7 @@ class Source:
     zone: str | None = None
     conventions: bool = True
     max_series: int = DEFAULT_MAX_SERIES
+    step_histogram: bool = False
 
 
 class LogFiles:

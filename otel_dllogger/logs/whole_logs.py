@@ -15,6 +15,7 @@ from otel_dllogger.logs.reader import ProcessStart
 from otel_dllogger.logs.source import LogFiles, read_lines
 from otel_dllogger.logs.tail.anomalies import FileAnomalies
 from otel_dllogger.logs.tail.find_files import FileFinder
+from otel_dllogger.metrics.step_durations import ClassicDurations
 from otel_dllogger.record import SeriesMetadata
 
 if TYPE_CHECKING:
@@ -210,7 +211,8 @@ class WholeLogs:
     ) -> None:
         self._files = LogFiles(source)
         self._progress = progress
-        self.ranks = Ranks(max_series=source.max_series)
+        durations = ClassicDurations if source.step_histogram else None
+        self.ranks = Ranks(max_series=source.max_series, durations=durations)
         self.found = ReadLogs()
 
     def read(self, logs: Iterable[FoundLog]) -> Iterator[tuple[LoggedRank, RankEntry]]:

@@ -7,8 +7,9 @@ OTLP and backfill. Its name and labels are the same as on a metrics page.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from otel_dllogger.metrics import step_histogram
 from otel_dllogger.metrics.internal import (
     EPOCH,
     ITERATION,
@@ -17,6 +18,7 @@ from otel_dllogger.metrics.internal import (
     InternalMetric,
     in_range,
 )
+from otel_dllogger.metrics.step_durations import ExponentialDurations, ExponentialPoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from otel_dllogger.metrics.naming import MappedMetric
     from otel_dllogger.metrics.rank_state import RankState
     from otel_dllogger.record import Record
+
+Value = float | ExponentialPoint
+"""A number; or the durations of a rank's steps, from a store that keeps them for OTLP."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Description:
             a gauge.
         unit_text: The unit as it was given, or else as the name says or implies it; empty if there
             is none.
+        is_part: Whether it is one of the series of a classic histogram.
     """
 
     name: str
@@ -50,6 +56,14 @@ class Description:
     prometheus_name: str
     start_us: int | None = None
     unit_text: str = ""
+    is_part: bool = False
+
+    @property
+    def kind(self) -> Literal["gauge", "counter", "unknown"]:
+        """Return what it is in OpenMetrics, where a part of a histogram is nothing by itself."""
+        if self.is_part:
+            return "unknown"
+        return "gauge" if self.start_us is None else "counter"
 
 
 class Series:
@@ -155,7 +169,7 @@ class DataPoints:
             )
         return place.moved_to(state)
 
-    def observed(self, *, with_place: bool = True) -> Iterator[tuple[Series, float]]:
+    def observed(self, *, with_place: bool = True) -> Iterator[tuple[Series, Value]]:
         """Yield every internal metric as a scrape would see it now.
 
         Args:
@@ -165,6 +179,33 @@ class DataPoints:
             if with_place or metric not in (EPOCH, ITERATION):
                 for labels, value in metric.observe(self.exported):
                     yield self._series_of(metric, labels), value
+        yield from self._step_durations()
+
+    def _step_durations(self) -> Iterator[tuple[Series, Value]]:
+        for suffix, labels, value in step_histogram.samples(self.exported):
+            yield self._step_series(suffix, labels, is_part=True), value
+        for state in self.exported.store.rank_states():
+            if isinstance(state.durations, ExponentialDurations):
+                point = state.durations.point()
+                if point is not None:
+                    labels = self.exported.rank_labels(state.rank)
+                    yield self._step_series("", labels, is_part=False), point
+
+    def _step_series(self, suffix: str, labels: dict[str, str], *, is_part: bool) -> Series:
+        key = (step_histogram.NAME + suffix, frozenset(labels.items()))
+        series = self._observed.get(key)
+        if series is None:
+            description = Description(
+                name=step_histogram.NAME + suffix,
+                unit=step_histogram.UNIT,
+                text=step_histogram.TEXT,
+                attributes=labels,
+                prometheus_name=step_histogram.PROMETHEUS_NAME + suffix,
+                start_us=self.start_us,
+                is_part=is_part,
+            )
+            series = self._observed[key] = Series(description)
+        return series
 
     def _series_of(self, metric: InternalMetric, labels: dict[str, str]) -> Series:
         key = (metric.name, frozenset(labels.items()))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.utils import floatToGoString
 
 from otel_dllogger.http.content_negotiation import choose_format
+from otel_dllogger.metrics import step_histogram
 from otel_dllogger.metrics.internal import RANK_METRICS, InternalMetric
 from otel_dllogger.metrics.naming import MappedMetric, unit_suffix
 from otel_dllogger.metrics.text_format import format_head, format_series
@@ -52,15 +53,21 @@ class StorePage:
         for metric in (*self._own, *self._internal):
             unit = "seconds" if metric.unit == "s" else ""
             name = metric.prometheus_name
-            families[name] = _Family(name, metric.text, unit, metric.is_counter)
+            kind = "counter" if metric.is_counter else "gauge"
+            families[name] = _Family(name, metric.text, unit, kind)
         for metric in self._own:
             name = metric.prometheus_name
             for labels, value in metric.observe():
                 families[name].series[_series_text(name, labels)] = float(value)
+        histogram = _Family(
+            step_histogram.PROMETHEUS_NAME, step_histogram.TEXT, "seconds", "histogram"
+        )
+        families[step_histogram.PROMETHEUS_NAME] = histogram
         known, self._texts = self._texts, {}
         for store in stores:
             text = self._texts[store] = known.get(store) or _StoreText(store)
             text.add_internal(self._internal, families)
+            text.add_step_durations(histogram)
             text.add_logged(families)
         open_metrics = content_type.startswith("application/openmetrics-text")
         parts = [
@@ -74,18 +81,19 @@ class StorePage:
 class _Family:
     """The series of one name: their values by the text of name and labels."""
 
-    __slots__ = ("_help", "_is_counter", "_name", "_unit", "series")
+    __slots__ = ("_help", "_kind", "_name", "_unit", "series")
 
-    def __init__(self, name: str, text: str, unit: str, is_counter: bool) -> None:
+    def __init__(self, name: str, text: str, unit: str, kind: str) -> None:
         self._name = name
         self._help = text
         self._unit = unit
-        self._is_counter = is_counter
+        self._kind = kind
         self.series: dict[str, float] = {}
 
     def text(self, *, open_metrics: bool) -> str:
-        kind = "counter" if self._is_counter else "gauge"
-        lines = [format_head(self._name, kind, self._help, self._unit, open_metrics=open_metrics)]
+        lines = [
+            format_head(self._name, self._kind, self._help, self._unit, open_metrics=open_metrics)
+        ]
         go_text: Callable[[float], str] = floatToGoString
         lines += [f"{labels} {go_text(value)}\n" for labels, value in self.series.items()]
         return "".join(lines)
@@ -112,6 +120,16 @@ class _StoreText:
                 if text is None:
                     text = known[key] = _series_text(name, labels)
                 series[text] = value
+
+    def add_step_durations(self, histogram: _Family) -> None:
+        known = self._internal
+        for suffix, labels, value in step_histogram.samples(self._exported):
+            name = step_histogram.PROMETHEUS_NAME + suffix
+            key = (name, *labels, *labels.values())
+            text = known.get(key)
+            if text is None:
+                text = known[key] = _series_text(name, labels)
+            histogram.series[text] = value
 
     def add_logged(self, families: dict[str, _Family]) -> None:
         self._exported.apply_late_metadata()
@@ -147,7 +165,7 @@ class _StoreText:
                     mapped.prometheus_name,
                     mapped.description,
                     unit_suffix(mapped.unit),
-                    False,
+                    "gauge",
                 )
             family.series[found[1]] = number
 

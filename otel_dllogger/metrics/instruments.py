@@ -16,12 +16,17 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
+from otel_dllogger.metrics import step_histogram
 from otel_dllogger.metrics.exported_store import ExportedStore
 from otel_dllogger.metrics.internal import PROCESS_METRICS, RANK_METRICS, InternalMetric
+from otel_dllogger.metrics.resource import SCHEMA_URL, SCOPE
+from otel_dllogger.metrics.step_durations import UnrecordedDurations
 from otel_dllogger.metrics.store import DEFAULT_MAX_SERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from opentelemetry.metrics import Histogram
 
     from otel_dllogger.identity import Topology
     from otel_dllogger.metrics.rank_state import RankState
@@ -29,8 +34,6 @@ if TYPE_CHECKING:
 
     Callback = Callable[[CallbackOptions], Iterable[Observation]]
     Observers = list[tuple[SeriesStore, Callback]]
-
-SCOPE = "otel_dllogger"
 
 
 class _Series:
@@ -71,6 +74,14 @@ class Instruments:
         self._revision = -1
         self._families: dict[str, list[_Series]] = {}
         self._seen: dict[int, int] = {}
+        self._step_durations: Histogram | None = None
+        if store.durations is UnrecordedDurations:
+            self._step_durations = self._meter.histogram(
+                step_histogram.NAME,
+                step_histogram.UNIT,
+                step_histogram.TEXT,
+                bounds=step_histogram.BOUNDS_S,
+            )
         for metric in (*RANK_METRICS, *PROCESS_METRICS):
             self._meter.observe(
                 metric.prometheus_name,
@@ -83,8 +94,29 @@ class Instruments:
 
     @property
     def is_current(self) -> bool:
-        """Return whether every series of the store has its instrument."""
-        return self._revision == self._store.revision
+        """Return whether the SDK knows every series of the store, and every duration of a step."""
+        return self._revision == self._store.revision and not any(self._unrecorded())
+
+    def _unrecorded(self) -> Iterator[tuple[RankState, UnrecordedDurations]]:
+        """Yield the ranks with steps whose durations the SDK was not given yet."""
+        if self._step_durations is not None:
+            for state in self._store.rank_states():
+                if isinstance(state.durations, UnrecordedDurations) and state.durations:
+                    yield state, state.durations
+
+    def record_step_durations(self) -> None:
+        """Give the SDK the durations of the steps since the last call.
+
+        A histogram cannot be observed: it is given each value, and may wait for a lock each time.
+        So only a thread of the package calls this, after a collection asked for it. The collection
+        itself does not have these values, but the next one.
+        """
+        if self._step_durations is None or self._store.silent:
+            return
+        for state, durations in self._unrecorded():
+            labels = self._exported.rank_labels(state.rank)
+            for duration_s in durations.take():
+                self._step_durations.record(duration_s, labels)
 
     def register_new(self) -> None:
         """Create the instruments of metrics that were first logged since the last call.
@@ -158,6 +190,8 @@ class Instruments:
     def _observe_internal(self, metric: InternalMetric) -> Callback:
         def callback(_options: CallbackOptions) -> Iterator[Observation]:
             if not self._store.silent:
+                if any(self._unrecorded()):
+                    self._store.on_new_series()
                 for labels, value in metric.observe(self._exported):
                     yield Observation(value, labels)
 
@@ -185,7 +219,7 @@ class _SharedMeter:
     def __init__(
         self, meter_provider: MeterProvider, scope: str, version: str, store: SeriesStore
     ) -> None:
-        self._meter = meter_provider.get_meter(scope, version)
+        self._meter = meter_provider.get_meter(scope, version, schema_url=SCHEMA_URL)
         self._store = store
         self._observers = _of_providers.setdefault(meter_provider, {})
         for observers in self._observers.values():
@@ -223,6 +257,21 @@ class _SharedMeter:
             create(name, [_observe_all(observers)], unit, description)
             self._observers[prometheus_name] = observers
         observers.append((self._store, callback))
+
+    def histogram(
+        self, name: str, unit: str, description: str, *, bounds: Sequence[float]
+    ) -> Histogram:
+        """Return a histogram, the same one for all stores.
+
+        Args:
+            name: The name of the instrument.
+            unit: Its unit, UCUM.
+            description: Its description.
+            bounds: The upper bounds of its buckets, unless a view of the application has others.
+        """
+        return self._meter.create_histogram(
+            name, unit, description, explicit_bucket_boundaries_advisory=bounds
+        )
 
 
 def _observe_all(observers: Observers) -> Callback:

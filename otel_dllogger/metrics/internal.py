@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
+from otel_dllogger.gpu.own_gpu import OWN_GPU
 from otel_dllogger.metrics.naming import label_text
 from otel_dllogger.record import HANG
 
@@ -197,6 +198,13 @@ def _log_time(exported: ExportedStore) -> Observations:
     yield exported.process_labels(), exported.log_seconds
 
 
+def _gpu_info(exported: ExportedStore) -> Observations:
+    device = OWN_GPU.device
+    if device is not None:
+        host = exported.topology.host
+        yield {**exported.process_labels(), "host": host, **device.labels()}, 1.0
+
+
 def in_range(value: float) -> float:
     """Return a value as a float; an int beyond its range becomes the largest float."""
     try:
@@ -274,6 +282,9 @@ PROCESS_METRICS = (
         _log_time,
         unit="s",
         is_counter=True,
+    ),
+    InternalMetric(
+        "dllogger.gpu_info", "The GPU of a rank; join with dcgm-exporter on UUID", _gpu_info
     ),
 )
 """The internal metrics of a training process as a whole."""

@@ -114,6 +114,17 @@ class PhaseTimes:
             interrupted_us += self._outside_us
         return max(interval_us - interrupted_us, 0)
 
+    def steps_us_until(self, elapsed_us: int) -> int:
+        """Return the time of steps since the last training record; 0 before the first one.
+
+        Args:
+            elapsed_us: Until when.
+        """
+        if not self._is_training:
+            return 0
+        outside_us = self._outside_us if self._pending_mark_us == self.mark_us else 0
+        return elapsed_us - self.mark_us - outside_us
+
     @property
     def _train_us(self) -> int:
         """Return the time between training records in which no phase was open."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.metrics.phases import PhaseTimes
 from otel_dllogger.metrics.steps import StepMeaning
 from otel_dllogger.record import EPOCH, GRANULARITIES, ITERATION, Position
 from otel_dllogger.runtime.interruptions import let_through
+
+if TYPE_CHECKING:
+    from otel_dllogger.metrics.step_durations import StepDurations
 
 _NUMBER = (int, float)
 _NUMBER_OR_NONE = (int, float, type(None))
@@ -60,11 +63,19 @@ class RankState:
         last_log_us: The time of the last record, microseconds since the Unix epoch.
         finished: Whether the run's summary was logged, or the Logger was closed.
         meaning: What the rank's steps mean.
+        durations: How long its steps took, None if nobody asked for that.
     """
 
-    def __init__(self, rank: int, start_us: int, meaning: StepMeaning | None = None) -> None:
+    def __init__(
+        self,
+        rank: int,
+        start_us: int,
+        meaning: StepMeaning | None = None,
+        durations: StepDurations | None = None,
+    ) -> None:
         self.rank = str(rank)
         self.meaning = meaning or StepMeaning()
+        self.durations = durations
         self.cells: dict[str, dict[str, float]] = {name: {} for name in GRANULARITIES}
         self.iterations = self.cells[ITERATION]
         self.nonfinite: dict[str, int] = {}
@@ -169,6 +180,8 @@ class RankState:
                 let_through(error)
                 self._stride = 1
             phases = self.phases
+            if self.durations is not None and (steps_us := phases.steps_us_until(elapsed_us)) > 0:
+                self.durations.observe(steps_us, self._stride)
             mark_us = phases.mark_us
             if mark_us < elapsed_us < phases.due_us:
                 phases.mark_us = elapsed_us  # before the interval: see ``PhaseTimes.step_us``
@@ -203,6 +216,7 @@ class RankState:
         plain["place"] = self.place
         plain["meaning"] = self.meaning.to_plain()
         plain["phases"] = self.phases.to_plain()
+        plain["durations"] = None if self.durations is None else self.durations.to_plain()
         return plain
 
     def load_plain(self, plain: dict[str, Any]) -> None:
@@ -221,6 +235,9 @@ class RankState:
             self.cells[name].update(_checked(cell, _NUMBER))
         self.meaning.load_plain(plain["meaning"])
         self.phases.load_plain(plain["phases"])
+        durations = plain.get("durations")  # an earlier version, or setting, had none
+        if self.durations is not None and durations is not None:
+            self.durations.load_plain(durations)
         place = plain["place"]
         if place is None:
             self.place = None

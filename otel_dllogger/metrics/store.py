@@ -46,6 +46,7 @@ from otel_dllogger.values import is_finite, to_number
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from otel_dllogger.metrics.step_durations import StepDurations
     from otel_dllogger.record import Entry, Position, SeriesMetadata
 
 DEFAULT_MAX_SERIES = 10_000
@@ -73,8 +74,8 @@ _SERIES_OF_AN_EVENT = 2
 GOES_ON_US = 300_000_000
 """Microseconds after which a rank that was told to end, and still logs, does not end."""
 
-_SERIES_OF_A_PROCESS = 2
-"""The time spent in ``log`` and ``target_info``; one series per reason comes on top."""
+_SERIES_OF_A_PROCESS = 3
+"""The time spent in ``log``, the GPU and ``target_info``; one series per reason comes on top."""
 
 
 class SeriesStore:
@@ -89,6 +90,7 @@ class SeriesStore:
         start_us: When the run started, microseconds since the Unix epoch.
         max_series: How many series there may be; any beyond that are counted as dropped.
         tell: Takes a decision about what steps mean, in one line; None to warn of it.
+        durations: Keeps how long the steps of a rank took; None to keep nothing of that.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class SeriesStore:
         start_us: int,
         max_series: int = DEFAULT_MAX_SERIES,
         tell: Callable[[str], object] | None = None,
+        durations: type[StepDurations] | None = None,
     ) -> None:
         self.run = run
         self.ranks: dict[int, RankState] = {}
@@ -109,13 +112,15 @@ class SeriesStore:
         self._names: dict[str, str] = {}  # the logged names, if the keys differ from them
         self._minimize: dict[str, bool] = {}
         self.max_series = max_series
-        self._series = len(DIAGNOSTICS.dropped) + _SERIES_OF_A_PROCESS + _SERIES_OF_A_RANK
+        self.durations = durations
+        self._series_of_a_rank = _SERIES_OF_A_RANK + (0 if durations is None else durations.series)
+        self._series = len(DIAGNOSTICS.dropped) + _SERIES_OF_A_PROCESS + self._series_of_a_rank
         self._name_characters = 0
         self._full = False
         self.silent = False
         self.closed = False
-        self.open_phases: Callable[[], dict[str, int]] = dict
-        """Returns the phases of this process that are open, with their time in microseconds."""
+        self.open_phases: Callable[[], dict[str, int | None]] = dict
+        """Returns the open phases of this process, as ``OpenPhases.times_us`` does."""
         self.told_us: int | None = None  # when a signal told the process to end
         self.revision = 0
         """How many times there were new series, or new names for old ones."""
@@ -125,7 +130,7 @@ class SeriesStore:
         self._step_setting = settings.step_meaning()
         self._tell = tell or partial(DIAGNOSTICS.warn, "steps")
         self._stages: dict[str, str | None] = {}  # of metrics whose steps have three elements
-        self._own = RankState(rank, start_us, self._meaning())
+        self._own = self._new_rank(rank, start_us)
         self.ranks[rank] = self._own
         fork.register(self)
 
@@ -455,6 +460,11 @@ class SeriesStore:
         """Return the ranks as they are now."""
         return list(self.ranks.values())
 
+    def _new_rank(self, rank: int, start_us: int) -> RankState:
+        meaning = StepMeaning(self._step_setting, self._tell)
+        durations = None if self.durations is None else self.durations()
+        return RankState(rank, start_us, meaning, durations)
+
     def phases_of(self, state: RankState) -> tuple[dict[str, int], dict[str, bool]]:
         """Return the time in each phase of a rank, and whether the phase is open.
 
@@ -467,12 +477,10 @@ class SeriesStore:
         if state is self._own:
             for name, open_us in self.open_phases().items():
                 if name in times_us or len(opened) < MAX_NAMES:
-                    times_us[name] = times_us.get(name, 0) + open_us
                     opened[name] = True
+                    if open_us is not None:
+                        times_us[name] = times_us.get(name, 0) + open_us
         return times_us, opened
-
-    def _meaning(self) -> StepMeaning:
-        return StepMeaning(self._step_setting, self._tell)
 
     def _stage_of(self, numbers: Mapping[str, float]) -> str | None:
         """Return the stage of metrics that were logged together, None if they have none.
@@ -497,8 +505,8 @@ class SeriesStore:
         if rank is None:
             return self._own
         state = self.ranks.get(rank)
-        if state is None and self._admit(_SERIES_OF_A_RANK):
-            state = self.ranks[rank] = RankState(rank, time_us, self._meaning())
+        if state is None and self._admit(self._series_of_a_rank):
+            state = self.ranks[rank] = self._new_rank(rank, time_us)
             self.revision += 1
         return state
 

@@ -30,7 +30,7 @@ def format_head(name: str, kind: str, text: str, unit: str, *, open_metrics: boo
 
     Args:
         name: The Prometheus name; that of a counter includes ``_total``.
-        kind: ``gauge`` or ``counter``.
+        kind: ``gauge``, ``counter``, ``histogram`` or, in OpenMetrics, ``unknown``.
         text: The description, without quotation marks, which only OpenMetrics escapes.
         unit: The unit with which the Prometheus name ends, ``seconds``; empty if there is none.
         open_metrics: Whether the format is OpenMetrics, which has counters without ``_total``,

@@ -13,16 +13,13 @@ from __future__ import annotations
 import operator
 import struct
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from opentelemetry.proto.common.v1.common_pb2 import (
-    AnyValue,
-    ArrayValue,
-    InstrumentationScope,
-    KeyValue,
-)
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     AGGREGATION_TEMPORALITY_CUMULATIVE,
+    ExponentialHistogram,
+    ExponentialHistogramDataPoint,
     Metric,
     NumberDataPoint,
     ResourceMetrics,
@@ -32,12 +29,15 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMessage
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.metrics.instruments import SCOPE
-from otel_dllogger.metrics.resource import rank_resource
+from otel_dllogger.metrics.resource import SCHEMA_URL, SCOPE, rank_resource
+from otel_dllogger.otlp.any_value import key_values
+from otel_dllogger.otlp.batches import HistogramColumn
 from otel_dllogger.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from opentelemetry.sdk.resources import Resource
 
     from otel_dllogger.metrics.data_points import Description, Series
     from otel_dllogger.otlp.batches import Batch, Column, ResourceKey
@@ -52,18 +52,23 @@ _NO_VALUE = bytes((NumberDataPoint.FLAGS_FIELD_NUMBER << 3, 1))
 
 
 class Encoder:
-    """An encoder of batches, which encodes each resource only once."""
+    """An encoder of batches, which encodes each resource only once.
 
-    def __init__(self) -> None:
+    Args:
+        resource_of: Returns the resource of a run and a rank.
+    """
+
+    def __init__(self, resource_of: Callable[[str, int], Resource] = rank_resource) -> None:
+        self._resource_of = resource_of
         self._resources: dict[ResourceKey, bytes] = {}
         scope = InstrumentationScope(name=SCOPE, version=__version__)
-        self._scope = ScopeMetrics(scope=scope).SerializeToString()
+        self._scope = ScopeMetrics(scope=scope, schema_url=SCHEMA_URL).SerializeToString()
 
     def prepare(self, key: ResourceKey) -> bytes:
         """Return a resource as a message; its environment variables are read only once."""
         known = self._resources.get(key)
         if known is None:
-            resource = rank_resource(*key)
+            resource = self._resource_of(*key)
             known = self._resources[key] = ResourceMetrics(
                 resource=ResourceMessage(attributes=key_values(resource.attributes)),
                 schema_url=resource.schema_url,
@@ -88,36 +93,82 @@ class Encoder:
                 DIAGNOSTICS.caught("backend_failed", f"points of {run}, rank {rank}", error)
         return b"".join(encoded)
 
-    def _encode(self, key: ResourceKey, columns: Mapping[Series, Column]) -> bytes:
+    def _encode(
+        self, key: ResourceKey, columns: Mapping[Series, Column | HistogramColumn]
+    ) -> bytes:
         """Return the points of one resource as a field of the request.
 
         A request with several of these fields, one after another, has several resources.
         """
-        metrics: dict[tuple[str, str, bool], list[bytes]] = {}
-        texts: dict[tuple[str, str, bool], str] = {}
+        metrics: dict[tuple[str, str, _Kind], list[bytes]] = {}
+        texts: dict[tuple[str, str, _Kind], str] = {}
         for series, column in columns.items():
             description = series.describe()
-            metric_key = (description.name, description.unit, description.start_us is not None)
+            kind = _SUM if description.start_us is not None else _GAUGE
+            if isinstance(column, HistogramColumn):
+                kind = _HISTOGRAM
+                encoded_points = _histograms(description, column)
+            else:
+                encoded_points = _points(_prefix(series, description), column)
+            metric_key = (description.name, description.unit, kind)
             texts[metric_key] = description.text
-            points = metrics.setdefault(metric_key, [])
-            points += _points(_prefix(series, description), column)
+            metrics.setdefault(metric_key, []).extend(encoded_points)
         encoded = [self._scope]
         for metric_key, points in metrics.items():
-            name, unit, is_sum = metric_key
+            name, unit, kind = metric_key
             head = Metric(name=name, unit=unit, description=texts[metric_key]).SerializeToString()
-            if is_sum:
-                # Fields may come in any order and more than once: these are merged with the points.
-                points.append(_SUM)
-            field = Metric.SUM_FIELD_NUMBER if is_sum else Metric.GAUGE_FIELD_NUMBER
-            metric = head + _field(field, b"".join(points))
+            # Fields may come in any order and more than once: these are merged with the points.
+            points.append(kind.settings)
+            metric = head + _field(kind.field, b"".join(points))
             encoded.append(_field(ScopeMetrics.METRICS_FIELD_NUMBER, metric))
         scope = _field(ResourceMetrics.SCOPE_METRICS_FIELD_NUMBER, b"".join(encoded))
         return _field(1, self.prepare(key) + scope)  # the request's resource_metrics
 
 
-_SUM = Sum(
-    aggregation_temporality=AGGREGATION_TEMPORALITY_CUMULATIVE, is_monotonic=True
-).SerializeToString()
+class _Kind(NamedTuple):
+    """What a metric is: its field in the message, and what is in there beside its points."""
+
+    field: int
+    settings: bytes
+
+
+_GAUGE = _Kind(Metric.GAUGE_FIELD_NUMBER, b"")
+_SUM = _Kind(
+    Metric.SUM_FIELD_NUMBER,
+    Sum(
+        aggregation_temporality=AGGREGATION_TEMPORALITY_CUMULATIVE, is_monotonic=True
+    ).SerializeToString(),
+)
+_HISTOGRAM = _Kind(
+    Metric.EXPONENTIAL_HISTOGRAM_FIELD_NUMBER,
+    ExponentialHistogram(
+        aggregation_temporality=AGGREGATION_TEMPORALITY_CUMULATIVE
+    ).SerializeToString(),
+)
+
+
+def _histograms(description: Description, column: HistogramColumn) -> list[bytes]:
+    """Return the points of a histogram, of which there is one in a quarter minute."""
+    attributes = key_values(description.attributes)
+    encoded = []
+    for time_us, value in sorted(zip(column.times_us, column.values, strict=True)):
+        point = ExponentialHistogramDataPoint(
+            attributes=attributes,
+            start_time_unix_nano=(description.start_us or 0) * 1000,
+            time_unix_nano=time_us * 1000,
+            count=value.steps,
+            sum=value.sum_s,
+            scale=value.scale,
+            positive=ExponentialHistogramDataPoint.Buckets(
+                offset=value.offset, bucket_counts=value.counts
+            ),
+            min=value.least_s,
+            max=value.most_s,
+        )
+        encoded.append(
+            _field(ExponentialHistogram.DATA_POINTS_FIELD_NUMBER, point.SerializeToString())
+        )
+    return encoded
 
 
 def _points(prefix: bytes, column: Column) -> list[bytes]:
@@ -158,24 +209,3 @@ def _length(value: int) -> bytes:
         value >>= 7
     encoded.append(value)
     return bytes(encoded)
-
-
-def key_values(attributes: Mapping[str, Any]) -> list[KeyValue]:
-    """Return attributes as OTLP messages.
-
-    Args:
-        attributes: Text, numbers, and sequences of those.
-    """
-    return [KeyValue(key=key, value=_any_value(value)) for key, value in attributes.items()]
-
-
-def _any_value(value: object) -> AnyValue:
-    if isinstance(value, bool):
-        return AnyValue(bool_value=value)
-    if isinstance(value, int):
-        return AnyValue(int_value=value)
-    if isinstance(value, float):
-        return AnyValue(double_value=value)
-    if isinstance(value, (list, tuple)):
-        return AnyValue(array_value=ArrayValue(values=map(_any_value, value)))
-    return AnyValue(string_value=str(value))

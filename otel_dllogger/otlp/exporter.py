@@ -6,22 +6,14 @@ import dataclasses
 import math
 import random
 import time
-from itertools import groupby, islice
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.errors import count_of
-from otel_dllogger.otlp.batches import MAX_POINTS, Batch
 from otel_dllogger.otlp.transport import Answer, Outcome
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from otel_dllogger.metrics.data_points import Series
-    from otel_dllogger.otlp.batches import ResourceKey
-    from otel_dllogger.otlp.encoder import Encoder
     from otel_dllogger.otlp.transport import Transport
 
 FIRST_WAIT_S = 0.5
@@ -33,7 +25,6 @@ MAX_RETRY_AFTER_S = 300.0
 """The longest wait that a collector may ask for; anything longer is probably a mistake."""
 
 _MAX_DOUBLINGS = 30
-_TELL_INTERVAL_S = 60.0
 
 
 def backoff_s(failures: int, retry_after_s: float | None) -> float:
@@ -56,8 +47,8 @@ class Exporter:
     Args:
         transport: Sends a request.
         timeout_s: Seconds that a request may take.
-        waits_for_mending: Whether to retry a request even if the address or the permission is
-            wrong; otherwise that counts as a refusal.
+        misdirected: The outcome of a request for which the address or the permission is wrong:
+            ``RETRY`` to wait until that is mended, ``REFUSED``, or ``MISDIRECTED`` as it is.
         clock: Monotonic seconds.
 
     Attributes:
@@ -70,12 +61,12 @@ class Exporter:
         transport: Transport,
         *,
         timeout_s: float,
-        waits_for_mending: bool = False,
+        misdirected: Outcome = Outcome.REFUSED,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transport = transport
         self._timeout_s = timeout_s
-        self._misdirected = Outcome.RETRY if waits_for_mending else Outcome.REFUSED
+        self._misdirected = misdirected
         self._clock = clock
         self.failures = 0
         self.due_s = clock()
@@ -88,8 +79,8 @@ class Exporter:
             most_s: The longest time that it may take, in seconds, even if ``timeout_s`` is more.
 
         Returns:
-            The answer, whose outcome is ``TAKEN``, ``REFUSED`` or ``RETRY``; a retry is due after
-            ``wait_s``. An exception from the transport may pass, like a collector's failures.
+            The answer; if its outcome is ``RETRY``, a retry is due after ``wait_s``. An exception
+            from the transport may pass, like a collector's failures.
         """
         try:
             answer = self._transport.send(request, min(self._timeout_s, most_s))
@@ -117,127 +108,3 @@ class Exporter:
     def close(self) -> None:
         """Close the transport."""
         self._transport.close()
-
-
-class Stopped(BaseException):
-    """Raised if the process should end before a collector has taken all points.
-
-    It is not an Exception, so that code that catches the faults of single lines lets it through.
-    """
-
-
-class Refused(Stopped):
-    """Raised if a collector refuses the points for good."""
-
-
-class PatientExporter:
-    """An exporter for points of many ranks that waits until a collector has taken them.
-
-    It drops nothing for lack of room: the reader of the logs waits, and the logs keep what it
-    has not read yet.
-
-    Args:
-        transport: Sends a request.
-        encoder: Encodes it.
-        timeout_s: Seconds that a request may take.
-        stopping: Set when the process should end.
-        tell: Takes a line for the user about a failure or a refusal.
-        patience_s: Seconds of failures after which it gives up; None for never.
-        skips_refused: Whether to go on after a request that a collector refuses as a whole;
-            otherwise it gives up, and the points do not count as sent.
-
-    Attributes:
-        sent: The number of points that were taken.
-        refused: The number of points that a collector refused.
-        on_answer: Called when there are no unsent points left.
-    """
-
-    def __init__(
-        self,
-        transport: Transport,
-        encoder: Encoder,
-        *,
-        timeout_s: float,
-        stopping: threading.Event,
-        tell: Callable[[str], object],
-        patience_s: float | None = None,
-        skips_refused: bool = True,
-    ) -> None:
-        self._exporter = Exporter(transport, timeout_s=timeout_s, waits_for_mending=skips_refused)
-        self._encoder = encoder
-        self._stopping = stopping
-        self._tell = tell
-        self._patience_s = math.inf if patience_s is None else patience_s
-        self._skips_refused = skips_refused
-        self._told_at_s = -_TELL_INTERVAL_S
-        self._batch: Batch | None = None
-        self.sent = 0
-        self.refused = 0
-        self.on_answer: Callable[[], object] = lambda: None
-
-    def add(self, resource: ResourceKey, points: Iterable[tuple[Series, int, float]]) -> None:
-        """Add the points of one item; some may be sent at once.
-
-        Args:
-            resource: The resource that they belong to.
-            points: The series, time in microseconds since the Unix epoch, and value of each.
-
-        Raises:
-            Stopped: If the process should end, or ``patience_s`` has passed.
-        """
-        for time_us, group in groupby(points, itemgetter(1)):
-            values = ((series, value) for series, _time_us, value in group)
-            while part := list(islice(values, MAX_POINTS)):
-                batch = self._batch
-                if batch is not None and not batch.has_room(time_us, len(part)):
-                    if self._stopping.is_set():
-                        raise Stopped("the process is about to end")
-                    self.flush()
-                    batch = None
-                if batch is None:
-                    batch = self._batch = Batch(time_us)
-                batch.add(resource, time_us, part)
-
-    def forget(self, resource: ResourceKey) -> None:
-        """Forget a resource whose points were all sent."""
-        self._encoder.forget(resource)
-
-    def flush(self) -> None:
-        """Send all points, and wait until a collector has taken them.
-
-        Raises:
-            Stopped: If the process should end, or ``patience_s`` has passed.
-        """
-        batch = self._batch
-        if batch is not None:
-            self._count(self._send(self._encoder.encode(batch)), batch.points)
-            self._batch = None
-            self.on_answer()
-
-    def _send(self, request: bytes) -> Answer:
-        exporter, since_s = self._exporter, time.monotonic()
-        while True:
-            answer = exporter.attempt(request)
-            if answer.outcome is Outcome.REFUSED and not self._skips_refused:
-                raise Refused(answer.message.rstrip(": "))
-            if answer.outcome is not Outcome.RETRY:
-                return answer
-            if exporter.failures == 1:
-                self._tell(f"no collector accepts the metrics, trying again: {answer.message}")
-            wait_s = exporter.wait_s
-            if time.monotonic() - since_s + wait_s > self._patience_s:
-                raise Stopped(answer.message)
-            if self._stopping.wait(wait_s):
-                raise Stopped(answer.message)
-
-    def _count(self, answer: Answer, points: int) -> None:
-        refused = min(answer.refused, points) if answer.outcome is Outcome.TAKEN else points
-        now_s = time.monotonic()
-        if refused and now_s >= self._told_at_s + _TELL_INTERVAL_S:
-            self._told_at_s = now_s
-            why = answer.message.rstrip(": ")
-            self._tell(
-                f"a collector refused {count_of(self.refused + refused, 'point')} so far: {why}"
-            )
-        self.refused += refused
-        self.sent += points - refused

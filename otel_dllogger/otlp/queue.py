@@ -63,12 +63,19 @@ class EntryQueue:
     Args:
         limit_bytes: The bytes that the entries may take, by a cheap estimate.
         on_pressure: Called once when half of the queue's guaranteed share is full; must not wait.
+        count: Returns how much an entry counts if it is lost; by default, its metric values.
     """
 
-    def __init__(self, limit_bytes: int, on_pressure: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        limit_bytes: int,
+        on_pressure: Callable[[], None],
+        count: Callable[[QueueEntry], int] | None = None,
+    ) -> None:
         self._limit_bytes = limit_bytes
         self._pressure_bytes = limit_bytes // QUEUE_SHARE // 2
         self._on_pressure = on_pressure
+        self._count = count or count_values
         self._entries: deque[QueueEntry] = deque()
         self._bytes = 0
         self._pressed = False
@@ -93,7 +100,7 @@ class EntryQueue:
             if (taken := self.pop()) is None:  # emptied by a close that came meanwhile
                 return
             entry = taken
-        values = count_values(entry)
+        values = self._count(entry)
         if values and not self._silent:
             DIAGNOSTICS.count("otlp_exit", "logged after the OTLPBackend was closed", count=values)
 
@@ -110,7 +117,7 @@ class EntryQueue:
             if len(self._entries) <= 1 or (entry := self.pop()) is None:
                 return
             self._bytes -= _size_bytes(entry)
-            self._dropped += count_values(entry)
+            self._dropped += self._count(entry)
 
     def pop(self) -> QueueEntry | None:
         """Remove and return the oldest entry, None if there is none."""
@@ -141,7 +148,7 @@ class EntryQueue:
         self._closed = True
         left = 0
         while (entry := self.pop()) is not None:
-            left += count_values(entry)
+            left += self._count(entry)
         return left + self.begin_take()[1]
 
     def silence(self) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from otel_dllogger.metrics.data_points import DataPoints
     from otel_dllogger.metrics.rank_state import RankState
-    from otel_dllogger.otlp.batches import Backlog
+    from otel_dllogger.otlp.batches import Backlog, Batch
     from otel_dllogger.otlp.queue import EntryQueue, QueueEntry
 
 _MAX_TIME_US = 2**63 // 1000 - 1  # nanoseconds in 64 bits: the year 2262
@@ -40,7 +40,7 @@ class Replay:
     def __init__(
         self,
         queue: EntryQueue,
-        backlog: Backlog,
+        backlog: Backlog[Batch],
         points: DataPoints,
         *,
         max_queue_bytes: int,

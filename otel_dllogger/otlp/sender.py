@@ -6,9 +6,10 @@ import math
 import random
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
+from otel_dllogger.otlp.batches import Batching, SomeBatch
 from otel_dllogger.otlp.transport import Answer, Outcome
 from otel_dllogger.runtime.closing import CLOSE_S
 from otel_dllogger.runtime.wakers import Waker
@@ -16,12 +17,8 @@ from otel_dllogger.runtime.wakers import Waker
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_dllogger.otlp.batches import Backlog, Batch
-    from otel_dllogger.otlp.encoder import Encoder
+    from otel_dllogger.otlp.batches import Backlog
     from otel_dllogger.otlp.exporter import Exporter
-    from otel_dllogger.otlp.replay import Replay
-
-THREAD_NAME = "otel-dllogger-otlp"
 
 EXIT_S = CLOSE_S
 """The longest time that a close takes, in seconds, whatever the collector does."""
@@ -29,12 +26,32 @@ EXIT_S = CLOSE_S
 _ATTEMPTS_AT_EXIT = 3
 
 
-class Sender:
+Encoded_contra = TypeVar("Encoded_contra", bound=Batching, contravariant=True)
+
+
+class Replaying(Protocol):
+    """What turns a queue into batches."""
+
+    def take(self, *, observe: bool = False) -> None:
+        """Take everything that was queued so far."""
+
+    def close(self) -> int:
+        """Accept no more entries; return how much of what was logged is in no batch."""
+
+
+class Encoding(Protocol[Encoded_contra]):
+    """What turns a batch into a request."""
+
+    def encode(self, batch: Encoded_contra) -> bytes:
+        """Return the request, empty if nothing of the batch can be encoded."""
+
+
+class Sender(Generic[SomeBatch]):
     """A sender that turns the queue into requests, on a thread of its own.
 
     Args:
-        replay: Turns logged entries into points.
-        backlog: Where the points go.
+        replay: Turns logged entries into batches.
+        backlog: Where the batches go.
         encoder: Turns a batch into bytes.
         exporter: Sends the bytes.
         interval_s: Roughly the time that a value waits to share a request with others, in
@@ -42,11 +59,15 @@ class Sender:
         clock: Monotonic seconds.
     """
 
+    THREAD_NAME = "otel-dllogger-otlp"
+    NOUN = "metrics"
+    UNITS = "values"
+
     def __init__(
         self,
-        replay: Replay,
-        backlog: Backlog,
-        encoder: Encoder,
+        replay: Replaying,
+        backlog: Backlog[SomeBatch],
+        encoder: Encoding[SomeBatch],
         exporter: Exporter,
         *,
         interval_s: float,
@@ -62,12 +83,12 @@ class Sender:
         # Protects the state of sending, but is not held while sending; reentrant for signal
         # handlers.
         self._lock = threading.RLock()
-        self._sending: Batch | None = None
+        self._sending: SomeBatch | None = None
         self._hurry = False
         self._hurried_s: float | None = None  # since when, if there was no answer yet
         self._close_by_s: float | None = None
         self._given_up = False
-        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=self.THREAD_NAME, daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
@@ -184,28 +205,31 @@ class Sender:
             if self._close_by_s is None:
                 self._replay.take()
 
-    def _send(self, batch: Batch, most_s: float) -> Answer:
+    def _send(self, batch: SomeBatch, most_s: float) -> Answer:
         request = self._encoder.encode(batch)
         if not request:  # a bug, which a second try would not change
             return Answer(Outcome.REFUSED, message="a batch that cannot be encoded")
         return self._exporter.attempt(request, most_s)
 
-    def _read(self, answer: Answer, batch: Batch) -> None:
+    def _read(self, answer: Answer, batch: SomeBatch) -> None:
         """Count what a collector refused, since sending it again would change nothing."""
         if answer.outcome is Outcome.REFUSED:
             self._refused(batch.logged, answer.message)
         elif answer.refused:
-            self._refused(min(answer.refused, batch.points), answer.message)
+            self._refused(min(answer.refused, batch.size), answer.message)
         elif answer.message:
             DIAGNOSTICS.warn("otlp_message", f"the collector says: {answer.message}")
 
     def _refused(self, count: int, message: str) -> None:
         if count:
-            DIAGNOSTICS.count("otlp_refused", f"a collector refused values: {message}", count=count)
+            DIAGNOSTICS.count(
+                "otlp_refused", f"a collector refused {self.UNITS}: {message}", count=count
+            )
 
     def _warn_of_outage(self, answer: Answer) -> None:
         if self._exporter.failures > 1:  # one is a restart, or an idle connection
             DIAGNOSTICS.warn(
                 "otlp_outage",
-                f"no collector accepts the metrics, they are kept and sent later: {answer.message}",
+                f"no collector accepts the {self.NOUN}, they are kept and sent later: "
+                f"{answer.message}",
             )

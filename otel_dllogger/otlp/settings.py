@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from otel_dllogger import arguments, settings
@@ -27,8 +27,6 @@ COMPRESSIONS = ("none", "gzip")
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _HTTP_DEFAULT = "http://localhost:4318"
 _GRPC_DEFAULT = "http://localhost:4317"
-METRICS_PATH = "/v1/metrics"
-_WHOLE_PATHS = (METRICS_PATH, "/api/v1/push")  # VictoriaMetrics has two names for the same
 _TIMEOUT_DEFAULT_S = 10.0
 _TIMEOUT_MAX_S = 300.0
 
@@ -36,11 +34,36 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class OTLPOptions:
-    """Where requests go, and how.
+class Signal(NamedTuple):
+    """One of OTLP's signals.
 
     Attributes:
+        name: Its name in variables.
+        path: The path to which its requests are posted.
+        method: The method of gRPC that takes its requests.
+    """
+
+    name: str
+    path: str
+    method: str
+
+
+METRICS = Signal(
+    "METRICS",
+    "/v1/metrics",
+    "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+)
+LOGS = Signal("LOGS", "/v1/logs", "/opentelemetry.proto.collector.logs.v1.LogsService/Export")
+
+_METRICS_PATHS = (METRICS.path, "/api/v1/push")  # VictoriaMetrics has two names for the same
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OTLPOptions:
+    """Where requests of one signal go, and how.
+
+    Attributes:
+        signal: The signal.
         protocol: ``http/protobuf`` or ``grpc``.
         address: The whole URL for HTTP, which may hold a password, ``host:port`` for gRPC.
         secure: Whether to use TLS.
@@ -52,6 +75,7 @@ class OTLPOptions:
         client_key: A file with this client's key.
     """
 
+    signal: Signal
     protocol: str
     address: str = dataclasses.field(repr=False)
     secure: bool
@@ -64,6 +88,7 @@ class OTLPOptions:
 
 
 def read_options(
+    signal: Signal = METRICS,
     *,
     endpoint: str | None = None,
     protocol: str | None = None,
@@ -74,7 +99,8 @@ def read_options(
     """Combine arguments and variables.
 
     Args:
-        endpoint: A URL; for HTTP, ``/v1/metrics`` is appended unless it is there.
+        signal: The signal that is sent.
+        endpoint: A URL; for HTTP, the path of the signal is appended unless it is there.
         protocol: One of ``PROTOCOLS``.
         headers: Headers in addition to those of the environment, which they override.
         timeout_s: Seconds that one request may take.
@@ -83,39 +109,85 @@ def read_options(
     Raises:
         ConfigurationError: If an argument, or the endpoint in the environment, is invalid.
     """
-    chosen = _choose("protocol", protocol, PROTOCOLS)
-    address, secure = _http_address(endpoint) if chosen == HTTP else _grpc_address(endpoint)
+    chosen = _choose(signal, "protocol", protocol, PROTOCOLS)
+    find_address = _http_address if chosen == HTTP else _grpc_address
+    address, secure = find_address(signal, endpoint)
     return OTLPOptions(
+        signal=signal,
         protocol=chosen,
         address=address,
         secure=secure,
-        headers=_headers(headers, "ascii" if chosen == GRPC else "latin-1"),
-        timeout_s=_timeout_s(timeout_s),
-        compression=_choose("compression", compression, COMPRESSIONS),
-        certificate=_variable("CERTIFICATE") or None,
-        client_certificate=_variable("CLIENT_CERTIFICATE") or None,
-        client_key=_variable("CLIENT_KEY") or None,
+        headers=_headers(signal, headers, "ascii" if chosen == GRPC else "latin-1"),
+        timeout_s=_timeout_s(signal, timeout_s),
+        compression=_choose(signal, "compression", compression, COMPRESSIONS),
+        certificate=_variable(signal, "CERTIFICATE") or None,
+        client_certificate=_variable(signal, "CLIENT_CERTIFICATE") or None,
+        client_key=_variable(signal, "CLIENT_KEY") or None,
     )
 
 
-def _variable(name: str) -> str:
-    """Return the value of a setting: the one for metrics, else the one for all signals."""
-    return settings.text(_set_variable(name), "")
+def read_logs_options(
+    *,
+    endpoint: str | None = None,
+    protocol: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+    compression: str | None = None,
+) -> OTLPOptions | None:
+    """Return the options of the logs that go with metrics, None if no logs are to be sent.
+
+    The arguments are those of the metrics. Where OTEL_EXPORTER_OTLP_LOGS_ENDPOINT names a
+    receiver of its own, they do not apply: the headers may hold a secret that is not for it.
+    Where an address is set for metrics alone, none is known for logs.
+
+    Raises:
+        ConfigurationError: If the endpoint in the environment is invalid.
+    """
+    if not settings.exports_otlp(settings.LOGS_EXPORTER):
+        return None
+    if settings.text(_own_variable(LOGS, "ENDPOINT"), ""):
+        return read_options(LOGS)
+    is_for_metrics_alone = settings.text(_own_variable(METRICS, "ENDPOINT"), "")
+    if not endpoint and is_for_metrics_alone and not settings.text(_ENDPOINT, ""):
+        return None
+    return read_options(
+        LOGS,
+        endpoint=endpoint,
+        protocol=protocol,
+        headers=headers,
+        timeout_s=timeout_s,
+        compression=compression,
+    )
 
 
-def _set_variable(name: str) -> str:
+def are_logs_asked_for() -> bool:
+    """Return whether a variable asks for logs, rather than that they go along with metrics."""
+    names = (settings.LOGS_EXPORTER, _own_variable(LOGS, "ENDPOINT"))
+    return any(settings.text(name, "") for name in names)
+
+
+def _variable(signal: Signal, name: str) -> str:
+    """Return the value of a setting: the one for the signal, else the one for all signals."""
+    return settings.text(_set_variable(signal, name), "")
+
+
+def _set_variable(signal: Signal, name: str) -> str:
     """Return the name of the variable that a setting comes from."""
-    for_metrics = f"OTEL_EXPORTER_OTLP_METRICS_{name}"
-    return for_metrics if settings.text(for_metrics, "") else f"OTEL_EXPORTER_OTLP_{name}"
+    own = _own_variable(signal, name)
+    return own if settings.text(own, "") else f"OTEL_EXPORTER_OTLP_{name}"
 
 
-def _choose(option: str, argument: str | None, allowed: tuple[str, ...]) -> str:
+def _own_variable(signal: Signal, name: str) -> str:
+    return f"OTEL_EXPORTER_OTLP_{signal.name}_{name}"
+
+
+def _choose(signal: Signal, option: str, argument: str | None, allowed: tuple[str, ...]) -> str:
     """Return an option; an invalid argument is an error, an invalid variable a warning."""
     if argument is not None:
         step = f"pass {option}={allowed[0]!r}, or leave it out"
         arguments.one_of(option, argument, allowed, step=step)
         return argument
-    variable = _set_variable(option.upper())
+    variable = _set_variable(signal, option.upper())
     text = settings.text(variable, "").lower()
     if text and text not in allowed:
         DIAGNOSTICS.warn(
@@ -126,34 +198,36 @@ def _choose(option: str, argument: str | None, allowed: tuple[str, ...]) -> str:
     return text if text in allowed else allowed[0]
 
 
-def _http_address(endpoint: str | None) -> tuple[str, bool]:
+def _http_address(signal: Signal, endpoint: str | None) -> tuple[str, bool]:
     """Return the URL to post to.
 
-    OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is used as it is. The path of the signal is appended to
-    OTEL_EXPORTER_OTLP_ENDPOINT and to an argument, unless they end with it: people give either.
+    The variable for one signal, as OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, is used as it is. The
+    path of the signal is appended to OTEL_EXPORTER_OTLP_ENDPOINT and to an argument, unless they
+    end with it: people give either. It replaces that of another signal.
     """
-    variable = None if endpoint else _set_variable("ENDPOINT")
-    url = endpoint or _variable("ENDPOINT") or _HTTP_DEFAULT
+    variable = None if endpoint else _set_variable(signal, "ENDPOINT")
+    url = endpoint or _variable(signal, "ENDPOINT") or _HTTP_DEFAULT
     parts = _split(url)
     if parts is None or parts.scheme not in ("http", "https"):
         raise _not_an_address(variable, url, _HTTP_DEFAULT)
     path = parts.path.rstrip("/")
     if variable in (None, _ENDPOINT):
-        if not path.endswith(_WHOLE_PATHS):
-            path += METRICS_PATH
+        given = next(filter(path.endswith, (*_METRICS_PATHS, LOGS.path)), "")
+        if given not in (_METRICS_PATHS if signal is METRICS else (LOGS.path,)):
+            path = path.removesuffix(given) + signal.path
         url = urlsplit(url)._replace(path=path).geturl()
     return url, parts.scheme == "https"
 
 
-def _grpc_address(endpoint: str | None) -> tuple[str, bool]:
+def _grpc_address(signal: Signal, endpoint: str | None) -> tuple[str, bool]:
     """Return the target of the channel, and whether it uses TLS.
 
     The scheme decides; without one, OTEL_EXPORTER_OTLP_INSECURE does, which is false by default.
     """
-    variable = None if endpoint else _set_variable("ENDPOINT")
-    given = url = endpoint or _variable("ENDPOINT") or _GRPC_DEFAULT
+    variable = None if endpoint else _set_variable(signal, "ENDPOINT")
+    given = url = endpoint or _variable(signal, "ENDPOINT") or _GRPC_DEFAULT
     if "://" not in url:
-        insecure = _variable("INSECURE").lower() == "true"
+        insecure = _variable(signal, "INSECURE").lower() == "true"
         url = f"{'http' if insecure else 'https'}://{url}"
     parts = _split(url)
     if parts is not None and parts.scheme == "unix":
@@ -198,14 +272,14 @@ def _not_an_address(variable: str | None, url: str, example: str) -> Configurati
     )
 
 
-def _headers(argument: Mapping[str, str] | None, encoding: str) -> dict[str, str]:
+def _headers(signal: Signal, argument: Mapping[str, str] | None, encoding: str) -> dict[str, str]:
     """Return the headers of the environment and of the argument, which takes precedence.
 
     Warnings name an invalid header but do not show it: requests and gRPC would show all of it,
     and so would OpenTelemetry's own reader of the variable.
     """
     headers: dict[str, str] = {}
-    for entry in filter(None, map(str.strip, _variable("HEADERS").split(","))):
+    for entry in filter(None, map(str.strip, _variable(signal, "HEADERS").split(","))):
         name, equals, value = map(str.strip, entry.partition("="))
         if " " not in value:  # the specification has them encoded
             name, value = unquote(name).strip(), unquote(value).strip()
@@ -239,7 +313,7 @@ def _is_header(name: object, value: object, encoding: str) -> bool:
     )
 
 
-def _timeout_s(argument: float | None) -> float:
+def _timeout_s(signal: Signal, argument: float | None) -> float:
     """Return the time limit of a request.
 
     In the specification OTEL_EXPORTER_OTLP_TIMEOUT is in milliseconds, while OpenTelemetry's
@@ -248,8 +322,6 @@ def _timeout_s(argument: float | None) -> float:
     if argument is not None:
         step = f"leave it out for the default, {_TIMEOUT_DEFAULT_S:g}"
         return arguments.seconds("timeout_s", argument, most=_TIMEOUT_MAX_S, step=step)
-    name = "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT"
-    if not settings.text(name, ""):
-        name = "OTEL_EXPORTER_OTLP_TIMEOUT"
+    name = _set_variable(signal, "TIMEOUT")
     value = settings.number(name, _TIMEOUT_DEFAULT_S, least=0.001, most=_TIMEOUT_MAX_S * 1000)
     return value if value <= _TIMEOUT_MAX_S else value / 1000

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from otel_dllogger.errors import in_words, installing, one_line
-from otel_dllogger.otlp.settings import GRPC, HTTP, METRICS_PATH
+from otel_dllogger.otlp.settings import GRPC, HTTP, LOGS, METRICS
 from otel_dllogger.redaction import REDACTED, redact
 from otel_dllogger.version import USER_AGENT
 
@@ -40,7 +40,6 @@ _NO_SUCH_PATH = (404, 405)
 _NO_SUCH_PATH_OF_VICTORIAMETRICS = b"unsupported path"  # with status 400
 _PACKAGES = {GRPC: ("grpc", "google.rpc"), HTTP: ("requests",)}
 _BASES = ("/opentelemetry", "/api/v1/otlp")  # of VictoriaMetrics and Prometheus
-_EXPORT = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 
 
 class Outcome(enum.Enum):
@@ -59,7 +58,7 @@ class Answer:
     Attributes:
         outcome: The outcome of the request.
         retry_after_s: Seconds that the collector asks to wait, if it does.
-        refused: How many points of a request that was taken in part were refused.
+        refused: How many points or log records of a request that was taken in part were refused.
         message: A line for the user; empty if there is nothing to report.
     """
 
@@ -127,6 +126,7 @@ class _HTTPTransport:
         self._errors = requests.RequestException
         self._safe = _Safe(options)
         self._url = options.address
+        self._right_path = _right_path(options)
         self._gzip = options.compression == "gzip"
         self._session = session = requests.Session()
         session.headers["user-agent"] = USER_AGENT
@@ -172,16 +172,7 @@ class _HTTPTransport:
         return Answer(
             outcome,
             retry_after_s=parse_retry_after(headers.get("retry-after")),
-            message=f"{said.rstrip(': ')}; {self._right_path()}" if is_wrong_path else said,
-        )
-
-    def _right_path(self) -> str:
-        """Return what to do if nothing takes OTLP at the URL's path."""
-        if urlsplit(self._url).path.rstrip("/").endswith(_BASES):
-            return f"add {METRICS_PATH} to OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
-        return (
-            "the endpoint of VictoriaMetrics is http://HOST:8428/opentelemetry, that of "
-            "Prometheus, with --web.enable-otlp-receiver, http://HOST:9090/api/v1/otlp"
+            message=f"{said.rstrip(': ')}; {self._right_path}" if is_wrong_path else said,
         )
 
     def close(self) -> None:
@@ -222,7 +213,7 @@ class _GRPCTransport:
             self._channel = grpc.secure_channel(options.address, credentials, **arguments)
         else:
             self._channel = grpc.insecure_channel(options.address, **arguments)
-        self._export: Any = self._channel.unary_unary(_EXPORT)  # bytes in, bytes out
+        self._export: Any = self._channel.unary_unary(options.signal.method)  # bytes in, bytes out
 
     def send(self, request: bytes, timeout_s: float) -> Answer:
         try:
@@ -290,8 +281,26 @@ def parse_retry_after(text: str | None) -> float | None:
     return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
+def _right_path(options: OTLPOptions) -> str:
+    """Return what to do if nothing takes the signal at the URL's path."""
+    if options.signal is LOGS:
+        return (
+            "set OTEL_EXPORTER_OTLP_LOGS_ENDPOINT to a receiver of logs, such as "
+            "http://HOST:9428/insert/opentelemetry/v1/logs of VictoriaLogs"
+        )
+    if urlsplit(options.address).path.rstrip("/").endswith(_BASES):
+        return f"add {METRICS.path} to OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+    return (
+        "the endpoint of VictoriaMetrics is http://HOST:8428/opentelemetry, that of "
+        "Prometheus, with --web.enable-otlp-receiver, http://HOST:9090/api/v1/otlp"
+    )
+
+
 def _partly(body: bytes, safe: _Safe) -> Answer:
-    """Read the answer to a request that was taken, perhaps without some of its points."""
+    """Read the answer to a request that was taken, perhaps without some of what was in it.
+
+    The answers to metrics and to logs have the same two fields, under other names.
+    """
     from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2  # noqa: PLC0415
 
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import runpy
 import shutil
@@ -173,8 +174,10 @@ def test_all_pods_are_one_run_at_the_pods_address(monkeypatch, tmp_path):
     for name, one in environment.items():
         field = one.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath", "")
         key = re.fullmatch(r"metadata\.labels\['(.+)'\]", field)
-        value = labels[key[1]] if key else one.get("value", "node-1")
-        monkeypatch.setenv(name, value.replace("$(NODE_NAME)", "node-1"))
+        value = labels[key[1]] if key else one.get("value", f"the {field}")
+        # Kubernetes fills in the variables before it in the list.
+        value = re.sub(r"\$\((\w+)\)", lambda match: os.environ[match[1]], value)
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("OTEL_DLLOGGER_LINGER_SECONDS", "0")
     rank = Rank(tmp_path, run="none")  # what torchrun without --rdzv-id says
     try:
@@ -186,4 +189,10 @@ def test_all_pods_are_one_run_at_the_pods_address(monkeypatch, tmp_path):
         rank.end()
         rank.process.stdout.close()
     assert re.search(r'^dllogger_rank_info\{.*run="resnet50-a"', page, re.MULTILINE)
-    assert 'k8s_node_name="node-1"' in page
+    for label, field in {
+        "k8s_node_name": "spec.nodeName",
+        "k8s_namespace_name": "metadata.namespace",
+        "k8s_pod_name": "metadata.name",
+        "k8s_pod_uid": "metadata.uid",
+    }.items():
+        assert f'{label}="the {field}"' in page

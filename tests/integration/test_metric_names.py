@@ -12,8 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.bridge import BridgeProcess
 from tests.support.dashboards import BOARDS, expressions_of, texts_of
+from tests.support.nvml import FOUR, build_library, describe
 from tests.support.paths import ROOT
-from tests.support.prometheus import OF_THEMSELVES, find_program
+from tests.support.prometheus import OF_THEMSELVES, find_program, wait_for
 from tests.support.promql import read
 from tests.support.rank import Rank
 
@@ -29,7 +30,9 @@ TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # What Prometheus and its rules make themselves.
 OF_EXPORTERS = {  # node_exporter 1.x, dcgm-exporter 3 and 4
     *("node_cpu_seconds_total", "node_memory_MemAvailable_bytes", "node_memory_MemTotal_bytes"),
-    *("node_uname_info", "DCGM_FI_DEV_GPU_UTIL"),
+    "node_uname_info",
+    *("DCGM_FI_DEV_GPU_TEMP", "DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_POWER_USAGE"),
+    *("DCGM_FI_DEV_SM_CLOCK", "DCGM_FI_DEV_XID_ERRORS"),
 }
 OF_PROMETHEUS = {"up", "ALERTS", "ALERTS_FOR_STATE"}.union(*OF_THEMSELVES.values())
 
@@ -48,14 +51,21 @@ _CODE = re.compile(r"^ *```(\w*)\n(.*?)^ *```|(`+)(.+?)\3", re.DOTALL | re.MULTI
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Return every name on the page of a rank that had everything happen to it."""
-    rank = Rank(tmp_path_factory.mktemp("rank"), text_parameters=True)
+    folder = tmp_path_factory.mktemp("rank")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        gpu = describe(build_library(folder), folder / "gpus", FOUR[:1])
+        for name, value in {**gpu, "CUDA_VISIBLE_DEVICES": "0"}.items():
+            monkeypatch.setenv(name, value)
+        rank = Rank(folder, text_parameters=True, step_histogram=True)
     try:
         rank.wait_started()
         rank.call("metadata", "loss", {"GOAL": "MINIMIZE", "STAGE": "TRAIN"})
         rank.call("log", "PARAMETER", {"lr": 0.1, "optimizer": "sgd"})
         rank.call("log", [0, 1], {"loss": 0.5})
         rank.call("log", [0, 2], {"loss": float("nan")})
-        page = rank.page().decode()
+        rank.call("phase", "checkpoint")
+        rank.call("event", "checkpoint_saved")
+        page = wait_for(lambda: rank.page().decode(), lambda text: "dllogger_gpu_info" in text)
     finally:
         rank.process.kill()
         rank.process.communicate()
@@ -63,8 +73,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 def sample_names(page: str) -> set[str]:
-    families = text_string_to_metric_families(page)
-    return {sample.name for family in families for sample in family.samples}
+    families = list(text_string_to_metric_families(page))
+    histograms = {family.name for family in families if family.type == "histogram"}
+    return {sample.name for family in families for sample in family.samples} | histograms
 
 
 @pytest.fixture(scope="module")

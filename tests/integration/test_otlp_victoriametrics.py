@@ -90,6 +90,23 @@ def test_a_bridge_waits_until_a_wrong_path_is_mended(victoria_metrics: VictoriaM
     transport.close()
 
 
+def test_log_records_end_and_metrics_go_on(victoria_metrics: VictoriaMetrics, caplog: Any) -> None:
+    """It takes no logs, and says so with status 400, as if the request were wrong."""
+    backend = OTLPBackend(1, endpoint=victoria_metrics.otlp, run="logs", rank=0, interval_s=0.05)
+    logger = Logger([backend])
+    logger.info("text")
+    backend._senders[1]._thread.join(60)
+    logger.log((0, 1), {"loss": 1.0})
+    logger.info("not sent")
+    logger.close()
+    DIAGNOSTICS.drain()
+    (told,) = [record.message for record in caplog.records]
+    assert "the collector takes no logs" in told
+    assert "OTEL_LOGS_EXPORTER=none" in told
+    assert not any(DIAGNOSTICS.dropped.values())  # nobody asked for logs
+    assert [[1.0]] == [one["values"] for one in victoria_metrics.export('dl_loss{run="logs"}')]
+
+
 def names_and_labels(samples: Any) -> set[tuple[str, ...]]:
     """Return each series without empty labels, which are none to Prometheus."""
     return {

@@ -114,6 +114,31 @@ def test_a_process_that_takes_a_port_again_counts_from_0(tmp_path):
     ask(tmp_path, series, query, "17m", {'{metric="loss"}': 7})
 
 
+@pytest.mark.parametrize("restarts", [False, True], ids=["one process", "restarted"])
+def test_one_stall_of_half_a_minute_is_seen_where_the_mean_hides_it(tmp_path, restarts):
+    """Most steps of two ranks take a second, and one of each takes half a minute."""
+    target = 'job="j",instance="a",run="r",rank="%s"'
+    bucket = f'dllogger_step_duration_seconds_bucket{{{target},le="%s"}}'
+    stalled = "0+15x30 450 450 _x0"  # two scrapes in which no step ended
+    short = stalled.replace("_x0", "450+15x48")
+    every = stalled.replace("_x0", "451+15x48")  # with the one step that took so long
+    if restarts:  # after the stall, another process counts from 0
+        short += " 0+15x5"
+        every += " 0+15x5"
+    series = {
+        bucket % (rank, le): values
+        for rank in ("0", "1")
+        for le, values in {
+            **dict.fromkeys(("0.5", "0.2"), "0+0x86"),
+            **dict.fromkeys(("1.0", "2.0", "30.0"), short),
+            **dict.fromkeys(("60.0", "120.0", "+Inf"), every),
+        }.items()
+    }
+    for query, expected in ((promql.longest_step(), 60), (promql.step_quantile(0.99), 0.995)):
+        of_run = query.replace(promql.RUNS, RUN).replace("$__rate_interval", "1m")
+        ask(tmp_path, series, of_run, "20m", {'{job="j",run="r"}': expected})
+
+
 def test_a_rank_that_is_gone_grows_older_and_one_that_never_trained_has_no_age(tmp_path):
     """Rank 1 dies after a minute; 2 logged its parameters alone; 3 and 4 ended; 5 was restarted."""
     rank = '{job="j",instance="%s",run="r",rank="%s"}'

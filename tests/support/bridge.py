@@ -108,11 +108,14 @@ def value_of(page: Page, name: str, *labels: str) -> float | None:
 
 @contextlib.contextmanager
 def open_bridge(
-    *paths: Path, checkpoint: Path | None = None, expire_s: float = 900
+    *paths: Path,
+    checkpoint: Path | None = None,
+    expire_s: float = 900,
+    step_histogram: bool = False,
 ) -> Iterator[Bridge]:
     """Open a bridge in this process, which the test polls and which ends as if it were killed."""
     bridge = Bridge(
-        Source([str(path) for path in paths]),
+        Source([str(path) for path in paths], step_histogram=step_histogram),
         host="127.0.0.1",
         port=0,
         checkpoint=None if checkpoint is None else str(checkpoint),

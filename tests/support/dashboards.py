@@ -51,6 +51,7 @@ LABELS |= {"host", "local_rank", "world_size", "attempt", "pid", "type", "reason
 LABELS |= {"kind", "unit", "scope", "of_median"}
 # Of Prometheus's own alerts, of node_exporter, of dcgm-exporter.
 LABELS |= {"alertname", "alertstate", "severity", "mode", "nodename", "gpu"}
+LABELS |= {"UUID", "modelName", "GPU_I_PROFILE"}
 # What is not of a run: the exporters are asked by host, and the rules are there or not.
 OF_NO_RUN = re.compile(r"(?:node|DCGM)_\w+|dllogger:threshold:\w+")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from otel_dllogger.bridge.otlp_forwarder import OTLPForwarder
 from otel_dllogger.logs.source import Source
 from otel_dllogger.otlp.encoder import Encoder
-from otel_dllogger.otlp.exporter import PatientExporter
+from otel_dllogger.otlp.patient_exporter import PatientExporter
 from otel_dllogger.otlp.settings import read_options
 from otel_dllogger.otlp.transport import open_transport
 

@@ -8,9 +8,9 @@ from otel_dllogger.metrics.store import SeriesStore
 from otel_dllogger.record import Info, Metadata, Record
 
 # Series that exist before anything is logged: those of a rank (dllogger_records_total counts as
-# 4), those of the process, and target_info.
+# 4, dllogger_phase_seconds_total as 3), those of the process with its GPU, and target_info.
 A_RANK = 18
-A_PROCESS = len(REASONS[PROCESS]) + 2
+A_PROCESS = len(REASONS[PROCESS]) + 3
 
 
 class Store(SeriesStore):

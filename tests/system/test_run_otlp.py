@@ -134,6 +134,12 @@ def test_what_cannot_be_sent_is_said_and_the_training_runs(tmp_path: Path) -> No
     warning, _page = done.stderr.splitlines()
     assert f"nothing is sent over OTLP: {ENDPOINT}='localhost' is not the address" in warning
     assert "set it to an address such as http://localhost:4318" in warning
+    logs_endpoint = "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"
+    settings = {ENDPOINT: "http://127.0.0.1:1", logs_endpoint: "localhost"}
+    done = run_script(tmp_path, script, **settings)
+    assert (0, "trained\n") == (done.returncode, done.stdout)
+    warning, _page = done.stderr.splitlines()
+    assert f"nothing is sent over OTLP: {logs_endpoint}='localhost' is not the address" in warning
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['requests'] = None")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     for setting in (ENDPOINT, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"):

@@ -267,7 +267,7 @@ SHAPES = {
 
 _NOTHING_DROPPED = "nothing was dropped"
 _CAME_BACK = "the one rank that was killed came back"
-_NO_EXPORTER = "neither node_exporter nor dcgm-exporter is scraped"
+_NO_EXPORTER = "neither node_exporter nor dcgm-exporter is scraped, and no rank has a GPU"
 
 # By dashboard, panel and target: why there is nothing to draw in this run.
 EMPTY_BY_DESIGN = {
@@ -278,7 +278,10 @@ EMPTY_BY_DESIGN = {
     (RANKS, "Lost ranks", "B"): _CAME_BACK,
     (RANKS, "Processor", "A"): _NO_EXPORTER,
     (RANKS, "Memory", "A"): _NO_EXPORTER,
-    (RANKS, "GPUs", "A"): _NO_EXPORTER,
+    **{(RANKS, "GPUs of the slowest ranks", letter): _NO_EXPORTER for letter in "ABCDEFG"},
+    **{(RANKS, "How busy GPUs are", letter): _NO_EXPORTER for letter in "ABC"},
+    **{(RANKS, "Temperature of GPUs", letter): _NO_EXPORTER for letter in "AB"},
+    (RANKS, "XID errors", "A"): _NO_EXPORTER,
 }
 
 

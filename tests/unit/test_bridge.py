@@ -106,7 +106,7 @@ def test_mmengine_writes_its_metrics_three_times_and_they_count_once(logs, tmp_p
 
 def train(folder, rank):
     """Log all kinds of things with both backends; return the logger and its page's port."""
-    page = PrometheusBackend(1, port=0, run="myrun", rank=rank)
+    page = PrometheusBackend(1, port=0, run="myrun", rank=rank, step_histogram=True)
     log = JSONStreamBackend(1, str(folder / f"log_rank{rank}.json"))
     logger = Logger([log, page])
     logger.metadata("train.loss", {"unit": None, "GOAL": "MINIMIZE", "STAGE": "TRAIN"})
@@ -140,7 +140,8 @@ def compared(page):
             labels = [
                 label for label in labels if not label.startswith(("host=", "pid=", "local_rank="))
             ]
-        wanted = times if name.endswith(("_timestamp_seconds", "step_seconds_total")) else exact
+        is_time = name.endswith(("_timestamp_seconds", "step_seconds_total", "_seconds_sum"))
+        wanted = times if is_time else exact
         wanted[(name, *labels)] = value
     return exact, times
 
@@ -157,7 +158,8 @@ def test_a_log_gives_what_the_training_process_itself_shows(tmp_path, monkeypatc
     expected = {}
     for _logger, port in trained:
         expected |= parse_page(ask(port).body.decode())
-    with BridgeProcess(folder, "--no-conventions", folder=tmp_path) as bridge:
+    options = ("--no-conventions", "--step-histogram")
+    with BridgeProcess(folder, *options, folder=tmp_path) as bridge:
         for rank, count in (("rank=0", 38), ("rank=1", 37)):
             bridge.wait_for_value(count, "dllogger_records_total", rank, "type=log")
         page = of_ranks(bridge.page())

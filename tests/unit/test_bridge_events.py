@@ -12,7 +12,7 @@ from otel_dllogger.logs.parsers.tfrecord import is_frame
 from otel_dllogger.logs.tail.file_state import NUL_VISITS
 from otel_dllogger.logs.tail.split_frames import read_frames
 from otel_dllogger.logs.tail.tailer import Tailer
-from otel_dllogger.otlp.exporter import Stopped
+from otel_dllogger.otlp.patience import Stopped
 from tests.support.bridge import append, open_bridge, parse_page, read_page, value_of
 from tests.support.collector import HTTPCollector
 from tests.support.event_files import NAME, T0, VERSION, event, frame, long_frame, scalars, value

@@ -15,10 +15,9 @@ from otel_dllogger.otlp.exporter import (
     FIRST_WAIT_S,
     LONGEST_WAIT_S,
     Exporter,
-    PatientExporter,
-    Refused,
-    Stopped,
 )
+from otel_dllogger.otlp.patience import Refused, Stopped
+from otel_dllogger.otlp.patient_exporter import PatientExporter
 from otel_dllogger.otlp.transport import Answer, Outcome
 from tests.support.collector import decode
 
@@ -56,19 +55,20 @@ class Clock:
 
 
 @pytest.mark.parametrize(
-    ("answer", "waits_for_mending", "outcome"),
+    ("answer", "misdirected", "outcome"),
     [
-        (Answer(Outcome.TAKEN), False, Outcome.TAKEN),
-        (Answer(Outcome.REFUSED), True, Outcome.REFUSED),
-        (Answer(Outcome.MISDIRECTED), False, Outcome.REFUSED),
-        (Answer(Outcome.MISDIRECTED), True, Outcome.RETRY),
-        (Answer(Outcome.RETRY), False, Outcome.RETRY),
-        (RuntimeError("never seen before"), False, Outcome.RETRY),
+        (Answer(Outcome.TAKEN), Outcome.REFUSED, Outcome.TAKEN),
+        (Answer(Outcome.REFUSED), Outcome.RETRY, Outcome.REFUSED),
+        (Answer(Outcome.MISDIRECTED), Outcome.REFUSED, Outcome.REFUSED),
+        (Answer(Outcome.MISDIRECTED), Outcome.RETRY, Outcome.RETRY),
+        (Answer(Outcome.MISDIRECTED), Outcome.MISDIRECTED, Outcome.MISDIRECTED),
+        (Answer(Outcome.RETRY), Outcome.REFUSED, Outcome.RETRY),
+        (RuntimeError("never seen before"), Outcome.REFUSED, Outcome.RETRY),
     ],
 )
-def test_what_becomes_of_a_request(answer, waits_for_mending, outcome, counted):
+def test_what_becomes_of_a_request(answer, misdirected, outcome, counted):
     """An address that somebody may mend is waited for or not; a bug may pass."""
-    exporter = Exporter(Transport(answer), timeout_s=5, waits_for_mending=waits_for_mending)
+    exporter = Exporter(Transport(answer), timeout_s=5, misdirected=misdirected)
     assert outcome is exporter.attempt(b"request").outcome
     assert (outcome is Outcome.RETRY) == bool(exporter.failures) == (exporter.wait_s > 0)
     assert isinstance(answer, Exception) == bool(counted())
@@ -115,7 +115,7 @@ def series(name="dl.loss"):
 
 def sent_points(transport):
     """Return the points of each request that was taken."""
-    return [decode(request)[2] for request in transport.requests]
+    return [decode(request)[-1] for request in transport.requests]
 
 
 @pytest.mark.slow

@@ -19,10 +19,13 @@ from opentelemetry.sdk.metrics.export import (
     InMemoryMetricReader,
     PeriodicExportingMetricReader,
 )
+from opentelemetry.sdk.resources import Resource
 
 from otel_dllogger import ConfigurationError, Logger, OTelBackend, Verbosity
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.instruments import lift_cardinality_limit
+from otel_dllogger.metrics.resource import SCHEMA_URL
+from otel_dllogger.version import __version__
 from tests.support.command import assert_forked_child_answers
 from tests.support.http import wait_until
 
@@ -78,6 +81,27 @@ def test_metrics_are_on_the_provider_that_is_given(
     } == point.attributes
     (steps,) = points(reader)["dllogger.steps"]
     assert 1.0 == steps.value
+
+
+def test_the_resource_of_the_application_stays_as_it_is(reader: InMemoryMetricReader) -> None:
+    """It says who the application is; the scope says who counts."""
+    own = Resource({"service.name": "trainer", "host.name": "mine"}, "https://example.org/own")
+    provider = MeterProvider(metric_readers=[reader], resource=own, shutdown_on_exit=False)
+    logger = Logger([OTelBackend(1, meter_provider=provider, run="r", rank=2)])
+    logger.log((0, 1), {"loss": 0.5})
+    logger.flush()
+    data = reader.get_metrics_data()
+    assert data is not None
+    (found,) = data.resource_metrics
+    assert own == found.resource
+    (scope,) = [one.scope for one in found.scope_metrics]
+    assert ("otel_dllogger", __version__, SCHEMA_URL) == (
+        scope.name,
+        scope.version,
+        scope.schema_url,
+    )
+    logger.close()
+    provider.shutdown()
 
 
 def test_flush_makes_a_new_metric_part_of_the_next_export(

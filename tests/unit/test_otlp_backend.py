@@ -15,6 +15,7 @@ import pytest
 from otel_dllogger import JSONStreamBackend, Logger, Verbosity
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics import internal
+from otel_dllogger.metrics.resource import SCHEMA_URL
 from otel_dllogger.otlp import sender as sender_module
 from otel_dllogger.record import Info, Metadata, Record
 from otel_dllogger.version import __version__
@@ -58,7 +59,8 @@ def test_every_step_arrives_once_with_its_own_time(collector: Any, open_backend:
         (True, "s", False)
     }
     request = collector.requests[0]
-    assert "otel_dllogger" == request.scope[0]
+    assert ("otel_dllogger", __version__) == request.scope
+    assert (SCHEMA_URL,) * 2 == request.schema_urls
     assert "resnet50/3" == request.resource["service.instance.id"]
     assert "otel_dllogger" == request.resource["service.name"]
 
@@ -425,7 +427,9 @@ def test_sdk_disabled_sends_nothing(
     logger.log((0, 1), {"loss": 1.0})
     logger.metadata("loss", {"unit": "s"})
     logger.flush()
-    assert not [one for one in threading.enumerate() if one.name == sender_module.THREAD_NAME]
+    assert not [
+        one for one in threading.enumerate() if one.name == sender_module.Sender.THREAD_NAME
+    ]
     logger.close()
     assert [] == http.requests
     assert 0 == sum(DIAGNOSTICS.dropped.values())

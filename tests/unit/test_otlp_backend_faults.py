@@ -335,7 +335,9 @@ def test_a_signal_handler_may_log_and_flush_at_any_moment(
 def test_close_ends_the_thread(http: HTTPCollector, open_backend: Any) -> None:
     """The one thread is named, daemonic, and gone after a close."""
     backend = open_backend(http)
-    (thread,) = [one for one in threading.enumerate() if one.name == sender_module.THREAD_NAME]
+    (thread,) = [
+        one for one in threading.enumerate() if one.name == sender_module.Sender.THREAD_NAME
+    ]
     assert thread.daemon
     backend.close()
     assert not thread.is_alive()

@@ -15,7 +15,7 @@ from otel_dllogger.logs.tail.fingerprint import FilePosition
 from otel_dllogger.otlp import exporter as exporter_module
 from otel_dllogger.otlp.batches import MAX_POINTS
 from otel_dllogger.otlp.encoder import Encoder
-from otel_dllogger.otlp.exporter import Stopped
+from otel_dllogger.otlp.patience import Stopped
 from tests.support.bridge import (
     END_S,
     BridgeProcess,

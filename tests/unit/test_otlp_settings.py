@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from otel_dllogger import ConfigurationError
-from otel_dllogger.otlp.settings import read_options
+from otel_dllogger.otlp.settings import LOGS, read_logs_options, read_options
 
 if TYPE_CHECKING:
     from otel_dllogger.otlp.settings import OTLPOptions
@@ -56,6 +56,41 @@ def test_the_address_for_http(
     found = options(monkeypatch, variables, endpoint=endpoint)
     assert (expected, expected.startswith("https")) == (found.address, found.secure)
     assert "http/protobuf" == found.protocol
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint", "expected"),
+    [
+        ({}, None, "http://localhost:4318/v1/logs"),
+        ({"ENDPOINT": "http://a:1/v1/metrics"}, None, "http://a:1/v1/logs"),
+        ({"ENDPOINT": "http://a:1/v1/logs"}, None, "http://a:1/v1/logs"),
+        ({}, "http://c/opentelemetry/api/v1/push", "http://c/opentelemetry/v1/logs"),
+        ({"METRICS_ENDPOINT": "http://b/x"}, None, None),
+        ({"METRICS_ENDPOINT": "http://b/x"}, "http://c", "http://c/v1/logs"),
+        ({"METRICS_ENDPOINT": "http://b/x", "ENDPOINT": "http://a"}, None, "http://a/v1/logs"),
+        ({"LOGS_ENDPOINT": "http://l/x", "METRICS_ENDPOINT": "http://b"}, None, "http://l/x"),
+        ({"LOGS_ENDPOINT": "http://l/x"}, "http://c", "http://l/x"),
+    ],
+)
+def test_the_address_for_logs(
+    variables: dict[str, str],
+    endpoint: str | None,
+    expected: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That of the metrics with another path; where only metrics have one, there is none."""
+    for name, value in variables.items():
+        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", value)
+    found = read_logs_options(endpoint=endpoint)
+    assert expected == (None if found is None else found.address)
+    assert "http://a/v1/metrics" == read_options(endpoint="http://a/v1/logs").address
+
+
+def test_what_is_set_for_logs_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is set for metrics is not for logs."""
+    general = {"METRICS_HEADERS": "a=secret", "HEADERS": "b=2", "LOGS_TIMEOUT": "7"}
+    found = options(monkeypatch, {**general, "LOGS_PROTOCOL": "grpc"}, signal=LOGS)
+    assert ("grpc", 7.0, {"b": "2"}) == (found.protocol, found.timeout_s, found.headers)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class Pipeline:
         )
         DIAGNOSTICS.count_from_zero(OTLP)
         self.queue = EntryQueue(max_queue_bytes, lambda: None)
-        self.backlog = Backlog(backlog_bytes)
+        self.backlog = Backlog(backlog_bytes, Batch)
         self.replay = Replay(
             self.queue,
             self.backlog,
@@ -458,7 +458,7 @@ def test_a_batch_has_a_bounded_number_of_points():
 
 def test_the_millisecond_of_a_batch_is_that_of_its_last_entry():
     """The time of its first entry has no part in it."""
-    backlog = Backlog(ROOM_BYTES)
+    backlog = Backlog(ROOM_BYTES, Batch)
     batch = backlog.batch_at(START_US, MAX_POINTS)
     series = Series()
     assert batch is backlog.batch_at(START_US + 5000, 0)
@@ -485,7 +485,7 @@ def test_what_is_no_number_leaves_a_column_whole():
 
 def test_a_batch_that_was_taken_gets_no_more_points():
     """The next entry opens another one, and what is put back is the oldest again."""
-    backlog = Backlog(ROOM_BYTES)
+    backlog = Backlog(ROOM_BYTES, Batch)
     first = backlog.batch_at(START_US, 1)
     assert first is backlog.batch_at(START_US, 1)
     assert first is backlog.take_oldest()
@@ -503,14 +503,14 @@ def test_a_batch_that_was_taken_gets_no_more_points():
 def test_the_oldest_batches_are_dropped_where_there_is_no_room():
     """As many as it takes, but the last; the logged values of those are counted."""
     batches = [filled(100, logged=10**number) for number in range(4)]
-    backlog = Backlog(2 * batches[0].size_bytes)
+    backlog = Backlog(2 * batches[0].size_bytes, Batch)
     for batch in reversed(batches):
         backlog.put_back(batch)
     assert (1111, 4 * batches[0].size_bytes) == (backlog.logged, backlog.size_bytes)
     assert 11 == backlog.shrink()
     assert (1100, 0) == (backlog.logged, backlog.shrink())
     assert batches[2:] == [backlog.take_oldest() for _ in range(2)]
-    small = Backlog(1)
+    small = Backlog(1, Batch)
     small.put_back(batches[0])
     assert (0, 1) == (small.shrink(), len(small))
 

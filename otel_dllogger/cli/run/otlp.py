@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from otel_dllogger import settings
 from otel_dllogger.backends.otlp import OTLPBackend
 from otel_dllogger.cli.run.first_record import AtFirstRecord
@@ -12,12 +10,7 @@ from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.redaction import redact_address
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-_EXPORTERS = "OTEL_METRICS_EXPORTER"
-_OURS = "otlp"  # otlp_proto_http and otlp_proto_grpc are OpenTelemetry's for Python
 
 
 def find_collector() -> tuple[str | None, list[str]]:
@@ -30,13 +23,17 @@ def find_collector() -> tuple[str | None, list[str]]:
     """
     if not _is_wanted():
         return None, []
-    from otel_dllogger.otlp.settings import read_options  # noqa: PLC0415 - rarely needed
+    from otel_dllogger.otlp.settings import (  # noqa: PLC0415 - rarely needed
+        read_logs_options,
+        read_options,
+    )
     from otel_dllogger.otlp.transport import check_packages  # noqa: PLC0415
 
     with DIAGNOSTICS.captured() as warnings:
         try:
-            options = read_options()
-            check_packages(options.protocol)
+            options, logs_options = read_options(), read_logs_options()
+            for each in filter(None, (options, logs_options)):
+                check_packages(each.protocol)
         except (ConfigurationError, ImportError) as error:
             return None, [f"nothing is sent over OTLP: {error}"]
     return redact_address(options.address), [message for _reason, message in warnings]
@@ -69,9 +66,4 @@ def _is_wanted() -> bool:
         return False
     if settings.text(settings.SDK_DISABLED, "").lower() == "true":
         return False
-    return any(exporter.startswith(_OURS) for exporter in _exporters())
-
-
-def _exporters() -> Iterator[str]:
-    for exporter in settings.text(_EXPORTERS, _OURS).lower().split(","):
-        yield exporter.strip()
+    return settings.exports_otlp(settings.METRICS_EXPORTER)
