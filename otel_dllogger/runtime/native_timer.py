@@ -6,7 +6,6 @@ does: so it is cancelled before each fork, and armed again in the parent.
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import gc
 import sys
@@ -24,6 +23,7 @@ class NativeTimer:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._armed: tuple[float, int] | None = None
+        self._is_held = False  # by a thread that forks
         self._is_child = False
         fork.register(self)
 
@@ -54,15 +54,18 @@ class NativeTimer:
 
     def before_fork(self) -> None:
         """Cancel it, and let nobody arm it until the fork is done."""
-        self._lock.acquire(timeout=LONGEST_WAIT_S)
+        self._is_held = self._lock.acquire(timeout=LONGEST_WAIT_S)
         if self._armed is not None and not _is_of_others():
             faulthandler.cancel_dump_traceback_later()
 
     def after_fork_in_parent(self) -> None:
-        """Arm it again."""
-        if self._armed is not None:
-            self.arm(*self._armed)
-        with contextlib.suppress(RuntimeError):  # ``before_fork`` gave up waiting for the lock
+        """Arm it again; whoever holds the lock for too long will."""
+        if not self._is_held:
+            return
+        try:
+            if self._armed is not None:
+                self.arm(*self._armed)
+        finally:
             self._lock.release()
 
     def after_fork_in_child(self) -> None:

@@ -143,7 +143,7 @@ def test_a_wait_for_data_explains_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["in_a_checkpoint", "after_the_summary", "before_the_first_step"])
-def test_silences_that_are_no_hang(tmp_path, how):
+def test_silences_that_are_not_hangs(tmp_path, how):
     """An open phase explains one, nothing follows a summary, and a start takes long."""
     with training(tmp_path, how) as one:
         last = one.process.stdout.readline()
