@@ -81,7 +81,7 @@ SIGNATURES = {
     "Metadata": "(time_us, elapsed_us, metric, metadata)",
     "Info": "(time_us, elapsed_us, data)",
     "StdOutBackend": "(verbosity, step_format, metric_format, prefix_format, *, line_format=None)",
-    "JSONStreamBackend": "(verbosity, filename, append=False)",
+    "JSONStreamBackend": "(verbosity, filename, append=False, *, hang_seconds=None)",
     "OTLPBackend": "(verbosity, *, endpoint=None, protocol=None, headers=None, timeout_s=None, "
     "compression=None, interval_s=5.0, max_queue_bytes=67108864, run=None, rank=None, "
     "max_series=None, text_parameters=False)",
