@@ -84,11 +84,11 @@ SIGNATURES = {
     "JSONStreamBackend": "(verbosity, filename, append=False, *, hang_seconds=None)",
     "OTLPBackend": "(verbosity, *, endpoint=None, protocol=None, headers=None, timeout_s=None, "
     "compression=None, interval_s=5.0, max_queue_bytes=67108864, run=None, rank=None, "
-    "max_series=None, text_parameters=False)",
+    "max_series=None, text_parameters=False, step_histogram=None)",
     "OTelBackend": "(verbosity, *, meter_provider=None, run=None, rank=None, max_series=None, "
-    "text_parameters=False)",
+    "text_parameters=False, step_histogram=None)",
     "PrometheusBackend": "(verbosity, *, host=None, port=None, discovery_dir=None, linger_s=None, "
-    "run=None, rank=None, max_series=None, text_parameters=False)",
+    "run=None, rank=None, max_series=None, text_parameters=False, step_histogram=None)",
     "default_step_format": "(step)",
     "default_metric_format": "(metric, metadata, value)",
     "default_prefix_format": "(timestamp)",
