@@ -149,7 +149,7 @@ clean: ## Remove environments, caches and results
 # What the package brings along for its users: neither itself, nor what installed it.
 .venv-runtime/.done: pyproject.toml scripts/environment
 	scripts/environment .venv-runtime --upgrade --upgrade-strategy eager \
-		'.[otlp,tensorboard,training,view]'
+		'.[otlp,stacks,tensorboard,training,view]'
 	.venv-runtime/bin/python -m pip freeze --exclude otel-dllogger > .venv-runtime/requirements.txt
 	.venv-runtime/bin/python -m pip uninstall --quiet --yes otel-dllogger setuptools pip
 	@touch $@

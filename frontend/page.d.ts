@@ -27,6 +27,8 @@ interface RankRow {
   pid: string;
   attempt: number;
   state: string;
+  phase: string;
+  phase_s: number;
   epoch: number | null;
   iteration: number | null;
   steps: number | null;

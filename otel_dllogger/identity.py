@@ -99,17 +99,19 @@ RESTART_VARIABLES = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 
 @dataclass(frozen=True, slots=True)
 class ProcessStat:
-    """What distinguishes a process from an earlier one with the same pid.
+    """What distinguishes a process from an earlier one with the same pid, and its state.
 
     Args:
         parent_pid: The parent's pid; 0 if the parent is outside the pid namespace.
         start_ticks: Clock ticks from boot to the start of the process.
         ended: Whether it has ended and only waits for its parent to notice.
+        stopped: Whether a signal or a debugger has stopped it.
     """
 
     parent_pid: int
     start_ticks: int
     ended: bool
+    stopped: bool = False
 
 
 def detect_topology(
@@ -228,7 +230,10 @@ def read_process(pid: int) -> ProcessStat | None:
         # The second field is the program's name in parentheses, which may contain " ()" itself.
         fields = stat.rpartition(b")")[2].split()
         return ProcessStat(
-            parent_pid=int(fields[1]), start_ticks=int(fields[19]), ended=fields[0] in b"ZX"
+            parent_pid=int(fields[1]),
+            start_ticks=int(fields[19]),
+            ended=fields[0] in b"ZX",
+            stopped=fields[0] in b"Tt",
         )
     except (OSError, ValueError, IndexError):
         return None

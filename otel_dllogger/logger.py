@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import weakref
 from _thread import get_ident
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -201,6 +202,22 @@ def attached(backend: Backend, *, as_one_of: type[Backend] | None = None) -> Ite
         _attached.remove(entry)
 
 
+_loggers: weakref.WeakSet[Logger] = weakref.WeakSet()
+
+
+def logger_of(backend: Backend) -> Logger | None:
+    """Return a Logger that has a backend, None if none has it.
+
+    Args:
+        backend: The backend.
+    """
+    is_attached = any(one is backend for one, _ in _attached)
+    for logger in tuple(_loggers):
+        if is_attached or any(one is backend for one in list(logger.backends or ())):
+            return logger
+    return None
+
+
 class Logger:
     """A logger that sends every call to every backend.
 
@@ -236,6 +253,7 @@ class Logger:
         self._start_ns = monotonic_ns()
         self.loop_ident = get_ident()
         self._metadata: dict[str, dict[str, Any]] = {}
+        _loggers.add(self)
         atexit.register(self._settle)  # runs after the flush: handlers run in reverse order
         atexit.register(self.flush)
 

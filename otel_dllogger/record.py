@@ -264,6 +264,9 @@ KeyboardInterrupt, or not yet."""
 OUTCOMES = (OK, ERROR, INTERRUPTED)
 """The outcomes of a phase that ended."""
 
+HANG = "hang"
+"""The event that the stacks of a rank were written, since it logged nothing for too long."""
+
 
 class Phase(Timed):
     """A phase that ended, or one in which something is logged before it ends.

@@ -12,6 +12,7 @@ from otel_dllogger.diagnostics import DIAGNOSTICS, RAISE_VARIABLE
 HOST = "OTEL_EXPORTER_PROMETHEUS_HOST"
 PORT = "OTEL_EXPORTER_PROMETHEUS_PORT"
 DISCOVERY_DIR = "OTEL_DLLOGGER_DISCOVERY_DIR"
+HANG_SECONDS = "OTEL_DLLOGGER_HANG_SECONDS"
 LINGER = "OTEL_DLLOGGER_LINGER_SECONDS"
 MAX_SERIES = "OTEL_DLLOGGER_MAX_SERIES"
 RUN = "OTEL_DLLOGGER_RUN"
@@ -24,7 +25,16 @@ LOGS_EXPORTER = "OTEL_LOGS_EXPORTER"
 _OTLP = "otlp"  # otlp_proto_http and otlp_proto_grpc are OpenTelemetry's for Python
 
 PREFIX = "OTEL_DLLOGGER_"
-VARIABLES = (DISCOVERY_DIR, LINGER, MAX_SERIES, RAISE_VARIABLE, RUN, STEPS, STEP_HISTOGRAM)
+VARIABLES = (
+    DISCOVERY_DIR,
+    HANG_SECONDS,
+    LINGER,
+    MAX_SERIES,
+    RAISE_VARIABLE,
+    RUN,
+    STEPS,
+    STEP_HISTOGRAM,
+)
 """All variables of the package; any other variable with the prefix is unknown."""
 
 _MEANT = {
@@ -32,6 +42,8 @@ _MEANT = {
     "DIR": DISCOVERY_DIR,
     "DISABLED": SDK_DISABLED,
     "ENDPOINT": "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "HANG": HANG_SECONDS,
+    "HANG_TIMEOUT": HANG_SECONDS,
     "HEADERS": "OTEL_EXPORTER_OTLP_HEADERS",
     "HOST": HOST,
     "LINGER": LINGER,
@@ -56,10 +68,14 @@ The value of OpenTelemetry's switch may be in upper or lower case.
 _MEANT_AS_YES = frozenset(("1", "enable", "enabled", "on", "t", "true", "y", "yes"))
 
 _MOST_SERIES = 1_000_000_000
+_MOST_HANG_S = 86_400.0
 
-AUTO, DEFINED, TOTAL = "auto", "dllogger", "total"
-"""The values of ``STEPS``: decide by the records; tuples are what DLLogger defines; the last
-element of a tuple of two or three is a total."""
+AUTO = "auto"
+"""The value with which ``STEPS`` and ``HANG_SECONDS`` are decided by the records."""
+
+DEFINED, TOTAL = "dllogger", "total"
+"""The other values of ``STEPS``: tuples are what DLLogger defines; the last element of a tuple of
+two or three is a total."""
 
 Default = TypeVar("Default", float, None)
 
@@ -134,6 +150,25 @@ def max_series(argument: int | None, default: int) -> int:
     return arguments.whole("max_series", argument, least=1, most=_MOST_SERIES, step=step)
 
 
+def hang_limit(argument: float | str | None) -> float | str:
+    """Return how many seconds without a record are a hang, ``AUTO``, or 0 to watch for none.
+
+    Args:
+        argument: What the caller passed, None to read the variable.
+
+    Raises:
+        ConfigurationError: If the argument is neither ``AUTO`` nor a number from 0 to a day.
+    """
+    if argument is None:
+        if text(HANG_SECONDS, "").lower() == AUTO:
+            return AUTO
+        return number(HANG_SECONDS, 0.0, least=0.0, most=_MOST_HANG_S, word=AUTO)
+    if isinstance(argument, str) and argument.strip().lower() == AUTO:
+        return AUTO
+    step = "pass 'auto', or 0 not to watch"
+    return arguments.seconds("hang_seconds", argument, most=_MOST_HANG_S, step=step, may_be_0=True)
+
+
 def step_histogram(argument: bool | None) -> bool:
     """Return whether to export how long each step took, from the argument or else the variable.
 
@@ -174,7 +209,13 @@ def step_meaning() -> str:
 
 
 def number(
-    variable: str, default: Default, *, least: float, most: float, whole: bool = False
+    variable: str,
+    default: Default,
+    *,
+    least: float,
+    most: float,
+    whole: bool = False,
+    word: str = "",
 ) -> float | Default:
     """Return a variable as a number; warn about an invalid one and ignore it.
 
@@ -186,6 +227,7 @@ def number(
         least: The smallest valid value.
         most: The largest valid value.
         whole: Whether only a whole number is valid.
+        word: What the caller takes instead of a number, for the warning.
     """
     raw = text(variable, "")
     if not raw:
@@ -197,9 +239,10 @@ def number(
     if least <= value <= most and (value.is_integer() or not whole):
         return value
     kind = "whole number" if whole else "number"
+    kind = f"{word} or a {kind}" if word else f"a {kind}"
     DIAGNOSTICS.warn(
         f"environment {variable}",
-        f"{variable}={raw!r} is not a {kind} from {_shown(least)} to {_shown(most)}: using "
+        f"{variable}={raw!r} is not {kind} from {_shown(least)} to {_shown(most)}: using "
         f"{'the default' if default is None else _shown(default)}; correct it or unset it",
     )
     return default

@@ -210,6 +210,11 @@ class AppendFile:
             return -1
 
     @property
+    def end(self) -> int:
+        """Return where the last line ended that this process wrote."""
+        return self._end
+
+    @property
     def closed(self) -> bool:
         """Return whether the descriptor is closed; a later line opens the file again."""
         return self._fd < 0

@@ -11,13 +11,14 @@ from otel_dllogger import arguments, settings
 from otel_dllogger.backends.open_files import close_append_file, open_append_file
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.identity import detect_topology
-from otel_dllogger.logger import RecordBackend
-from otel_dllogger.record import OK, OPEN
+from otel_dllogger.logger import RecordBackend, logger_of
+from otel_dllogger.record import HANG, OK, OPEN
 from otel_dllogger.runtime.interruptions import let_through
 from otel_dllogger.values import to_plain
 
 if TYPE_CHECKING:
     from otel_dllogger.backends.append_file import AppendFile
+    from otel_dllogger.hangs.watch import HangWatch
     from otel_dllogger.record import Event, Info, Metadata, Phase, Record
 
 _SECOND_US = 1_000_000
@@ -36,18 +37,28 @@ class JSONStreamBackend(RecordBackend):
             stays as it is, with a warning.
         append: Whether to keep the content of the file; otherwise it is emptied, as DLLogger
             does.
+        hang_seconds: How many seconds without a record are a hang, after which the stacks of all
+            threads are appended to ``<filename>.stacks``, with an event ``hang``. ``"auto"`` is
+            ten times the usual interval between records, from 60 to 300 seconds; 0 watches
+            nothing. By default OTEL_DLLOGGER_HANG_SECONDS, else 0.
 
     Raises:
         OSError: If the file cannot be opened, for a reason that will not pass.
-        ConfigurationError: If ``filename`` is not a path.
+        ConfigurationError: If ``filename`` is not a path, or ``hang_seconds`` is invalid.
     """
 
     def __init__(
-        self, verbosity: int, filename: str | os.PathLike[str], append: bool = False
+        self,
+        verbosity: int,
+        filename: str | os.PathLike[str],
+        append: bool = False,
+        *,
+        hang_seconds: float | str | None = None,
     ) -> None:
         super().__init__(verbosity)
         settings.warn_of_unknown()
         arguments.path("filename", filename, step="pass one such as 'log_rank{rank}.json'")
+        hang_limit = settings.hang_limit(hang_seconds)
         # Imported here, since importing orjson would add half to the time that importing the
         # package takes.
         from orjson import dumps  # noqa: PLC0415
@@ -62,6 +73,40 @@ class JSONStreamBackend(RecordBackend):
         self._second = _Second(0)
         self._phases: dict[tuple[str, bool], bytes] = {}
         self._local_rank = detect_topology().local_rank
+        self._hang_watch = self._watch_for_hangs(hang_limit) if hang_limit else None
+
+    def _watch_for_hangs(self, limit: float | str) -> HangWatch | None:
+        from otel_dllogger.hangs.watch import HangWatch  # noqa: PLC0415 - rarely needed
+
+        if self.file.regular:
+            return HangWatch(self, None if limit == settings.AUTO else float(limit))
+        DIAGNOSTICS.warn(
+            "hang stacks",
+            f"{self.file.name} is not a file, so there is no place for stacks beside it: hangs are "
+            "not watched for; write the log to a file",
+        )
+        return None
+
+    @property
+    def log_path(self) -> str:
+        """Return the path of the file."""
+        return os.fsdecode(self.file.name)
+
+    @property
+    def log_end(self) -> int:
+        """Return where in the file the last line ended that this process wrote."""
+        return self.file.end
+
+    def report_hang(self, data: dict[str, Any], step: Any) -> None:
+        """Log that the training hangs, for all backends of the Logger that has this one.
+
+        Args:
+            data: The ``file`` with the stacks, and the ``seconds`` without a record.
+            step: The last step, None if it is not known.
+        """
+        logger = logger_of(self)
+        if logger is not None:
+            logger.event(HANG, data, step=step)
 
     def write_record(self, record: Record) -> None:
         """Write a LOG line.
@@ -221,6 +266,8 @@ class JSONStreamBackend(RecordBackend):
 
     def close(self) -> None:
         """Flush and close the file, once all that share it do; a later line opens it again."""
+        if self._hang_watch is not None:
+            self._hang_watch.close()
         close_append_file(self.file, self)
 
     def _write_entry(self, prefix: bytes, entry: dict[str, Any]) -> None:

@@ -62,6 +62,7 @@ def cli(context: click.Context) -> None:
     otel-dllogger watch runs/           see the runs train, in this terminal
     otel-dllogger view runs/            curves in a browser, live
     otel-dllogger report runs/          one file that shows what past runs did
+    otel-dllogger stacks RUN            where ranks of this host stand that hang
     otel-dllogger bridge runs/          metrics from the logs of jobs that you cannot change
     otel-dllogger backfill runs/ --to prometheus DATA_DIR
                                         what logs hold, with the times of the logs
@@ -673,6 +674,43 @@ def backfill(
             step_histogram=step_histogram,
         )
     )
+
+
+@cli.command()
+@click.argument("target", metavar="PID|RUN")
+@click.option("--full", "is_full", is_flag=True, help="Print all frames of all threads as well.")
+@click.option(
+    "--native",
+    "is_native",
+    is_flag=True,
+    help="Include frames of native code, on Linux; the process is stopped for longer.",
+)
+@click.option(
+    "--discovery-dir",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder in which the ranks announce their pages.  [default: as for watch]",
+)
+def stacks(*, target: str, is_full: bool, is_native: bool, folder: Path | None) -> int:
+    """Say where a process stands, or all ranks of a run on this host: for one that hangs.
+
+    PID is a process that runs Python, RUN the name of a run, as metrics have it. Where ranks
+    stand at different places, the odd ones come first:
+
+    \b
+    rank 3: data loader (train.py:41 next_batch)
+    ranks 0-2, 4-7: all_reduce (train.py:60 train_step)
+
+    The words are known for PyTorch; in brackets is the innermost line of the script's own code.
+    The processes need not be prepared, and go on afterwards: py-spy looks at them from outside
+    (extra stacks). In a container it needs the capability SYS_PTRACE, elsewhere root or
+    kernel.yama.ptrace_scope 0.
+
+    Exits with 0, with 1 if some of the ranks could not be looked at, with 2 if none could.
+    """  # noqa: D301 - click looks for the character itself
+    from otel_dllogger.cli.stacks.command import StacksOptions, show_stacks  # noqa: PLC0415
+
+    return show_stacks(StacksOptions(target, folder, is_native, is_full))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -106,7 +106,7 @@ def _render(past: PastRuns, form: str) -> bytes:
     from otel_dllogger.view.report.curve_data import pack_curves  # noqa: PLC0415
     from otel_dllogger.view.report.html_page import make_page  # noqa: PLC0415
 
-    return make_page(summary, pack_curves(past.runs)).encode(errors="replace")
+    return make_page(summary, pack_curves(past.runs, past.events)).encode(errors="replace")
 
 
 def _refuse_pages(source: Source) -> None:

@@ -19,7 +19,7 @@ import secrets
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import EndpointError, in_words
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _LABEL_PREFIX = "__meta_dllogger_"
 _FILE_SIZE_BYTES_MAX = 65536
 _PID_MAX = 2**31 - 1
+_RANK_DIGITS_MAX = 10
 
 # When a rank starts, it leaves the files of dead ranks for this long, so that Prometheus sees that
 # their targets are down. A rank whose file is swept at once would look like one that closed, and
@@ -67,10 +68,32 @@ class _Announcement:
     Args:
         owner: The process that wrote it.
         address: Where its endpoint listens; may be anything if the file is damaged.
+        run: The run's name; empty if the file does not say it.
+        rank: The rank, as text.
     """
 
     owner: _Owner
     address: object
+    run: str
+    rank: str
+
+
+class AnnouncedRank(NamedTuple):
+    """A rank that announces its page.
+
+    Attributes:
+        run: The run's name.
+        rank: The rank.
+        host: Its host.
+        pid: Its process, in the numbers of its host or container.
+        is_here: Whether it is of this host and container.
+    """
+
+    run: str
+    rank: int
+    host: str
+    pid: int
+    is_here: bool
 
 
 class DiscoveryFile:
@@ -188,6 +211,23 @@ def announced_pages(directory: str | os.PathLike[str]) -> list[str]:
     return [address for address, _owner in _announced_in(directory)]
 
 
+def announced_ranks(directory: str | os.PathLike[str]) -> list[AnnouncedRank]:
+    """Return the ranks that the files in a discovery folder announce, without dead ones.
+
+    Args:
+        directory: The folder; may be missing.
+    """
+    here = _this_process()
+    ranks = []
+    for found in _announcements_in(directory):
+        owner = found.owner
+        if found.run and found.rank.isdecimal() and not _is_dead(owner, here):
+            is_here = (owner.host, owner.pid_namespace) == (here.host, here.pid_namespace)
+            rank = AnnouncedRank(found.run, int(found.rank), owner.host, owner.pid, is_here)
+            ranks.append(rank)
+    return ranks
+
+
 def live_pages(directory: str | os.PathLike[str]) -> list[str]:
     """Return those of the announced addresses whose process is not known to be dead.
 
@@ -199,6 +239,12 @@ def live_pages(directory: str | os.PathLike[str]) -> list[str]:
 
 
 def _announced_in(directory: str | os.PathLike[str]) -> Iterator[tuple[str, _Owner]]:
+    for found in _announcements_in(directory):
+        if isinstance(found.address, str):
+            yield found.address, found.owner
+
+
+def _announcements_in(directory: str | os.PathLike[str]) -> Iterator[_Announcement]:
     try:
         names = sorted(os.listdir(directory))  # noqa: PTH208 - as in ``sweep_stale``
     except (OSError, ValueError):
@@ -207,8 +253,8 @@ def _announced_in(directory: str | os.PathLike[str]) -> Iterator[tuple[str, _Own
         if name.startswith("dllogger_") and name.endswith(".json"):
             with contextlib.suppress(OSError):
                 announcement = _parse_content(_read(Path(directory, name)))
-                if announcement is not None and isinstance(announcement.address, str):
-                    yield announcement.address, announcement.owner
+                if announcement is not None:
+                    yield announcement
 
 
 def sweep_stale(
@@ -430,7 +476,9 @@ def _parse_content(content: bytes) -> _Announcement | None:
             return None
         owner = _owner(host, pid_namespace, pid, start)
         is_one = isinstance(targets, list) and len(targets) == 1
-        return _Announcement(owner, targets[0] if is_one else None) if owner else None
+        address = targets[0] if is_one else None
+        run, rank = (str(labels.get(f"{_LABEL_PREFIX}{name}", "")) for name in ("run", "rank"))
+        return _Announcement(owner, address, run, rank[:_RANK_DIGITS_MAX]) if owner else None
     except Exception:  # others may have written anything
         return None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.gpu.own_gpu import OWN_GPU
 from otel_dllogger.metrics.naming import label_text
+from otel_dllogger.record import HANG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -154,6 +155,10 @@ def _event_times(exported: ExportedStore, state: RankState) -> Observations:
         yield {**labels, "event": label_text(name)}, time_us / 1e6
 
 
+def _hang_dumps(exported: ExportedStore, state: RankState) -> Observations:
+    yield exported.rank_labels(state.rank), float(state.events.get(HANG, 0))
+
+
 def _best(exported: ExportedStore, state: RankState) -> Observations:
     for name, value in state.best.copy().items():
         if exported.mapped(name).goal is not None:
@@ -242,6 +247,7 @@ RANK_METRICS = (
     ),
     _counter("events", "Events that were logged", _events),
     _gauge("last_event_timestamp", "When an event was logged last", _event_times, unit="s"),
+    _counter("hang_dumps", "Hangs whose stacks were written to a file", _hang_dumps),
     _counter("records", "Calls of the logger by type", _records),
     _counter("nonfinite", "NaN and Inf that were logged", _nonfinite),
     _gauge("best", "Best finite value so far, by the metric's goal", _best),

@@ -27,6 +27,7 @@ from otel_dllogger.metrics.phases import MAX_NAMES, TRAIN
 from otel_dllogger.metrics.rank_state import RankState
 from otel_dllogger.metrics.steps import StepMeaning
 from otel_dllogger.record import (
+    HANG,
     OK,
     OPEN,
     VALIDATION,
@@ -59,7 +60,7 @@ MAX_METADATA_CHARACTERS = 1_000
 _MAX_PARAMETER_DEPTH = 8
 """The most levels of nested hyper-parameters that are looked into."""
 
-_SERIES_OF_A_RANK = 17
+_SERIES_OF_A_RANK = 18
 """Series that a rank has before it logs a metric.
 
 ``dllogger_records_total`` counts as 4, ``dllogger_phase_seconds_total`` as 3.
@@ -336,9 +337,11 @@ class SeriesStore:
 
     def _event(self, name: str, time_us: int) -> None:
         state = self._own
-        state.last_log_us = time_us
+        is_hang = name == HANG
+        if not is_hang:  # which says that there is no sign of life
+            state.last_log_us = time_us
         if name not in state.events:
-            is_new = len(state.events) < MAX_NAMES and self._has_room_for(name)
+            is_new = (is_hang or len(state.events) < MAX_NAMES) and self._has_room_for(name)
             if not (is_new and self._admit(_SERIES_OF_AN_EVENT)):
                 self._overflow(1)
                 return

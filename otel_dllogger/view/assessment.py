@@ -75,6 +75,9 @@ class RankStatus:
         slow_ratio: How much longer it, or its step, takes, as a share of a step.
         is_straggler: Whether it is so slow that an alert says so.
         nonfinite: How often a metric was NaN or infinite.
+        phase: The phase that interrupts its training, the one that was seen last; empty if none is
+            open.
+        phase_s: For how many seconds it has been seen.
     """
 
     rank: Rank
@@ -86,6 +89,8 @@ class RankStatus:
     slow_ratio: float = 0.0
     is_straggler: bool = False
     nonfinite: int = 0
+    phase: str = ""
+    phase_s: float = 0.0
 
     @property
     def urgency(self) -> tuple[int, bool, bool, float, int, int]:
@@ -160,12 +165,15 @@ def assess(
         is_over: Whether no more is to come, so that a rank without an end has not finished.
     """
     is_interrupted = any(
-        rank.open_phases & health.INTERRUPTING_PHASES for rank in run if _is_there(rank)
+        rank.phases.keys() & health.INTERRUPTING_PHASES for rank in run if _is_there(rank)
     )
     ranks = [RankStatus(rank, *_state(rank, now_s, is_interrupted=is_interrupted)) for rank in run]
     for each in ranks:
         if is_over and each.state in _ACTIVE:
             each.state = health.UNFINISHED
+        elif each.state in _ACTIVE and (open_phases := each.rank.phases):
+            each.phase, since_s = max(open_phases.items(), key=lambda phase: phase[1])
+            each.phase_s = max(now_s - since_s, 0.0)
     status = RunStatus(run, _run_state(ranks), now_s, ranks)
     _compare_steps(status, recent_s)
     for each in ranks:

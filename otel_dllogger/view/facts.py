@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from otel_dllogger.metrics.phases import PARTS_OF_A_STEP
 from otel_dllogger.view.model import Counted
 
 if TYPE_CHECKING:
@@ -102,8 +103,11 @@ def _parameter(rank: Rank, labels: Mapping[str, str], value: float) -> None:
 
 
 def _phase(rank: Rank, labels: Mapping[str, str], value: float) -> None:
-    change = rank.open_phases.add if value == 1.0 else rank.open_phases.discard
-    change(labels.get("phase", ""))
+    name = labels.get("phase", "")
+    if value != 1.0:
+        rank.phases.pop(name, None)
+    elif name not in PARTS_OF_A_STEP:
+        rank.phases.setdefault(name, rank.read_s or rank.last_log_s or 0.0)
 
 
 def _dropped(rank: Rank, labels: Mapping[str, str], value: float) -> None:

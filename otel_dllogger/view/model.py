@@ -109,7 +109,6 @@ class Rank:
         steps: Training steps of its process.
         step_s: Seconds that they took.
         records: Records that it logged.
-        open_phases: The phases that it is in, by name.
         finished: Whether it has finished.
         terminated: Whether it was told to end.
         is_logged: Whether its log is read, which has more than its page.
@@ -121,6 +120,8 @@ class Rank:
         best: The best value of each metric whose goal is known.
         parameters: Hyper-parameters by name.
         dropped: What was lost, by reason.
+        phases: The open phases that interrupt the training, and when each was first seen to be
+            open, seconds since the Unix epoch.
         series: Its series by metric.
         axis: Where on the axis of training steps it is.
         starts: The starts of its processes.
@@ -140,7 +141,6 @@ class Rank:
         self.steps = 0.0
         self.step_s = 0.0
         self.records = 0
-        self.open_phases: set[str] = set()
         self.finished = self.terminated = False
         self.read_s: float | None = None
         self.is_logged = self.is_closed = self.is_gone = False
@@ -149,6 +149,7 @@ class Rank:
         self.best: dict[Counted, float] = {}
         self.parameters: dict[str, float | str] = {}
         self.dropped: dict[str, float] = {}
+        self.phases: dict[str, float] = {}
         self.series: dict[Metric, Series] = {}
         self.axis = StepAxis()
         self.starts: deque[ProcessStart] = deque(maxlen=_MAX_STARTS)
@@ -172,7 +173,7 @@ class Rank:
             attempt: The number of the attempt.
         """
         self.axis.start()
-        self.open_phases.clear()
+        self.phases.clear()
         self.start_s, self.attempt = time_s, attempt
         self.starts.append(ProcessStart(time_s, attempt, self.axis.x, self.axis.segment))
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from otel_dllogger.http.discovery_folder import is_readable
 from otel_dllogger.http.scrape import (
+    SCANNED_PORTS,
     UnreachableError,
     UnreadablePageError,
     fetch,
@@ -45,9 +46,6 @@ _SILENCE_S = 2.0
 _MAX_BYTES = 64 * 2**20  # of a page; 10,000 series are about 2 MiB
 _THREADS = 16
 _MISSES = 2  # failed readings after which a page counts as gone
-SCANNED_PORTS = range(9464, 9464 + 64)
-"""Ports of this machine that ranks take if nobody says otherwise."""
-
 _SCAN_INTERVAL_S = 5.0
 _HTTP_OK = 200
 _MOST_DIGITS = 9  # of a rank

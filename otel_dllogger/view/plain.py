@@ -165,6 +165,8 @@ def _row(row: Row) -> dict[str, Any]:
         "pid": rank.pid,
         "attempt": rank.attempt,
         "state": status.state,
+        "phase": status.phase,
+        "phase_s": round(status.phase_s),
         "epoch": _number(rank.epoch),
         "iteration": _number(rank.iteration),
         "steps": _number(rank.steps),

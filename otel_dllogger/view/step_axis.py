@@ -10,6 +10,7 @@ from __future__ import annotations
 from otel_dllogger.metrics.internal import in_range
 
 _MAX_EPOCHS = 10_000
+_EXACT = 2**53
 _GREATEST = 1e300
 """The greatest step, so that the difference of any two is a float; plots take many of them."""
 
@@ -64,6 +65,18 @@ class StepAxis:
             epoch: Its epoch, None if it has none.
             iteration: Its iteration, None if it has none.
         """
+        last = self._iteration
+        if (
+            last is not None
+            and epoch == self._epoch
+            and type(iteration) is int
+            and last < iteration < _EXACT
+            and (epoch is None or self.epochs[-1][1] == epoch)
+        ):  # the next step of the same epoch, as nearly always
+            self._stride = iteration - last
+            self._iteration = float(iteration)
+            self.x = self._offset + iteration
+            return
         epoch = None if epoch is None else _bounded(epoch)
         if iteration is None:
             if epoch is not None:
@@ -72,12 +85,18 @@ class StepAxis:
                     self._go_to(epoch)
             return
         iteration = _bounded(iteration)
-        last = self._iteration
         if last is not None:
             self._choose_offset(epoch, iteration, last)
             if iteration > last:
                 self._stride = iteration - last
         self._place(epoch, iteration)
+
+    def find(self, epoch: float | None, iteration: float | None) -> float | None:
+        """Return the place of a step, None if that cannot be told."""
+        if iteration is None:
+            return epoch if self._iteration is None else None
+        offset = self._offset if epoch is None else self._offsets.get(_bounded(epoch))
+        return None if offset is None else offset + _bounded(iteration)
 
     def follow(self, epoch: float | None, iteration: float | None, steps: float) -> None:
         """Note the step of a page, which is read now and then and not from the beginning.

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.http.discovery_folder import folders_to_read
-from otel_dllogger.http.scrape import page_url, why_refused
+from otel_dllogger.http.scrape import SCANNED_PORTS, page_url, why_refused
 from otel_dllogger.http.service_discovery import announced_pages
 from otel_dllogger.logs.not_logs import refuse_not_logs
 from otel_dllogger.redaction import redact_address
 from otel_dllogger.view.log_source import LogSource
 from otel_dllogger.view.page_source import (
-    SCANNED_PORTS,
     AnnouncedPlaces,
     FixedPlaces,
     HerePlaces,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.newest_only
 
-PAGE = TESTS / "data" / "dcgm_exporter.prom"
+PAGE = TESTS / "scripts" / "dcgm_exporter.prom"  # written by hand, after its template
 CONFIGURATION = """
 global: {{scrape_interval: 1s, evaluation_interval: 1s}}
 rule_files: [{rules}/*.yml]

@@ -63,9 +63,10 @@ for step in range(steps):
         logger.log((epoch,), {"train.loss": loss, "val.top1": step / 2})
     time.sleep(0.09)  # a step
     if step == 40:  # the next record is within the phase
-        last = logger.phase("train")
-        last.__enter__()
-last.__exit__(None, None, None)
+        around = logger.phase("train")
+        around.__enter__()
+    if step == 50:
+        around.__exit__(None, None, None)
 print("trained", flush=True)
 sys.stdin.readline()
 logger.log((), {"val.top1": (steps - 1) / 2})

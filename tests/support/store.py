@@ -9,7 +9,7 @@ from otel_dllogger.record import Info, Metadata, Record
 
 # Series that exist before anything is logged: those of a rank (dllogger_records_total counts as
 # 4, dllogger_phase_seconds_total as 3), those of the process with its GPU, and target_info.
-A_RANK = 17
+A_RANK = 18
 A_PROCESS = len(REASONS[PROCESS]) + 3
 
 

@@ -15,6 +15,7 @@ from tests.support.command import COMMAND, assert_user_error, environment, otel_
 from tests.support.past_run import HOSTILE, START_S, write_past_run
 from tests.support.prometheus import Prometheus
 from tests.support.service_discovery import ADDRESS, make_topology
+from tests.support.timed_log import TimedLog
 
 pytestmark = pytest.mark.newest_only
 
@@ -114,11 +115,57 @@ def test_json_says_what_happened(logs):
 def test_time_is_split_into_what_logs_say(logs):
     """The gap between the attempts is 90 s, each process takes 5 s before its first step."""
     (run,) = read_json(logs)["runs"]
-    split = run["time"]
-    assert split["between_attempts_s"] == pytest.approx(90, abs=0.01)
-    # Start-up twice, two seconds for each of eight validations of rank 0, and the first steps.
-    assert split["other_s"] == pytest.approx(10 + 2 * 8 / 4, abs=5)
-    assert math.fsum(list(split.values())[1:]) == pytest.approx(split["wall_s"])
+    goodput = run["goodput"]
+    assert goodput["down_s"] >= 4 * 90
+    assert goodput["phases_s"]["startup"] == pytest.approx(4 * 10, rel=0.3)
+    assert goodput["redone_s"] > 0
+    assert goodput["redone_steps"] == 40
+    assert sum(part["percent"] for part in goodput["parts"]) == pytest.approx(100)
+    whole_s = math.fsum(part["seconds"] for part in goodput["parts"])
+    assert whole_s == pytest.approx(4 * goodput["wall_s"])
+    assert [each["rank"] for each in goodput["by_rank"]] == [0, 1, 2, 3]
+    assert len(goodput["not_measured"]) == 2  # there are no phases
+
+
+def test_all_forms_say_where_the_time_went_and_what_happened(tmp_path):
+    """In the same words, from phases and events."""
+    for rank in range(2):
+        log = TimedLog(tmp_path / "logs", rank)
+        log.wait(20)
+        log.step(0)
+        log.steps(1, 100)
+        log.phase("checkpoint", 10)
+        log.event("checkpoint_saved", 100)
+        log.steps(101, 120)
+        log.start(log.now_s + 30)
+        log.phase("restore", 5)
+        log.wait(15)
+        log.step(101)
+        log.steps(102, 101 + 200)
+        log.close()
+    (run,) = read_json(tmp_path / "logs")["runs"]
+    assert {part["name"]: part["percent"] for part in run["goodput"]["parts"]} == {
+        "productive": 75,
+        "startup": 8.8,
+        "restore": 1.2,
+        "checkpoint": 2.5,
+        "redone": 5,
+        "down": 7.5,
+    }
+    assert run["goodput"]["at_risk_s"] == 200
+    (event,) = run["events"]
+    assert (event["name"], event["ranks"], event["step"]) == ("checkpoint_saved", [0, 1], 100)
+    markdown = report(tmp_path / "logs", "--format", "md").stdout
+    assert "| redone (20 steps) | 20 s | 5.0 % |" in markdown
+    assert "At risk: 3 min 20 s of training since the last checkpoint" in markdown
+    assert "checkpoint\\_saved | 2 ranks | 100 |" in markdown
+    page = tmp_path / "page.html"
+    assert report(tmp_path / "logs", "-o", page).returncode == 0
+    text = page.read_text()
+    assert "<h2>Where the time went</h2>" in text
+    assert "Of 6 min 40 s x 2 ranks" in text
+    assert "redone (20 steps)" in text
+    assert "<h2>Events</h2>" in text
 
 
 @pytest.mark.parametrize("form", ["html", "md", "json"])

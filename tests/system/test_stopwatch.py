@@ -129,7 +129,7 @@ def test_the_report_says_what_the_stop_watches_say(folder: Path) -> None:
     done = otel_dllogger("report", "logs", "--format", "json", cwd=folder)
     assert done.returncode == 0, done.stderr
     (run,) = json.loads(done.stdout)["runs"]
-    found = {part["name"]: part["percent"] for part in run["time"]["parts"]}
+    found = {part["name"]: part["percent"] for part in run["goodput"]["parts"]}
     expected = truth(folder)
     assert sum(found.values()) == pytest.approx(100)
     assert {name: found.get(name, 0.0) for name in {**expected, **found}} == pytest.approx(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.support.check import assert_said
 from tests.support.command import otel_dllogger
+from tests.support.timed_log import TimedLog
 
 pytestmark = pytest.mark.newest_only
 
@@ -145,3 +149,37 @@ def test_what_is_left_out_is_said(tmp_path):
     (tmp_path / "train.log").write_text("DLL 2023-11-14 22:13:20.000000 - (0, 0) loss : 0.5\n")
     done = otel_dllogger("check", ".", cwd=tmp_path)
     assert_said(done, 0, "Left out, since another log holds the same: train.log\n", "All is well.")
+
+
+def test_it_says_where_the_time_of_a_run_went(tmp_path):
+    """Of all its ranks, from phases and steps that were logged again; and what is not measured."""
+    for rank in range(2):
+        log = TimedLog(tmp_path / "runs", rank)
+        log.wait(40)
+        log.step(0)
+        log.steps(1, 100)
+        log.phase("checkpoint", 20)
+        log.event("checkpoint_saved", 100)
+        log.steps(101, 120)
+        log.start(300)
+        log.wait(40)
+        log.step(101)
+        log.steps(102, 101 + 60)
+        log.close()
+    words = "6 min 40 s x 2 ranks: Goodput 40.0%: startup 20.0%, checkpoint 5.0%, redone 5.0%"
+    done = otel_dllogger("check", "runs", cwd=tmp_path)
+    assert_said(
+        done,
+        0,
+        f"Run 'job', {words} (20 steps), down 30.0%\n",
+        "  at risk: 60 s of training since the last checkpoint\n",
+        "  not measured: waiting for the slowest rank: ",
+    )
+    assert done.stdout.count("Goodput") == 1
+    alone = otel_dllogger("check", "runs/job_rank1.json", cwd=tmp_path)
+    assert words.replace("2 ranks", "1 rank") in alone.stdout
+    command = f"cat runs/job_rank0.json | {sys.executable} -m otel_dllogger check /dev/stdin"
+    piped = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert f"One run, {words.replace('2 ranks', '1 rank')}" in " ".join(piped.stdout.split())

@@ -81,14 +81,14 @@ SIGNATURES = {
     "Metadata": "(time_us, elapsed_us, metric, metadata)",
     "Info": "(time_us, elapsed_us, data)",
     "StdOutBackend": "(verbosity, step_format, metric_format, prefix_format, *, line_format=None)",
-    "JSONStreamBackend": "(verbosity, filename, append=False)",
+    "JSONStreamBackend": "(verbosity, filename, append=False, *, hang_seconds=None)",
     "OTLPBackend": "(verbosity, *, endpoint=None, protocol=None, headers=None, timeout_s=None, "
     "compression=None, interval_s=5.0, max_queue_bytes=67108864, run=None, rank=None, "
-    "max_series=None, text_parameters=False)",
+    "max_series=None, text_parameters=False, step_histogram=None)",
     "OTelBackend": "(verbosity, *, meter_provider=None, run=None, rank=None, max_series=None, "
-    "text_parameters=False)",
+    "text_parameters=False, step_histogram=None)",
     "PrometheusBackend": "(verbosity, *, host=None, port=None, discovery_dir=None, linger_s=None, "
-    "run=None, rank=None, max_series=None, text_parameters=False)",
+    "run=None, rank=None, max_series=None, text_parameters=False, step_histogram=None)",
     "default_step_format": "(step)",
     "default_metric_format": "(metric, metadata, value)",
     "default_prefix_format": "(timestamp)",

@@ -40,6 +40,7 @@ LEVELS = (
     ),
     ("gpu", "http"),
     ("metrics", "logger"),
+    ("hangs",),
     ("testing",),
     ("logs.parsers",),
     ("logs.tail",),
@@ -55,7 +56,7 @@ LEVELS = (
     ("integrations",),
     ("cli.log_source", "cli.parameter_types", "cli.terminal"),
     ("cli.view",),
-    ("cli.check", "cli.demo", "cli.run", "cli.watch"),
+    ("cli.check", "cli.demo", "cli.run", "cli.stacks", "cli.watch"),
     ("cli",),
     ("__main__",),
 )

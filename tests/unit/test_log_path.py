@@ -25,6 +25,7 @@ LOCKS = {
     "diagnostics.py": ["RLock", "RLock"],
     "http/endpoint.py": ["Lock"],  # taken once, for good
     "metrics/instruments.py": ["Lock"],  # of the thread that makes instruments alone
+    "runtime/native_timer.py": ["RLock", "RLock"],  # of the watch over hangs and a fork
     "runtime/own_sockets.py": ["RLock", "RLock"],  # of the endpoint's threads and a fork
     "metrics/store.py": ["RLock", "RLock"],
     "otlp/sender.py": ["RLock"],

@@ -1,4 +1,4 @@
-"""The parts of a report: its size, its words, its markup, its split of the time."""
+"""The parts of a report: its size, its words, its markup, its events."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import struct
 
 import pytest
 
+from otel_dllogger.record import Event
 from otel_dllogger.view.assessment import assess_past
 from otel_dllogger.view.model import Model
 from otel_dllogger.view.report import words
@@ -16,9 +17,9 @@ from otel_dllogger.view.report.curve_data import pack_curves, title_of
 from otel_dllogger.view.report.html_page import make_page
 from otel_dllogger.view.report.markdown import make_markdown
 from otel_dllogger.view.report.markup import Markup, element, raw_element
+from otel_dllogger.view.report.past_events import MAX_EVENTS, PastEvents
 from otel_dllogger.view.report.past_runs import PastRuns
 from otel_dllogger.view.report.summary import summarise
-from otel_dllogger.view.report.time_split import split_rank, split_run
 
 pytestmark = pytest.mark.newest_only
 
@@ -39,7 +40,7 @@ def fill(*, ranks, metrics, steps, segments=1, run="a"):
             for step in range(steps):
                 segment = step * segments // steps
                 history.append(chance.random(), (float(step), START_S + step, segment))
-    return PastRuns([assess_past(run) for run in model.runs.values()], [])
+    return PastRuns([assess_past(run) for run in model.runs.values()], [], {}, {})
 
 
 def header_of(packed):
@@ -148,12 +149,32 @@ def test_markdown_shows_every_text_as_it_is():
     assert r"### a\|b \# \<i\>\*c\*: unfinished" in text
 
 
-def test_parts_of_the_time_add_up():
-    past = fill(ranks=2, metrics=1, steps=100, segments=1)
-    run = past.runs[0].run
-    assert split_run(run) is None  # nothing is known of steps
-    for rank, step_s in zip(run, (60.0, 500.0), strict=True):
-        rank.step_s = step_s
-    assert split_rank(run.ranks[0]) == (100.0, 60.0, 0.0, 40.0)
-    assert split_rank(run.ranks[1]) == (100.0, 100.0, 0.0, 0.0)  # never more than there is
-    assert split_run(run) == (100.0, 80.0, 0.0, 20.0)
+def event(name, time_s, step=None, data=None):
+    return Event(round((START_S + time_s) * 1e6), 0, name, data, step)
+
+
+def test_ranks_share_an_event_at_the_same_step_of_one_attempt():
+    events = PastEvents()
+    events.take(event("saved", 12, step=(0, 5), data={"path": "a", "n": [1]}), 0, attempt=1, x=5)
+    events.take(event("saved", 11, step=(0, 5), data={"path": "b"}), 1, attempt=1, x=4)
+    events.take(event("saved", 30, step=(0, 5)), 1, attempt=2, x=5)
+    first, second = events.in_order()
+    assert first.to_plain() == {
+        "time_s": START_S + 11,
+        "name": "saved",
+        "ranks": [0, 1],
+        "step": 5,
+        "step_logged": "[0, 5]",
+        "data": "path: a, n: [1]",
+    }
+    assert second.ranks == [1]
+    assert events.marks() == [(5, "saved")]
+
+
+def test_frequent_events_have_no_marks_and_too_many_are_counted():
+    events = PastEvents()
+    events.take(event("began", 0), 0, attempt=1, x=0)
+    for x in range(MAX_EVENTS + 5):
+        events.take(event("saved", x), 0, attempt=1, x=x)
+    assert events.marks() == [(0, "began")]
+    assert (len(events.in_order()), events.left_out) == (MAX_EVENTS, 6)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from otel_dllogger.view.step_axis import StepAxis
 
@@ -127,3 +129,18 @@ def test_a_page_of_another_process_goes_on_where_its_epoch_was() -> None:
     assert (axis.x, axis.segment) == (200, 2)
     axis.follow(3, 10, 111)
     assert axis.x == 310
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.none(), st.integers(0, 3)),
+            st.one_of(st.none(), st.integers(0, 20)),
+        ),
+        max_size=60,
+    )
+)
+def test_a_whole_number_has_the_place_of_the_same_float(steps) -> None:
+    """The short way of whole numbers, which nearly all steps are, leads to the same place."""
+    floats = [(epoch, None if it is None else float(it)) for epoch, it in steps]
+    assert places(*steps) == places(*floats)

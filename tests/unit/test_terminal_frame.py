@@ -8,7 +8,10 @@ import re
 import pytest
 from rich.cells import cell_len
 
+from otel_dllogger.view.assessment import assess_now
+from otel_dllogger.view.facts import note
 from otel_dllogger.view.model import Counted, Model
+from otel_dllogger.view.plain import plain_run
 from otel_dllogger.view.table import draw_curve
 from otel_dllogger.view.terminal.characters import ASCII, UNICODE
 from otel_dllogger.view.terminal.frame import Size, draw_runs
@@ -230,3 +233,24 @@ def test_a_straggler_is_said_in_words():
     ranks[3].finished = True
     (row,) = [line.split() for line in draw(model) if line.startswith("   3 ")]
     assert row[-2:] == ["finished,", "slow"]
+
+
+def test_a_rank_in_a_phase_says_so_beside_its_state() -> None:
+    """One that interrupts the training, for as long as it has been seen; of a past one nothing."""
+    model = Model()
+    first, second, *_ = add_run(model)
+    first.read_s = NOW_S - 12
+    for name in ("data_wait", "validation"):
+        note(first, "dllogger_phase", {"phase": name}, 1)
+    note(second, "dllogger_phase", {"phase": "checkpoint"}, 1)
+    note(second, "dllogger_phase", {"phase": "checkpoint"}, 0)
+    assert any("training, validation 12s" in line for line in draw(model))
+    assert "checkpoint" not in " ".join(draw(model))
+    first.read_s = NOW_S
+    note(first, "dllogger_phase", {"phase": "checkpoint"}, 1)  # within the validation
+    assert any("training, checkpoint 0" in line for line in draw(model))
+    (run,) = model.runs.values()
+    rows = plain_run(assess_now(run, NOW_S + 3))["rows"]
+    assert [(row["phase"], row["phase_s"]) for row in rows[:2]] == [("checkpoint", 3), ("", 0)]
+    first.start(NOW_S, 2)
+    assert "checkpoint" not in " ".join(draw(model))

@@ -18,7 +18,7 @@ import click
 
 from otel_dllogger.cli.check.log_report import describe_log
 from otel_dllogger.cli.check.page_report import describe_page
-from otel_dllogger.cli.check.rank_table import describe_ranks
+from otel_dllogger.cli.check.rank_table import describe_goodput, describe_ranks
 from otel_dllogger.cli.check.report import Report
 from otel_dllogger.cli.terminal import UserError
 from otel_dllogger.errors import ConfigurationError, count_of, in_words
@@ -32,6 +32,7 @@ from otel_dllogger.logs.tail.candidates import has_prefix, is_settings
 from otel_dllogger.logs.tail.find_files import FileFinder
 from otel_dllogger.logs.whole_logs import find_logs
 from otel_dllogger.redaction import redact_address
+from otel_dllogger.view.goodput import Goodputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -238,6 +239,7 @@ class _Logs:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._ranks = Ranks(max_series=source.max_series)
+        self._goodputs = Goodputs()
         self._first_nonfinite: dict[tuple[str, int], str] = {}
         self._left_out: list[str] = []
         self.warnings: list[str] = []
@@ -281,7 +283,12 @@ class _Logs:
         last_us = None if before is None else before.state.last_log_us
         with _reading(Path(log.path)):
             report = describe_log(
-                Path(log.path), read_lines(log.path), name=name, files=files, ranks=self._ranks
+                Path(log.path),
+                read_lines(log.path),
+                name=name,
+                files=files,
+                ranks=self._ranks,
+                goodputs=self._goodputs,
             )
         if log.is_shared(last_us):
             report.warnings.append(SHARED)
@@ -299,8 +306,9 @@ class _Logs:
         return ["", f"Left out, since another log holds the same: {shown}"]
 
     def table(self) -> list[str]:
-        """Return a line for each rank, once all reports were made."""
-        return describe_ranks(self._ranks, self._first_nonfinite)
+        """Return a line for each rank, and where the time went, once all reports were made."""
+        ranks = describe_ranks(self._ranks, self._first_nonfinite)
+        return ranks + describe_goodput(self._goodputs)
 
 
 def _short(path: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from otel_dllogger.cli.check.log_damage import Damage
 from otel_dllogger.cli.check.log_summary import MAX_METRICS, LogSummary, MetricSummary, Range
+from otel_dllogger.cli.check.rank_table import describe_goodput
 from otel_dllogger.cli.check.report import (
     Report,
     cut,
@@ -23,6 +24,7 @@ from otel_dllogger.logs.ranks import Ranks
 from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS
 from otel_dllogger.logs.source import LogFiles, Source
 from otel_dllogger.metrics.naming import is_scope, is_stage, parse_goal
+from otel_dllogger.view.goodput import Goodputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,6 +43,7 @@ def describe_log(
     name: str = "",
     files: LogFiles | None = None,
     ranks: Ranks | None = None,
+    goodputs: Goodputs | None = None,
 ) -> LogReport:
     """Describe a log as bridge and backfill read it, in memory that does not grow with it.
 
@@ -50,14 +53,20 @@ def describe_log(
         name: What to call it; empty for its path.
         files: Opens it, as one of several; None to open it alone.
         ranks: The ranks of all logs that are checked; None for those of this one.
+        goodputs: What accounts for the time of all logs that are checked; None to do it for this
+            one, and to say it in the report.
     """
     log = _Log(
         path,
         name or str(path),
         LogFiles(Source([str(path)])) if files is None else files,
         Ranks() if ranks is None else ranks,
+        Goodputs() if goodputs is None else goodputs,
     )
-    return log.describe(lines)
+    report = log.describe(lines)
+    if goodputs is None:
+        report.facts += log.where_time_went()
+    return report
 
 
 @dataclass(slots=True)
@@ -74,7 +83,9 @@ class LogReport(Report):
 class _Log:
     """A log that is read into a report."""
 
-    def __init__(self, path: Path, name: str, files: LogFiles, ranks: Ranks) -> None:
+    def __init__(
+        self, path: Path, name: str, files: LogFiles, ranks: Ranks, goodputs: Goodputs
+    ) -> None:
         self._path = path
         self._name = name
         self._files = files
@@ -84,6 +95,7 @@ class _Log:
         self._identity = log.identity
         self._reader = log.reader
         self._ranks = ranks
+        self._goodputs = goodputs
         self._summary = LogSummary()
         self._findings = LogFindings(log.reader)
         self._report = LogReport(findings=self._findings)
@@ -105,6 +117,7 @@ class _Log:
                 findings.look(line)
             for rank, item in items:
                 rank.take(item)
+                self._goodputs.take(rank, item)
                 findings.take(rank, item)
             summary.add(number, items)
         report, found = self._report, findings.found()
@@ -130,6 +143,10 @@ class _Log:
             )
         self._find_metadata()
         return report
+
+    def where_time_went(self) -> list[str]:
+        """Return what the time went to, in lines."""
+        return describe_goodput(self._goodputs, has_names=self._path.is_file())
 
     def _formats(self) -> str:
         """Return the formats of the lines, with counts if there are several."""

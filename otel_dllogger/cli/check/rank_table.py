@@ -1,11 +1,12 @@
-"""A table of all ranks of the logs that are checked, one line each."""
+"""All ranks of the logs that are checked, one line each, and where the time of each run went."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.cli.check.report import format_number, format_table
+from otel_dllogger.cli.check.report import cut, format_duration, format_number, format_table
+from otel_dllogger.errors import count_of, printable
 from otel_dllogger.logs.rank_trace import find_time
 from otel_dllogger.metrics import health
 from otel_dllogger.view.headline import find_loss, find_throughput
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from otel_dllogger.logs.ranks import LoggedRank
+    from otel_dllogger.view.goodput import Goodputs
 
+_MAX_RUN = 50
 _TITLES = ("run", "rank", "steps", "loss", "throughput", "slower", "first NaN", "last record")
 
 
@@ -35,6 +38,23 @@ def describe_ranks(
             runs.setdefault(rank.run, []).append(rank)
     rows = [row for of_run in runs.values() for row in _rows(of_run, first_nonfinite)]
     return format_table(_TITLES, rows, flexible=("run", "first NaN")) if rows else []
+
+
+def describe_goodput(goodputs: Goodputs, *, has_names: bool = True) -> list[str]:
+    """Return lines that say where the time of each run went.
+
+    Args:
+        goodputs: What accounted for it.
+        has_names: Whether the runs have names; the one of a pipe has none.
+    """
+    lines: list[str] = []
+    for run, found in sorted(goodputs.find().items()):
+        whole = f"{format_duration(found.wall_us / 1e6)} x {count_of(len(found.by_rank), 'rank')}"
+        first, *others = found.describe()
+        name = f"Run {cut(printable(run), _MAX_RUN)!r}" if has_names else "One run"
+        lines += [f"{name}, {whole}: {first}"]
+        lines += [f"  {line}" for line in others]
+    return ["", *lines] if lines else []
 
 
 def _rows(

@@ -13,7 +13,6 @@ from otel_dllogger.metrics.kinds import LOSS, SCORE
 from otel_dllogger.record import ITERATION
 from otel_dllogger.view.extremes import best_values
 from otel_dllogger.view.numbers import format_value
-from otel_dllogger.view.report.time_split import split_rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -99,15 +98,21 @@ def _first_step(rank: Rank, start: ProcessStart) -> float | None:
 def _checkpoints(run: Run) -> Iterator[str]:
     counts, shares = [], []
     for rank in run:
-        split = split_rank(rank)
+        wall_s = _wall_s(rank)
         for metric, series in rank.series.items():
-            if metric.metric == CHECKPOINT_TIME and split is not None and split.wall_s > 0:
+            if metric.metric == CHECKPOINT_TIME and wall_s > 0:
                 columns = series.history.columns()
                 counts.append(series.history.count)
-                shares.append(math.fsum(columns.mean * columns.finite) / split.wall_s)
+                shares.append(math.fsum(columns.mean * columns.finite) / wall_s)
     if shares:
         saved = count_of(statistics.median_low(counts), "checkpoint")
         yield f"{saved} of each rank took {statistics.mean(shares):.1%} of the time"
+
+
+def _wall_s(rank: Rank) -> float:
+    """Return the seconds from a rank's first start to its last record."""
+    start_s = rank.starts[0].time_s if rank.starts else rank.start_s
+    return 0.0 if start_s is None or rank.last_log_s is None else rank.last_log_s - start_s
 
 
 def _best(run: Run) -> Iterator[str]:

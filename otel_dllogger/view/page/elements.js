@@ -54,10 +54,11 @@ const STATE_SIGNS = new Map([
  * Show a state: by its word, a sign and a colour.
  * @param {HTMLElement} element
  * @param {string} state
+ * @param {string} [words] What is shown of it, by default its word.
  */
-function showState(element, state) {
+function showState(element, state, words = state) {
   element.dataset.state = state;
-  setText(element, `${STATE_SIGNS.get(state) ?? "●"} ${state}`);
+  setText(element, `${STATE_SIGNS.get(state) ?? "●"} ${words}`);
 }
 
 const SVG = "http://www.w3.org/2000/svg";

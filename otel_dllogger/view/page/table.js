@@ -29,7 +29,7 @@ const TABLE_COLUMNS = [
     words: "What it is doing",
     is_text: true,
     value: ({ row }) => row.state,
-    text: ({ row }) => row.state,
+    text: ({ row }) => stateOf(row),
   },
   {
     title: "epoch · iter",
@@ -254,7 +254,7 @@ class RankTable {
         text.setAttribute("aria-pressed", String(isChosen));
         setText(text, hasRuns ? `${run.name} · ${row.rank}` : `rank ${row.rank}`);
       } else if (index === 1) {
-        showState(text, row.state);
+        showState(text, row.state, stateOf(row));
       } else {
         setText(text, column.text(entry));
       }
@@ -264,6 +264,14 @@ class RankTable {
       }
     });
   }
+}
+
+/**
+ * Return what a rank is doing: its state, and the phase that interrupts its training.
+ * @param {RankRow} row
+ */
+function stateOf(row) {
+  return row.phase ? `${row.state}, ${row.phase} ${formatSeconds(row.phase_s)}` : row.state;
 }
 
 /**

@@ -20,13 +20,14 @@ from otel_dllogger.view.plain import plain_curves
 from otel_dllogger.view.table import make_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from otel_dllogger.view.assessment import RunStatus
     from otel_dllogger.view.curves import Curves
     from otel_dllogger.view.metric import Metric, Traits
+    from otel_dllogger.view.report.past_events import PastEvents
 
 MAX_BYTES = 6 << 20
 """The most bytes of packed curves; base64 makes 8 MiB of them."""
@@ -56,7 +57,12 @@ class PackedCurves(NamedTuple):
     has_all_ranks: bool
 
 
-def pack_curves(runs: Sequence[RunStatus], *, max_bytes: int = MAX_BYTES) -> PackedCurves:
+def pack_curves(
+    runs: Sequence[RunStatus],
+    events: Mapping[str, PastEvents] | None = None,
+    *,
+    max_bytes: int = MAX_BYTES,
+) -> PackedCurves:
     """Pack the curves of all metrics, with as many places as there is room for.
 
     If there are too many ranks, only those that need help have lines beside the band of all; if
@@ -64,6 +70,7 @@ def pack_curves(runs: Sequence[RunStatus], *, max_bytes: int = MAX_BYTES) -> Pac
 
     Args:
         runs: The runs.
+        events: Their events by the names of the runs, which are marked on the curves.
         max_bytes: The most bytes.
     """
     metrics = _metrics(runs)
@@ -79,13 +86,14 @@ def pack_curves(runs: Sequence[RunStatus], *, max_bytes: int = MAX_BYTES) -> Pac
     chosen = ranks if has_all else few
     fitting = max(max_bytes // (least_bytes * (len(chosen) + len(runs) or 1)), 1)
     drawn = ordered[:fitting]
+    marks = _marks(runs, events or {})
     places = _MAX_PLACES
     while True:
         found = [
             (metric, draw([s.run for s in runs], metric, ranks=chosen, max_points=places))
             for metric in drawn
         ]
-        content = _pack(runs, found, metrics)
+        content = _pack(found, metrics, marks)
         if len(content) <= max_bytes or (places <= 2 and len(drawn) <= 1):
             return PackedCurves(content, places, len(drawn), len(ordered) - len(drawn), has_all)
         if places > _LEAST_PLACES:
@@ -141,9 +149,9 @@ class _Columns:
 
 
 def _pack(
-    runs: Sequence[RunStatus],
     found: Sequence[tuple[Metric, Curves]],
     metrics: dict[Metric, Traits],
+    marks: list[dict[str, Any]],
 ) -> bytes:
     places, values = _Columns("<f8"), _Columns("<f4")
     charts = [
@@ -152,7 +160,7 @@ def _pack(
             "unit": metrics[metric].unit,
             "axis": STEP,
             "axis_title": AXES[STEP],
-            "marks": _marks(runs),
+            "marks": marks,
             **_chart(curves, places, values),
         }
         for metric, curves in found
@@ -174,15 +182,18 @@ def _chart(curves: Curves, places: _Columns, values: _Columns) -> dict[str, Any]
         }
 
 
-def _marks(runs: Sequence[RunStatus]) -> list[dict[str, Any]]:
-    """Return where further attempts began; the ranks of one attempt have one mark."""
+def _marks(runs: Sequence[RunStatus], events: Mapping[str, PastEvents]) -> list[dict[str, Any]]:
+    """Return where further attempts began, and events; all ranks have one mark together."""
     found: dict[tuple[str, int], float] = {}
     for status in runs:
         for rank in status.run:
             for start in list(rank.starts)[1:]:
                 key = (status.run.name, start.attempt)
                 found[key] = min(found.get(key, start.x), start.x)
+    words = [(x, run, f"attempt {attempt}") for (run, attempt), x in sorted(found.items())]
+    for status in runs:
+        name = status.run.name
+        words += [(x, name, event) for x, event in events[name].marks()] if name in events else []
     return [
-        {"x": x, "words": f"{run} · attempt {attempt}" if len(runs) > 1 else f"attempt {attempt}"}
-        for (run, attempt), x in sorted(found.items())
+        {"x": x, "words": f"{run} · {what}" if len(runs) > 1 else what} for x, run, what in words
     ]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from otel_dllogger.errors import count_of
 from otel_dllogger.metrics import health
 from otel_dllogger.version import __version__
+from otel_dllogger.view.goodput import PRODUCTIVE, REDONE
 from otel_dllogger.view.report import FORMAT, words
 from otel_dllogger.view.report.curve_data import title_of
 from otel_dllogger.view.report.markup import Markup, element, raw_element
@@ -37,9 +38,12 @@ SCRIPTS = (
     "report.js",
 )
 STYLES = ("vendor/uplot.css", "chart.css", "report.css")
-_REMAINDER = "The remainder is what no log names: start-up, validation, checkpoints, waiting."
 _MOST_TEXT = 2_000
 _TABLE_ROWS = 2_000
+_FEW = 2
+_PARTS = 7
+_COLOURED = (PRODUCTIVE, REDONE, "stalled", "down", "other")
+"""Parts that have a colour of their own; the others share seven."""
 
 
 def make_page(summary: Plain, curves: PackedCurves) -> str:
@@ -170,7 +174,8 @@ def _first_sections(run: Plain) -> Markup:
 def _last_sections(run: Plain) -> list[Markup]:
     return [
         _ranks(run),
-        element("div", _time(run), _nonfinite(run), _restarts(run), class_="beside"),
+        element("div", _goodput(run), _goodput_by_rank(run), class_="beside"),
+        element("div", _events(run), _nonfinite(run), _restarts(run), class_="beside"),
         element("div", _metrics(run), _options(run), class_="beside"),
     ]
 
@@ -278,33 +283,84 @@ def _ranks(run: Plain) -> Markup:
     return _section("Ranks, those first that need help", _table(heads, rows), note)
 
 
-def _time(run: Plain) -> Markup | None:
-    split = run["time"]
-    if split is None or split["wall_s"] <= 0:
+def _goodput(run: Plain) -> Markup | None:
+    """Return where the time went: a bar, and a table with the same colours."""
+    goodput = run["goodput"]
+    if goodput is None:
         return None
-    at = 0.0
+    ranks, at = len(goodput["by_rank"]), 0.0
     bars, rows = [], []
-    for number, (key, name) in enumerate(words.TIME_PARTS):
-        width = 100 * split[key] / split["wall_s"]
+    for number, part in enumerate(goodput["parts"]):
+        name, percent = part["name"], part["percent"]
+        colour = name if name in _COLOURED else f"part{number % _PARTS}"
         bars.append(
             element(
-                "rect", x=f"{at:.3f}%", width=f"{width:.3f}%", height=10, class_=f"part{number}"
+                "rect",
+                element("title", f"{name} {percent:.1f} %"),
+                x=f"{at:.1f}%",
+                width=f"{percent:.1f}%",
+                height=10,
+                class_=colour,
             )
         )
-        at += width
+        at += percent
         rows.append(
             [
-                element("th", element("span", class_=f"swatch part{number}"), name, scope="row"),
-                _number(words.duration(split[key])),
-                _number(words.share(split[key], split["wall_s"])),
+                element(
+                    "th",
+                    element("span", class_=f"swatch {colour}"),
+                    f"{name}{words.redone(goodput, name)}",
+                    scope="row",
+                ),
+                _number(words.duration(part["seconds"] / ranks)),
+                _number(f"{percent:.1f} %"),
             ]
         )
+    whole = f"{words.duration(goodput['wall_s'])} x {count_of(ranks, 'rank')}"
     return _section(
-        "Time, as the mean of the ranks",
+        "Where the time went",
         element("svg", *bars, class_="bar", role="img", aria_label="Parts of the time"),
-        _table(("Part", "#Time", "#Share"), rows),
-        element("p", _REMAINDER, class_="note"),
+        _table((f"Of {whole}", "#Time of a rank", "#Share"), rows),
+        *(element("p", note, class_="note") for note in words.goodput_notes(goodput)),
     )
+
+
+def _goodput_by_rank(run: Plain) -> Markup | None:
+    """Return the shares of each rank, those first that trained least."""
+    goodput = run["goodput"]
+    if goodput is None or len(goodput["by_rank"]) < _FEW:
+        return None
+    names = [part["name"] for part in goodput["parts"]]
+    found = []
+    for each in goodput["by_rank"]:
+        shares = {part["name"]: part["percent"] for part in each["parts"]}
+        found.append((shares.get(PRODUCTIVE, 0.0), each["rank"], shares))
+    rows = [
+        [
+            element("th", str(rank), scope="row", class_="number"),
+            *(_number(f"{shares[name]:.1f}" if name in shares else "") for name in names),
+        ]
+        for _productive, rank, shares in sorted(found, key=lambda each: each[:2])[:_TABLE_ROWS]
+    ]
+    heads = ("#Rank", *(f"#{name}" for name in names))
+    return _section("Where the time of each rank went, in percent", _table(heads, rows))
+
+
+def _events(run: Plain) -> Markup | None:
+    rows = [
+        [
+            _number(words.moment(event["time_s"])),
+            element("th", event["name"], scope="row"),
+            _number(words.ranks(event["ranks"])),
+            _number(words.event_step(event)),
+            _cell(event["data"]),
+        ]
+        for event in run["events"][:_TABLE_ROWS]
+    ]
+    more = len(run["events"]) - len(rows) + run["events_left_out"]
+    note = element("p", f"and {count_of(more, 'more event')}", class_="note") if more else None
+    heads = ("#Time (UTC)", "Event", "#Rank", "#At step", "Data")
+    return _section("Events", _table(heads, rows), note) if rows else None
 
 
 def _nonfinite(run: Plain) -> Markup | None:

@@ -61,12 +61,8 @@ def _run(run: Plain) -> Iterator[str]:
                 for each in run["best"]
             ),
         )
-    split = run["time"]
-    if split is not None:
-        parts = (
-            f"{name} {words.share(split[key], split['wall_s'])}" for key, name in words.TIME_PARTS
-        )
-        yield f"Time: {words.duration(split['wall_s'])} = {' + '.join(parts)}"
+    yield from _goodput(run)
+    yield from _events(run)
     if run["nonfinite"]:
         yield _table(
             ("NaN, Inf", "Rank", "Times", "First at step"),
@@ -90,6 +86,40 @@ def _run(run: Plain) -> Iterator[str]:
             count_of(len(run["parameters"]), "parameter"),
             _table(("Parameter", "Value"), rows, most=len(run["parameters"])),
         )
+
+
+def _goodput(run: Plain) -> Iterator[str]:
+    """Yield where the time went, and what of that is not measured."""
+    goodput = run["goodput"]
+    if goodput is None:
+        return
+    whole = f"{words.duration(goodput['wall_s'])} x {count_of(len(goodput['by_rank']), 'rank')}"
+    rows = (
+        (
+            _text(part["name"]) + words.redone(goodput, part["name"]),
+            words.duration(part["seconds"] / len(goodput["by_rank"])),
+            f"{part['percent']:.1f} %",
+        )
+        for part in goodput["parts"]
+    )
+    yield _table((f"Where the time went: {whole}", "Time of a rank", "Share"), rows)
+    if notes := words.goodput_notes(goodput):
+        yield "\n".join(f"- {_text(note)}" for note in notes)
+
+
+def _events(run: Plain) -> Iterator[str]:
+    rows = (
+        (
+            words.moment(event["time_s"]),
+            _text(event["name"]),
+            words.ranks(event["ranks"]),
+            _text(words.event_step(event)),
+            _text(event["data"]),
+        )
+        for event in run["events"]
+    )
+    if run["events"]:
+        yield _table(("Time (UTC)", "Event", "Rank", "At step", "Data"), rows)
 
 
 def _ranks(run: Plain) -> Iterator[str]:

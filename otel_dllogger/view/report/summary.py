@@ -17,13 +17,14 @@ from otel_dllogger.view.extremes import best_values, find_extreme
 from otel_dllogger.view.headline import in_order
 from otel_dllogger.view.plain import plain_run
 from otel_dllogger.view.report import FORMAT
-from otel_dllogger.view.report.time_split import split_run
 
 if TYPE_CHECKING:
     from otel_dllogger.view.assessment import RunStatus
     from otel_dllogger.view.extremes import Extreme
+    from otel_dllogger.view.goodput import Goodput
     from otel_dllogger.view.metric import Metric, Traits
     from otel_dllogger.view.model import Run
+    from otel_dllogger.view.report.past_events import PastEvents
     from otel_dllogger.view.report.past_runs import PastRuns
 
 _VERSION = 1
@@ -53,10 +54,11 @@ def summarise(past: PastRuns) -> dict[str, Any]:
     ``format`` and ``version`` mark it. ``runs`` has, for each run: ``name``; ``state`` and what it
     means; ``begin_s``, ``end_s``; ``ranks``, how many logged; ``world_size``; ``attempts``;
     ``epoch``, ``iteration``, ``step``: the last ones; ``step_s``, the median of the ranks' step
-    times; ``time``, what the time was spent on; ``best``, the best value of each metric with a
-    goal, and where it was; ``metrics``, what is known of each; ``by_rank``, those first that need
-    help; ``nonfinite``, where each metric was first NaN or infinite; ``restarts``; ``findings``,
-    what the alert rules would say; ``parameters``. ``doubts`` is what was doubtful in the logs.
+    times; ``goodput``, where the time went; ``events``, what happened; ``best``, the best value of
+    each metric with a goal, and where it was; ``metrics``, what is known of each; ``by_rank``,
+    those first that need help; ``nonfinite``, where each metric was first NaN or infinite;
+    ``restarts``; ``findings``, what the alert rules would say; ``parameters``. ``doubts`` is what
+    was doubtful in the logs.
 
     Args:
         past: The runs.
@@ -64,14 +66,16 @@ def summarise(past: PastRuns) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": _VERSION,
-        "runs": [_run(status) for status in past.runs],
+        "runs": [
+            _run(status, past.goodputs.get(status.run.name), past.events.get(status.run.name))
+            for status in past.runs
+        ],
         "doubts": past.doubts,
     }
 
 
-def _run(status: RunStatus) -> dict[str, Any]:
+def _run(status: RunStatus, goodput: Goodput | None, events: PastEvents | None) -> dict[str, Any]:
     run, plain = status.run, plain_run(status)
-    split = split_run(run)
     return {
         "name": run.name,
         "state": plain["state"],
@@ -85,7 +89,9 @@ def _run(status: RunStatus) -> dict[str, Any]:
         "iteration": plain["iteration"],
         "step": _finite(max((rank.axis.x for rank in run), default=0.0)),
         "step_s": plain["step_s"],
-        "time": None if split is None else split._asdict(),
+        "goodput": None if goodput is None else goodput.to_plain(),
+        "events": [] if events is None else [event.to_plain() for event in events.in_order()],
+        "events_left_out": 0 if events is None else events.left_out,
         "loss": plain["loss"],
         "throughput": plain["throughput"],
         "throughput_unit": plain["throughput_unit"],

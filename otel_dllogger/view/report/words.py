@@ -6,8 +6,11 @@ import math
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from otel_dllogger.errors import count_of
+from otel_dllogger.view.goodput import REDONE
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 NOTHING = "–"  # noqa: RUF001 - the dash of an empty cell
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -81,9 +84,26 @@ def length_s(run: Mapping[str, Any]) -> float | None:
     return max(float(run["end_s"] - run["begin_s"]), 0.0)
 
 
-TIME_PARTS = (
-    ("steps_s", "training steps"),
-    ("between_attempts_s", "between attempts"),
-    ("other_s", "remainder"),
-)
-"""What the time of a run is split into."""
+def redone(goodput: Mapping[str, Any], part: str) -> str:
+    """Return how many steps were done again, for the part of the time that says it."""
+    steps = round(goodput["redone_steps"])
+    return f" ({count_of(steps, 'step')})" if part == REDONE and steps else ""
+
+
+def goodput_notes(goodput: Mapping[str, Any]) -> list[str]:
+    """Return what the split of the time does not show."""
+    notes = []
+    if goodput["at_risk_s"]:
+        at_risk = duration(goodput["at_risk_s"])
+        notes.append(f"At risk: {at_risk} of training since the last checkpoint.")
+    return notes + [f"Not measured: {words}." for words in goodput["not_measured"]]
+
+
+def event_step(event: Mapping[str, Any]) -> str:
+    """Return the step that was logged with an event, else where the rank was."""
+    return event["step_logged"] or number(event["step"])
+
+
+def ranks(numbers: Sequence[int]) -> str:
+    """Return the rank that had an event, or how many had it."""
+    return str(numbers[0]) if len(numbers) == 1 else count_of(len(numbers), "rank")

@@ -135,6 +135,9 @@ class RankTable:
         ]
 
     def _state(self, status: RankStatus) -> _Cell:
+        if status.phase:
+            phase = f"{self._characters.clean(status.phase)} {format_age(status.phase_s)}"
+            return _Cell(f"{status.state}, {phase}", STYLES[status.state])
         if not status.is_straggler:
             return _Cell(status.state, STYLES[status.state])
         is_training = status.state == health.TRAINING

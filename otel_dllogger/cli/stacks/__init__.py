@@ -1,0 +1,1 @@
+"""``otel-dllogger stacks``: where the ranks of this host stand."""
