@@ -27,7 +27,7 @@ spec:
 def prometheus_rule() -> str:
     """Return the object, with the comments of the rules."""
     text = HEAD
-    for name in ("alerts.yml", "dashboards.yml", "recording.yml"):
+    for name in ("alerts.yml", "dashboards.yml", "goodput.yml", "recording.yml"):
         _, marker, groups = (RULES / name).read_text(encoding="utf-8").partition("\ngroups:\n")
         if not marker:
             raise ValueError(f"{name} has no groups")

@@ -52,6 +52,7 @@ def _annotations(chosen: str) -> list[Builder[models.AnnotationQuery]]:
     nonfinite = (
         f"sum by (job, run, metric) (rank:dllogger_nonfinite_total:nonzero{{{runs}{chosen}}}%s)"
     )
+    logged = f"run:dllogger_last_event_timestamp_seconds:min{{{runs}}}"
     alerts = f'ALERTS{{{runs}, alertstate="firing", severity!="info"}}'
     return [
         _annotation("Start", "green", started % "=", "{{run}} started", at_value=True),
@@ -64,6 +65,13 @@ def _annotations(chosen: str) -> list[Builder[models.AnnotationQuery]]:
         ),
         _annotation("Finish", "blue", f"{state} == 1", "{{run}} finished"),
         _annotation("Told to end", "yellow", f"{state} == 3", "{{run}} was told to end"),
+        _annotation(
+            "Events",
+            "semi-dark-blue",
+            f"1000 * max_over_time({logged}[$__interval])",
+            "{{event}}: {{run}}",
+            at_value=True,
+        ),
         _annotation(
             "NaN or Inf",
             "red",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grafana.source import overview, promql, variables
+from grafana.source import goodput, overview, promql, variables
 from grafana.source.board import add_row, new_board
 from grafana.source.graphs import figure, lines
 from grafana.source.health import alert_list, rules_loaded
@@ -73,7 +73,8 @@ def _runs() -> Builder[models.Panel]:
             "training losses, the largest is shown, which is usually the total; it is the median "
             "over ranks. Throughput is the largest that is logged, as the median over ranks; with "
             "SCOPE global it is that of the whole run. Done and Left are estimates, from the "
-            "parameters that say how long a run will be. A click on a run opens its overview.",
+            "parameters that say how long a run will be. Goodput is the share of the time of all "
+            "ranks that was training that counts. A click on a run opens its overview.",
             nothing="No run in the time range",
         ),
         [
@@ -88,6 +89,7 @@ def _runs() -> Builder[models.Panel]:
             Query(each(f"{RUN}, unit, scope", f"topk by ({RUN}) (1, {throughput})")),
             Query(each(RUN, f"run:dllogger_silence_seconds:max{{{RUNS}}}")),
             Query(f"1000 * {promql.start()}"),
+            Query(each(RUN, goodput.share('part="productive"'))),
         ],
         [
             Column(
@@ -103,6 +105,14 @@ def _runs() -> Builder[models.Panel]:
             Column("Value #E", "of", unit=COUNT, width=60),
             Column("Value #F", "Done", unit="percentunit", decimals=0, width=80),
             Column("Value #G", "Left", unit="s", width=90),
+            Column(
+                "Value #L",
+                "Goodput",
+                unit="percentunit",
+                decimals=0,
+                steps=((None, "transparent"), (0, RED), *goodput.STEPS[1:]),
+                width=95,
+            ),
             Column("metric", "Loss of"),
             Column("Value #H", "Loss"),
             Column("Value #I", "Throughput", width=120),

@@ -57,6 +57,20 @@ def lines(
     return panel
 
 
+def stack(about: About, query: Query, *, width: int = 12, height: int = 9) -> timeseries.Panel:
+    """Draw the shares of a whole over time, one on the other.
+
+    Args:
+        about: The texts and settings that every panel has.
+        query: The shares, which add up to 1.
+        width: In columns of the dashboard, which has 24.
+        height: In units of the dashboard's grid.
+    """
+    panel = lines(about, query, width=width, height=height).max(1).line_width(0).fill_opacity(80)
+    stacking = common.StackingConfig().group("A").mode(common_models.StackingMode.NORMAL)
+    return panel.stacking(stacking)
+
+
 _DASHES = {"fill": "dash", "dash": [4, 6]}
 _STYLES: dict[str, dict[str, Any]] = {
     "dashed": {"custom.lineStyle": _DASHES},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grafana.source import promql, variables
+from grafana.source import goodput, promql, variables
 from grafana.source.board import add_row, new_board
 from grafana.source.graphs import figure, figures, lines, tally
 from grafana.source.health import alert_list, rules_loaded, run_state
@@ -50,6 +50,7 @@ def build() -> dashboard.Dashboard:
     add_row(board, "Learning", *_learning())
     add_row(board, "Validation", *_validation())
     add_row(board, "Speed", *_speed())
+    add_row(board, "Where the time went", *goodput.where_the_time_went())
     add_row(board, "Progress and health", *_health())
     add_row(board, "Parameters", *_parameters())
     add_row(board, "Every metric", _every_metric(), folded=True)
@@ -338,9 +339,9 @@ def _speed() -> list[Builder[models.Panel]]:
         lines(
             About(
                 "Step time",
-                "Seconds from one training step to the next, over five minutes, including "
-                "validation in between. Ranks that wait for each other all show the time of the "
-                "slowest.",
+                "Seconds from one training step to the next, over five minutes, without what is "
+                "logged as a phase that interrupts training, such as a validation. Ranks that wait "
+                "for each other all show the time of the slowest.",
                 unit="s",
                 minimum=0,
             ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grafana.source import promql, variables
+from grafana.source import goodput, promql, variables
 from grafana.source.board import add_row, new_board
 from grafana.source.graphs import distribution, lines, tally
 from grafana.source.health import alert_list, rules_loaded, run_state
@@ -53,6 +53,7 @@ def build() -> dashboard.Dashboard:
     add_row(board, "Now", run_state(), rules_loaded(), alert_list(width=16, height=4))
     add_row(board, "Slowest", *_slowest())
     add_row(board, "Over time", *_over_time())
+    add_row(board, "Where the time went", goodput.of_ranks())
     add_row(board, "Behind, silent, lost or NaN", *_behind(), _lost(), _nonfinite())
     add_row(board, "GPUs", *_gpus(), folded=True)
     add_row(board, "Machines", *_machines(), folded=True)

@@ -47,6 +47,7 @@ URGENCY = (VANISHED, STALLED, QUIET, STARTING, TRAINING, UNFINISHED, TERMINATED,
 
 STALLED_S = 300.0
 STALLED_INTERVALS = 10.0
+PHASE_S = 3600.0
 STRAGGLER_STEP_RATIO = 0.25
 STRAGGLER_DURATION_RATIO = 0.10
 STRAGGLER_RANKS = 3
@@ -58,6 +59,9 @@ ALIVE_S = 60.0
 CRASH_ATTEMPTS = 2.0
 OVERHEAD_RATIO = 0.05
 """These are ``dllogger:threshold:*`` in the rules, where their meaning is explained."""
+
+INTERRUPTING_PHASES = frozenset(("startup", "checkpoint", "validation", "restore", "compile"))
+"""Phases in which the ranks of a run log nothing: those that are in one, and those that wait."""
 
 QUIET_S = 5.0
 """Seconds that a rank may be silent before it is quiet, however often it logs otherwise."""
@@ -140,14 +144,18 @@ _OPTIONAL = re.compile(r"\[([^\]]*?\{(\w+)\}[^\]]*)\]")
 _FIELD = re.compile(r"\{(\w+)(?:([:|])(\w+))?\}")
 
 
-def activity(age_s: float, life_s: float, records: int) -> str:
+def activity(age_s: float, life_s: float, records: int, *, is_interrupted: bool = False) -> str:
     """Return what a rank that has not ended does: ``TRAINING``, ``QUIET`` or ``STALLED``.
 
     Args:
         age_s: Seconds since it logged last.
         life_s: Seconds from the start of its process until then.
         records: How many records it logged.
+        is_interrupted: Whether a rank of its run is in one of ``INTERRUPTING_PHASES``, which
+            explains its silence for ``PHASE_S``.
     """
+    if is_interrupted and age_s <= PHASE_S:
+        return TRAINING
     usual_s = life_s / max(records, 1)
     # As rank:dllogger_log_interval_seconds:max, which is longer for a rank that logged little.
     interval_s = usual_s + STALLED_S / max(records, 1)

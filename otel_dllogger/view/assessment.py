@@ -164,7 +164,10 @@ def assess(
         recent_s: Seconds over which things are looked at; infinite for all that there was.
         is_over: Whether no more is to come, so that a rank without an end has not finished.
     """
-    ranks = [RankStatus(rank, *_state(rank, now_s)) for rank in run]
+    is_interrupted = any(
+        rank.phases.keys() & health.INTERRUPTING_PHASES for rank in run if _is_there(rank)
+    )
+    ranks = [RankStatus(rank, *_state(rank, now_s, is_interrupted=is_interrupted)) for rank in run]
     for each in ranks:
         if is_over and each.state in _ACTIVE:
             each.state = health.UNFINISHED
@@ -181,7 +184,11 @@ def assess(
     return status
 
 
-def _state(rank: Rank, now_s: float) -> tuple[str, float | None]:
+def _is_there(rank: Rank) -> bool:
+    return not (rank.finished or rank.terminated or rank.is_gone or rank.is_closed)
+
+
+def _state(rank: Rank, now_s: float, *, is_interrupted: bool) -> tuple[str, float | None]:
     last_s = rank.last_log_s
     age_s = None if last_s is None else max(now_s - last_s, 0.0)
     if rank.finished:
@@ -200,7 +207,10 @@ def _state(rank: Rank, now_s: float) -> tuple[str, float | None]:
     # That a page was not read for a while, since reading a thousand takes long, is not silence.
     unread_s = 0.0 if rank.is_logged or rank.read_s is None else max(now_s - rank.read_s, 0.0)
     unread_s = min(unread_s, _UNREAD_S)
-    return health.activity(age_s - unread_s, life_s, rank.records), age_s
+    return (
+        health.activity(age_s - unread_s, life_s, rank.records, is_interrupted=is_interrupted),
+        age_s,
+    )
 
 
 def _run_state(ranks: Sequence[RankStatus]) -> str:

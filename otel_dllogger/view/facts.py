@@ -28,6 +28,7 @@ BESIDE_A_LOG = frozenset(
         "dllogger_run_terminated",
         "dllogger_log_seconds_total",
         "dllogger_dropped_total",
+        "dllogger_phase",
     )
 )
 """What a page says of a rank whose log is read as well; the log has the rest, from its start."""

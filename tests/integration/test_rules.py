@@ -108,6 +108,9 @@ def exported(tmp_path: Path) -> set[str]:
     logger.metadata("launch", {"unit": "us"})
     logger.log("PARAMETER", {"lr": 0.1})
     logger.log((0, 1), {"loss": 1.0, "ips": 9.0, "data_time": 0.1, "forward": 5.0, "launch": 9.0})
+    with logger.phase("checkpoint"):
+        pass
+    logger.event("checkpoint_saved")
     assert backend.endpoint is not None
     try:
         page = ask(backend.endpoint.port).body.decode()
@@ -271,8 +274,13 @@ def test_nothing_is_recorded_for_nobody():
     assert set(records()) - read_by == set()
 
 
-# States are told apart by a number, and step times sorted into classes.
-CODED = {"run:dllogger_state:last1h", "run:dllogger_ranks:count_values"}
+# States are told apart by a number, step times sorted into classes, and a rate is made by hand.
+CODED = {
+    "run:dllogger_state:last1h",
+    "run:dllogger_capacity:last1h",
+    "run:dllogger_ranks:count_values",
+    "rank:dllogger_phase_seconds_total:rate5m",
+}
 
 
 def test_numbers_stand_among_the_thresholds():

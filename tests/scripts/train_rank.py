@@ -83,7 +83,9 @@ class Rank:
                     return
                 self.step(epoch, iteration)
             self.validate(epoch)
-            self.checkpoint.write_text(str(epoch))
+            with dllogger.phase("checkpoint"):
+                self.checkpoint.write_text(str(epoch))
+            dllogger.event("checkpoint_saved")
 
     def step(self, epoch: int, iteration: int) -> None:
         """Train one iteration, and log it."""

@@ -48,7 +48,7 @@ LABELS = {
     *("kind", "unit", "scope"),
 }
 LABELS |= {"host", "local_rank", "world_size", "attempt", "pid", "type", "reason", "name"}
-LABELS |= {"kind", "unit", "scope", "of_median"}
+LABELS |= {"kind", "unit", "scope", "of_median", "part", "phase", "event"}
 # Of Prometheus's own alerts, of node_exporter, of dcgm-exporter.
 LABELS |= {"alertname", "alertstate", "severity", "mode", "nodename", "gpu"}
 LABELS |= {"UUID", "modelName", "GPU_I_PROFILE"}

@@ -44,6 +44,9 @@ _SECONDS = re.compile(
     r"(record:\s*[\w:]+_seconds\s+expr:\s*vector\()(\d+(?:\.\d+)?)(?=\))", re.MULTILINE
 )
 
+# A rate that is made by hand is divided by the seconds of its range.
+_OF_A_RANGE = re.compile(rf"(\[{_DURATION}\]\) / )(\d+)\b")
+
 
 def lapse(text: str, factor: float) -> str:
     """Divide only the durations of a Prometheus configuration or rule file.
@@ -63,7 +66,8 @@ def lapse(text: str, factor: float) -> str:
     pieces = _ANNOTATIONS.split(text)
     del pieces[2::3]
     for number in range(0, len(pieces), 2):
-        pieces[number] = _SECONDS.sub(fewer, _PLACES.sub(shorter, pieces[number]))
+        piece = _OF_A_RANGE.sub(fewer, pieces[number])
+        pieces[number] = _SECONDS.sub(fewer, _PLACES.sub(shorter, piece))
     return "".join(pieces)
 
 

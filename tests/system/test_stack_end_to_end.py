@@ -322,7 +322,7 @@ def _misfit(key: tuple[str, str, str], result: Result) -> str | None:
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_annotations_mark_what_happened(path: Path, source: DataSource) -> None:
-    """Start, restart, NaN and alerts are marks of the run, and its end is one of the other run."""
+    """Start, restart, NaN, events and alerts are marks of a run, and so is its end."""
     board = Dashboard.load(path, source, run=[RUN, FINISHED])
     found = {
         (query.panel, frame.labels["run"])
@@ -333,6 +333,8 @@ def test_annotations_mark_what_happened(path: Path, source: DataSource) -> None:
         ("annotation Start", RUN),
         ("annotation Start", FINISHED),
         ("annotation Restart", RUN),
+        ("annotation Events", RUN),
+        ("annotation Events", FINISHED),
         ("annotation NaN or Inf", RUN),
         ("annotation Finish", FINISHED),
         ("annotation Alert", RUN),

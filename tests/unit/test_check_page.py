@@ -189,6 +189,14 @@ def test_what_is_wrong_with_a_page_is_said(check, old, new, code, sentences):
     assert_said(check(GOOD_PAGE.replace(old, new), "page.txt"), code, *sentences)
 
 
+@pytest.mark.parametrize(("phase", "state"), [("checkpoint", "training"), ("train", "stalled")])
+def test_a_phase_explains_that_a_rank_is_silent(check, phase, state):
+    """A rank that saves for ten minutes does not hang; one that trains does."""
+    page = GOOD_PAGE.replace(f"{NOW}", f"{NOW - 3000}")
+    page += f'dllogger_phase{{run="r1",rank="0",phase="{phase}"}} 1\n'
+    assert f"{state}, last record 50 min" in check(page, "page.txt").stdout
+
+
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "1e300", "-1e300", "1e17", "0"])
 def test_values_that_cannot_be_are_described(check, value):
     """Whatever serves a page: it is described, without a traceback."""

@@ -68,6 +68,7 @@ def test_the_thresholds_are_those_of_the_rules() -> None:
     ours = {
         "stalled_seconds": health.STALLED_S,
         "stalled_intervals": health.STALLED_INTERVALS,
+        "phase_seconds": health.PHASE_S,
         "straggler_step_ratio": health.STRAGGLER_STEP_RATIO,
         "straggler_duration_ratio": health.STRAGGLER_DURATION_RATIO,
         "straggler_ranks": health.STRAGGLER_RANKS,

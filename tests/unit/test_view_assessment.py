@@ -8,6 +8,7 @@ import pytest
 
 from otel_dllogger.metrics import health
 from otel_dllogger.view.assessment import assess, assess_past
+from otel_dllogger.view.facts import note
 from otel_dllogger.view.model import Counted, Model
 from otel_dllogger.view.table import make_table
 
@@ -109,6 +110,35 @@ def test_a_run_of_which_no_rank_logs_is_stalled_once() -> None:
     run.now_s += 700.0
     assert run.status().state == health.STALLED
     assert run.alerts() == {"RunStalled": ["Run r is stalled: no rank logs any more; 4 did before"]}
+
+
+def test_a_rank_in_a_phase_explains_that_all_are_silent() -> None:
+    """For an hour: it may hang in its checkpoint. What is a part of a step explains nothing."""
+    run = Training()
+    for rank in run.ranks:
+        rank.pid = "1"  # its page answers
+    run.train(60)
+    note(run.ranks[0], "dllogger_phase", {"phase": "data_wait"}, 1.0)
+    run.now_s += 700.0
+    assert run.status().state == health.STALLED
+    note(run.ranks[0], "dllogger_phase", {"phase": "checkpoint"}, 1.0)
+    assert run.states() == [health.TRAINING] * 4
+    assert run.alerts() == {}
+    run.now_s += 2901.0
+    assert set(run.alerts()) == {"RunStalled"}
+    run.now_s -= 2901.0
+    note(run.ranks[0], "dllogger_phase", {"phase": "checkpoint"}, 0.0)
+    assert set(run.alerts()) == {"RunStalled"}
+
+
+def test_a_phase_of_a_rank_that_is_gone_explains_nothing() -> None:
+    """It was killed in its checkpoint, and the others wait for ever."""
+    run = Training()
+    run.train(60)
+    note(run.ranks[0], "dllogger_phase", {"phase": "checkpoint"}, 1.0)
+    run.now_s += 700.0
+    run.ranks[0].is_gone = True
+    assert set(run.alerts()) == {"RunStalled", "RankVanished"}
 
 
 def test_a_log_of_last_week_is_not_stalled() -> None:

@@ -70,6 +70,11 @@ class _Page:
         for sample in samples:
             self._by_name.setdefault(sample.name, []).append(sample)
         self._has_runs = len({one.labels["run"] for one in samples if "run" in one.labels}) > 1
+        self._interrupted_runs = {
+            one.labels.get("run", "")
+            for one in self._by_name.get("dllogger_phase", [])
+            if one.value == 1.0 and one.labels.get("phase") in health.INTERRUPTING_PHASES
+        }
 
     def describe(self, families: list[Metric], text: str, content_type: str) -> None:
         """Fill the report."""
@@ -164,7 +169,12 @@ class _Page:
                 "clocks"
             )
         start_s = self._value(key, "dllogger_run_start_timestamp_seconds") or last_s
-        state = health.activity(age_s, max(last_s - start_s, 0.0), self._records(key))
+        state = health.activity(
+            age_s,
+            max(last_s - start_s, 0.0),
+            self._records(key),
+            is_interrupted=key[0] in self._interrupted_runs,
+        )
         if state != health.TRAINING:
             self._report.warnings.append(
                 f"{self._named(*key)} is {state}: it {health.STATES[state]} "
