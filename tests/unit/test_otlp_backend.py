@@ -222,9 +222,16 @@ def test_figures_are_cumulative_and_say_the_end(collector: Any, open_backend: An
         if point.name == "dllogger.records"
     }
     sums = {point.name for point in last.values() if point.is_sum}
-    assert {"steps", "step", "phase_seconds", "records", "nonfinite", "dropped", "log"} == {
-        name.removeprefix("dllogger.") for name in sums
-    }
+    assert {
+        "steps",
+        "step",
+        "phase_seconds",
+        "records",
+        "nonfinite",
+        "dropped",
+        "log",
+        "hang_dumps",
+    } == {name.removeprefix("dllogger.") for name in sums}
     for point in last.values():
         if point.is_sum:
             assert before_us <= point.start_us <= point.time_us
