@@ -170,7 +170,7 @@ class Goodput:
         losses = [
             f"{name} {percent:.1f}%{self._steps(name)}"
             for name, _time_us, percent in shares
-            if name != PRODUCTIVE
+            if name != PRODUCTIVE and percent
         ]
         lines = [f"Goodput {productive:.1f}%{': ' if losses else ''}{', '.join(losses)}"]
         if self.at_risk_us:

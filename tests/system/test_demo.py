@@ -185,7 +185,6 @@ def test_ranks_train_and_leave_their_logs(trained):
         assert all(one["train.data_time"] < one["train.step_time"] for one in steps)
         epochs = [one["data"] for one in records if len(one["step"]) == 1]
         assert epochs[-1]["val.accuracy"] > epochs[0]["val.accuracy"]
-        assert any(one.get("checkpoint_time", 0) > 0.1 for one in epochs)
         assert (trained.folder / f"rank{rank}.npz").stat().st_size > 1_000
         assert records[-1]["step"] == []
         counts.append(len(steps))
@@ -222,9 +221,9 @@ def test_it_says_what_was_seen(trained):
     )
     best = max(one["data"].get("val.accuracy", 0.0) for records in logs for one in records)
     assert f"\n  best val.accuracy: {best:.4g} %, rank " in seen
-    (share,) = re.findall(r"^  \d checkpoints? of each rank took (\d\.\d)% of", seen, re.MULTILINE)
-    saved_s = sum(one["data"].get("checkpoint_time", 0.0) for one in logs[0])
-    assert abs(float(share) - 100 * saved_s / 14) < 1
+    (shares,) = re.findall(r"^  Goodput (.*)$", seen, re.MULTILINE)
+    parts = dict(re.findall(r"([a-z_ ]+) (\d+\.\d)%", shares))
+    assert {" data_wait", " checkpoint", " redone", " down"} <= set(parts)
 
 
 def test_it_says_how_to_go_on(trained):

@@ -238,10 +238,10 @@ class _Demo:
         Returns:
             The exit code.
         """
-        from otel_dllogger.cli.demo.seen import describe  # noqa: PLC0415 - an extra
+        from otel_dllogger.cli.demo.seen import describe, describe_time  # noqa: PLC0415 - an extra
 
         status = self._observer.assess()
-        seen = [] if status is None else describe(status)
+        seen = [] if status is None else describe(status) + describe_time(self._folder.path)
         dead = [rank for rank in self._ranks if rank.died]
         if not (self._failure.happened or self._stopped_early or dead):
             seen.append("no rank was killed and restarted: the time was too short for that")

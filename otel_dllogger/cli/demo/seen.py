@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from typing import TYPE_CHECKING
 
-from otel_dllogger.cli.demo.train import CHECKPOINT_TIME
-from otel_dllogger.errors import count_of
+from otel_dllogger.logs.source import Source
+from otel_dllogger.logs.whole_logs import find_logs
 from otel_dllogger.metrics import health
 from otel_dllogger.metrics.kinds import LOSS, SCORE
 from otel_dllogger.record import ITERATION
 from otel_dllogger.view.extremes import best_values
 from otel_dllogger.view.numbers import format_value
+from otel_dllogger.view.report.past_runs import read_past
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from otel_dllogger.view.assessment import RankStatus, RunStatus
     from otel_dllogger.view.model import ProcessStart, Rank, Run
@@ -44,7 +44,6 @@ def describe(status: RunStatus) -> list[str]:
         *_first(_slow(each) for each in slow),
         *_first(line for rank in status.run for line in _nonfinite(rank)),
         *_first(line for rank in status.run for line in _restarts(rank)),
-        *_checkpoints(status.run),
         *_best(status.run),
     ]
     others = (found.words for found in status.findings if found.alert not in _SAID_HERE)
@@ -95,24 +94,11 @@ def _first_step(rank: Rank, start: ProcessStart) -> float | None:
     return min(found, default=None)
 
 
-def _checkpoints(run: Run) -> Iterator[str]:
-    counts, shares = [], []
-    for rank in run:
-        wall_s = _wall_s(rank)
-        for metric, series in rank.series.items():
-            if metric.metric == CHECKPOINT_TIME and wall_s > 0:
-                columns = series.history.columns()
-                counts.append(series.history.count)
-                shares.append(math.fsum(columns.mean * columns.finite) / wall_s)
-    if shares:
-        saved = count_of(statistics.median_low(counts), "checkpoint")
-        yield f"{saved} of each rank took {statistics.mean(shares):.1%} of the time"
-
-
-def _wall_s(rank: Rank) -> float:
-    """Return the seconds from a rank's first start to its last record."""
-    start_s = rank.starts[0].time_s if rank.starts else rank.start_s
-    return 0.0 if start_s is None or rank.last_log_s is None else rank.last_log_s - start_s
+def describe_time(folder: Path) -> list[str]:
+    """Return a line that says where the time of a run went, of which the logs are in a folder."""
+    source = Source([str(folder)])
+    goodputs = read_past(source, find_logs(source)).goodputs.values()
+    return [goodput.describe()[0] for goodput in goodputs]
 
 
 def _best(run: Run) -> Iterator[str]:

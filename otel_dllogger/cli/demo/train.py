@@ -42,8 +42,6 @@ STORE_S = 0.12
 BROKEN_SAMPLE_AT = 0.35
 """The share of the training time after which one rank meets a sample that is broken."""
 
-CHECKPOINT_TIME = "checkpoint_time"
-
 
 class Fate(NamedTuple):
     """What happens to a rank on purpose.
@@ -119,6 +117,7 @@ class Trainer:
                 self._epoch, self.steps = int(saved["epoch"]), int(saved["steps"])
                 for name in self._network.weights:
                     self._network.weights[name] = saved[name]
+            dllogger.event("checkpoint_restored", {"steps": self.steps})
 
     def train(self) -> None:
         """Train epoch by epoch until the time is up."""
@@ -129,15 +128,17 @@ class Trainer:
             loss = self._train_epoch(self._epoch)
             with dllogger.phase("validation"):
                 validation_loss, accuracy = self._network.evaluate(self._validation)
-            found = {
-                "train.loss": loss,
-                "val.loss": validation_loss,
-                "val.accuracy": 100.0 * accuracy,
-            }
+            dllogger.log(
+                (self._epoch,),
+                {
+                    "train.loss": loss,
+                    "val.loss": validation_loss,
+                    "val.accuracy": 100.0 * accuracy,
+                },
+            )
             self._epoch += 1
             if self._epoch % EPOCHS_PER_CHECKPOINT == 0 and not self._time_is_up():
-                found[CHECKPOINT_TIME] = self._save()
-            dllogger.log((self._epoch - 1,), found)
+                self._save()
 
     def _train_epoch(self, epoch: int) -> float:
         losses = []
@@ -178,15 +179,17 @@ class Trainer:
             return batch.with_broken_sample()
         return batch
 
-    def _save(self) -> float:
-        """Write a checkpoint, and return how many seconds that took."""
-        with dllogger.phase("checkpoint"):
-            saved_s = self._write()
-        dllogger.event("checkpoint_saved", {"steps": self.steps})
-        return saved_s
-
-    def _write(self) -> float:
+    def _save(self) -> None:
+        """Write a checkpoint."""
         start_s = time.monotonic()
+        with dllogger.phase("checkpoint"):
+            self._write()
+        dllogger.event("checkpoint_saved", {"steps": self.steps})
+        saved_s = time.monotonic() - start_s
+        for number, time_s in enumerate(self._step_ends_s):  # the throughput is that of the steps
+            self._step_ends_s[number] = time_s + saved_s
+
+    def _write(self) -> None:
         unfinished = self._checkpoint.with_suffix(".tmp")
         saved: dict[str, Any] = {
             "epoch": self._epoch,
@@ -197,11 +200,6 @@ class Trainer:
             np.savez(file, **saved)
         time.sleep(STORE_S)
         unfinished.replace(self._checkpoint)
-        end_s = time.monotonic()
-        saved_s = end_s - start_s
-        for number, time_s in enumerate(self._step_ends_s):  # the throughput is that of the steps
-            self._step_ends_s[number] = time_s + saved_s
-        return saved_s
 
     def _samples_per_s(self) -> float:
         times = self._step_ends_s
@@ -232,7 +230,6 @@ def describe_metrics() -> None:
         dllogger.metadata(
             name, {"unit": "s", "GOAL": "MINIMIZE", "STAGE": "TRAIN", "format": ":.4f"}
         )
-    dllogger.metadata(CHECKPOINT_TIME, {"unit": "s", "STAGE": "TRAIN", "format": ":.3f"})
     dllogger.metadata("lr", {"unit": None, "STAGE": "TRAIN", "format": ":.5f"})
 
 
