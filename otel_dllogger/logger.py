@@ -405,13 +405,15 @@ class Logger:
     def _write_phase(self, phase: OpenPhase, outcome: str, now_ns: int, self_ns: int) -> None:
         try:
             elapsed_us = (now_ns - self._start_ns) // 1000
+            # By its begin, so that both entries of a phase say exactly when that was.
+            duration_us = elapsed_us - (phase.begin_ns - self._start_ns) // 1000
             entry = Phase(
                 time_ns() // 1000,
                 elapsed_us,
                 phase.name,
-                # So that both entries of a phase say exactly when it began.
-                elapsed_us - (phase.begin_ns - self._start_ns) // 1000,
-                self_ns // 1000,
+                duration_us,
+                # The others' time is rounded up, so that no time is in two phases.
+                max(duration_us + (self_ns + phase.begin_ns - now_ns) // 1000, 0),
                 outcome,
                 phase.step,
                 phase.is_overlapping,

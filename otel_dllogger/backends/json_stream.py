@@ -213,6 +213,7 @@ class JSONStreamBackend(RecordBackend):
             microsecond = phase.time_us - second.start_us
         fraction = b"%06d" % microsecond
         number = self._encode_number
+        seconds = number(phase.duration_us / 1e6)
         if phase.outcome == OK and phase.step is None and not phase.is_overlapping:
             end = b', "step": null, "outcome": "ok"}\n'
         else:
@@ -231,11 +232,11 @@ class JSONStreamBackend(RecordBackend):
                     second.offset,
                     number(phase.elapsed_us / 1e6),
                     middle,
-                    number(phase.begin_us / 1e6),
+                    number((phase.time_us - phase.duration_us) / 1e6),
                     b', "seconds": ',
-                    number(phase.duration_us / 1e6),
+                    seconds,
                     b', "self_seconds": ',
-                    number(phase.self_us / 1e6),
+                    seconds if phase.self_us == phase.duration_us else number(phase.self_us / 1e6),
                     end,
                 )
             )

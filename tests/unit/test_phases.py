@@ -9,7 +9,7 @@ import signal
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import otel_dllogger as dllogger
@@ -340,6 +340,7 @@ TEXTS = st.text(max_size=20)
 TIMES_US = st.integers(0, 10**12)
 
 
+@settings(deadline=None)
 @given(TEXTS, TIMES_US, TIMES_US, TIMES_US, st.sampled_from(OUTCOMES), st.booleans())
 def test_a_line_says_exactly_what_the_phase_was(
     tmp_path_factory, name, elapsed_us, self_us, rest_us, outcome, is_overlapping
