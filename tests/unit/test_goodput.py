@@ -18,6 +18,7 @@ from otel_dllogger.view.goodput import (
 )
 from otel_dllogger.view.progress import Progress
 from otel_dllogger.view.rank_ledger import RankTimes
+from otel_dllogger.view.stretches import Stretches
 from tests.support.timed_log import TimedLog, read_goodput
 
 pytestmark = pytest.mark.newest_only
@@ -277,7 +278,9 @@ def test_a_stall_of_all_ranks_is_not_waiting_for_one(tmp_path: Path) -> None:
 
 def test_clocks_that_disagree_leave_no_gap() -> None:
     """Phases that are longer than the process, as two Loggers in one may have them."""
-    times = RankTimes(0, 0, 100, 60, {"train": 80}, True, True, 0.0, 0.0, True, None)
+    times = RankTimes(
+        0, 0, 100, 60, {"train": 80}, Stretches(), Stretches(), {}, True, True, 0.0, 0.0, True, None
+    )
     found = find_goodput([times])
     assert found is not None
     assert (found.whole.productive_us, found.whole.down_us, found.whole.other_us) == (80, 20, 0)
