@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_dllogger.errors import count_of
+from otel_dllogger.errors import count_of, printable
+from otel_dllogger.metrics.naming import label_text
 from otel_dllogger.metrics.phases import STALLED, STARTUP, TRAIN
+from otel_dllogger.values import HASH_CHARACTERS, short_hash
 from otel_dllogger.view.rank_ledger import COMMUNICATION, RESTORE, RankLedger
 from otel_dllogger.view.waits import find_waits
 
@@ -22,7 +24,12 @@ if TYPE_CHECKING:
 
 _ORDER = (STARTUP, "compile", RESTORE, "data_wait", "validation", "checkpoint")
 
-PRODUCTIVE, REDONE = "productive", "redone"
+PRODUCTIVE, SLOWEST, REDONE = "productive", "wait for the slowest", "redone"
+DOWN, OTHER = "down", "other"
+
+_WAIT_FOR = "wait for "
+_MAX_NAME = 60
+_LEAST_AT_RISK_US = 500_000
 
 NO_PHASES = (
     "checkpoints, validations and waiting for data: without phases in the logs, they count as "
@@ -36,6 +43,16 @@ NO_REDONE = (
     "what was done again after a restart: neither steps nor checkpoint_saved events say it, so it "
     "counts as productive"
 )
+
+
+def _part_of_phase(name: str) -> str:
+    """Return the name of a phase for people: of one line, short, and of no other part."""
+    text = printable(label_text(name))
+    if text in (PRODUCTIVE, REDONE, DOWN, OTHER) or text.startswith(_WAIT_FOR):
+        text = f"phase {text}"
+    if len(text) <= _MAX_NAME:
+        return text
+    return f"{text[: _MAX_NAME - HASH_CHARACTERS - 1]}~{short_hash(name)}"
 
 
 @dataclasses.dataclass(slots=True)
@@ -74,13 +91,13 @@ class Parts:
         )
         return [
             (PRODUCTIVE, self.productive_us),
-            *((name, self.phases_us[name]) for name in phases),
-            *((f"wait for {name}", time_us) for name, time_us in sorted(self.waits_us.items())),
-            ("wait for the slowest", self.slowest_us),
+            *((_part_of_phase(name), self.phases_us[name]) for name in phases),
+            *((f"{_WAIT_FOR}{name}", time_us) for name, time_us in sorted(self.waits_us.items())),
+            (SLOWEST, self.slowest_us),
             (REDONE, self.redone_us),
-            ("stalled", self.stalled_us),
-            ("down", self.down_us),
-            ("other", self.other_us),
+            (STALLED, self.stalled_us),
+            (DOWN, self.down_us),
+            (OTHER, self.other_us),
         ]
 
     def shares(self) -> list[tuple[str, int, float]]:
@@ -171,7 +188,7 @@ class Goodput:
             if name != PRODUCTIVE and percent
         ]
         lines = [f"Goodput {productive:.1f}%{': ' if losses else ''}{', '.join(losses)}"]
-        if self.at_risk_us:
+        if self.at_risk_us and self.at_risk_us >= _LEAST_AT_RISK_US:
             lines.append(
                 f"at risk: {self.at_risk_us / 1e6:,.0f} s of training since the last checkpoint"
             )

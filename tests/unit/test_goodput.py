@@ -76,6 +76,52 @@ def test_shares_add_up_although_they_are_rounded() -> None:
     assert [percent for _, _, percent in thirds] == [33.4, 33.3, 33.3]
 
 
+def test_names_of_phases_from_a_log_are_shown_in_one_line(tmp_path: Path) -> None:
+    """Long ones are cut and stay different; control characters are escaped."""
+    log = TimedLog(tmp_path)
+    log.step(0, 10)
+    log.steps(1, 50)
+    for name in ("x" * 5_000, "x" * 5_001, "\x1b[31mred\n", "\u202eleft"):
+        log.phase(name, 10)
+    log.close()
+    found = read_goodput(tmp_path)
+    names = [name for name, _time_us in found.whole.named() if name.startswith("x")]
+    assert len(set(names)) == 2
+    assert [len(name) for name in names] == [60, 60]
+    (line, *_not_measured) = found.describe()
+    assert line.isprintable()
+    assert "\\u001b[31mred\\u000a" in line
+    assert len(line) < 300
+
+
+def test_a_phase_is_not_taken_for_another_part(tmp_path: Path) -> None:
+    """It may be named as the parts are; and what is called productive is training."""
+    log = TimedLog(tmp_path)
+    log.step(0, 10)
+    log.steps(1, 50)
+    for name in ("productive", "down", "other", "redone"):
+        log.phase(name, 10)
+    log.close()
+    (line, *_not_measured) = read_goodput(tmp_path).describe()
+    assert line == (
+        "Goodput 50.0%: startup 10.0%, phase down 10.0%, phase other 10.0%, "
+        "phase productive 10.0%, phase redone 10.0%"
+    )
+
+
+def test_nothing_is_at_risk_right_after_a_checkpoint(tmp_path: Path) -> None:
+    """Less than half a second would be said as 0 s."""
+    log = TimedLog(tmp_path)
+    log.step(0, 10)
+    log.steps(1, 50)
+    log.event("checkpoint_saved")
+    log.step(51, 0.4)
+    log.close()
+    found = read_goodput(tmp_path)
+    assert found.at_risk_us == 400_000
+    assert not any("at risk" in line for line in found.describe())
+
+
 def percent_of(found) -> dict[str, float]:
     total_us = found.whole.total_us
     return {name: 100 * time_us / total_us for name, time_us in found.whole.named() if time_us}
