@@ -165,7 +165,7 @@ def test_ranks_share_an_event_at_the_same_step_of_one_attempt():
         "ranks": [0, 1],
         "step": 5,
         "step_logged": "[0, 5]",
-        "data": "path: a, n: [1]",
+        "data": "rank 0: path: a, n: [1]; other ranks have other data",
     }
     assert second.ranks == [1]
     assert events.marks() == [(5, "saved")]
