@@ -393,6 +393,11 @@ class Logger:
         """
         self._write_phase(phase, outcome, end_ns, PHASES.end(phase, end_ns))
 
+    def has_backend(self, backend: object) -> bool:
+        """Return whether a backend gets the phases of this Logger, itself or by another one."""
+        receivers = self._receivers()
+        return any(backend in (one, getattr(one, "_backend", None)) for one in receivers)
+
     def announce_phase(self, phase: OpenPhase, now_ns: int) -> None:
         """Write that a phase is open, before a record in it.
 
@@ -400,8 +405,7 @@ class Logger:
             phase: The phase.
             now_ns: The time by the monotonic clock, the same for all that are announced together.
         """
-        phase.announced_ns = phase.self_ns(now_ns)
-        self._write_phase(phase, OPEN, now_ns, phase.announced_ns)
+        self._write_phase(phase, OPEN, now_ns, phase.announced_ns or 0)
 
     def _write_phase(self, phase: OpenPhase, outcome: str, now_ns: int, self_ns: int) -> None:
         try:
@@ -439,6 +443,7 @@ class Logger:
 
         Later log calls still reach the log files.
         """
+        PHASES.forget(self)
         # First tell the backends whose close takes time, so that they close at the same time.
         self._call_each("begin_close", _caller_of("begin_close"), attached_too=False)
         self._call_each("close", _caller_of("close"), attached_too=False)
@@ -507,7 +512,7 @@ def _caller_of(method: str) -> Callable[[Any], object]:
 
 def _announce_phases() -> None:
     now_ns = monotonic_ns()
-    for phase in PHASES.unannounced():
+    for phase in PHASES.take_unannounced(now_ns):
         phase.logger.announce_phase(phase, now_ns)
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import sys
 from _thread import get_ident
+from sys import getrefcount
 from time import monotonic_ns
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
+_REFERENCES_OF_STACK = 2
+"""What ``getrefcount`` returns for an object to which one list refers."""
+
+
 class PhaseLogger(Protocol):
     """What a phase requires of its Logger.
 
@@ -35,6 +41,9 @@ class PhaseLogger(Protocol):
 
     def end_phase(self, phase: OpenPhase, outcome: str, end_ns: int) -> None:
         """Write a phase that ended."""
+
+    def has_backend(self, backend: object) -> bool:
+        """Return whether a backend gets the phases of this Logger."""
 
     def announce_phase(self, phase: OpenPhase, now_ns: int) -> None:
         """Write that a phase is open, before a record in it."""
@@ -56,6 +65,7 @@ class OpenPhase:
             while an inner phase is open. They are replaced together, since another thread reads
             them.
         announced_ns: What was announced of them before a record.
+        is_over: Whether it ended.
     """
 
     __slots__ = (
@@ -63,6 +73,7 @@ class OpenPhase:
         "begin_ns",
         "clock",
         "ident",
+        "is_over",
         "is_overlapping",
         "logger",
         "name",
@@ -78,6 +89,7 @@ class OpenPhase:
         self.is_overlapping = self.ident != logger.loop_ident
         self.clock: tuple[int, int | None] = (0, begin_ns)
         self.announced_ns: int | None = None
+        self.is_over = False
 
     def self_ns(self, now_ns: int) -> int:
         """Return the nanoseconds in which it was the innermost phase."""
@@ -114,8 +126,13 @@ class OpenPhases:
             self._overlapping.append(phase)
             return phase
         if stack:
-            outer = stack[-1]
-            outer.clock = (outer.self_ns(now_ns), None)
+            # An exception of a signal handler between ``begin`` and the block of a ``with``
+            # statement leaves a phase that nobody can end: only the stack refers to it.
+            while stack and getrefcount(stack[-1]) <= _REFERENCES_OF_STACK:
+                stack.pop()
+            if stack:
+                outer = stack[-1]
+                outer.clock = (outer.self_ns(now_ns), None)
         stack.append(phase)
         self.has_unannounced = True
         return phase
@@ -142,23 +159,64 @@ class OpenPhases:
             self.has_unannounced = False
         return self_ns
 
-    def unannounced(self) -> list[OpenPhase]:
-        """Return the phases of the training loop of which no entry tells yet, outermost first."""
-        self.has_unannounced = False
-        return [phase for phase in self._stack if phase.announced_ns is None]
+    def left_in(self, phase: OpenPhase) -> list[OpenPhase]:
+        """Return the phases that began in a phase that ends and have not ended, innermost first.
+
+        None if a loop of asyncio runs, whose tasks may end in any order.
+        """
+        stack = self._stack
+        if not stack or stack[-1] is phase or phase not in stack:
+            return []
+        asyncio = sys.modules.get("asyncio")  # which takes long to import
+        if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001
+            return []
+        return stack[: stack.index(phase) : -1]
+
+    def take_unannounced(self, now_ns: int) -> list[OpenPhase]:
+        """Return the phases of this thread of which no entry tells yet, outermost first.
+
+        Other threads leave them alone: a phase could end before it is announced.
+
+        Args:
+            now_ns: The time, by the monotonic clock.
+        """
+        ident = get_ident()
+        found = []
+        for phase in self._stack.copy():
+            if phase.ident == ident and phase.announced_ns is None:
+                phase.announced_ns = 0  # before any call, in which a handler may log as well
+                phase.announced_ns = phase.self_ns(now_ns)
+                found.append(phase)
+        if found:
+            self.has_unannounced = False
+        return found
+
+    def forget(self, logger: PhaseLogger) -> None:
+        """Forget the open phases of a Logger that is closed, since they may never end."""
+        for phases in (self._stack, self._overlapping):
+            phases[:] = [phase for phase in phases if phase.logger is not logger]
 
     def names(self) -> list[str]:
         """Return the names of the open phases of the training loop, outermost first."""
         return [phase.name for phase in self._stack]
 
-    def times_us(self) -> dict[str, int | None]:
+    def times_us(self, backend: object) -> dict[str, int | None]:
         """Return the open phases with the time of each that no entry tells of, in microseconds.
 
         It is None for those that are only open beside the training loop.
+
+        Args:
+            backend: A backend that gets the phases.
         """
         now_ns = monotonic_ns()
-        times_us: dict[str, int | None] = {phase.name: None for phase in self._overlapping.copy()}
+        times_us: dict[str, int | None] = {
+            phase.name: None
+            for phase in self._overlapping.copy()
+            if phase.logger.has_backend(backend)
+        }
         for phase in self._stack.copy():
+            if not phase.logger.has_backend(backend):
+                continue
             new_us = (phase.self_ns(now_ns) - (phase.announced_ns or 0)) // 1000
             times_us[phase.name] = (times_us.get(phase.name) or 0) + max(new_us, 0)
         return times_us
@@ -208,7 +266,13 @@ class PhaseScope:
         now_ns = monotonic_ns()
         begun = self._begun
         phase = begun.pop() if len(begun) == 1 else self._take_begun()
+        if phase.is_over:  # it was left open in one that ended
+            return
         outcome = OK if kind is None else ERROR if issubclass(kind, Exception) else INTERRUPTED
+        for inner in PHASES.left_in(phase):
+            inner.is_over = True
+            inner.logger.end_phase(inner, INTERRUPTED, now_ns)
+        phase.is_over = True
         phase.logger.end_phase(phase, outcome, now_ns)
 
     def _take_begun(self) -> OpenPhase:

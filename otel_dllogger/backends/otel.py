@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from otel_dllogger import arguments, settings
@@ -82,7 +83,7 @@ class OTelBackend(RecordBackend):
             max_series=settings.max_series(max_series, DEFAULT_MAX_SERIES),
             durations=self._durations if settings.step_histogram(step_histogram) else None,
         )
-        self._store.open_phases = PHASES.times_us
+        self._store.open_phases = partial(PHASES.times_us, self)
         self._text_parameters = text_parameters
         # The SDK holds its lock while it collects, for as long as the application's slowest
         # callback takes: ``log`` must not wait for it, not even at a metric's first value.

@@ -6,6 +6,7 @@ import atexit
 import os
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger import arguments, settings
@@ -203,7 +204,7 @@ class OTLPBackend(RecordBackend):
             max_series=max_series,
             durations=ExponentialDurations if step_histogram else None,
         )
-        store.open_phases = PHASES.times_us
+        store.open_phases = partial(PHASES.times_us, self)
         exported = ExportedStore(store, self.topology, text_parameters=text_parameters)
         points = DataPoints(exported, start_us=start_us, of_process=True)
         backlog = Backlog(max_queue_bytes - max_queue_bytes // QUEUE_SHARE, Batch)

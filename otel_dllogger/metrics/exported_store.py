@@ -29,14 +29,15 @@ class ExportedStore:
 
     Attributes:
         log_seconds: The last exported value of the time spent in ``log``, in seconds.
-        phase_seconds: The last exported values of the time in phases, by rank and phase.
+        least_seconds: The last exported values of the time in phases, by rank and phase, and of
+            that of steps, with an empty name: counters must not decrease.
     """
 
     __slots__ = (
         "_mapped",
         "_moved",
+        "least_seconds",
         "log_seconds",
-        "phase_seconds",
         "store",
         "text_parameters",
         "topology",
@@ -49,7 +50,7 @@ class ExportedStore:
         self.topology = topology
         self.text_parameters = text_parameters
         self.log_seconds = 0.0
-        self.phase_seconds: dict[tuple[str, str], float] = {}
+        self.least_seconds: dict[tuple[str, str], float] = {}
         self._mapped: dict[str, MappedMetric] = {}
         self._moved: set[str] = set()
 

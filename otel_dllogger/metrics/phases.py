@@ -31,11 +31,16 @@ STARTUP, TRAIN, STALLED = "startup", "train", "stalled"
 PARTS_OF_A_STEP = frozenset((TRAIN, "data_wait", "communication"))
 """The phases that are a part of a training step; all others interrupt the training."""
 
+_WITHOUT_PHASES = {STARTUP, TRAIN, STALLED}
+
 MAX_NAMES = 100
 """The most names of phases, and of events, that a rank has series of."""
 
 _STALL = 10
 """How many usual intervals are a stall."""
+
+_FIND_AGAIN = 8
+"""The usual interval is found again whenever so large a part of the time is over."""
 
 _LEAST_INTERVALS = 5
 """How many intervals show what is usual."""
@@ -67,11 +72,12 @@ class PhaseTimes:
             records, of which only ``startup`` and ``stalled`` are here.
         overlapped_us: The time in each phase of other threads, which ran beside the loop.
         counts: How many phases ended, by name and outcome.
-        due_us: A training record before this ends no stall, so ``end_interval`` need not be
-            called.
+        limit_us: The longest interval that is not a stall.
+        due_us: When ``limit_us`` is to be found again. Until then, a record after a shorter
+            interval need not call ``end_interval``.
     """
 
-    __slots__ = (*_NUMBERS, *_DICTS, *_OTHERS, "_announced", "due_us")
+    __slots__ = (*_NUMBERS, *_DICTS, *_OTHERS, "_announced", "due_us", "limit_us")
 
     def __init__(self) -> None:
         self.interval_us = 0
@@ -80,6 +86,7 @@ class PhaseTimes:
         self.overlapped_us: dict[str, int] = {}
         self.counts: dict[str, dict[str, int]] = {}
         self.due_us: float = 0
+        self.limit_us: float = 0
         self._is_training = False
         self._other_us = 0  # of the intervals: the time that is not training
         self._interrupted_us = 0  # the same: the time in phases that interrupt the training
@@ -137,6 +144,11 @@ class PhaseTimes:
             other_us += self._covered_us
         return max(interval_us - other_us, 0)
 
+    def has_room_for(self, name: str) -> bool:
+        """Return whether a phase may have series, as far as the number of names decides."""
+        names = (self.times_us.keys() | self.overlapped_us.keys()) - _WITHOUT_PHASES
+        return name in names or len(names) < MAX_NAMES
+
     def all_us(self) -> dict[str, int]:
         """Return the time in each phase, that between records included."""
         times = self.times_us.copy()
@@ -150,7 +162,7 @@ class PhaseTimes:
             self._close_announced(0)
         self._announced.clear()
         self.mark_us = self._pending_mark_us = self._covered_us = self._outside_us = 0
-        self.due_us = 0
+        self.limit_us = self.due_us = 0
         self._is_training = False
 
     def take(self, phase: Phase, *, has_series: bool) -> None:
@@ -173,7 +185,10 @@ class PhaseTimes:
         if since_mark_us < 0:  # noqa: PLR1730 - a call takes longer, here and below
             since_mark_us = 0
         if self._announced or phase.outcome is OPEN:
-            self_us = self._new_us(phase, since_mark_us)
+            new_us = self._new_us(phase, since_mark_us)
+            if new_us is None:
+                return
+            self_us = new_us
         elif self_us > since_mark_us:  # a record in it would have announced it
             self_us = since_mark_us
         if has_series:
@@ -195,14 +210,21 @@ class PhaseTimes:
         self._pending_mark_us = self.mark_us
         self._covered_us = self._outside_us = 0
 
-    def _new_us(self, phase: Phase, since_mark_us: int) -> int:
-        """Return what of a phase is not credited yet, while some are announced."""
+    def _new_us(self, phase: Phase, since_mark_us: int) -> int | None:
+        """Return what of a phase is not credited yet, while some are announced.
+
+        Returns:
+            Microseconds; None if it was announced before, as by a signal handler.
+        """
         begin_us = phase.elapsed_us - phase.duration_us
         if phase.outcome is OPEN:
+            if any(known[:2] == (phase.name, begin_us) for known in self._announced):
+                return None
             new_us = min(phase.self_us, since_mark_us)
             if not self._announced:
                 self._frozen_us = self._train_us
                 self._opened_us, self._opened_mark_us = phase.elapsed_us, self.mark_us
+            self.limit_us = self.due_us = math.inf
             self._announced.append((phase.name, begin_us, new_us))
             return new_us
         for announced in reversed(self._announced):  # the innermost one ends first
@@ -219,7 +241,7 @@ class PhaseTimes:
         if self.mark_us != self._opened_mark_us:
             self._other_us = self.interval_us - self._frozen_us - self._before_us
             self._covered_us = max(covered_until_us - self.mark_us, 0)
-        self.due_us = 0
+        self.limit_us = self.due_us = 0
 
     def _count(self, phase: Phase) -> None:
         counts = self.counts.get(phase.name)
@@ -266,9 +288,7 @@ class PhaseTimes:
         if interval_us <= 0:  # with two Loggers, whose clocks did not begin together
             self._begin_interval(elapsed_us)
             return
-        if self._announced:
-            self.due_us = math.inf
-        else:
+        if not self._announced:
             self._look_for_stall(elapsed_us, share)
         self.mark_us = elapsed_us  # before the interval is added: see ``step_us``
         self.interval_us += interval_us
@@ -283,7 +303,8 @@ class PhaseTimes:
         if stalled_us > 0:
             self._other_us += stalled_us
             self.times_us[STALLED] += stalled_us
-        self.due_us = elapsed_us + limit_us
+        self.limit_us = limit_us
+        self.due_us = elapsed_us + max(elapsed_us / _FIND_AGAIN, limit_us)
 
     def to_plain(self) -> dict[str, Any]:
         """Return everything as types of Python's JSON."""

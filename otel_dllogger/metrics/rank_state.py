@@ -182,10 +182,10 @@ class RankState:
             phases = self.phases
             if self.durations is not None and (steps_us := phases.steps_us_until(elapsed_us)) > 0:
                 self.durations.observe(steps_us, self._stride)
-            mark_us = phases.mark_us
-            if mark_us < elapsed_us < phases.due_us:
+            interval_us = elapsed_us - phases.mark_us
+            if 0 < interval_us <= phases.limit_us and elapsed_us < phases.due_us:
                 phases.mark_us = elapsed_us  # before the interval: see ``PhaseTimes.step_us``
-                phases.interval_us += elapsed_us - mark_us
+                phases.interval_us += interval_us
             else:
                 self._end_interval(elapsed_us, steps)
         self._epoch = epoch

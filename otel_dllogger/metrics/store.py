@@ -325,7 +325,7 @@ class SeriesStore:
             if phase.outcome in (OK, OPEN) or phase.outcome in phases.counts.get(name, ()):
                 return True
             series = 1
-        elif len(phases.times_us) + len(phases.overlapped_us) >= MAX_NAMES:
+        elif not phases.has_room_for(name):
             self._refuse_name("phases")
             return False
         else:
@@ -479,7 +479,7 @@ class SeriesStore:
             opened[name] = True
         if state is self._own:
             for name, open_us in self.open_phases().items():
-                if name in times_us or len(opened) < MAX_NAMES:
+                if state.phases.has_room_for(name):
                     opened[name] = True
                     if open_us is not None:
                         times_us[name] = times_us.get(name, 0) + open_us

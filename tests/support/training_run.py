@@ -172,6 +172,7 @@ class RankProcess:
             # The package adds the local rank to the port.
             "OTEL_EXPORTER_PROMETHEUS_PORT": str(port - part.rank if port else 0),
             "OTEL_DLLOGGER_DISCOVERY_DIR": str(discovery),
+            "OTEL_DLLOGGER_STEP_HISTOGRAM": "1",
         }
         if part.linger_s is not None:
             environment["OTEL_DLLOGGER_LINGER_SECONDS"] = f"{part.linger_s:g}"

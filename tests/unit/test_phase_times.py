@@ -43,7 +43,7 @@ class StoreBackend(RecordBackend):
     def __init__(self):
         super().__init__(1)
         self.store = SeriesStore(run="r", rank=0, start_us=0)
-        self.store.open_phases = PHASES.times_us
+        self.store.open_phases = lambda: PHASES.times_us(self)
         self.write_record = self.write_metadata = self.store.take
         self.write_phase = self.write_event = self.store.take
 
@@ -362,3 +362,23 @@ def test_a_line_cannot_claim_more_than_has_passed():
         "checkpoint": 5 * S,
         "eval": 0,
     }
+
+
+def test_a_phase_beyond_the_limit_does_not_show_while_it_is_open(training):
+    """Its series would be gone when it ends."""
+    for number in range(MAX_NAMES):
+        with training.phase(f"phase {number}"):
+            pass
+    with training.phase("extra", 1):
+        times_us, opened = training.backend.store.phases_of(training.backend.state)
+    assert "extra" not in {**times_us, **opened}
+    assert sum(name.startswith("phase ") for name in opened) == MAX_NAMES
+
+
+def test_a_slow_begin_does_not_hide_later_stalls(training):
+    """What is usual is found again."""
+    training.log()
+    for seconds in (*[20] * 6, *[0.5] * 400, 40):
+        training.work(seconds)
+        training.log()
+    assert training.seconds()["stalled"] > 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -363,3 +364,93 @@ def test_a_line_says_exactly_what_the_phase_was(
     assert type(found) is Phase
     for field in Phase.__slots__:
         assert getattr(found, field) == getattr(phase, field), field
+
+
+def test_a_phase_that_is_left_open_ends_with_the_one_around_it(recording, logger):
+    """As that of a hook whose other half is never called; what ends later changes nothing."""
+    left = logger.phase("checkpoint")
+
+    @logger.phase("validation")
+    def validate():
+        left.__enter__()
+        raise ValueError("lost")
+
+    with pytest.raises(ValueError, match="lost"):
+        validate()
+    left.__exit__(None, None, None)
+    assert [(one.name, one.outcome) for one in recording.phases] == [
+        ("checkpoint", "interrupted"),
+        ("validation", "error"),
+    ]
+    assert not PHASES.names()
+
+
+def test_a_phase_that_nobody_can_end_stops_no_clock(recording, logger):
+    """An interrupt may come between its begin and the block, in which it would end."""
+    logger.phase("lost").__enter__()
+    gc.collect()
+    with logger.phase("train"):
+        assert PHASES.names() == ["train"]
+    assert names(recording) == ["train"]
+
+
+def test_a_closed_logger_has_no_open_phases(recording, logger):
+    """Those of a notebook's earlier run; one that ends after all still has its line."""
+    phase = logger.phase("train")
+    phase.__enter__()
+    logger.close()
+    assert not PHASES.names()
+    phase.__exit__(None, None, None)
+    assert names(recording) == ["train"]
+
+
+def test_another_thread_announces_nothing(tmp_path):
+    """It cannot know that a phase of the loop has not ended when its line is written."""
+    PHASES.__init__()
+    path = tmp_path / "log.json"
+    with Logger([JSONStreamBackend(1, path)]) as logger, logger.phase("train"):
+        thread = threading.Thread(target=logger.log, args=("system", {"cpu": 1}))
+        thread.start()
+        thread.join()
+    assert [line["type"] for line in lines(path)] == ["LOG", "PHASE"]
+
+
+def test_a_handler_that_logs_announces_a_phase_once(tmp_path):
+    """Wherever it strikes, no phase is announced after its end."""
+    PHASES.__init__()
+    path = tmp_path / "log.json"
+    logger = Logger([JSONStreamBackend(1, path)])
+
+    def handle(*_signal):
+        with logger.phase("handler"):
+            logger.log("system", {"cpu": 1})
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-4, 3e-4)
+        for step in range(5000):
+            with logger.phase("outer"), logger.phase("inner"):
+                logger.log((0, step), {"loss": 1})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        logger.close()
+    announced = {}
+    for line in lines(path):
+        if line["type"].startswith("PHASE"):
+            key = line["name"], round(float(line["elapsedtime"]) - line["seconds"], 6)
+            if line["type"] == "PHASE":
+                announced.pop(key, None)
+            else:
+                assert key not in announced
+                announced[key] = line
+    assert not announced
+
+
+def test_each_logger_shows_its_own_open_phases():
+    """A phase of one is not on the page of the other."""
+    PHASES.__init__()
+    backends = [RecordingBackend(), RecordingBackend()]
+    loggers = [Logger([backend]) for backend in backends]
+    with loggers[0].phase("first"), loggers[1].phase("second"):
+        assert [list(PHASES.times_us(backend)) for backend in backends] == [["first"], ["second"]]
