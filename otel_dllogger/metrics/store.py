@@ -560,8 +560,8 @@ class SeriesStore:
         """Count a phase or an event whose name is one too many."""
         DIAGNOSTICS.count(
             "series_limit",
-            f"more than {MAX_NAMES} names of {what} in this process: those after them are only in "
-            "the log; put what varies, such as a file or a number, into an event's data",
+            f"a rank has more than {MAX_NAMES} names of {what}: those after them are only in the "
+            "log; put what varies, such as a file or a number, into an event's data",
         )
 
     def _improve(self, state: RankState, numbers: Mapping[str, float]) -> None:
