@@ -71,19 +71,24 @@ def describe_hangs(run: str, hangs: Mapping[int, Hang]) -> str:
         run: The run.
         hangs: The last hang of each rank that had one.
     """
+    facts = []
     longest_s = max(hang.seconds for hang in hangs.values())
-    silence = f" (nothing logged for {format_duration(longest_s)})" if longest_s else ""
-    words = f"{_ranks(hangs).capitalize()} of run {run} seemed to hang{silence}: "
-    words += _files([hangs[rank].file for rank in sorted(hangs) if hangs[rank].file])
+    if longest_s:
+        facts.append(f"nothing logged for {format_duration(longest_s)}")
     by_phases: dict[tuple[str, ...], list[int]] = {}
     for rank, hang in hangs.items():
         if hang.phases is not None:
             by_phases.setdefault(hang.phases, []).append(rank)
-    opened = [
-        f"{_cut(', '.join(phases)) or 'none'} on {_ranks(ranks)}"
-        for phases, ranks in sorted(by_phases.items(), key=lambda each: len(each[1]))
-    ]
-    return words + (f"; open phases: {_some(opened, '; ')}" if opened else "")
+    if by_phases:  # whom the others wait for is among the few
+        opened = sorted(by_phases.items(), key=lambda each: (len(each[1]), each[0]))
+        facts.append("open phases: " + _some([_opened(*each) for each in opened], " / "))
+    details = f" ({'; '.join(facts)})" if facts else ""
+    files = [hangs[rank].file for rank in sorted(hangs) if hangs[rank].file]
+    return f"{_ranks(hangs).capitalize()} of run {run} seemed to hang{details}: {_files(files)}"
+
+
+def _opened(phases: Sequence[str], ranks: Sequence[int]) -> str:
+    return f"{_cut(', '.join(phases)) or 'none'} on {_ranks(ranks)}"
 
 
 def _files(files: Sequence[str]) -> str:
