@@ -206,8 +206,14 @@ class RankState:
         self.phases.end_interval(elapsed_us, share=share)
 
     def begin_process(self) -> None:
-        """Note that another process writes from here on, whose clock begins at 0."""
+        """Note that another process writes from here on, whose clock begins at 0.
+
+        Its first record is one step, as on its own page: where the process before it ended does
+        not say how many steps this one made.
+        """
         self.phases.begin_process()
+        self.place = self._epoch = self._iteration = None
+        self._stride = 1
 
     def to_plain(self) -> dict[str, Any]:
         """Return everything but the rank as types of Python's JSON: dicts, lists, any number."""

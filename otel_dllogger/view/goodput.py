@@ -6,11 +6,14 @@ Every second of every rank is in one part, so the parts add up to the whole.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_dllogger.errors import count_of
+from otel_dllogger.errors import count_of, printable
+from otel_dllogger.metrics.naming import label_text
 from otel_dllogger.metrics.phases import STALLED, STARTUP, TRAIN
+from otel_dllogger.values import HASH_CHARACTERS, short_hash
 from otel_dllogger.view.rank_ledger import COMMUNICATION, RESTORE, RankLedger
+from otel_dllogger.view.waits import find_waits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,12 +22,14 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.reader import RankEntry
     from otel_dllogger.view.rank_ledger import RankTimes
 
-_BLOCKING = ("checkpoint", "validation", RESTORE)
-"""Phases for which the other ranks wait where only some ranks are in them."""
-
 _ORDER = (STARTUP, "compile", RESTORE, "data_wait", "validation", "checkpoint")
 
-PRODUCTIVE, REDONE = "productive", "redone"
+PRODUCTIVE, SLOWEST, REDONE = "productive", "wait for the slowest", "redone"
+DOWN, OTHER = "down", "other"
+
+_WAIT_FOR = "wait for "
+_MAX_NAME = 60
+_LEAST_AT_RISK_US = 500_000
 
 NO_PHASES = (
     "checkpoints, validations and waiting for data: without phases in the logs, they count as "
@@ -38,6 +43,16 @@ NO_REDONE = (
     "what was done again after a restart: neither steps nor checkpoint_saved events say it, so it "
     "counts as productive"
 )
+
+
+def _part_of_phase(name: str) -> str:
+    """Return the name of a phase for people: of one line, short, and of no other part."""
+    text = printable(label_text(name))
+    if text in (PRODUCTIVE, REDONE, DOWN, OTHER) or text.startswith(_WAIT_FOR):
+        text = f"phase {text}"
+    if len(text) <= _MAX_NAME:
+        return text
+    return f"{text[: _MAX_NAME - HASH_CHARACTERS - 1]}~{short_hash(name)}"
 
 
 @dataclasses.dataclass(slots=True)
@@ -76,13 +91,13 @@ class Parts:
         )
         return [
             (PRODUCTIVE, self.productive_us),
-            *((name, self.phases_us[name]) for name in phases),
-            *((f"wait for {name}", time_us) for name, time_us in sorted(self.waits_us.items())),
-            ("wait for the slowest", self.slowest_us),
+            *((_part_of_phase(name), self.phases_us[name]) for name in phases),
+            *((f"{_WAIT_FOR}{name}", time_us) for name, time_us in sorted(self.waits_us.items())),
+            (SLOWEST, self.slowest_us),
             (REDONE, self.redone_us),
-            ("stalled", self.stalled_us),
-            ("down", self.down_us),
-            ("other", self.other_us),
+            (STALLED, self.stalled_us),
+            (DOWN, self.down_us),
+            (OTHER, self.other_us),
         ]
 
     def shares(self) -> list[tuple[str, int, float]]:
@@ -173,7 +188,7 @@ class Goodput:
             if name != PRODUCTIVE and percent
         ]
         lines = [f"Goodput {productive:.1f}%{': ' if losses else ''}{', '.join(losses)}"]
-        if self.at_risk_us:
+        if self.at_risk_us and self.at_risk_us >= _LEAST_AT_RISK_US:
             lines.append(
                 f"at risk: {self.at_risk_us / 1e6:,.0f} s of training since the last checkpoint"
             )
@@ -203,17 +218,16 @@ def find_goodput(logged: Sequence[RankTimes]) -> Goodput | None:
     usual_share = sum(known) / len(known) if known else 0.0
     is_measured = len(ranks) > 1 and all(COMMUNICATION in rank.phases_us for rank in ranks)
     worked = _without_waits(ranks)
-    least_us = min(phases_us.get(COMMUNICATION, 0) for phases_us, _waits_us in worked)
+    least_us = min(each.phases_us.get(COMMUNICATION, 0) for each in worked)
     by_rank = {
         rank.rank: _parts_of(
             rank,
-            phases_us,
-            waits_us,
+            each,
             wall_us=wall_us,
-            needed_us=least_us if is_measured else phases_us.get(COMMUNICATION, 0),
+            needed_us=least_us if is_measured else each.phases_us.get(COMMUNICATION, 0),
             redone_share=rank.redone_share if rank.is_redone_known else usual_share,
         )
-        for rank, (phases_us, waits_us) in zip(ranks, worked, strict=True)
+        for rank, each in zip(ranks, worked, strict=True)
     }
     whole = Parts()
     for parts in by_rank.values():
@@ -241,42 +255,57 @@ def find_goodput(logged: Sequence[RankTimes]) -> Goodput | None:
     )
 
 
-def _without_waits(ranks: Sequence[RankTimes]) -> list[tuple[dict[str, int], dict[str, int]]]:
+class _Worked(NamedTuple):
+    """The time of a rank, in microseconds.
+
+    Attributes:
+        phases_us: By phase, without the waiting.
+        waits_us: The waiting, by the phase that was waited for.
+        other_us: The time of which the log does not say anything, without the waiting.
+    """
+
+    phases_us: dict[str, int]
+    waits_us: dict[str, int]
+    other_us: int
+
+
+def _without_waits(ranks: Sequence[RankTimes]) -> list[_Worked]:
     """Take out the time in which ranks waited for others that were in a phase.
 
     A phase that blocks the training and is longer on some ranks holds up the others. They are in
     communication meanwhile; or their step takes longer, so that they seem to be stalled, or to
     train. While some restore a checkpoint before the first step, the others are still in startup.
-
-    Returns:
-        For each rank its time by phase without the waiting, and its waiting by phase.
+    After the last step, logs say nothing of the waiting.
     """
-    longest_us = {name: max(rank.phases_us.get(name, 0) for rank in ranks) for name in _BLOCKING}
     unavailable_us = {
         name: min(rank.phases_us.get(name, 0) for rank in ranks) for name in (STARTUP, STALLED)
     }
     found = []
-    for rank in ranks:
+    for rank, waits in zip(ranks, find_waits(ranks), strict=True):
         phases_us = dict(rank.phases_us)
         waits_us: dict[str, int] = {}
-        for name in _BLOCKING:
-            missing_us = longest_us[name] - rank.phases_us.get(name, 0)
+        other_us = max(rank.uptime_us - sum(phases_us.values()), 0)
+        unsaid_us = min(waits.unsaid_us, other_us)
+        other_us -= unsaid_us
+        for name, missing_us in waits.by_phase_us.items():
+            taken_us = min(missing_us, unsaid_us)
+            unsaid_us -= taken_us
             held_up = (COMMUNICATION, STARTUP, STALLED, TRAIN)
             for of in held_up if name == RESTORE else (COMMUNICATION, STALLED, TRAIN):
                 available_us = phases_us.get(of, 0) - unavailable_us.get(of, 0)
-                taken_us = min(missing_us, available_us)
-                if taken_us:
-                    phases_us[of] -= taken_us
-                    missing_us -= taken_us
-                    waits_us[name] = waits_us.get(name, 0) + taken_us
-        found.append((phases_us, waits_us))
+                more_us = min(missing_us - taken_us, available_us)
+                if more_us:
+                    phases_us[of] -= more_us
+                    taken_us += more_us
+            if taken_us:
+                waits_us[name] = taken_us
+        found.append(_Worked(phases_us, waits_us, other_us + unsaid_us))
     return found
 
 
 def _parts_of(
     rank: RankTimes,
-    phases_us: dict[str, int],
-    waits_us: dict[str, int],
+    worked: _Worked,
     *,
     wall_us: int,
     needed_us: int,
@@ -286,13 +315,13 @@ def _parts_of(
 
     Args:
         rank: The rank.
-        phases_us: Its time by phase without the waiting.
-        waits_us: Its waiting.
+        worked: Its time with and without the waiting.
         wall_us: The time of the run.
         needed_us: The communication that even the slowest rank needs.
         redone_share: What share of its training was done again.
     """
     credited_us = sum(rank.phases_us.values())
+    phases_us = dict(worked.phases_us)
     trained_us = phases_us.pop(TRAIN, 0) + needed_us
     redone_us = min(round(trained_us * redone_share), trained_us)
     return Parts(
@@ -300,10 +329,10 @@ def _parts_of(
         slowest_us=phases_us.pop(COMMUNICATION, 0) - needed_us,
         stalled_us=phases_us.pop(STALLED, 0),
         phases_us={name: time_us for name, time_us in phases_us.items() if time_us},
-        waits_us=waits_us,
+        waits_us=worked.waits_us,
         redone_us=redone_us,
         down_us=max(wall_us - max(rank.uptime_us, credited_us), 0),
-        other_us=max(rank.uptime_us - credited_us, 0),
+        other_us=worked.other_us,
     )
 
 

@@ -13,6 +13,7 @@ from otel_dllogger.metrics.phases import TRAIN
 from otel_dllogger.record import EPOCH, ITERATION, Event, Phase, Record, step_position
 from otel_dllogger.view.progress import Progress
 from otel_dllogger.view.step_axis import StepAxis
+from otel_dllogger.view.stretches import Stretches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from otel_dllogger.logs.reader import RankEntry
 
 COMMUNICATION, RESTORE = "communication", "restore"
+BLOCKING = ("checkpoint", "validation", RESTORE)
+"""Phases for which the other ranks wait where only some ranks are in them."""
+
 SAVED, RESTORED = "checkpoint_saved", "checkpoint_restored"
 
 
@@ -33,6 +37,9 @@ class RankTimes(NamedTuple):
         end_us: When it logged last, since the Unix epoch.
         uptime_us: The time of its processes, each until its last record.
         phases_us: The time in each phase.
+        up: When it had a process, each until its last record.
+        unsaid: When it had one of which its log does not say what it did: after the last step.
+        blocked: When it was in each phase of ``BLOCKING``, without the phases in it.
         has_phases: Whether any phase was logged.
         has_steps: Whether any step, or the summary of an epoch, was logged.
         redone_share: What share of the training was done again.
@@ -47,6 +54,9 @@ class RankTimes(NamedTuple):
     end_us: int
     uptime_us: int
     phases_us: Mapping[str, int]
+    up: Stretches
+    unsaid: Stretches
+    blocked: Mapping[str, Stretches]
     has_phases: bool
     has_steps: bool
     redone_share: float
@@ -74,6 +84,12 @@ class RankLedger:
         self._last_us = 0
         self._elapsed_us = 0  # until the last record of the process
         self._uptime_us = 0
+        self._up = Stretches()
+        self._unsaid = Stretches()
+        self._blocked = {name: Stretches() for name in BLOCKING}
+        self._blocked_us = dict.fromkeys(BLOCKING, 0)
+        self._gaps = Stretches()  # before phases, since the last step
+        self._said_us = 0  # elapsed until the last step, or the last phase after it
         self._step_us = 0
         self._is_first = True  # the next training record is the first of its process
         self._at = 0.0
@@ -100,8 +116,8 @@ class RankLedger:
             self._take_record(item)
         elif isinstance(item, Event):
             self._take_event(item)
-        elif item.name == RESTORE and not item.is_overlapping:
-            self._has_restored = True
+        elif not item.is_overlapping:
+            self._take_phase(item)
 
     def times(self) -> RankTimes | None:
         """Return what the time went to so far; None if the log has no times."""
@@ -110,6 +126,8 @@ class RankLedger:
         self._settle()
         state, progress = self._state, self._progress
         worked_us = progress.kept_us + progress.lost_us
+        up, unsaid = self._up.copy(), self._unsaid.copy()
+        self._add_process(up, unsaid)
         at_risk_us = None
         if self._saved_us is not None and not state.finished:
             at_risk_us = max(progress.kept_us - self._saved_us, 0)
@@ -119,6 +137,9 @@ class RankLedger:
             self._last_us,
             self._uptime_us + self._elapsed_us,
             state.phases.all_us(),
+            up,
+            unsaid,
+            self._blocked,
             bool(state.phases.counts or state.phases.open_names),
             self._first_x is not None,
             progress.lost_us / worked_us if worked_us else 0.0,
@@ -133,9 +154,11 @@ class RankLedger:
         else:
             self._settle()
             self._uptime_us += self._elapsed_us
+            self._add_process(self._up, self._unsaid)
         self._first_us = min(self._first_us, start_us)
         self._start_us = start_us
-        self._elapsed_us = self._step_us = 0
+        self._elapsed_us = self._step_us = self._said_us = 0
+        self._gaps = Stretches()
         self._axis.start()
         self._is_first = True
         self._has_restored = False
@@ -165,7 +188,9 @@ class RankLedger:
         self._at = at
         if self._saved_elapsed_us is not None:
             self._divide_interval(record.elapsed_us)
-        self._step_us = record.elapsed_us
+        self._step_us = self._said_us = record.elapsed_us
+        if self._gaps:
+            self._gaps = Stretches()
 
     def _resume(self, at: float) -> float:
         """Take the first step of a process, and return its place."""
@@ -211,6 +236,29 @@ class RankLedger:
         self._progress.cut_to_step(at)
         if self._saved_us is not None:
             self._saved_us = min(self._saved_us, self._progress.kept_us)
+
+    def _take_phase(self, phase: Phase) -> None:
+        """Note when the process was in a phase, and when nothing was said before it."""
+        name, start_us = phase.name, self._start_us or 0
+        if name == RESTORE:
+            self._has_restored = True
+        said_us, end_us = start_us + self._said_us, start_us + phase.elapsed_us
+        begin_us = max(end_us - phase.duration_us, start_us)
+        self._gaps.add(said_us, begin_us, begin_us - said_us)
+        self._said_us = max(self._said_us, phase.elapsed_us)
+        if name in self._blocked:
+            credited_us = self._state.phases.times_us.get(name, 0)
+            self._blocked[name].add(begin_us, end_us, credited_us - self._blocked_us[name])
+            self._blocked_us[name] = credited_us
+
+    def _add_process(self, up: Stretches, unsaid: Stretches) -> None:
+        """Add when there was a process, and when its log does not say what it did."""
+        start_us = self._start_us or 0
+        said_us, end_us = start_us + self._said_us, start_us + self._elapsed_us
+        up.add(start_us, end_us, self._elapsed_us)
+        for gap in self._gaps:
+            unsaid.add(*gap)
+        unsaid.add(said_us, end_us, end_us - said_us)
 
     def _take_event(self, event: Event) -> None:
         if event.name == SAVED:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from otel_dllogger.backends.json_stream import JSONStreamBackend
 from otel_dllogger.logs.source import Source
 from otel_dllogger.logs.whole_logs import WholeLogs, find_logs
-from otel_dllogger.record import Event, Phase, Record
+from otel_dllogger.record import OPEN, Event, Phase, Record
 from otel_dllogger.view.goodput import Goodputs
 
 if TYPE_CHECKING:
@@ -50,13 +50,20 @@ class TimedLog:
             self.step(step, seconds)
 
     def phase(
-        self, name: str, seconds: float, *, inner: float = 0.0, is_overlapping: bool = False
+        self,
+        name: str,
+        seconds: float,
+        *,
+        inner: float = 0.0,
+        announced: float = 0.0,
+        is_overlapping: bool = False,
     ) -> None:
         """Log a phase that ends, of whose time so many seconds are in phases within it.
 
-        The clock moves by what is in no inner phase, since those moved it already.
+        The clock moves by what is in no inner phase, and by what was not announced, since those
+        moved it already.
         """
-        self.now_s += seconds - inner
+        self.now_s += seconds - inner - announced
         self._backend.write_phase(
             Phase(
                 *self._times(),
@@ -66,6 +73,12 @@ class TimedLog:
                 is_overlapping=is_overlapping,
             )
         )
+
+    def announce(self, name: str, seconds: float) -> None:
+        """Log that a phase has been open for so long, as it is before a record in it."""
+        self.now_s += seconds
+        duration_us = round(seconds * 1e6)
+        self._backend.write_phase(Phase(*self._times(), name, duration_us, duration_us, OPEN))
 
     def event(self, name: str, step: Any = None) -> None:
         """Log an event."""

@@ -303,3 +303,20 @@ def test_a_restart_of_the_job_is_seen_by_the_next_bridge_too(tmp_path):
             page = read_page(after_kill)
     assert value_of(page, "dllogger_steps_total") == 110
     assert value_of(page, "dllogger_rank_info", "attempt=2") == 1
+
+
+@pytest.mark.parametrize(
+    ("firsts", "expected"), [((35,), 42), ((35, 100), 63), ((20,), 42), ((10, 25), 63)]
+)
+def test_the_first_record_of_a_process_is_one_step(tmp_path, firsts, expected):
+    """As on the page of the process: where it goes on tells nothing of steps that it made."""
+    log = tmp_path / "job_rank0.json"
+    append(log, steps(0, 21))
+    for number, first in enumerate(firsts, 1):
+        start_us = 1_700_000_000_000_000 + number * 10**9
+        append(log, steps(first, first + 21, start_us=start_us))
+    with open_bridge(log) as bridge:
+        page = read_page(bridge)
+    assert value_of(page, "dllogger_steps_total") == expected
+    assert value_of(page, "dllogger_iteration") == firsts[-1] + 20
+    assert value_of(page, "dllogger_step_seconds_total") == pytest.approx(2 * (1 + len(firsts)))

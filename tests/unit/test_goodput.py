@@ -18,6 +18,7 @@ from otel_dllogger.view.goodput import (
 )
 from otel_dllogger.view.progress import Progress
 from otel_dllogger.view.rank_ledger import RankTimes
+from otel_dllogger.view.stretches import Stretches
 from tests.support.timed_log import TimedLog, read_goodput
 
 pytestmark = pytest.mark.newest_only
@@ -73,6 +74,52 @@ def test_shares_add_up_although_they_are_rounded() -> None:
     """Three thirds are 33.4, 33.3 and 33.3 percent."""
     thirds = Parts(productive_us=1, down_us=1, other_us=1).shares()
     assert [percent for _, _, percent in thirds] == [33.4, 33.3, 33.3]
+
+
+def test_names_of_phases_from_a_log_are_shown_in_one_line(tmp_path: Path) -> None:
+    """Long ones are cut and stay different; control characters are escaped."""
+    log = TimedLog(tmp_path)
+    log.step(0, 10)
+    log.steps(1, 50)
+    for name in ("x" * 5_000, "x" * 5_001, "\x1b[31mred\n", "\u202eleft"):
+        log.phase(name, 10)
+    log.close()
+    found = read_goodput(tmp_path)
+    names = [name for name, _time_us in found.whole.named() if name.startswith("x")]
+    assert len(set(names)) == 2
+    assert [len(name) for name in names] == [60, 60]
+    (line, *_not_measured) = found.describe()
+    assert line.isprintable()
+    assert "\\u001b[31mred\\u000a" in line
+    assert len(line) < 300
+
+
+def test_a_phase_is_not_taken_for_another_part(tmp_path: Path) -> None:
+    """It may be named as the parts are; and what is called productive is training."""
+    log = TimedLog(tmp_path)
+    log.step(0, 10)
+    log.steps(1, 50)
+    for name in ("productive", "down", "other", "redone"):
+        log.phase(name, 10)
+    log.close()
+    (line, *_not_measured) = read_goodput(tmp_path).describe()
+    assert line == (
+        "Goodput 50.0%: startup 10.0%, phase down 10.0%, phase other 10.0%, "
+        "phase productive 10.0%, phase redone 10.0%"
+    )
+
+
+def test_nothing_is_at_risk_right_after_a_checkpoint(tmp_path: Path) -> None:
+    """Less than half a second would be said as 0 s."""
+    log = TimedLog(tmp_path)
+    log.step(0, 10)
+    log.steps(1, 50)
+    log.event("checkpoint_saved")
+    log.step(51, 0.4)
+    log.close()
+    found = read_goodput(tmp_path)
+    assert found.at_risk_us == 400_000
+    assert not any("at risk" in line for line in found.describe())
 
 
 def percent_of(found) -> dict[str, float]:
@@ -277,7 +324,9 @@ def test_a_stall_of_all_ranks_is_not_waiting_for_one(tmp_path: Path) -> None:
 
 def test_clocks_that_disagree_leave_no_gap() -> None:
     """Phases that are longer than the process, as two Loggers in one may have them."""
-    times = RankTimes(0, 0, 100, 60, {"train": 80}, True, True, 0.0, 0.0, True, None)
+    times = RankTimes(
+        0, 0, 100, 60, {"train": 80}, Stretches(), Stretches(), {}, True, True, 0.0, 0.0, True, None
+    )
     found = find_goodput([times])
     assert found is not None
     assert (found.whole.productive_us, found.whole.down_us, found.whole.other_us) == (80, 20, 0)
