@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_dllogger.errors import printable
+from otel_dllogger.errors import printable, visible
 from otel_dllogger.metrics.health import format_duration
 from otel_dllogger.record import HANG, Event
 
@@ -88,7 +88,7 @@ def describe_hangs(run: str, hangs: Mapping[int, Hang]) -> str:
 
 
 def _opened(phases: Sequence[str], ranks: Sequence[int]) -> str:
-    return f"{_cut(', '.join(phases)) or 'none'} on {_ranks(ranks)}"
+    return f"{_cut(', '.join(map(visible, phases))) or 'none'} on {_ranks(ranks)}"
 
 
 def _files(files: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.errors import printable
+from otel_dllogger.errors import printable, visible
 
 if TYPE_CHECKING:
     from otel_dllogger.record import Event
@@ -34,7 +34,7 @@ class PastEvent:
 
     def __init__(self, event: Event, rank: int, x: float) -> None:
         self.time_s = event.time_us / 1e6
-        self.name = printable(event.name)[:_MAX_TEXT]
+        self.name = visible(printable(event.name)[:_MAX_TEXT])
         self.step = "" if event.step is None else _short(event.step)
         self.data = self._own_data = _short(event.plain)
         self.x = x
