@@ -111,6 +111,11 @@ def count_of(count: float, noun: str) -> str:
     return f"{count:,.0f} {plural}"
 
 
+def visible(name: str) -> str:
+    """Return a name, in quotes if it is empty, or begins or ends with a blank."""
+    return name if name and name == name.strip() else f'"{name}"'
+
+
 def printable(text: str) -> str:
     """Return text that cannot move the terminal's cursor, whatever a log holds."""
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -357,7 +357,8 @@ class Logger:
         Its time is counted by its name: in ``dllogger_phase_seconds_total`` without the phases
         in it, so that each second of the process is in one phase. On another thread than the one
         that made the Logger, it is in ``dllogger_phase_overlapped_seconds_total`` instead. The
-        JSON log gets a line when it ends.
+        JSON log gets a line when it ends. A decorated generator is in the phase each time that it
+        runs, until it yields.
 
         Args:
             name: What the process does meanwhile: ``data_wait``, ``validation``, ``checkpoint``,

@@ -6,6 +6,7 @@ Those of other threads, and of forked children, overlap them.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
@@ -234,8 +235,9 @@ PHASES = OpenPhases()
 class PhaseScope:
     """A phase as a context manager, or as a decorator of a function; made by ``phase``.
 
-    It may be used again, nested in itself, and by several threads. ``async with`` and functions
-    that are coroutines or generators work as well: each is in the phase until it ends.
+    It may be used again, nested in itself, and by several threads. ``async with`` works as well. A
+    decorated coroutine is in the phase until it ends, a decorated generator only while it runs:
+    each time that it is resumed is a phase, and what its consumer does with an item is not in it.
 
     Args:
         logger: The Logger that gets the phase, or a function that returns it when it begins.
@@ -306,22 +308,9 @@ def _decorated(function: Any, scope: Callable[[], PhaseScope]) -> Any:
 
         return coroutine
     if inspect.isasyncgenfunction(function):
-
-        @functools.wraps(function)
-        async def async_generator(*args: Any, **kwargs: Any) -> Any:
-            with scope():
-                async for item in function(*args, **kwargs):
-                    yield item
-
-        return async_generator
+        return _decorated_async_generator(function, scope)
     if inspect.isgeneratorfunction(function):
-
-        @functools.wraps(function)
-        def generator(*args: Any, **kwargs: Any) -> Any:
-            with scope():
-                return (yield from function(*args, **kwargs))
-
-        return generator
+        return _decorated_generator(function, scope)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -329,3 +318,59 @@ def _decorated(function: Any, scope: Callable[[], PhaseScope]) -> Any:
             return function(*args, **kwargs)
 
     return call
+
+
+def _decorated_generator(function: Any, scope: Callable[[], PhaseScope]) -> Any:
+    """Return a generator that is in the phase while it runs, and not while its consumer does."""
+
+    @functools.wraps(function)
+    def generator(*args: Any, **kwargs: Any) -> Any:
+        inner, phase = function(*args, **kwargs), scope()
+        resume, given = inner.send, None
+        while True:
+            with _unless_closing(phase, given):
+                try:
+                    item = resume(given)
+                except StopIteration as end:
+                    return end.value
+                finally:
+                    given = None  # an exception would keep this frame, and this frame it
+            try:
+                given = yield item
+                resume = inner.send
+            except BaseException as error:
+                resume, given = inner.throw, error
+
+    return generator
+
+
+def _decorated_async_generator(function: Any, scope: Callable[[], PhaseScope]) -> Any:
+    """Return an asynchronous generator that is in the phase while it runs."""
+
+    @functools.wraps(function)
+    async def generator(*args: Any, **kwargs: Any) -> Any:
+        inner, phase = function(*args, **kwargs), scope()
+        resume, given = inner.asend, None
+        while True:
+            with _unless_closing(phase, given):
+                try:
+                    item = await resume(given)
+                except StopAsyncIteration:
+                    return
+                finally:
+                    given = None  # as above
+            try:
+                given = yield item
+                resume = inner.asend
+            except BaseException as error:
+                resume, given = inner.athrow, error
+
+    return generator
+
+
+def _unless_closing(phase: PhaseScope, given: object) -> contextlib.AbstractContextManager[object]:
+    """Return the phase, and nothing for the end of a generator that nobody wants to go on.
+
+    The garbage collector may be who ends it, at any moment, and such an end is not an error.
+    """
+    return contextlib.nullcontext() if isinstance(given, GeneratorExit) else phase

@@ -159,8 +159,9 @@ class HangWatch:
         last = read_last_step(log.log_path, self._start)
         if last is not None and last.is_summary:
             return
-        self._stacks.append_stacks(self._heading("hang", silence_s, last))
-        self._report(log, silence_s, last)
+        phases = PHASES.names()
+        self._stacks.append_stacks(self._heading("hang", silence_s, last, phases))
+        self._report(log, silence_s, last, phases)
 
     def _note_timer(self, log: WatchedLog, silence_s: float, *, is_over: bool) -> None:
         """Report what the timer wrote while this thread did not run, now that it does again."""
@@ -170,12 +171,20 @@ class HangWatch:
         self._is_noted = not is_over
         last = read_last_step(log.log_path, self._start)
         what = "the stacks above are those of a hang in which no other thread could run"
-        self._stacks.append_line(self._heading(what, silence_s, last))
-        self._report(log, silence_s, last)
+        phases = PHASES.names()
+        self._stacks.append_line(self._heading(what, silence_s, last, phases))
+        self._report(log, silence_s, last, phases)
 
-    def _report(self, log: WatchedLog, silence_s: float, last: LastStep | None) -> None:
+    def _report(
+        self, log: WatchedLog, silence_s: float, last: LastStep | None, phases: list[str]
+    ) -> None:
         step = None if last is None else last.step
-        log.report_hang({"file": self._stacks.path, "seconds": round(silence_s, 1)}, step)
+        data = {
+            "file": self._stacks.path,
+            "seconds": round(silence_s, 1),
+            "open_phases": phases,
+        }
+        log.report_hang(data, step)
         self._signs = _read_signs(log)  # the event is not a sign of life
         DIAGNOSTICS.warn(
             "hang",
@@ -203,7 +212,9 @@ class HangWatch:
         self._timer_due_s = None
         self._timer.cancel()
 
-    def _heading(self, what: str, silence_s: float, last: LastStep | None) -> str:
+    def _heading(
+        self, what: str, silence_s: float, last: LastStep | None, phases: list[str]
+    ) -> str:
         """Return the line that says whose stacks these are, and when it was."""
         topology = self._topology
         now = datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds")
@@ -211,7 +222,7 @@ class HangWatch:
         return (
             f"--- {now} {what}: run {topology.run}, rank {topology.rank}, pid {os.getpid()}, host "
             f"{topology.host}, nothing logged for {silence_s:.1f} s, last step {step}, open "
-            f"phases: {', '.join(PHASES.names()) or 'none'}"
+            f"phases: {', '.join(phases) or 'none'}"
         )
 
     def _tell_unwritable(self, error: OSError) -> None:

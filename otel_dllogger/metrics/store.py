@@ -326,7 +326,8 @@ class SeriesStore:
                 return True
             series = 1
         elif not phases.has_room_for(name):
-            series = self.max_series
+            self._refuse_name("phases")
+            return False
         else:
             series = _SERIES_OF_A_PHASE
         if self._has_room_for(name) and self._admit(series):
@@ -341,8 +342,10 @@ class SeriesStore:
         if not is_hang:  # which says that there is no sign of life
             state.last_log_us = time_us
         if name not in state.events:
-            is_new = (is_hang or len(state.events) < MAX_NAMES) and self._has_room_for(name)
-            if not (is_new and self._admit(_SERIES_OF_AN_EVENT)):
+            if not is_hang and len(state.events) >= MAX_NAMES:
+                self._refuse_name("events")
+                return
+            if not (self._has_room_for(name) and self._admit(_SERIES_OF_AN_EVENT)):
                 self._overflow(1)
                 return
             self.revision += 1
@@ -550,6 +553,15 @@ class SeriesStore:
             f"{MAX_LONG_NAMES_CHARACTERS >> 20} MiB in total: new ones are not exported; log fewer "
             "and shorter names, or raise max_series",
             count=count,
+        )
+
+    @staticmethod
+    def _refuse_name(what: str) -> None:
+        """Count a phase or an event whose name is one too many."""
+        DIAGNOSTICS.count(
+            "series_limit",
+            f"a rank has more than {MAX_NAMES} names of {what}: those after them are only in the "
+            "log; put what varies, such as a file or a number, into an event's data",
         )
 
     def _improve(self, state: RankState, numbers: Mapping[str, float]) -> None:

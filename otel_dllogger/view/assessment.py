@@ -17,6 +17,7 @@ from otel_dllogger.diagnostics import HARMLESS_DROPS
 from otel_dllogger.metrics import health
 from otel_dllogger.metrics.kinds import DURATION, LOSS, SCORE, THROUGHPUT
 from otel_dllogger.record import ITERATION
+from otel_dllogger.view.hangs import describe_hangs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,9 +49,9 @@ class Finding:
     """Something that is wrong with a run, or that happened to it.
 
     Attributes:
-        alert: The alert that says so.
+        alert: The alert that says so; empty if there is none.
         severity: ``critical``, ``warning`` or ``info``.
-        words: What the alert would say.
+        words: What is wrong, as the alert would say it.
         rank: The rank that it is about, None for the run.
     """
 
@@ -331,6 +332,7 @@ def _durations(ranks: Iterable[RankStatus], since_s: float) -> dict[str, dict[in
 
 def _findings(status: RunStatus, recent_s: float) -> Iterator[Finding]:
     yield from _lost_ranks(status)
+    yield from _hangs(status, recent_s)
     yield from _ends(status)
     yield from _counted(status, recent_s)
     for each in sorted(status.ranks, key=lambda each: -each.slow_ratio):
@@ -385,6 +387,19 @@ def _lost_ranks(status: RunStatus) -> Iterator[Finding]:
     starts = max(sum(start.time_s > since_s for start in rank.starts) for rank in status.run)
     if starts > health.CRASH_ATTEMPTS and status.state != health.FINISHED:
         yield _finding("DLLoggerCrashLoop", run, starts)
+
+
+def _hangs(status: RunStatus, recent_s: float) -> Iterator[Finding]:
+    """Yield which ranks wrote their stacks lately, or did and logged nothing since."""
+    since_s = status.now_s - recent_s
+    hangs = {
+        rank.number: rank.hang
+        for rank in status.run
+        if rank.hang is not None and rank.hang.time_s > min(since_s, rank.last_log_s or math.inf)
+    }
+    if hangs:
+        number = next(iter(hangs)) if len(hangs) == 1 else None
+        yield Finding("", health.WARNING, describe_hangs(status.run.name, hangs), number)
 
 
 def _ends(status: RunStatus) -> Iterator[Finding]:

@@ -9,6 +9,8 @@ import math
 from typing import TYPE_CHECKING
 
 from otel_dllogger.metrics.phases import PARTS_OF_A_STEP
+from otel_dllogger.record import HANG
+from otel_dllogger.view.hangs import Hang
 from otel_dllogger.view.model import Counted
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ BESIDE_A_LOG = frozenset(
 """What a page says of a rank whose log is read as well; the log has the rest, from its start."""
 
 _MOST = 2.0**48  # of what is counted
-_SAME_START_S = 0.001
+_SAME_TIME_S = 0.001
 
 
 def note(rank: Rank, name: str, labels: Mapping[str, str], value: float) -> None:
@@ -63,7 +65,7 @@ def _info(rank: Rank, labels: Mapping[str, str], _value: float) -> None:
 
 
 def _started(rank: Rank, _labels: Mapping[str, str], value: float) -> None:
-    if rank.start_s is None or abs(value - rank.start_s) > _SAME_START_S:
+    if rank.start_s is None or abs(value - rank.start_s) > _SAME_TIME_S:
         rank.start(value, rank.attempt)
 
 
@@ -110,6 +112,13 @@ def _phase(rank: Rank, labels: Mapping[str, str], value: float) -> None:
         rank.phases.setdefault(name, rank.read_s or rank.last_log_s or 0.0)
 
 
+def _event(rank: Rank, labels: Mapping[str, str], value: float) -> None:
+    known = rank.hang
+    # That of a log says more than the series.
+    if labels.get("event") == HANG and (known is None or value - known.time_s > _SAME_TIME_S):
+        rank.hang = Hang(value)
+
+
 def _dropped(rank: Rank, labels: Mapping[str, str], value: float) -> None:
     rank.dropped[labels.get("reason", "")] = value
 
@@ -139,4 +148,5 @@ _NOTES: dict[str, _Note] = {
     "dllogger_parameter": _parameter,
     "dllogger_dropped_total": _dropped,
     "dllogger_phase": _phase,
+    "dllogger_last_event_timestamp_seconds": _event,
 }

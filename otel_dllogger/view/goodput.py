@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_dllogger.errors import count_of, printable
+from otel_dllogger.errors import count_of, printable, visible
 from otel_dllogger.metrics.naming import label_text
 from otel_dllogger.metrics.phases import STALLED, STARTUP, TRAIN
 from otel_dllogger.values import HASH_CHARACTERS, short_hash
@@ -47,7 +47,7 @@ NO_REDONE = (
 
 def _part_of_phase(name: str) -> str:
     """Return the name of a phase for people: of one line, short, and of no other part."""
-    text = printable(label_text(name))
+    text = visible(printable(label_text(name)))
     if text in (PRODUCTIVE, REDONE, DOWN, OTHER) or text.startswith(_WAIT_FOR):
         text = f"phase {text}"
     if len(text) <= _MAX_NAME:

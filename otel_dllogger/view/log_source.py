@@ -10,8 +10,9 @@ from otel_dllogger.logs.reader import ProcessStart
 from otel_dllogger.logs.tail.tailer import Tailer
 from otel_dllogger.metrics.internal import RANK_METRICS
 from otel_dllogger.metrics.naming import label_text
-from otel_dllogger.record import EPOCH, ITERATION, Record
+from otel_dllogger.record import EPOCH, HANG, ITERATION, Event, Record
 from otel_dllogger.view.facts import note
+from otel_dllogger.view.hangs import Hang
 from otel_dllogger.view.model import TRAIL_S
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ class _FedRank:
             self._add(item, state)
         elif isinstance(item, ProcessStart):
             self.sync()
+        elif isinstance(item, Event) and item.name == HANG:
+            self.rank.hang = Hang.of(item)
 
     def _add(self, record: Record, state: RankState) -> None:
         rank, axis = self.rank, self.rank.axis

@@ -17,6 +17,8 @@ from otel_dllogger.view.step_axis import StepAxis
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from otel_dllogger.view.hangs import Hang
+
 TRAIL_S = 15.0
 """Seconds between two entries of a rank's trail, as between two scrapes."""
 
@@ -122,6 +124,7 @@ class Rank:
         dropped: What was lost, by reason.
         phases: The open phases that interrupt the training, and when each was first seen to be
             open, seconds since the Unix epoch.
+        hang: Its last hang.
         series: Its series by metric.
         axis: Where on the axis of training steps it is.
         starts: The starts of its processes.
@@ -150,6 +153,7 @@ class Rank:
         self.parameters: dict[str, float | str] = {}
         self.dropped: dict[str, float] = {}
         self.phases: dict[str, float] = {}
+        self.hang: Hang | None = None
         self.series: dict[Metric, Series] = {}
         self.axis = StepAxis()
         self.starts: deque[ProcessStart] = deque(maxlen=_MAX_STARTS)
@@ -158,6 +162,7 @@ class Rank:
     def clear(self) -> None:
         """Forget its past; what its source says next replaces the rest."""
         self.start_s = None
+        self.hang = None
         self.series.clear()
         self.axis = StepAxis()
         self.starts.clear()

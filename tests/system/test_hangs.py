@@ -94,6 +94,7 @@ def test_a_main_thread_that_waits(tmp_path):
         (event,) = one.events()
         assert (event["name"], event["step"]) == ("hang", [0, 4])
         assert event["data"]["file"] == str(one.stacks)
+        assert event["data"]["open_phases"] == []
         assert event["data"]["seconds"] == pytest.approx(LIMIT_S, abs=1.0)
         (dumps,) = samples_of(one.port, "dllogger_hang_dumps_total{")
         assert dumps.endswith(" 1.0")
@@ -140,6 +141,7 @@ def test_a_wait_for_data_explains_nothing(tmp_path):
     with training(tmp_path, "waiting_for_data") as one:
         wait_until(one.events, DEADLINE_S)
         assert "open phases: data_wait" in one.written()
+        assert one.events()[0]["data"]["open_phases"] == ["data_wait"]
 
 
 @pytest.mark.parametrize("how", ["in_a_checkpoint", "after_the_summary", "before_the_first_step"])

@@ -94,6 +94,18 @@ def test_names_of_phases_from_a_log_are_shown_in_one_line(tmp_path: Path) -> Non
     assert len(line) < 300
 
 
+def test_empty_and_blank_names_are_in_quotes(tmp_path: Path) -> None:
+    """Nobody would see them otherwise."""
+    log = TimedLog(tmp_path)
+    log.step(0, 10)
+    log.steps(1, 60)
+    for name in ("", " ", " x "):
+        log.phase(name, 10)
+    log.close()
+    (line, *_not_measured) = read_goodput(tmp_path).describe()
+    assert line == 'Goodput 60.0%: startup 10.0%, "" 10.0%, " " 10.0%, " x " 10.0%'
+
+
 def test_a_phase_is_not_taken_for_another_part(tmp_path: Path) -> None:
     """It may be named as the parts are; and what is called productive is training."""
     log = TimedLog(tmp_path)

@@ -250,7 +250,21 @@ def test_phases_beyond_the_limit_are_counted_and_are_not_training(training, capl
     found = training.seconds()
     assert MAX_NAMES - 3 <= len(found) <= MAX_NAMES
     assert "train" not in found
-    assert "max_series" in caplog.text
+    assert f"more than {MAX_NAMES} names of phases" in caplog.text
+    assert "max_series" not in caplog.text
+    training.logger.log((1, 0), {"accuracy": 1.0})
+    assert training.backend.state.iterations["accuracy"] == 1.0  # which has a limit of its own
+
+
+def test_events_beyond_the_limit_are_counted(training, caplog, counted):
+    """Their names are not metrics, of which max_series would allow more; a hang has its place."""
+    for number in range(MAX_NAMES + 20):
+        training.logger.event(f"event {number}")
+    training.logger.event("hang")
+    assert len(training.backend.state.events) == MAX_NAMES + 1
+    assert training.backend.state.events["hang"] == 1
+    assert counted() == {"series_limit": 20}
+    assert f"more than {MAX_NAMES} names of events" in caplog.text
 
 
 def test_a_restart_is_startup_again(monkeypatch, tmp_path):

@@ -158,17 +158,19 @@ def test_ranks_share_an_event_at_the_same_step_of_one_attempt():
     events.take(event("saved", 12, step=(0, 5), data={"path": "a", "n": [1]}), 0, attempt=1, x=5)
     events.take(event("saved", 11, step=(0, 5), data={"path": "b"}), 1, attempt=1, x=4)
     events.take(event("saved", 30, step=(0, 5)), 1, attempt=2, x=5)
-    first, second = events.in_order()
+    events.take(event(" ", 31), 1, attempt=2, x=5)
+    first, second, blank = events.in_order()
+    assert blank.name == '" "'
     assert first.to_plain() == {
         "time_s": START_S + 11,
         "name": "saved",
         "ranks": [0, 1],
         "step": 5,
         "step_logged": "[0, 5]",
-        "data": "path: a, n: [1]",
+        "data": "rank 0: path: a, n: [1]; other ranks have other data",
     }
     assert second.ranks == [1]
-    assert events.marks() == [(5, "saved")]
+    assert events.marks() == [(5, '" "'), (5, "saved")]
 
 
 def test_frequent_events_have_no_marks_and_too_many_are_counted():

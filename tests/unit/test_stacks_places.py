@@ -37,6 +37,17 @@ def seen(*threads):
         ([Frame("step", "<string>", 1)], "<string>:1 step"),
         (
             [
+                Frame("clock_nanosleep", "libc.so.6", 0),
+                Frame("sock_recv", "/build/python3.12/Modules/socketmodule.c", 921),
+                Frame("recv", "socketmodule.c", 930),
+                Frame("wait", "/opt/pytorch/torch/csrc/distributed/c10d/ProcessGroup.hpp", 70),
+                Frame("next", "pandas/_libs/parsers.pyx", 838),
+                STEP,
+            ],
+            "train.py:60 train_step",
+        ),
+        (
+            [
                 Frame("all_reduce", f"{TORCH}/distributed/distributed_c10d.py", 3000),
                 Frame("wrapper", f"{TORCH}/distributed/c10d_logger.py", 81),
                 STEP,

@@ -33,6 +33,7 @@ from otel_dllogger.logs.tail.find_files import FileFinder
 from otel_dllogger.logs.whole_logs import find_logs
 from otel_dllogger.redaction import redact_address
 from otel_dllogger.view.goodput import Goodputs
+from otel_dllogger.view.hangs import Hangs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -240,6 +241,7 @@ class _Logs:
         self._source = source
         self._ranks = Ranks(max_series=source.max_series)
         self._goodputs = Goodputs()
+        self._hangs = Hangs()
         self._first_nonfinite: dict[tuple[str, int], str] = {}
         self._left_out: list[str] = []
         self.warnings: list[str] = []
@@ -274,6 +276,7 @@ class _Logs:
                 report.warnings[:0] = report.wrong
                 report.wrong.clear()
             yield name, report
+        self.warnings += self._hangs.describe()
         self.warnings += merge_warnings(together)
         if together and not any(findings.has_records for _name, findings in together):
             self.wrong.append(f"nothing was read: no file of {' '.join(source.paths)} is a log")
@@ -289,6 +292,7 @@ class _Logs:
                 files=files,
                 ranks=self._ranks,
                 goodputs=self._goodputs,
+                hangs=self._hangs,
             )
         if log.is_shared(last_us):
             report.warnings.append(SHARED)

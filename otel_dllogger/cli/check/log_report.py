@@ -25,6 +25,7 @@ from otel_dllogger.logs.reader import MAX_NAME_CHARACTERS
 from otel_dllogger.logs.source import LogFiles, Source
 from otel_dllogger.metrics.naming import is_scope, is_stage, parse_goal
 from otel_dllogger.view.goodput import Goodputs
+from otel_dllogger.view.hangs import Hangs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,6 +45,7 @@ def describe_log(
     files: LogFiles | None = None,
     ranks: Ranks | None = None,
     goodputs: Goodputs | None = None,
+    hangs: Hangs | None = None,
 ) -> LogReport:
     """Describe a log as bridge and backfill read it, in memory that does not grow with it.
 
@@ -55,17 +57,23 @@ def describe_log(
         ranks: The ranks of all logs that are checked; None for those of this one.
         goodputs: What accounts for the time of all logs that are checked; None to do it for this
             one, and to say it in the report.
+        hangs: What collects the hangs of all logs that are checked; None to do it for this one,
+            and to say them in the report.
     """
+    own_hangs = Hangs() if hangs is None else hangs
     log = _Log(
         path,
         name or str(path),
         LogFiles(Source([str(path)])) if files is None else files,
         Ranks() if ranks is None else ranks,
-        Goodputs() if goodputs is None else goodputs,
+        goodputs=Goodputs() if goodputs is None else goodputs,
+        hangs=own_hangs,
     )
     report = log.describe(lines)
     if goodputs is None:
         report.facts += log.where_time_went()
+    if hangs is None:
+        report.warnings += own_hangs.describe()
     return report
 
 
@@ -84,7 +92,14 @@ class _Log:
     """A log that is read into a report."""
 
     def __init__(
-        self, path: Path, name: str, files: LogFiles, ranks: Ranks, goodputs: Goodputs
+        self,
+        path: Path,
+        name: str,
+        files: LogFiles,
+        ranks: Ranks,
+        *,
+        goodputs: Goodputs,
+        hangs: Hangs,
     ) -> None:
         self._path = path
         self._name = name
@@ -96,6 +111,7 @@ class _Log:
         self._reader = log.reader
         self._ranks = ranks
         self._goodputs = goodputs
+        self._hangs = hangs
         self._summary = LogSummary()
         self._findings = LogFindings(log.reader)
         self._report = LogReport(findings=self._findings)
@@ -118,6 +134,7 @@ class _Log:
             for rank, item in items:
                 rank.take(item)
                 self._goodputs.take(rank, item)
+                self._hangs.take(rank, item)
                 findings.take(rank, item)
             summary.add(number, items)
         report, found = self._report, findings.found()

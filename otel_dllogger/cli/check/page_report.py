@@ -239,6 +239,12 @@ class _Page:
                     f"{self._whose(one)} dropped {format_number(one.value)} "
                     f"({reason}): {drop.words}; {by} more"
                 )
+        for one in self._by_name.get("dllogger_hang_dumps_total", []):
+            if one.value:
+                self._report.warnings.append(
+                    f"{self._whose(one)} seemed to hang {count_of(one.value, 'time')}: its stacks "
+                    "are in the file beside its log, .stacks"
+                )
         for name, meanings in _OF_BRIDGE.items():
             for one in self._by_name.get(name, []):
                 if one.value:

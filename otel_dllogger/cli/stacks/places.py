@@ -38,7 +38,7 @@ _KNOWN_FRAMES = [
 
 _NOT_THE_USERS = re.compile(
     r".*/(site|dist)-packages/.*|.*/lib(64)?/python3\.\d+t?/.*|<frozen .*|.*\.so(\.[\d.]+)?|"
-    r".*/otel_dllogger/.*|\?*"
+    r".*/otel_dllogger/.*|.*\.(c|cc|cpp|cxx|cu|h|hh|hpp|cuh|pyx|pxd|rs)|\?*"
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from otel_dllogger.errors import printable
+from otel_dllogger.errors import printable, visible
 
 if TYPE_CHECKING:
     from otel_dllogger.record import Event
@@ -24,20 +24,26 @@ class PastEvent:
         time_s: When the first rank had it, seconds since the Unix epoch.
         name: Its name.
         step: The step that was logged with it, as text; empty if none was.
-        data: Its data in short, those of the rank whose log comes first.
+        data: Its data in short, those of the rank whose log comes first; that says so where others
+            have other data.
         x: Where on the axis of training steps the first rank was.
         ranks: The ranks that had it.
     """
 
-    __slots__ = ("data", "name", "ranks", "step", "time_s", "x")
+    __slots__ = ("_own_data", "data", "name", "ranks", "step", "time_s", "x")
 
     def __init__(self, event: Event, rank: int, x: float) -> None:
         self.time_s = event.time_us / 1e6
-        self.name = printable(event.name)[:_MAX_TEXT]
+        self.name = visible(printable(event.name)[:_MAX_TEXT])
         self.step = "" if event.step is None else _short(event.step)
-        self.data = _short(event.plain)
+        self.data = self._own_data = _short(event.plain)
         self.x = x
         self.ranks = [rank]
+
+    def add_data(self, data: str) -> None:
+        """Note the data of a further rank."""
+        if data != self._own_data:
+            self.data = f"rank {self.ranks[0]}: {self._own_data}; other ranks have other data"
 
     def to_plain(self) -> dict[str, Any]:
         """Return it as types of JSON."""
@@ -76,6 +82,7 @@ class PastEvents:
         known = self._known.get(key)
         if known is not None:
             known.time_s = min(known.time_s, new.time_s)
+            known.add_data(new.data)
             if known.ranks[-1] != rank:
                 known.ranks.append(rank)
         elif len(self._known) < MAX_EVENTS:
