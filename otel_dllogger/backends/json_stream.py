@@ -101,7 +101,8 @@ class JSONStreamBackend(RecordBackend):
         """Log that the training hangs, for all backends of the Logger that has this one.
 
         Args:
-            data: The ``file`` with the stacks, and the ``seconds`` without a record.
+            data: The ``file`` with the stacks, if it could be written, and the ``seconds`` without
+                a record.
             step: The last step, None if it is not known.
         """
         logger = logger_of(self)

@@ -9,6 +9,7 @@ does not run: the native timer, which it puts off as long as it runs, then write
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import time
@@ -18,7 +19,8 @@ from typing import Any, Protocol
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.hangs.last_step import LastStep, read_last_step
-from otel_dllogger.hangs.stacks_file import StacksFile
+from otel_dllogger.hangs.stacks_file import StacksFile, explain_unwritable
+from otel_dllogger.hangs.stderr_stacks import format_stacks, write_to_stderr
 from otel_dllogger.hangs.usual_interval import UsualInterval
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.metrics.phases import PARTS_OF_A_STEP
@@ -159,8 +161,15 @@ class HangWatch:
         last = read_last_step(log.log_path, self._start)
         if last is not None and last.is_summary:
             return
-        self._stacks.append_stacks(self._heading("hang", silence_s, last))
-        self._report(log, silence_s, last)
+        heading = self._heading("hang", silence_s, last)
+        try:
+            self._stacks.append_stacks(heading)
+        except OSError as error:
+            stacks = format_stacks()
+            self._report(log, silence_s, last, unwritable=error)
+            write_to_stderr(f"{heading}\n{stacks}\n")  # last, since its reader may be slow
+        else:
+            self._report(log, silence_s, last)
 
     def _note_timer(self, log: WatchedLog, silence_s: float, *, is_over: bool) -> None:
         """Report what the timer wrote while this thread did not run, now that it does again."""
@@ -170,18 +179,42 @@ class HangWatch:
         self._is_noted = not is_over
         last = read_last_step(log.log_path, self._start)
         what = "the stacks above are those of a hang in which no other thread could run"
-        self._stacks.append_line(self._heading(what, silence_s, last))
+        with contextlib.suppress(OSError):  # the stacks were written all the same
+            self._stacks.append_line(self._heading(what, silence_s, last))
         self._report(log, silence_s, last)
 
-    def _report(self, log: WatchedLog, silence_s: float, last: LastStep | None) -> None:
+    def _report(
+        self,
+        log: WatchedLog,
+        silence_s: float,
+        last: LastStep | None,
+        *,
+        unwritable: OSError | None = None,
+    ) -> None:
+        """Log the event and warn.
+
+        Args:
+            log: The backend.
+            silence_s: Seconds without a record.
+            last: The last step.
+            unwritable: Why the stacks are on standard error instead of in the file.
+        """
         step = None if last is None else last.step
-        log.report_hang({"file": self._stacks.path, "seconds": round(silence_s, 1)}, step)
+        file, where = {"file": self._stacks.path}, f"are in {self._stacks.path}"
+        if unwritable is not None:
+            reason, advice = explain_unwritable(unwritable)
+            file = {}
+            where = (
+                f"are on standard error, since {self._stacks.path} cannot be written ({reason}: "
+                f"{advice})"
+            )
+        log.report_hang({**file, "seconds": round(silence_s, 1)}, step)
         self._signs = _read_signs(log)  # the event is not a sign of life
         DIAGNOSTICS.warn(
             "hang",
             f"nothing was logged for {silence_s:.0f} s{_after(step)}: the stacks of all threads "
-            f"are in {self._stacks.path}; if this is not a hang, raise hang_seconds, or put what "
-            "takes so long into a phase",
+            f"{where}; if this is not a hang, raise hang_seconds, or put what takes so long into "
+            "a phase",
         )
 
     def _arm(self, left_s: float, now_s: float) -> None:
@@ -215,11 +248,11 @@ class HangWatch:
         )
 
     def _tell_unwritable(self, error: OSError) -> None:
-        reason = error.strerror or type(error).__name__
+        reason, advice = explain_unwritable(error)
         self._tell_once(
             "hang stacks",
-            f"{self._stacks.path} cannot be written ({reason}): a hang leaves no stacks; make its "
-            "folder writable",
+            f"{self._stacks.path} cannot be written ({reason}): a hang leaves its stacks on "
+            f"standard error, and none while native code holds the GIL; {advice}",
         )
 
     def _tell_once(self, reason: str, message: str) -> None:

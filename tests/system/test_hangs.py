@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -104,6 +105,37 @@ def test_a_main_thread_that_waits(tmp_path):
         said = one.end()
     assert said.count(str(one.stacks)) == 1
     assert len(one.events()) == 1
+
+
+FILL = "x" * 1_000_000
+
+IN_THE_WAY = {
+    "link": (lambda path: path.symlink_to("elsewhere"), "it is a symbolic link: remove what is"),
+    "folder": (lambda path: path.mkdir(), "Is a directory: remove what is in its place"),
+    "pipe": (os.mkfifo, "it is a pipe or a socket: remove what is in its place"),
+    "no room": (lambda path: path.write_text(FILL), "File too large: make it shorter, or raise"),
+}
+
+
+@pytest.mark.parametrize("what", IN_THE_WAY)
+def test_a_hang_whose_stacks_no_file_takes(tmp_path, what):
+    """They are on standard error, with the event, the counter, and the reason."""
+    block, reason = IN_THE_WAY[what]
+    block(tmp_path / "rank3.json.stacks")
+    with training(tmp_path, "asleep") as one:
+        if what == "no room":  # the log is far shorter
+            resource.prlimit(one.process.pid, resource.RLIMIT_FSIZE, (len(FILL), len(FILL)))
+        wait_until(one.events, DEADLINE_S)
+        (event,) = one.events()
+        assert (event["name"], event["step"], list(event["data"])) == ("hang", [0, 4], ["seconds"])
+        (dumps,) = samples_of(one.port, "dllogger_hang_dumps_total{")
+        assert dumps.endswith(" 1.0")
+        one.go_on()
+        said = one.end()
+    assert f"hang: run r, rank 3, pid {one.process.pid}, host " in said
+    assert line_of("asleep") in said
+    assert f"are on standard error, since {one.stacks} cannot be written ({reason}" in said
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_c_loop_that_never_gives_the_gil_back(tmp_path):
