@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.hangs.last_step import LastStep, read_last_step
+from otel_dllogger.hangs.log_tail import LastStep, read_last_step, was_interrupted
 from otel_dllogger.hangs.stacks_file import StacksFile, explain_unwritable
 from otel_dllogger.hangs.stderr_stacks import format_stacks, write_to_stderr
 from otel_dllogger.hangs.usual_interval import UsualInterval
@@ -131,16 +131,24 @@ class HangWatch:
         """Look whether something was logged since the last look, and act if nothing was."""
         looked_s, self._looked_s = self._looked_s, now_s
         changed_s = self._changed_s
+        _, logged_to = self._signs
         signs = _read_signs(log)
         if signs != self._signs:
             self._note_life(log, signs, now_s)
         if not self._is_training:
             return
         if self._timer_due_s is not None and self._timer_due_s <= now_s:
-            self._note_timer(log, now_s - changed_s, is_over=changed_s != self._changed_s)
+            is_over = changed_s != self._changed_s
+            ago_s = now_s - self._timer_due_s
+            is_explained = (
+                was_interrupted(log.log_path, logged_to, time.time() - ago_s)
+                if is_over
+                else _is_interrupted()
+            )
+            self._note_timer(log, now_s - changed_s, is_over=is_over, is_explained=is_explained)
         silence_s = now_s - self._changed_s
         limit_s = self._usual.limit_s() if self._limit_s is None else self._limit_s
-        if self._is_noted or not PARTS_OF_A_STEP.issuperset(PHASES.names()):
+        if self._is_noted or _is_interrupted():
             self._disarm()
         elif silence_s < limit_s:
             self._arm(limit_s - silence_s, now_s)
@@ -171,17 +179,32 @@ class HangWatch:
         else:
             self._report(log, silence_s, last)
 
-    def _note_timer(self, log: WatchedLog, silence_s: float, *, is_over: bool) -> None:
-        """Report what the timer wrote while this thread did not run, now that it does again."""
+    def _note_timer(
+        self, log: WatchedLog, silence_s: float, *, is_over: bool, is_explained: bool
+    ) -> None:
+        """Report what the timer wrote while this thread did not run, now that it does again.
+
+        Args:
+            log: The backend.
+            silence_s: Seconds without a record.
+            is_over: Whether something was logged meanwhile.
+            is_explained: Whether an open phase explains the silence. The timer was armed before
+                that began, and knows nothing of it.
+        """
         self._timer_due_s = None
         if self._stacks.size() == self._timer_size:
             return
-        self._is_noted = not is_over
         last = read_last_step(log.log_path, self._start)
-        what = "the stacks above are those of a hang in which no other thread could run"
+        what = (
+            "the stacks above are not those of a hang, since a phase explains the silence"
+            if is_explained
+            else "the stacks above are those of a hang in which no other thread could run"
+        )
         with contextlib.suppress(OSError):  # the stacks were written all the same
             self._stacks.append_line(self._heading(what, silence_s, last))
-        self._report(log, silence_s, last)
+        if not is_explained:
+            self._is_noted = not is_over
+            self._report(log, silence_s, last)
 
     def _report(
         self,
@@ -264,6 +287,11 @@ class HangWatch:
 def _read_signs(log: WatchedLog) -> tuple[int, int]:
     """Return what changes with each record, and with each phase that ends."""
     return DIAGNOSTICS.log_ns, log.log_end
+
+
+def _is_interrupted() -> bool:
+    """Return whether a phase is open that interrupts the training, and explains a silence."""
+    return not PARTS_OF_A_STEP.issuperset(PHASES.names())
 
 
 def _after(step: Any) -> str:

@@ -157,6 +157,27 @@ def test_a_c_call_that_gives_the_gil_back(tmp_path):
     assert len(one.events()) == 1
 
 
+def test_a_phase_explains_a_c_call_that_holds_the_gil(tmp_path):
+    """The timer was armed before the phase began; a line says that its stacks are no hang's."""
+    with training(tmp_path, "in_a_checkpoint_in_c") as one:
+        assert one.process.stdout.readline().startswith("done ")
+        wait_until(lambda: "--- " in one.written(), DEADLINE_S)
+        said = one.end()
+    stacks, _, below = one.written().partition("--- ")
+    assert line_of("in_a_c_call") in stacks
+    assert "not those of a hang, since a phase explains the silence: run r, rank 3" in below
+    assert one.events() == []
+    assert said == ""
+
+
+def test_a_phase_after_a_hang_explains_nothing(tmp_path):
+    """Even if it is what the watch sees first."""
+    with training(tmp_path, "in_steps_in_c") as one:
+        wait_until(one.events, DEADLINE_S)
+        assert "those of a hang in which no other thread could run" in one.written()
+        one.end()
+
+
 def test_each_hang_is_written_once(tmp_path):
     """A record arms the watch again."""
     with training(tmp_path, "twice") as one:
