@@ -128,7 +128,11 @@ def test_a_hang_whose_stacks_no_file_takes(tmp_path, what):
             resource.prlimit(one.process.pid, resource.RLIMIT_FSIZE, (len(FILL), len(FILL)))
         wait_until(one.events, DEADLINE_S)
         (event,) = one.events()
-        assert (event["name"], event["step"], list(event["data"])) == ("hang", [0, 4], ["seconds"])
+        assert (event["name"], event["step"], list(event["data"])) == (
+            "hang",
+            [0, 4],
+            ["seconds", "open_phases"],
+        )
         (dumps,) = samples_of(one.port, "dllogger_hang_dumps_total{")
         assert dumps.endswith(" 1.0")
         one.go_on()
