@@ -101,8 +101,8 @@ class JSONStreamBackend(RecordBackend):
         """Log that the training hangs, for all backends of the Logger that has this one.
 
         Args:
-            data: The ``file`` with the stacks, the ``seconds`` without a record, and the
-                ``open_phases``.
+            data: The ``file`` with the stacks, if it could be written, the ``seconds`` without a
+                record, and the ``open_phases``.
             step: The last step, None if it is not known.
         """
         logger = logger_of(self)

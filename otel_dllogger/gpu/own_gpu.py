@@ -16,6 +16,7 @@ from otel_dllogger.gpu.visible import (
 )
 from otel_dllogger.identity import find_local_rank
 from otel_dllogger.runtime import fork
+from otel_dllogger.runtime.interruptions import let_through
 from otel_dllogger.runtime.wakers import Worker
 
 THREAD_NAME = "otel-dllogger-gpu"
@@ -43,14 +44,18 @@ class OwnGPU:
         """Begin to find the GPU out, by the environment as it is now, without waiting."""
         if not self._was_asked:
             self._was_asked = True
-            environ = os.environ
-            self._environ = {name: environ[name] for name in VARIABLES if name in environ}
-            self._local = find_local_rank(environ)
-            self._nvml = load_nvml()
-            if self._nvml is None:  # and there is nothing to wait for
-                self._find()
-            else:
-                self._worker.ask()
+            try:
+                environ = os.environ
+                self._environ = {name: environ[name] for name in VARIABLES if name in environ}
+                self._local = find_local_rank(environ)
+                self._nvml = load_nvml()
+                if self._nvml is None:  # and there is nothing to wait for
+                    self._find()
+                else:
+                    self._worker.ask()
+            except Exception as error:
+                let_through(error)
+                _say_unknown(error)
 
     def after_fork_in_child(self) -> None:
         """Know nothing: a child may use another GPU, and the thread that asked is gone."""
@@ -60,8 +65,9 @@ class OwnGPU:
     def _find(self) -> None:
         try:
             self.device = device_of_rank(self._visible(), *self._local)
-        except UnknownGPUError as error:
-            logging.getLogger("otel_dllogger").debug("the GPU of this rank is unknown: %s", error)
+        except Exception as error:  # whatever stands in the environment, or the driver says
+            let_through(error)
+            _say_unknown(error)
 
     def _visible(self) -> list[Device]:
         try:
@@ -72,6 +78,10 @@ class OwnGPU:
             except UnknownGPUError:
                 raise error from None
         return visible_on_cuda(gpus, self._environ)
+
+
+def _say_unknown(error: Exception) -> None:
+    logging.getLogger("otel_dllogger").debug("the GPU of this rank is unknown: %s", error)
 
 
 OWN_GPU = OwnGPU()

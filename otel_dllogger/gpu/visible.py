@@ -110,7 +110,7 @@ def device_of_rank(
         raise UnknownGPUError(
             f"{len(devices)} GPUs are visible to {local_size} ranks, so that one may use several"
         )
-    if local_rank >= len(devices):
+    if not 0 <= local_rank < len(devices):
         raise UnknownGPUError(f"local rank {local_rank} has none of {len(devices)} visible GPUs")
     return devices[local_rank]
 

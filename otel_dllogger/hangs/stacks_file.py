@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import os
 import stat
 
 MAX_BYTES = 8 << 20
 """The size from which on the file is emptied before more is appended, which may be 6 MiB."""
+
+_IN_ITS_PLACE = "remove what is in its place"
+_NO_ROOM = "free some space"
+_STEPS = {
+    errno.EISDIR: _IN_ITS_PLACE,
+    errno.ELOOP: _IN_ITS_PLACE,
+    errno.ENXIO: _IN_ITS_PLACE,  # a pipe that nobody reads
+    errno.ENODEV: _IN_ITS_PLACE,
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EFBIG: "make it shorter, or raise the limit on the size of files",
+}
+_WORDS = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: "it is a pipe or a socket"}
 
 
 class StacksFile:
@@ -39,7 +53,7 @@ class StacksFile:
         self._identity = status.st_dev, status.st_ino
         if not stat.S_ISREG(status.st_mode):
             os.close(self._fd)
-            raise OSError(0, "not a file")
+            raise OSError(errno.ENODEV, "it is not a file")
         return self._fd
 
     def size(self) -> int:
@@ -96,3 +110,14 @@ class StacksFile:
         except OSError:
             return None
         return status if (status.st_dev, status.st_ino) == self._identity else None
+
+
+def explain_unwritable(error: OSError) -> tuple[str, str]:
+    """Return why a file of stacks cannot be written, and what to do about it.
+
+    Args:
+        error: What a method of ``StacksFile`` raised.
+    """
+    number = error.errno or 0
+    reason = _WORDS.get(number) or error.strerror or type(error).__name__
+    return reason, _STEPS.get(number, "make its folder writable")

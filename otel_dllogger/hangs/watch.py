@@ -9,6 +9,7 @@ does not run: the native timer, which it puts off as long as it runs, then write
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import time
@@ -17,8 +18,9 @@ from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
-from otel_dllogger.hangs.last_step import LastStep, read_last_step
-from otel_dllogger.hangs.stacks_file import StacksFile
+from otel_dllogger.hangs.log_tail import LastStep, read_last_step, was_interrupted
+from otel_dllogger.hangs.stacks_file import StacksFile, explain_unwritable
+from otel_dllogger.hangs.stderr_stacks import format_stacks, write_to_stderr
 from otel_dllogger.hangs.usual_interval import UsualInterval
 from otel_dllogger.identity import detect_topology
 from otel_dllogger.metrics.phases import PARTS_OF_A_STEP
@@ -129,16 +131,24 @@ class HangWatch:
         """Look whether something was logged since the last look, and act if nothing was."""
         looked_s, self._looked_s = self._looked_s, now_s
         changed_s = self._changed_s
+        _, logged_to = self._signs
         signs = _read_signs(log)
         if signs != self._signs:
             self._note_life(log, signs, now_s)
         if not self._is_training:
             return
         if self._timer_due_s is not None and self._timer_due_s <= now_s:
-            self._note_timer(log, now_s - changed_s, is_over=changed_s != self._changed_s)
+            is_over = changed_s != self._changed_s
+            ago_s = now_s - self._timer_due_s
+            is_explained = (
+                was_interrupted(log.log_path, logged_to, time.time() - ago_s)
+                if is_over
+                else _is_interrupted()
+            )
+            self._note_timer(log, now_s - changed_s, is_over=is_over, is_explained=is_explained)
         silence_s = now_s - self._changed_s
         limit_s = self._usual.limit_s() if self._limit_s is None else self._limit_s
-        if self._is_noted or not PARTS_OF_A_STEP.issuperset(PHASES.names()):
+        if self._is_noted or _is_interrupted():
             self._disarm()
         elif silence_s < limit_s:
             self._arm(limit_s - silence_s, now_s)
@@ -160,37 +170,79 @@ class HangWatch:
         if last is not None and last.is_summary:
             return
         phases = PHASES.names()
-        self._stacks.append_stacks(self._heading("hang", silence_s, last, phases))
-        self._report(log, silence_s, last, phases)
+        heading = self._heading("hang", silence_s, last, phases)
+        try:
+            self._stacks.append_stacks(heading)
+        except OSError as error:
+            stacks = format_stacks()
+            self._report(log, silence_s, last, phases, unwritable=error)
+            write_to_stderr(f"{heading}\n{stacks}\n")  # last, since its reader may be slow
+        else:
+            self._report(log, silence_s, last, phases)
 
-    def _note_timer(self, log: WatchedLog, silence_s: float, *, is_over: bool) -> None:
-        """Report what the timer wrote while this thread did not run, now that it does again."""
+    def _note_timer(
+        self, log: WatchedLog, silence_s: float, *, is_over: bool, is_explained: bool
+    ) -> None:
+        """Report what the timer wrote while this thread did not run, now that it does again.
+
+        Args:
+            log: The backend.
+            silence_s: Seconds without a record.
+            is_over: Whether something was logged meanwhile.
+            is_explained: Whether an open phase explains the silence. The timer was armed before
+                that began, and knows nothing of it.
+        """
         self._timer_due_s = None
         if self._stacks.size() == self._timer_size:
             return
-        self._is_noted = not is_over
         last = read_last_step(log.log_path, self._start)
-        what = "the stacks above are those of a hang in which no other thread could run"
+        what = (
+            "the stacks above are not those of a hang, since a phase explains the silence"
+            if is_explained
+            else "the stacks above are those of a hang in which no other thread could run"
+        )
         phases = PHASES.names()
-        self._stacks.append_line(self._heading(what, silence_s, last, phases))
-        self._report(log, silence_s, last, phases)
+        with contextlib.suppress(OSError):  # the stacks were written all the same
+            self._stacks.append_line(self._heading(what, silence_s, last, phases))
+        if not is_explained:
+            self._is_noted = not is_over
+            self._report(log, silence_s, last, phases)
 
     def _report(
-        self, log: WatchedLog, silence_s: float, last: LastStep | None, phases: list[str]
+        self,
+        log: WatchedLog,
+        silence_s: float,
+        last: LastStep | None,
+        phases: list[str],
+        *,
+        unwritable: OSError | None = None,
     ) -> None:
+        """Log the event and warn.
+
+        Args:
+            log: The backend.
+            silence_s: Seconds without a record.
+            last: The last step.
+            phases: The open phases.
+            unwritable: Why the stacks are on standard error instead of in the file.
+        """
         step = None if last is None else last.step
-        data = {
-            "file": self._stacks.path,
-            "seconds": round(silence_s, 1),
-            "open_phases": phases,
-        }
+        file, where = {"file": self._stacks.path}, f"are in {self._stacks.path}"
+        if unwritable is not None:
+            reason, advice = explain_unwritable(unwritable)
+            file = {}
+            where = (
+                f"are on standard error, since {self._stacks.path} cannot be written ({reason}: "
+                f"{advice})"
+            )
+        data = {**file, "seconds": round(silence_s, 1), "open_phases": phases}
         log.report_hang(data, step)
         self._signs = _read_signs(log)  # the event is not a sign of life
         DIAGNOSTICS.warn(
             "hang",
             f"nothing was logged for {silence_s:.0f} s{_after(step)}: the stacks of all threads "
-            f"are in {self._stacks.path}; if this is not a hang, raise hang_seconds, or put what "
-            "takes so long into a phase",
+            f"{where}; if this is not a hang, raise hang_seconds, or put what takes so long into "
+            "a phase",
         )
 
     def _arm(self, left_s: float, now_s: float) -> None:
@@ -226,11 +278,11 @@ class HangWatch:
         )
 
     def _tell_unwritable(self, error: OSError) -> None:
-        reason = error.strerror or type(error).__name__
+        reason, advice = explain_unwritable(error)
         self._tell_once(
             "hang stacks",
-            f"{self._stacks.path} cannot be written ({reason}): a hang leaves no stacks; make its "
-            "folder writable",
+            f"{self._stacks.path} cannot be written ({reason}): a hang leaves its stacks on "
+            f"standard error, and none while native code holds the GIL; {advice}",
         )
 
     def _tell_once(self, reason: str, message: str) -> None:
@@ -242,6 +294,11 @@ class HangWatch:
 def _read_signs(log: WatchedLog) -> tuple[int, int]:
     """Return what changes with each record, and with each phase that ends."""
     return DIAGNOSTICS.log_ns, log.log_end
+
+
+def _is_interrupted() -> bool:
+    """Return whether a phase is open that interrupts the training, and explains a silence."""
+    return not PARTS_OF_A_STEP.issuperset(PHASES.names())
 
 
 def _after(step: Any) -> str:

@@ -256,7 +256,7 @@ RANK_METRICS = (
     ),
     _counter("events", "Events that were logged", _events),
     _gauge("last_event_timestamp", "When an event was logged last", _event_times, unit="s"),
-    _counter("hang_dumps", "Hangs whose stacks were written to a file", _hang_dumps),
+    _counter("hang_dumps", "Hangs whose stacks were written", _hang_dumps),
     _counter("records", "Calls of the logger by type", _records),
     _counter("nonfinite", "NaN and Inf that were logged", _nonfinite),
     _gauge("best", "Best finite value so far, by the metric's goal", _best),

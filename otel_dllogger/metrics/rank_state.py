@@ -12,6 +12,9 @@ from otel_dllogger.runtime.interruptions import let_through
 if TYPE_CHECKING:
     from otel_dllogger.metrics.step_durations import StepDurations
 
+_MOST_STEPS = 1 << 63
+"""More steps at once than these are an iteration that jumped: their sum would not stay finite."""
+
 _NUMBER = (int, float)
 _NUMBER_OR_NONE = (int, float, type(None))
 _PLAIN: dict[str, tuple[type, ...]] = {
@@ -174,7 +177,8 @@ class RankState:
             steps = self.steps
             try:
                 if iteration > last:
-                    self._stride = iteration - last
+                    stride = iteration - last
+                    self._stride = stride if stride < _MOST_STEPS else 1
                 self.steps += self._stride
             except OverflowError as error:  # a fraction added to an int beyond float's range
                 let_through(error)

@@ -1,7 +1,8 @@
 """How long each training step of a rank took, kept as a distribution.
 
 A record that comes ten steps after the one before it tells how long the ten took together, not
-each of them: all ten count, with a tenth of that time. There is one class for each kind of output,
+each of them: all ten count, with a tenth of that time. An iteration that jumps tells nothing of so
+many steps, and counts once. There is one class for each kind of output,
 and a rank has an object of one of them, or none: a distribution is only kept where it was asked
 for. Prometheus takes a classic histogram, OTLP an exponential one, and an OpenTelemetry SDK wants
 every single value.
@@ -16,7 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 BOUNDS_US = (
     *(1_000, 2_000, 5_000),
@@ -43,16 +44,10 @@ MAX_SCALE = 20
 """The scale with which an exponential histogram begins; from the same source."""
 
 _MAX_STEPS = 1 << 31
-"""The most steps of one interval; more of them is an iteration that jumped."""
+"""The most steps of one interval; more of them are an iteration that jumped, always."""
 
-
-def whole_steps(steps: float) -> int:
-    """Return how many steps an interval counts as: a fraction of a step is one.
-
-    Args:
-        steps: The distance between two iterations, which are any numbers.
-    """
-    return max(int(min(steps, _MAX_STEPS)), 1)
+_JUMP = 1_000
+"""How many usual distances between iterations are a jump, as a guess."""
 
 
 class StepDurations:
@@ -62,8 +57,37 @@ class StepDurations:
         series: How many series it is exported as.
     """
 
-    __slots__ = ()
+    __slots__ = ("_stride", "_stride_before", "_usual")
     series: ClassVar[int]
+
+    def __init__(self) -> None:
+        self._load_strides((1, 1))
+
+    def _count(self, steps: float) -> int:
+        """Return how many steps an interval counts as: a fraction of a step is one, so is a jump.
+
+        A new distance is usual from the third time on: where the iteration goes back after a jump,
+        the distance of the jump comes twice.
+
+        Args:
+            steps: The distance between two iterations, which are any numbers.
+        """
+        if steps == self._usual:
+            return self._usual
+        most = _JUMP * min(self._stride, self._stride_before)
+        stride = max(int(min(steps, _MAX_STEPS)), 1)
+        self._load_strides((self._stride, stride))
+        return 1 if stride > most or stride == _MAX_STEPS else stride
+
+    def _strides(self) -> list[int]:
+        """Return the last two distances."""
+        return [self._stride_before, self._stride]
+
+    def _load_strides(self, strides: Iterable[int]) -> None:
+        """Set the last two distances, and the one that counts as it is if it comes again."""
+        self._stride_before, self._stride = (int(stride) for stride in strides)
+        is_usual = self._stride_before == self._stride < _MAX_STEPS
+        self._usual = self._stride if is_usual else -1
 
     def observe(self, interval_us: int, steps: float) -> None:
         """Count the steps between two records.
@@ -100,12 +124,14 @@ class ClassicDurations(StepDurations):
     series = len(BOUNDS_US) + 3  # the bucket +Inf, the sum and the count
 
     def __init__(self) -> None:
+        super().__init__()
         self.counts = [0] * (len(BOUNDS_US) + 1)
         self.sum_us = 0
 
     def observe(self, interval_us: int, steps: float) -> None:
         """Count the steps between two records."""
-        count = 1 if steps == 1 else whole_steps(steps)
+        usual = self._usual
+        count = usual if steps == usual else self._count(steps)  # a call takes longer
         self.counts[bisect_left(BOUNDS_US, interval_us / count)] += count
         self.sum_us += interval_us
 
@@ -115,13 +141,14 @@ class ClassicDurations(StepDurations):
 
     def to_plain(self) -> Any:
         """Return the state as types of Python's JSON."""
-        return {"counts": self.counts, "sum_us": self.sum_us}
+        return {"counts": self.counts, "sum_us": self.sum_us, "strides": self._strides()}
 
     def load_plain(self, plain: Any) -> None:
         """Restore the state, unless it is that of other bounds."""
         counts = [int(count) for count in plain["counts"]]
         if len(counts) != len(self.counts):
             raise ValueError(f"{len(counts)} buckets are not {len(self.counts)}")
+        self._load_strides(plain["strides"])
         self.counts, self.sum_us = counts, int(plain["sum_us"])
 
 
@@ -155,6 +182,7 @@ class ExponentialDurations(StepDurations):
     series = 1
 
     def __init__(self) -> None:
+        super().__init__()
         self._scale = MAX_SCALE
         self._counts: dict[int, int] = {}
         self._low = self._high = 0
@@ -164,7 +192,7 @@ class ExponentialDurations(StepDurations):
 
     def observe(self, interval_us: int, steps: float) -> None:
         """Count the steps between two records."""
-        count = whole_steps(steps)
+        count = self._count(steps)
         duration_us = interval_us / count
         index = bucket_index(duration_us / 1e6, self._scale)
         counts = self._counts
@@ -213,10 +241,12 @@ class ExponentialDurations(StepDurations):
             "sum_us": self._sum_us,
             "least_us": self._least_us,
             "most_us": self._most_us,
+            "strides": self._strides(),
         }
 
     def load_plain(self, plain: Any) -> None:
         """Restore the state."""
+        self._load_strides(plain["strides"])
         self._scale = int(plain["scale"])
         self._counts = {int(index): int(count) for index, count in plain["counts"]}
         self._low, self._high = min(self._counts, default=0), max(self._counts, default=0)
@@ -253,23 +283,23 @@ class UnrecordedDurations(StepDurations):
     """The most values of one interval, since an SDK takes them one by one, in microseconds."""
 
     def __init__(self) -> None:
-        self._intervals: deque[tuple[int, float]] = deque(maxlen=self._MAX_INTERVALS)
+        super().__init__()
+        self._intervals: deque[tuple[int, int]] = deque(maxlen=self._MAX_INTERVALS)
 
     def __bool__(self) -> bool:
         return bool(self._intervals)
 
     def observe(self, interval_us: int, steps: float) -> None:
         """Note the steps between two records."""
-        self._intervals.append((interval_us, steps))
+        self._intervals.append((interval_us, self._count(steps)))
 
     def take(self) -> Iterator[float]:
         """Yield the seconds of each step that was noted by now, once."""
         for _ in range(len(self._intervals)):
             try:
-                interval_us, steps = self._intervals.popleft()
+                interval_us, count = self._intervals.popleft()
             except IndexError:  # another thread of the package was quicker
                 return
-            count = whole_steps(steps)
             yield from itertools.repeat(interval_us / count / 1e6, min(count, self._MAX_VALUES))
 
     def to_plain(self) -> Any:

@@ -149,6 +149,15 @@ def test_what_is_not_certain_is_not_shown(
     assert gpu_info(library, tmp_path, lines, **environ) == []
 
 
+@pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"])
+@pytest.mark.parametrize("lines", [FOUR, None], ids=["a driver", "no driver"])
+def test_nothing_in_the_environment_ends_a_rank(
+    library: Path, tmp_path: Path, lines: Sequence[str] | None, name: str
+) -> None:
+    """Nor the thread that asks, be it a number of more digits than Python reads."""
+    test_what_is_not_certain_is_not_shown(library, tmp_path, lines, {name: "1" * 5_000})
+
+
 @pytest.mark.parametrize("module", ["raise ImportError", "raise RuntimeError('broken')", ""])
 def test_without_the_package_nothing_is_shown(library: Path, tmp_path: Path, module: str) -> None:
     """Nor with another one of its name, which may be empty."""

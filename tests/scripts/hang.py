@@ -37,6 +37,19 @@ def in_a_checkpoint():
         time.sleep(3 * LIMIT_S)
 
 
+def in_a_checkpoint_in_c():
+    """Be in a phase that explains the silence, and hold the GIL."""
+    with dllogger.phase("checkpoint"):
+        in_a_c_call()
+
+
+def in_steps_in_c():
+    """Hold the GIL in no phase, before one that explains nothing any more."""
+    in_a_c_call()
+    with dllogger.phase("checkpoint"):
+        dllogger.log((0, 98), {"loss": 1.0})
+
+
 def waiting_for_data():
     """Be in a phase that is a part of a step, and explains nothing."""
     with dllogger.phase("data_wait"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -107,6 +108,37 @@ def test_a_main_thread_that_waits(tmp_path):
     assert len(one.events()) == 1
 
 
+FILL = "x" * 1_000_000
+
+IN_THE_WAY = {
+    "link": (lambda path: path.symlink_to("elsewhere"), "it is a symbolic link: remove what is"),
+    "folder": (lambda path: path.mkdir(), "Is a directory: remove what is in its place"),
+    "pipe": (os.mkfifo, "it is a pipe or a socket: remove what is in its place"),
+    "no room": (lambda path: path.write_text(FILL), "File too large: make it shorter, or raise"),
+}
+
+
+@pytest.mark.parametrize("what", IN_THE_WAY)
+def test_a_hang_whose_stacks_no_file_takes(tmp_path, what):
+    """They are on standard error, with the event, the counter, and the reason."""
+    block, reason = IN_THE_WAY[what]
+    block(tmp_path / "rank3.json.stacks")
+    with training(tmp_path, "asleep") as one:
+        if what == "no room":  # the log is far shorter
+            resource.prlimit(one.process.pid, resource.RLIMIT_FSIZE, (len(FILL), len(FILL)))
+        wait_until(one.events, DEADLINE_S)
+        (event,) = one.events()
+        assert (event["name"], event["step"], list(event["data"])) == ("hang", [0, 4], ["seconds"])
+        (dumps,) = samples_of(one.port, "dllogger_hang_dumps_total{")
+        assert dumps.endswith(" 1.0")
+        one.go_on()
+        said = one.end()
+    assert f"hang: run r, rank 3, pid {one.process.pid}, host " in said
+    assert line_of("asleep") in said
+    assert f"are on standard error, since {one.stacks} cannot be written ({reason}" in said
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_c_loop_that_never_gives_the_gil_back(tmp_path):
     """Nothing of Python runs any more, and yet the stacks name the line."""
     with training(tmp_path, "in_a_c_loop") as one:
@@ -124,6 +156,27 @@ def test_a_c_call_that_gives_the_gil_back(tmp_path):
         assert one.events()[0]["data"]["seconds"] >= 2 * LIMIT_S
         one.end()
     assert len(one.events()) == 1
+
+
+def test_a_phase_explains_a_c_call_that_holds_the_gil(tmp_path):
+    """The timer was armed before the phase began; a line says that its stacks are no hang's."""
+    with training(tmp_path, "in_a_checkpoint_in_c") as one:
+        assert one.process.stdout.readline().startswith("done ")
+        wait_until(lambda: "--- " in one.written(), DEADLINE_S)
+        said = one.end()
+    stacks, _, below = one.written().partition("--- ")
+    assert line_of("in_a_c_call") in stacks
+    assert "not those of a hang, since a phase explains the silence: run r, rank 3" in below
+    assert one.events() == []
+    assert said == ""
+
+
+def test_a_phase_after_a_hang_explains_nothing(tmp_path):
+    """Even if it is what the watch sees first."""
+    with training(tmp_path, "in_steps_in_c") as one:
+        wait_until(one.events, DEADLINE_S)
+        assert "those of a hang in which no other thread could run" in one.written()
+        one.end()
 
 
 def test_each_hang_is_written_once(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +82,24 @@ def test_ranks_that_end(stacks):
     status, _, (line,) = stacks(str(pid))
     assert status == 2
     assert f"there is no process {pid} here; it has ended" in line
+
+
+def test_a_thread_of_the_kernel(stacks):
+    """It runs no Python, whoever asks."""
+    comm = Path("/proc/2/comm")
+    if not comm.exists() or comm.read_text() != "kthreadd\n":
+        pytest.skip("a container shows none")
+    status, _, (line,) = stacks("2")
+    assert status == 2
+    assert line.endswith("process 2 is a thread of the kernel, which does not run Python")
+
+
+@pytest.mark.parametrize("target", ["\u0663", "1" * 5_000])
+def test_a_number_that_is_not_a_pid(stacks, target):
+    """It is a name, be it in digits that no command shows."""
+    status, _, (line,) = stacks(target)
+    assert status == 2
+    assert "no run '" in line
 
 
 def test_a_run_of_another_host(stacks):

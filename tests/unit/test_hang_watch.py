@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -12,7 +14,7 @@ import otel_dllogger as dllogger
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.errors import ConfigurationError
 from otel_dllogger.hangs import stacks_file
-from otel_dllogger.hangs.last_step import read_last_step
+from otel_dllogger.hangs.log_tail import read_last_step, was_interrupted
 from otel_dllogger.hangs.stacks_file import StacksFile
 from otel_dllogger.hangs.usual_interval import UsualInterval
 from otel_dllogger.hangs.watch import THREAD_NAME, HangWatch
@@ -119,6 +121,42 @@ def test_steps_of_an_earlier_process_do_not_count(tmp_path):
     assert read_last_step(str(log), start) is None
     assert read_last_step(str(log), start + 1) is not None
     assert read_last_step(str(tmp_path / "none.json"), 0) is None
+
+
+def test_a_phase_that_the_log_tells_of_explains_a_silence(tmp_path):
+    """Neither one before or after it does, nor a part of a step, nor one on another thread."""
+    log = tmp_path / "log.json"
+    backend = dllogger.JSONStreamBackend(1, log)
+    logger = dllogger.Logger([backend])
+    times_s = [in_phase(logger, name) for name in ("checkpoint", "data_wait", "restore")]
+    beside = threading.Thread(target=lambda: times_s.append(in_phase(logger, "checkpoint")))
+    beside.start()
+    beside.join()
+    with logger.phase("validation"):
+        times_s.append(later())
+        later()
+        logger.log((0, 1), {"loss": 1.0})  # which announces it
+        seen = [was_interrupted(str(log), 0, at_s) for at_s in times_s]
+    assert seen == [True, False, True, False, True]
+    end = backend.log_end
+    logger.close()
+    assert not was_interrupted(str(log), 0, times_s[0] - 1)
+    assert not was_interrupted(str(log), end, times_s[0])
+
+
+def in_phase(logger, name):
+    """Be in a phase, and return when that was."""
+    with logger.phase(name):
+        at_s = later()
+        later()
+    return at_s
+
+
+def later():
+    """Return a time that is later than what was noted before, by any clock."""
+    begin_s = time.time()
+    wait_until(lambda: time.time() > begin_s + 0.001)
+    return time.time()
 
 
 def test_the_file_of_stacks_is_bounded(tmp_path, monkeypatch):

@@ -55,7 +55,7 @@ dllogger_step_seconds_total{rank="1",run="r"} 2.0
 dllogger_phase_seconds_total{phase="startup",rank="1",run="r"} 1.0
 dllogger_phase_seconds_total{phase="stalled",rank="1",run="r"} 0.0
 dllogger_phase_seconds_total{phase="train",rank="1",run="r"} 2.0
-# HELP dllogger_hang_dumps_total Hangs whose stacks were written to a file
+# HELP dllogger_hang_dumps_total Hangs whose stacks were written
 # TYPE dllogger_hang_dumps_total counter
 dllogger_hang_dumps_total{rank="1",run="r"} 0.0
 # HELP dllogger_records_total Calls of the logger by type

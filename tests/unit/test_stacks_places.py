@@ -163,6 +163,8 @@ def stand_in(tmp_path):
         (1000, False, "", "run this as root, in a container with the capability SYS_PTRACE"),
         (1001, False, "1", "it belongs to user 1000; run this as root, or as that user"),
         (0, True, "3", "kernel.yama.ptrace_scope is 3, so nobody may"),
+        (0, True, "1", "root is not enough, since it has privileges that are missing here"),
+        (0, True, "", "root is not enough, since it has privileges that are missing here"),
     ],
 )
 def test_the_permission_that_lacks(user, has_capability, scope, words):

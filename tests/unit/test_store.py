@@ -325,6 +325,15 @@ def test_steps_beyond_all_floats_beside_fractions(store):
     assert 6 == store.ranks[0].logs
 
 
+@pytest.mark.parametrize("odd", [1e308, 10**400], ids=["float", "int"])
+def test_steps_that_jump_beyond_all_sums_count_once(store, odd):
+    """The counter goes on, where it would be infinite and vanish."""
+    for iteration in (1, odd, 2, 3.5, -odd, odd, 4):
+        store.log((1, iteration), {"loss": 1.0})
+    state = store.ranks[0]
+    assert 7 <= state.steps <= 10
+
+
 def test_a_key_of_ones_own_is_exported_by_the_name_that_was_logged(store):
     """A reader tells metrics apart by keys that no label may show."""
     store.take(SeriesMetadata("loss\0val", "loss", {"STAGE": "VAL"}))

@@ -151,6 +151,7 @@ def test_without_rocms_variables_nothing_is_known_of_it():
         (4, 3, None, 3),
         (4, 3, 8, 3),
         (4, 5, 8, "none of 4"),
+        (4, -1, None, "none of 4"),
         (4, 0, 2, "may use several"),
         (4, None, None, "no local rank"),
         (0, 0, 1, "no GPU is visible"),

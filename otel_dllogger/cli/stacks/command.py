@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 EXIT_SOME_MISSING = 1
 
+_PID = re.compile("[0-9]{1,10}")
 _AT_ONCE = 8
 _MOST_SHOWN = 5
 
@@ -57,7 +59,7 @@ def show_stacks(options: StacksOptions) -> int:
         raise UserError(f"this needs py-spy: {installing('stacks')}")
     ranks = find_ranks(options.folder)
     of_run = [one for one in ranks if one.run == options.target]
-    if not of_run and options.target.isdecimal():
+    if not of_run and _PID.fullmatch(options.target):
         return _show_process(program, int(options.target), ranks, options)
     if not of_run:
         raise UserError(_no_run(options.target, ranks))

@@ -16,6 +16,7 @@ from otel_dllogger.identity import read_process
 
 _TIMEOUT_S = 60
 _SYS_PTRACE = 19  # capabilities(7)
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD in Linux's sched.h
 
 
 class LookError(Exception):
@@ -131,6 +132,8 @@ def _why(pid: int, said: str) -> str:
             f"there is no process {pid} here; it has ended, or its number is that of another host "
             "or container: run this there"
         )
+    if _is_of_kernel(pid):
+        return f"process {pid} is a thread of the kernel, which does not run Python"
     if re.search("permission|not permitted|requires root", said, re.IGNORECASE):
         step = how_to_be_allowed(
             _owner_of(pid),
@@ -162,12 +165,26 @@ def how_to_be_allowed(owner: int, user: int, *, has_capability: bool, scope: str
         )
     if scope == "3":
         return "kernel.yama.ptrace_scope is 3, so nobody may until the next boot"
+    if user == 0:
+        return (
+            "root is not enough, since it has privileges that are missing here, or a security "
+            "module (AppArmor, SELinux) protects it; run this on the host, outside of containers"
+        )
     if scope in ("1", "2"):
         return (
             f"kernel.yama.ptrace_scope is {scope}; run this as root, in a container with the "
             "capability SYS_PTRACE, or have root set it to 0"
         )
     return "run this as root, in a container with the capability SYS_PTRACE"
+
+
+def _is_of_kernel(pid: int) -> bool:
+    """Return whether a process is a thread of the kernel; by proc_pid_stat(5)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return bool(int(fields[6]) & _KERNEL_THREAD)
+    except (OSError, ValueError, IndexError):
+        return False
 
 
 def _owner_of(pid: int) -> int:
