@@ -6,9 +6,6 @@ Those of other threads, and of forked children, overlap them.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import inspect
 import sys
 from _thread import get_ident
 from sys import getrefcount
@@ -16,6 +13,7 @@ from time import monotonic_ns
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from otel_dllogger.phase_decorators import decorate
 from otel_dllogger.record import ERROR, INTERRUPTED, OK
 from otel_dllogger.runtime import fork
 from otel_dllogger.values import key_text
@@ -292,85 +290,7 @@ class PhaseScope:
 
     def __call__(self, function: Function) -> Function:
         """Return a function that is in the phase while it runs."""
-        decorated: Function = _decorated(
+        decorated: Function = decorate(
             function, lambda: PhaseScope(self._logger, self._name, self._step)
         )
         return decorated
-
-
-def _decorated(function: Any, scope: Callable[[], PhaseScope]) -> Any:
-    if inspect.iscoroutinefunction(function):
-
-        @functools.wraps(function)
-        async def coroutine(*args: Any, **kwargs: Any) -> Any:
-            with scope():
-                return await function(*args, **kwargs)
-
-        return coroutine
-    if inspect.isasyncgenfunction(function):
-        return _decorated_async_generator(function, scope)
-    if inspect.isgeneratorfunction(function):
-        return _decorated_generator(function, scope)
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with scope():
-            return function(*args, **kwargs)
-
-    return call
-
-
-def _decorated_generator(function: Any, scope: Callable[[], PhaseScope]) -> Any:
-    """Return a generator that is in the phase while it runs, and not while its consumer does."""
-
-    @functools.wraps(function)
-    def generator(*args: Any, **kwargs: Any) -> Any:
-        inner, phase = function(*args, **kwargs), scope()
-        resume, given = inner.send, None
-        while True:
-            with _unless_closing(phase, given):
-                try:
-                    item = resume(given)
-                except StopIteration as end:
-                    return end.value
-                finally:
-                    given = None  # an exception would keep this frame, and this frame it
-            try:
-                given = yield item
-                resume = inner.send
-            except BaseException as error:
-                resume, given = inner.throw, error
-
-    return generator
-
-
-def _decorated_async_generator(function: Any, scope: Callable[[], PhaseScope]) -> Any:
-    """Return an asynchronous generator that is in the phase while it runs."""
-
-    @functools.wraps(function)
-    async def generator(*args: Any, **kwargs: Any) -> Any:
-        inner, phase = function(*args, **kwargs), scope()
-        resume, given = inner.asend, None
-        while True:
-            with _unless_closing(phase, given):
-                try:
-                    item = await resume(given)
-                except StopAsyncIteration:
-                    return
-                finally:
-                    given = None  # as above
-            try:
-                given = yield item
-                resume = inner.asend
-            except BaseException as error:
-                resume, given = inner.athrow, error
-
-    return generator
-
-
-def _unless_closing(phase: PhaseScope, given: object) -> contextlib.AbstractContextManager[object]:
-    """Return the phase, and nothing for the end of a generator that nobody wants to go on.
-
-    The garbage collector may be who ends it, at any moment, and such an end is not an error.
-    """
-    return contextlib.nullcontext() if isinstance(given, GeneratorExit) else phase

@@ -36,6 +36,7 @@ LEVELS = (
         "metrics.step_durations",
         "metrics.rank_state",
         "metrics.store",
+        "phase_decorators",
         "phases",
     ),
     ("gpu", "http"),
