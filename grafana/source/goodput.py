@@ -64,8 +64,8 @@ def where_the_time_went() -> list[Builder[models.Panel]]:
                 "waiting for a checkpoint, a validation or the restoring of another rank; waiting: "
                 "for the slowest rank, in phases named communication; stalled: what a step took "
                 "beyond ten times the usual; down: ranks that are missing; other: what nobody has "
-                "logged, such as a rank that hangs. Time counts when its phase or step has ended, "
-                "and is other until then.",
+                "logged, such as a rank that hangs. Time counts when its phase or step has ended: "
+                "until then it is blocked where a rank is waited for, else other.",
                 unit="percentunit",
                 minimum=0,
                 nothing="not measured",
