@@ -152,9 +152,11 @@ REASONS = {
         TORN: Reason("a record is cut off", "lines"),
         MALFORMED: Reason("a record is not a valid JSON object, or an event is damaged", "lines"),
         MISSING_FIELDS: Reason("a record lacks a field that its type must have", "lines"),
-        UNKNOWN_TYPE: Reason("a record's type is not LOG, METADATA or INFO", "lines"),
+        UNKNOWN_TYPE: Reason("a record's type is not LOG, METADATA, INFO, PHASE or EVENT", "lines"),
         UNREADABLE_DATA: Reason(
-            "the data are not a dict in the form that TCAP DLLogger writes", "lines"
+            "the data are not a dict in the form that TCAP DLLogger writes, or the seconds of a "
+            "phase are not a duration",
+            "lines",
         ),
         UNCLEAR_NAME: Reason(
             "a metric's name cannot be told from the text around it: its value is left out", "lines"

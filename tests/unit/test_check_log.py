@@ -104,6 +104,15 @@ GOOD = log_of(1.0)
             ["1 missing_fields: ", "      line 4: a LOG line without data\n"],
         ),
         (
+            GOOD + log_line("PHASE", '"name": "checkpoint", "seconds": -1'),
+            1,
+            [
+                "1 unreadable_data: ",
+                "or the seconds of a phase are not a duration\n",
+                "      line 4: a phase of -1 seconds\n",
+            ],
+        ),
+        (
             GOOD + log_line("PICTURE", '"step": 1'),
             1,
             ["1 unknown_type: ", "line 4: unknown type 'PICTURE'\n"],

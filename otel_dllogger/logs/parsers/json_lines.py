@@ -206,7 +206,7 @@ def _microseconds(seconds: object) -> int:
     """
     if type(seconds) in (int, float) and 0 <= seconds * 1e6 < MAX_TIME_US:  # type: ignore[operator]
         return round(seconds * 1e6)  # type: ignore[operator]
-    raise SkippedError(UNREADABLE_DATA)
+    raise SkippedError(UNREADABLE_DATA, f"a phase of {safe_repr(seconds)} seconds"[:80])
 
 
 def _step_of(fields: dict[str, Any]) -> Any:
