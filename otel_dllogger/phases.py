@@ -6,6 +6,7 @@ Those of other threads, and of forked children, overlap them.
 
 from __future__ import annotations
 
+import math
 import sys
 from _thread import get_ident
 from sys import getrefcount
@@ -194,9 +195,13 @@ class OpenPhases:
         for phases in (self._stack, self._overlapping):
             phases[:] = [phase for phase in phases if phase.logger is not logger]
 
-    def names(self) -> list[str]:
-        """Return the names of the open phases of the training loop, outermost first."""
-        return [phase.name for phase in self._stack]
+    def names(self, begun_by_s: float = math.inf) -> list[str]:
+        """Return the names of the open phases of the training loop, outermost first.
+
+        Args:
+            begun_by_s: Leave out those that began after this time, seconds of the monotonic clock.
+        """
+        return [phase.name for phase in self._stack if phase.begin_ns <= begun_by_s * 1e9]
 
     def times_us(self, backend: object) -> dict[str, int | None]:
         """Return the open phases with the time of each that no entry tells of, in microseconds.

@@ -139,16 +139,19 @@ class HangWatch:
             return
         if self._timer_due_s is not None and self._timer_due_s <= now_s:
             is_over = changed_s != self._changed_s
-            ago_s = now_s - self._timer_due_s
+            fired_s = self._timer_due_s
+            phases = PHASES.names(fired_s)
             is_explained = (
-                was_interrupted(log.log_path, logged_to, time.time() - ago_s)
+                was_interrupted(log.log_path, logged_to, time.time() - (now_s - fired_s))
                 if is_over
-                else _is_interrupted()
+                else _explain(phases)
             )
-            self._note_timer(log, now_s - changed_s, is_over=is_over, is_explained=is_explained)
+            self._note_timer(
+                log, now_s - changed_s, phases, is_over=is_over, is_explained=is_explained
+            )
         silence_s = now_s - self._changed_s
         limit_s = self._usual.limit_s() if self._limit_s is None else self._limit_s
-        if self._is_noted or _is_interrupted():
+        if self._is_noted or _explain(PHASES.names()):
             self._disarm()
         elif silence_s < limit_s:
             self._arm(limit_s - silence_s, now_s)
@@ -181,13 +184,20 @@ class HangWatch:
             self._report(log, silence_s, last, phases)
 
     def _note_timer(
-        self, log: WatchedLog, silence_s: float, *, is_over: bool, is_explained: bool
+        self,
+        log: WatchedLog,
+        silence_s: float,
+        phases: list[str],
+        *,
+        is_over: bool,
+        is_explained: bool,
     ) -> None:
         """Report what the timer wrote while this thread did not run, now that it does again.
 
         Args:
             log: The backend.
             silence_s: Seconds without a record.
+            phases: The phases that were open when it wrote, and are.
             is_over: Whether something was logged meanwhile.
             is_explained: Whether an open phase explains the silence. The timer was armed before
                 that began, and knows nothing of it.
@@ -201,7 +211,6 @@ class HangWatch:
             if is_explained
             else "the stacks above are those of a hang in which no other thread could run"
         )
-        phases = PHASES.names()
         with contextlib.suppress(OSError):  # the stacks were written all the same
             self._stacks.append_line(self._heading(what, silence_s, last, phases))
         if not is_explained:
@@ -296,9 +305,9 @@ def _read_signs(log: WatchedLog) -> tuple[int, int]:
     return DIAGNOSTICS.log_ns, log.log_end
 
 
-def _is_interrupted() -> bool:
-    """Return whether a phase is open that interrupts the training, and explains a silence."""
-    return not PARTS_OF_A_STEP.issuperset(PHASES.names())
+def _explain(phases: list[str]) -> bool:
+    """Return whether open phases explain a silence: one of them interrupts the training."""
+    return not PARTS_OF_A_STEP.issuperset(phases)
 
 
 def _after(step: Any) -> str:

@@ -180,6 +180,8 @@ def test_a_phase_after_a_hang_explains_nothing(tmp_path):
     with training(tmp_path, "in_steps_in_c") as one:
         wait_until(one.events, DEADLINE_S)
         assert "those of a hang in which no other thread could run" in one.written()
+        assert "open phases: none" in one.written()
+        one.go_on()
         one.end()
 
 
