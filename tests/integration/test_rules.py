@@ -280,6 +280,7 @@ CODED = {
     "run:dllogger_capacity:last1h",
     "run:dllogger_ranks:count_values",
     "rank:dllogger_phase_seconds_total:rate5m",
+    "dllogger:evaluation:ratio5m",
 }
 
 
@@ -316,11 +317,12 @@ def test_alert_does_not_mix_jobs_nor_runs(rule):
 def test_recorded_figures_do_not_mix_jobs_nor_runs():
     """The same for the recording rules; their level says what they are by, or of what target."""
     for name, rule in records().items():
-        if name.startswith("dllogger:threshold:") or not is_of_a_run(rule):
+        if name.startswith("dllogger:") or not is_of_a_run(rule):  # of Prometheus itself
             continue
         level = {"run": {"job", "run"}, "rank": {"job", "run", "rank"}}[name.split(":")[0]]
         clauses = re.findall(r"\b(?:by|on) \(([^()]*)\)", rule["expr"])
-        parts = [{label.strip() for label in clause.split(",")} for clause in clauses]
+        # ``on ()`` joins what has no labels.
+        parts = [{label.strip() for label in clause.split(",")} for clause in clauses if clause]
         target = {"job", "instance"}
         assert all({"job", "run"} <= labels or labels == target for labels in parts), name
         from_level = any(one.startswith(name.split(":")[0]) for one in names_in(rule["expr"]))
