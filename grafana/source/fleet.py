@@ -114,9 +114,9 @@ def _runs() -> Builder[models.Panel]:
                 width=95,
             ),
             Column("metric", "Loss of"),
-            Column("Value #H", "Loss"),
+            Column("Value #H", "Loss", width=85),
             Column("Value #I", "Throughput", width=120),
-            Column("unit", "in"),
+            Column("unit", "in", width=95),
             Column("scope", "SCOPE", width=80),
             Column(
                 "Value #J",

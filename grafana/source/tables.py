@@ -145,4 +145,7 @@ def matrix(
             options={"columnField": column, "rowField": row, "valueField": "Value"},
         )
     )
+    # Grafana gives a label that looks like a number the table's unit: rank 1 would be "100 %".
+    unit = models.DynamicConfigValue(id_val="unit", value="string")
+    panel.override_by_name(f"{row}\\{column}", [unit])
     return panel.show_header(True).filterable(True)

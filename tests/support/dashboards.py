@@ -177,6 +177,8 @@ def check_fields(board: dict[str, Any]) -> list[str]:
             used |= {options[key] for key in ("valueField", "rowField") if key in options}
             used |= {*options.get("indexByName", ()), *options.get("fields", ())}
             shown |= set(options.get("renameByName", {}).values())
+            if step["id"] == "groupingToMatrix":  # which names the first column so
+                shown.add(f"{options['rowField']}\\{options['columnField']}")
         for series in panel["options"].get("series", []):
             used |= {series[axis]["matcher"]["options"] for axis in "xy"}
         changed = {one["displayName"] for one in panel["options"].get("sortBy", [])}
