@@ -17,7 +17,6 @@ never more, so that the counters that are made of this do not go back.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from otel_dllogger.record import OPEN
@@ -41,6 +40,9 @@ _STALL = 10
 
 _FIND_AGAIN = 8
 """The usual interval is found again whenever so large a part of the time is over."""
+
+_NEVER_US = 1 << 62
+"""A time that does not come; an int, since comparing an int with a float takes longer."""
 
 _LEAST_INTERVALS = 5
 """How many intervals show what is usual."""
@@ -85,8 +87,8 @@ class PhaseTimes:
         self.times_us: dict[str, int] = {STARTUP: 0, STALLED: 0}
         self.overlapped_us: dict[str, int] = {}
         self.counts: dict[str, dict[str, int]] = {}
-        self.due_us: float = 0
-        self.limit_us: float = 0
+        self.due_us = 0
+        self.limit_us = 0
         self._is_training = False
         self._other_us = 0  # of the intervals: the time that is not training
         self._interrupted_us = 0  # the same: the time in phases that interrupt the training
@@ -224,7 +226,7 @@ class PhaseTimes:
             if not self._announced:
                 self._frozen_us = self._train_us
                 self._opened_us, self._opened_mark_us = phase.elapsed_us, self.mark_us
-            self.limit_us = self.due_us = math.inf
+            self.limit_us = self.due_us = _NEVER_US
             self._announced.append((phase.name, begin_us, new_us))
             return new_us
         for announced in reversed(self._announced):  # the innermost one ends first
@@ -296,15 +298,17 @@ class PhaseTimes:
     def _look_for_stall(self, elapsed_us: int, share: float) -> None:
         if self._pending_mark_us != self.mark_us:
             self._settle()
-        limit_us = _STALL * share * (self.step_us - self.times_us[STALLED])
-        if limit_us <= 0 or share * _LEAST_INTERVALS > 1:
+        if share * _LEAST_INTERVALS > 1:
             return
-        stalled_us = elapsed_us - self.mark_us - self._covered_us - round(limit_us)
+        limit_us = int(_STALL * share * (self.step_us - self.times_us[STALLED]))
+        if limit_us <= 0:
+            return
+        stalled_us = elapsed_us - self.mark_us - self._covered_us - limit_us
         if stalled_us > 0:
             self._other_us += stalled_us
             self.times_us[STALLED] += stalled_us
         self.limit_us = limit_us
-        self.due_us = elapsed_us + max(elapsed_us / _FIND_AGAIN, limit_us)
+        self.due_us = elapsed_us + max(elapsed_us // _FIND_AGAIN, limit_us)
 
     def to_plain(self) -> dict[str, Any]:
         """Return everything as types of Python's JSON."""
