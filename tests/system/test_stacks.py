@@ -68,7 +68,9 @@ def test_the_odd_rank_of_a_run(stacks):
         status, told, _ = stacks(str(pids[2]), "--full", "--native")
         assert status == 0
         assert told[0].startswith(f"rank 2 of run 4242 (process {pids[2]}): stuck_rank.py:")
-        assert any("sre" in line for line in told)
+        # How many depends on the symbols that the interpreter has.
+        _, without_native, _ = stacks(str(pids[2]), "--full")
+        assert len(told) > len(without_native)
         assert "  thread otel-dllogger-http" in told
 
 
