@@ -268,3 +268,26 @@ def test_only_the_first_log_of_a_process_is_watched_beside(tmp_path, monkeypatch
     wait_until(lambda: second._hang_watch in looking)
     second.close()
     assert THREAD_NAME.startswith("otel-dllogger-")
+
+
+def test_a_silence_of_this_process_leaves_its_stacks(tmp_path, caplog):
+    """The event says which phases are open; what is logged then ends the hang."""
+    path = tmp_path / "log.json"
+    backend = dllogger.JSONStreamBackend(1, path, hang_seconds=0.2)
+    logger = dllogger.Logger([backend])
+    try:
+        with logger.phase("data_wait"):
+            logger.log((0, 1), {"loss": 1.0})
+            wait_until(lambda: b'"EVENT"' in path.read_bytes(), within_s=30)
+        logger.log((0, 2), {"loss": 1.0})
+    finally:
+        logger.close()
+    stacks = (tmp_path / "log.json.stacks").read_text()
+    assert "nothing logged for" in stacks
+    assert "open phases: data_wait" in stacks
+    assert "wait_until" in stacks
+    (event,) = [line for line in path.read_text().splitlines() if '"EVENT"' in line]
+    assert '"name": "hang", "step": [0, 1]' in event
+    assert '"open_phases": ["data_wait"]' in event
+    DIAGNOSTICS.drain()
+    assert "nothing was logged for" in caplog.text

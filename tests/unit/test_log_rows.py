@@ -277,3 +277,28 @@ def test_nothing_is_loaded_before_it_is_needed(module: str) -> None:
     loaded = set(done.stdout.split())
     assert set() == loaded & {"sqlite3", "otel_dllogger.logs.rows", "otel_dllogger.logs.source"}
     assert (module == "otel_dllogger.logs") == ("otel_dllogger.logs" in loaded)
+
+
+def test_phases_and_events_are_rows(tmp_path: Path) -> None:
+    """The seconds of phases add up: an inner one is not in the outer one's, nor is a thread's."""
+    log = tmp_path / "resnet_rank3.json"
+    phase = {"begin": 0.0, "seconds": 3.0, "self_seconds": 3.0, "step": None, "outcome": "ok"}
+    log.write_text(
+        entry(1, "PHASE", **{**phase, "name": "checkpoint", "step": [1, 7]})
+        + entry(2, "PHASE_BEGIN", **{**phase, "name": "validation"})
+        + entry(3, step=[1, 7, 0], data={"val.loss": 0.5})
+        + entry(4, "PHASE", **{**phase, "name": "validation", "seconds": 9.0})
+        + entry(5, "PHASE", **{**phase, "name": "upload"}, overlapped=True)
+        + entry(6, "EVENT", name="saved", step=7, data={"file": "a"})
+    )
+    found = [
+        (row.granularity, row.metric, row.epoch, row.iteration, row.unit, row.value)
+        for row in read(log)
+        if row.metric != "val.loss"
+    ]
+    assert found == [
+        ("phase", "checkpoint", 1.0, 7.0, "s", 3.0),
+        ("phase", "validation", None, None, "s", 3.0),
+        ("phase_overlapped", "upload", None, None, "s", 3.0),
+        ("event", "saved", None, 7.0, "", 1.0),
+    ]
