@@ -42,7 +42,7 @@ class PatientExporter:
         patience_s: Seconds of failures after which it gives up; None for never.
         skips_refused: Whether to go on after a request that a collector refuses as a whole;
             otherwise it gives up, and the points do not count as sent.
-        logs: Sends what is no metric as log records; None to leave it out.
+        logs: Sends what is not a metric as log records; None to leave it out.
 
     Attributes:
         sent: The number of points that were taken.

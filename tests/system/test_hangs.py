@@ -163,7 +163,7 @@ def test_a_c_call_that_gives_the_gil_back(tmp_path):
 
 
 def test_a_phase_explains_a_c_call_that_holds_the_gil(tmp_path):
-    """The timer was armed before the phase began; a line says that its stacks are no hang's."""
+    """The timer was armed before it began; a line says that the stacks are not a hang's."""
     with training(tmp_path, "in_a_checkpoint_in_c") as one:
         assert one.process.stdout.readline().startswith("done ")
         wait_until(lambda: "--- " in one.written(), DEADLINE_S)

@@ -21,7 +21,7 @@ START_S = 1_700_000_000
 WORDS = (
     "Ranks 0-3 of run bert seemed to hang (nothing logged for 1m 2s; open phases: none on rank 2 / "
     "communication on ranks 0-1, 3): the stacks are in log_rank0.json.stacks, "
-    "log_rank1.json.stacks, log_rank2.json.stacks, log_rank3.json.stacks, in /work"
+    "log_rank1.json.stacks, log_rank2.json.stacks, log_rank3.json.stacks, in /home/me"
 )
 PAGE = """\
 # TYPE dllogger_hang_dumps_total counter
@@ -32,7 +32,7 @@ dllogger_hang_dumps_total{run="bert",rank="1"} 2.0
 
 def hang_of(rank, time_s=START_S + 70.0):
     phases = () if rank == 2 else ("communication",)
-    return Hang(time_s, f"/work/log_rank{rank}.json.stacks", 62.0 - rank, phases)
+    return Hang(time_s, f"/home/me/log_rank{rank}.json.stacks", 62.0 - rank, phases)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_check_says_which_ranks_hung_and_where_their_stacks_are(logs):
         done,
         0,
         "Rank 2 of run bert seemed to hang (nothing logged for 1m 0s; open phases: none on rank "
-        "2): the stacks are in /work/log_rank2.json.stacks",
+        "2): the stacks are in /home/me/log_rank2.json.stacks",
     )
 
 
@@ -75,7 +75,7 @@ def test_the_report_says_it_and_does_not_pass_one_file_for_all(logs):
     (event,) = run["events"]
     assert event["ranks"] == [0, 1, 2, 3]
     assert event["data"] == (
-        "rank 0: file: /work/log_rank0.json.stacks, seconds: 62.0, "
+        "rank 0: file: /home/me/log_rank0.json.stacks, seconds: 62.0, "
         'open_phases: ["communication"]; other ranks have other data'
     )
 
@@ -131,7 +131,7 @@ def test_of_many_ranks_a_few_are_named():
     hangs = {rank: hang_of(rank) for rank in range(0, 1000, 2)}
     words = describe_hangs("bert", hangs)
     assert words.startswith("Ranks 0, 2, 4, 6 and 496 more of run bert seemed to hang")
-    assert "log_rank6.json.stacks and 496 more, in /work" in words
+    assert "log_rank6.json.stacks and 496 more, in /home/me" in words
     assert len(words) < 500
 
 

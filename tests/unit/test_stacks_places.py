@@ -14,8 +14,8 @@ from otel_dllogger.cli.stacks.py_spy import Frame, Look, LookError, Thread, how_
 pytestmark = pytest.mark.newest_only
 
 TORCH = "/usr/lib/python3.12/site-packages/torch"
-STEP = Frame("train_step", "/work/train.py", 60)
-LOOP = Frame("<module>", "/work/train.py", 97)
+STEP = Frame("train_step", "/home/me/train.py", 60)
+LOOP = Frame("<module>", "/home/me/train.py", 97)
 RUN = Frame("Thread.run", "/usr/lib/python3.12/threading.py", 1012)
 
 
@@ -64,10 +64,10 @@ def seen(*threads):
         ),
         (
             [
-                Frame("Shards.__getitem__", "/work/data.py", 88),
+                Frame("Shards.__getitem__", "/home/me/data.py", 88),
                 Frame("_MapDatasetFetcher.fetch", f"{TORCH}/utils/data/_utils/fetch.py", 52),
                 Frame("_BaseDataLoaderIter.__next__", f"{TORCH}/utils/data/dataloader.py", 701),
-                Frame("next_batch", "/work/train.py", 41),
+                Frame("next_batch", "/home/me/train.py", 41),
             ],
             "data loader (data.py:88 Shards.__getitem__)",
         ),
