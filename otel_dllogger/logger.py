@@ -211,11 +211,7 @@ def logger_of(backend: Backend) -> Logger | None:
     Args:
         backend: The backend.
     """
-    is_attached = any(one is backend for one, _ in _attached)
-    for logger in tuple(_loggers):
-        if is_attached or any(one is backend for one in list(logger.backends or ())):
-            return logger
-    return None
+    return next((logger for logger in tuple(_loggers) if logger.has_backend(backend)), None)
 
 
 class Logger:
@@ -394,9 +390,10 @@ class Logger:
         self._write_phase(phase, outcome, end_ns, PHASES.end(phase, end_ns))
 
     def has_backend(self, backend: object) -> bool:
-        """Return whether a backend gets the phases of this Logger, itself or by another one."""
-        receivers = self._receivers()
-        return any(backend in (one, getattr(one, "_backend", None)) for one in receivers)
+        """Return whether a backend gets the calls of this Logger, itself or from another one."""
+        return any(
+            one is backend or getattr(one, "made", None) is backend for one in self._receivers()
+        )
 
     def announce_phase(self, phase: OpenPhase, now_ns: int) -> None:
         """Write that a phase is open, before a record in it.

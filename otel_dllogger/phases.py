@@ -161,7 +161,7 @@ class OpenPhases:
     def left_in(self, phase: OpenPhase) -> list[OpenPhase]:
         """Return the phases that began in a phase that ends and have not ended, innermost first.
 
-        None if a loop of asyncio runs, whose tasks may end in any order.
+        While a loop of asyncio runs there are no such phases: its tasks may end in any order.
         """
         stack = self._stack
         if not stack or stack[-1] is phase or phase not in stack:

@@ -314,11 +314,6 @@ class Phase(Timed):
         self.step = step
         self.is_overlapping = is_overlapping
 
-    @property
-    def begin_us(self) -> int:
-        """Return when it began, microseconds since the Unix epoch."""
-        return self.time_us - self.duration_us
-
     def detach(self) -> Phase:
         """Return a copy that contains nothing that the user may change."""
         return Phase(

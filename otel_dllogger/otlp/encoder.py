@@ -26,12 +26,12 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     ScopeMetrics,
     Sum,
 )
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMessage
 
 from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.resource import SCHEMA_URL, SCOPE, rank_resource
 from otel_dllogger.otlp.any_value import key_values
 from otel_dllogger.otlp.batches import HistogramColumn
+from otel_dllogger.otlp.resource_messages import ResourceMessages
 from otel_dllogger.version import __version__
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ _POINT = struct.Struct("<BQBd")
 _NO_VALUE = bytes((NumberDataPoint.FLAGS_FIELD_NUMBER << 3, 1))
 
 
-class Encoder:
+class Encoder(ResourceMessages):
     """An encoder of batches, which encodes each resource only once.
 
     Args:
@@ -59,25 +59,9 @@ class Encoder:
     """
 
     def __init__(self, resource_of: Callable[[str, int], Resource] = rank_resource) -> None:
-        self._resource_of = resource_of
-        self._resources: dict[ResourceKey, bytes] = {}
+        super().__init__(ResourceMetrics, resource_of)
         scope = InstrumentationScope(name=SCOPE, version=__version__)
         self._scope = ScopeMetrics(scope=scope, schema_url=SCHEMA_URL).SerializeToString()
-
-    def prepare(self, key: ResourceKey) -> bytes:
-        """Return a resource as a message; its environment variables are read only once."""
-        known = self._resources.get(key)
-        if known is None:
-            resource = self._resource_of(*key)
-            known = self._resources[key] = ResourceMetrics(
-                resource=ResourceMessage(attributes=key_values(resource.attributes)),
-                schema_url=resource.schema_url,
-            ).SerializeToString()
-        return known
-
-    def forget(self, key: ResourceKey) -> None:
-        """Forget a resource whose points were all sent."""
-        self._resources.pop(key, None)
 
     def encode(self, batch: Batch) -> bytes:
         """Return a batch as the bytes of an ``ExportMetricsServiceRequest``.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.otlp.log_records import becomes_log_record, encode_log_record
-from otel_dllogger.otlp.queue import QUEUE_SHARE
+from otel_dllogger.otlp.queue_reader import QueueReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +20,7 @@ def count_log_records(_entry: QueueEntry) -> int:
     return 1
 
 
-class LogReplay:
+class LogReplay(QueueReader["LogBatch"]):
     """The replay of a queue's entries, which become log records in a backlog.
 
     Args:
@@ -32,6 +31,11 @@ class LogReplay:
         max_queue_bytes: Bytes of memory for queue and backlog together.
     """
 
+    DROPPED = (
+        "no collector accepts the log records, and the queue is full: the oldest are dropped; a "
+        "JSON log still has them"
+    )
+
     def __init__(
         self,
         queue: EntryQueue,
@@ -41,12 +45,9 @@ class LogReplay:
         labels: Mapping[str, str],
         max_queue_bytes: int,
     ) -> None:
-        self._queue = queue
-        self._backlog = backlog
+        super().__init__(queue, backlog, max_queue_bytes=max_queue_bytes)
         self._resource = resource
         self._labels = labels
-        self._max_queue_bytes = max_queue_bytes
-        self._current: QueueEntry | None = None
 
     def close(self) -> int:
         """Accept no more entries; return how many did not become log records."""
@@ -60,24 +61,8 @@ class LogReplay:
 
     def take(self, *, observe: bool = False) -> None:  # noqa: ARG002 - what metrics need
         """Turn everything that was queued so far into log records."""
-        count, dropped = self._queue.begin_take()
-        for _ in range(count):
-            self._current = self._queue.pop()
-            try:
-                self._take_entry(self._current)
-            except Exception as error:
-                DIAGNOSTICS.caught("backend_failed", "OTLPBackend", error)
-        self._current = None
-        dropped += self._backlog.shrink()
-        left_bytes = self._max_queue_bytes - self._backlog.size_bytes
-        self._queue.make_room(max(left_bytes, self._max_queue_bytes // QUEUE_SHARE))
-        if dropped:
-            DIAGNOSTICS.count(
-                "otlp_queue",
-                "no collector accepts the log records, and the queue is full: the oldest are "
-                "dropped; a JSON log still has them",
-                count=dropped,
-            )
+        _, dropped = self._take_queued()
+        self._make_room(dropped)
 
     def _take_entry(self, entry: QueueEntry | None) -> None:
         if becomes_log_record(entry):

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from otel_dllogger.diagnostics import DIAGNOSTICS
 from otel_dllogger.metrics.internal import ObservationSchedule
-from otel_dllogger.otlp.queue import QUEUE_SHARE, Finish, Told, count_values
+from otel_dllogger.otlp.queue import Finish, Told, count_values
+from otel_dllogger.otlp.queue_reader import QueueReader
 from otel_dllogger.record import Record
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _MAX_TIME_US = 2**63 // 1000 - 1  # nanoseconds in 64 bits: the year 2262
 
 
-class Replay:
+class Replay(QueueReader["Batch"]):
     """The replay of a queue's entries, which become points in a backlog.
 
     Args:
@@ -37,6 +37,11 @@ class Replay:
         clock: Monotonic seconds.
     """
 
+    DROPPED = (
+        "no collector accepts the metrics, and the queue is full: the oldest values are dropped; a "
+        "JSON log still has them"
+    )
+
     def __init__(
         self,
         queue: EntryQueue,
@@ -46,14 +51,11 @@ class Replay:
         max_queue_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._queue = queue
-        self._backlog = backlog
+        super().__init__(queue, backlog, max_queue_bytes=max_queue_bytes)
         self._points = points
         self._store = points.exported.store
         self._resource = (points.exported.topology.run, points.exported.topology.rank)
-        self._max_queue_bytes = max_queue_bytes
         self._clock = clock
-        self._current: QueueEntry | None = None
         self._schedule = ObservationSchedule()  # which begins with the first entries
 
     def close(self) -> int:
@@ -68,33 +70,16 @@ class Replay:
         Args:
             observe: Whether to observe the internal metrics even if that is not due yet.
         """
-        count, dropped = self._queue.begin_take()
-        first = self._schedule.due_us is None and bool(count)
-        told_us = self._store.told_us
-        for _ in range(count):
-            self._current = self._queue.pop()
-            try:
-                self._take_entry(self._current)
-            except Exception as error:
-                DIAGNOSTICS.caught("backend_failed", "OTLPBackend", error)
-        self._current = None
+        is_first, told_us = self._schedule.due_us is None, self._store.told_us
+        count, dropped = self._take_queued()
         self._points.exported.apply_late_metadata()
         now_us = int(self._clock() * 1e6)
         observe = observe or told_us != self._store.told_us
-        if first or observe or self._schedule.is_due(now_us):
+        if (is_first and count) or observe or self._schedule.is_due(now_us):
             self._schedule.take()
             self._schedule.note(now_us)  # again, even if nothing is logged: the rank is alive
             self._observe()
-        dropped += self._backlog.shrink()
-        left_bytes = self._max_queue_bytes - self._backlog.size_bytes
-        self._queue.make_room(max(left_bytes, self._max_queue_bytes // QUEUE_SHARE))
-        if dropped:
-            DIAGNOSTICS.count(
-                "otlp_queue",
-                "no collector accepts the metrics, and the queue is full: the oldest values are "
-                "dropped; a JSON log still has them",
-                count=dropped,
-            )
+        self._make_room(dropped)
 
     def _take_entry(self, entry: QueueEntry | None) -> None:
         if isinstance(entry, tuple):

@@ -29,6 +29,9 @@ class AtFirstRecord(RecordBackend):
     Args:
         verbosity: The highest verbosity that is exported.
         make: Makes the other one. If it raises, it is not called again.
+
+    Attributes:
+        made: The other one; None before the first record.
     """
 
     def __init__(self, verbosity: int, make: Callable[[], RecordBackend]) -> None:
@@ -36,13 +39,13 @@ class AtFirstRecord(RecordBackend):
         self._make = make
         self._pid = os.getpid()
         self._begun = threading.Lock()  # taken once and never released: one thread makes it
-        self._backend: RecordBackend | None = None
+        self.made: RecordBackend | None = None
         self._held: list[Entry] = []
 
     def write_record(self, record: Record) -> None:
         """Take one ``log`` call."""
-        if self._backend is not None:
-            self._backend.write_record(record)
+        if self.made is not None:
+            self.made.write_record(record)
         elif os.getpid() != self._pid:
             pass
         elif self._begun.acquire(blocking=False):
@@ -51,7 +54,7 @@ class AtFirstRecord(RecordBackend):
             except Exception:
                 self._held.clear()
                 raise
-            held, self._held, self._backend = self._held, [], backend
+            held, self._held, self.made = self._held, [], backend
             for entry in [*held, record]:
                 self._pass_on(backend, entry)
         else:
@@ -74,8 +77,8 @@ class AtFirstRecord(RecordBackend):
         self._keep(event)
 
     def _keep(self, entry: Entry) -> None:
-        if self._backend is not None:
-            self._pass_on(self._backend, entry)
+        if self.made is not None:
+            self._pass_on(self.made, entry)
         elif len(self._held) < MAX_HELD:
             self._held.append(entry)
 
