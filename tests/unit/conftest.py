@@ -12,6 +12,8 @@ from otel_dllogger.backends.otlp import OTLPBackend
 from otel_dllogger.http.endpoint import MetricsEndpoint
 from otel_dllogger.logs.tail.tailer import Tailer
 from otel_dllogger.otlp import exporter as exporter_module
+from otel_dllogger.phases import PHASES
+from otel_dllogger.testing import RecordingBackend
 from otel_dllogger.training import MessageHub, MMLogger
 from tests.support.check import at_this_moment
 from tests.support.collector import HTTPCollector
@@ -159,3 +161,16 @@ def hub():
 def options(hub, keeper):
     """Return a hub and a logger for a loop."""
     return {"hub": hub, "logger": Logger([keeper])}
+
+
+@pytest.fixture
+def recording() -> RecordingBackend:
+    """Return a backend that keeps what it is given, in a process that has no open phases."""
+    PHASES.__init__()
+    return RecordingBackend()
+
+
+@pytest.fixture
+def logger(recording: RecordingBackend) -> Logger:
+    """Return a Logger with that backend."""
+    return Logger([recording])

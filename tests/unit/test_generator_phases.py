@@ -10,20 +10,7 @@ import weakref
 
 import pytest
 
-from otel_dllogger import Logger
 from otel_dllogger.phases import PHASES
-from otel_dllogger.testing import RecordingBackend
-
-
-@pytest.fixture
-def recording():
-    PHASES.__init__()  # as in a new process
-    return RecordingBackend()
-
-
-@pytest.fixture
-def logger(recording):
-    return Logger([recording])
 
 
 def outcomes(recording):

@@ -22,17 +22,6 @@ from otel_dllogger.record import OUTCOMES, Event, Phase
 from otel_dllogger.testing import RecordingBackend
 
 
-@pytest.fixture
-def recording():
-    PHASES.__init__()  # as in a new process
-    return RecordingBackend()
-
-
-@pytest.fixture
-def logger(recording):
-    return Logger([recording])
-
-
 def names(recording):
     return [phase.name for phase in recording.phases]
 
