@@ -162,6 +162,19 @@ def test_the_rules_of_a_thousand_ranks_keep_up(prometheus: Prometheus, tmp_path:
     assert RANKS == _value(prometheus.query("sum(up)"))
 
 
+def test_the_shares_of_the_time_of_a_thousand_ranks_add_up(prometheus: Prometheus) -> None:
+    """They are all of it, none is negative, and the many wait for the few that are slow."""
+    shares = {
+        labels.get("part") or labels["phase"]: share
+        for labels, share in prometheus.query("run:dllogger_time:ratio")
+    }
+    assert sum(shares.values()) == pytest.approx(1)
+    assert min(shares.values()) >= 0
+    assert {"productive", "waiting", "checkpoint", "startup", "other", "down"} <= set(shares)
+    assert shares["productive"] > shares["checkpoint"] > 0
+    assert shares["waiting"] > 0
+
+
 def _ask(source: DataSource, process: psutil.Process, query: Query) -> Result:
     """Ask once.
 

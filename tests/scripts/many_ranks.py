@@ -34,6 +34,7 @@ STEP_S = 0.5
 SLOW_RANKS = {100, 517, 900}
 SLOWNESS = 1.3
 STEPS_PER_EPOCH = 1000
+PHASE_SHARES = {"communication": 0.1, "checkpoint": 0.05, "train": 0.8}
 
 _NOISE = random.Random(1).choices([number / 500 - 1 for number in range(1001)], k=4093)
 
@@ -55,6 +56,9 @@ def make_samples() -> list[tuple[str, dict[str, str], float]]:
     dllogger.log((0, 1), {"train.loss": 2.0, **speed, **parts, "lr": 1e-4, "grad_norm": 1.0})
     dllogger.log((0, 1, 1), {"val.loss": 2.2, "val.top1": 50.0})
     dllogger.log((0,), {"train.loss": 2.0, "val.loss": 2.2, "val.top1": 50.0})
+    for name in PHASE_SHARES:
+        with dllogger.phase(name):
+            pass
     dllogger.log("PARAMETER", {"batch_size": 32, "lr": 1e-4, "seed": 1, "layers": 80})
     with urllib.request.urlopen(page.url) as answer:
         families = [*text_string_to_metric_families(answer.read().decode())]
@@ -117,6 +121,11 @@ def _course(
     }
     if name in counters:
         return counters[name]
+    if name == "dllogger_phase_seconds_total" and labels["phase"] in PHASE_SHARES:
+        share = PHASE_SHARES[labels["phase"]]
+        if rank in SLOW_RANKS and labels["phase"] == "communication":
+            share /= 2  # the others wait for it
+        return lambda now_s: share * (now_s - start_s)
     if name == "dllogger_records_total" and labels["type"] == "log":
         return counters["dllogger_steps_total"]
     if not name.startswith("dl_") or labels["metric"] == "lr":

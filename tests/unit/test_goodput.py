@@ -70,6 +70,29 @@ def test_the_parts_add_up_whatever_is_logged(ranks) -> None:
     assert found.redone_steps >= 0
 
 
+@pytest.mark.parametrize("ranks", [1, 1024])
+def test_the_parts_of_few_and_of_many_ranks_add_up(tmp_path: Path, ranks: int) -> None:
+    """Over a restart, with one rank that is slow and another one that alone saves."""
+    for rank in range(ranks):
+        log = TimedLog(tmp_path, rank)
+        for attempt in range(2):
+            log.start(attempt * 100.0)
+            log.step(3 * attempt, 10)
+            log.steps(3 * attempt + 1, 3 * attempt + 4, 1.0 + (rank == 7))
+            log.phase("communication", 1.0 - (rank == 7) / 2)
+            if rank == 0:
+                log.phase("checkpoint", 5)
+            log.step(3 * attempt + 5, 1)
+        log.close()
+    found = read_goodput(tmp_path)
+    assert len(found.by_rank) == ranks
+    assert found.whole.total_us == ranks * found.wall_us
+    assert sum(round(10 * percent) for _, _, percent in found.whole.shares()) == 1000
+    assert all(time_us >= 0 for _name, time_us in found.whole.named())
+    assert found.whole.redone_us > 0
+    assert (found.whole.slowest_us > 0) == (ranks > 1)
+
+
 def test_shares_add_up_although_they_are_rounded() -> None:
     """Three thirds are 33.4, 33.3 and 33.3 percent."""
     thirds = Parts(productive_us=1, down_us=1, other_us=1).shares()
